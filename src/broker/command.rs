@@ -1,0 +1,234 @@
+//! What a connection may ask of the broker, and what it hears back.
+
+use bytes::Bytes;
+
+use crate::ids::{Lsn, Millis, SubscriptionId, Tag, Token};
+use crate::message::{Destination, Message};
+
+/// A command with the mark its answer carries.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Given back in [`Output::Answer`].
+    pub token: Token,
+    /// Whether success is worth an answer.
+    pub confirm: Confirm,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// Whether the session wants to hear of success; of a refusal it always hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// Answer either way, when everything this connection asked before is durable.
+    Always,
+    /// Answer only a refusal.
+    RefusalOnly,
+}
+
+/// Everything a connection can ask.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Puts a message into a queue or publishes it on a topic.
+    Send {
+        /// Comes into being if it does not exist.
+        to: Destination,
+        /// The message.
+        message: Message,
+    },
+    /// Begins to consume.
+    Subscribe {
+        /// Chosen by the session, new on this connection.
+        subscription: SubscriptionId,
+        /// Comes into being if it does not exist.
+        from: Destination,
+        /// Deliveries outstanding (unsettled) at most; at least 1.
+        prefetch: u32,
+    },
+    /// Stops consuming; what is unsettled returns to its queue.
+    Unsubscribe {
+        /// The subscription that ends.
+        subscription: SubscriptionId,
+    },
+    /// Says what became of deliveries.
+    Settle {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Which.
+        which: Which,
+        /// What became of them.
+        outcome: Outcome,
+    },
+    /// Asks for nothing: its answer confirms what this connection asked before.
+    Barrier,
+    /// The names and depths of all queues, as [`Reply::Queues`].
+    ListQueues,
+    /// Removes every message that waits in a queue now and is not lent to a consumer.
+    Purge {
+        /// The queue.
+        queue: Box<str>,
+    },
+    /// Removes a queue that has no consumer, with what is in it.
+    Delete {
+        /// The queue.
+        queue: Box<str>,
+    },
+}
+
+/// Which outstanding deliveries of a subscription are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// This one.
+    One(Tag),
+    /// This one and every outstanding one before it.
+    Through(Tag),
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Consumed: the message is gone for good.
+    Accepted,
+    /// Not consumed: back to its place in the queue, its delivery count raised.
+    Returned,
+}
+
+/// Why the broker will not do what was asked; fit for the peer to read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The session used a subscription id twice.
+    #[error("the subscription {0} exists already on this connection")]
+    SubscriptionExists(SubscriptionId),
+    /// No such subscription on this connection.
+    #[error("there is no subscription {0} on this connection")]
+    NoSuchSubscription(SubscriptionId),
+    /// Settled a delivery that is not outstanding.
+    #[error("{0} is not an outstanding delivery of this subscription")]
+    NotOutstanding(Tag),
+    /// The disk is full.
+    #[error("the store's disk is full: sends are refused until there is room again")]
+    StorageFull,
+    /// Non-persistent messages fill the memory set aside for them.
+    #[error("the memory for non-persistent messages ({limit} bytes) is full")]
+    MemoryFull {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The message is larger than the log takes.
+    #[error("the message has {size} bytes and the limit is {limit}")]
+    MessageTooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// There are as many queues as the configuration allows.
+    #[error("there are {limit} destinations already, which is the limit")]
+    TooManyDestinations {
+        /// The limit.
+        limit: usize,
+    },
+    /// A destination's name is empty or too long.
+    #[error("the destination name is empty or longer than {limit} bytes")]
+    BadDestinationName {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Purge or delete of a queue that does not exist.
+    #[error("there is no queue {0}")]
+    NoSuchQueue(Box<str>),
+    /// Delete of a queue in use.
+    #[error("the queue {0} has consumers")]
+    QueueInUse(Box<str>),
+}
+
+/// What the broker tells a connection.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// The answer to a [`Request`].
+    Answer {
+        /// The request's own mark.
+        token: Token,
+        /// What came of it.
+        result: Result<Reply, Refusal>,
+    },
+    /// A message for a subscription.
+    Delivery(Delivery),
+    /// A subscription ended without being asked to.
+    Cancelled {
+        /// Which.
+        subscription: SubscriptionId,
+        /// Why, for the peer to read.
+        reason: &'static str,
+    },
+}
+
+/// What success says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// The queues, by name.
+    Queues(Vec<QueueInfo>),
+}
+
+/// A queue as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// Its name.
+    pub name: Box<str>,
+    /// Messages that wait or are lent.
+    pub depth: u64,
+    /// Subscriptions on it.
+    pub consumers: usize,
+}
+
+/// A message handed to a subscription.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Whose.
+    pub subscription: SubscriptionId,
+    /// Settles it.
+    pub tag: Tag,
+    /// From where it comes.
+    pub from: Destination,
+    /// Names the message for ever; the same at each redelivery.
+    pub message: MessageId,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// This is the how-manieth delivery, from 1.
+    pub attempt: u32,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Whether it outlives the process.
+    pub persistent: bool,
+    /// When the broker took it.
+    pub at: Millis,
+    /// When it is no longer wanted.
+    pub expires: Option<Millis>,
+    /// Properties and body, in the bytes of [`crate::message::Content`].
+    pub content: Bytes,
+}
+
+/// Names a message for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MessageId {
+    /// A persistent message, by the position of its birth in the log.
+    Durable(Lsn),
+    /// A non-persistent one, by the life of the broker that took it and its number in it.
+    Volatile {
+        /// The epoch of the store.
+        epoch: u64,
+        /// Counts from 1 in each epoch.
+        number: u64,
+    },
+}
+
+impl std::fmt::Display for MessageId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Durable(lsn) => write!(f, "d{:x}", lsn.0),
+            Self::Volatile { epoch, number } => write!(f, "v{epoch:x}-{number:x}"),
+        }
+    }
+}

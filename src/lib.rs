@@ -1,0 +1,17 @@
+//! EscrowMQ: a transactional, durable message broker.
+//!
+//! `ARCHITECTURE.md` is the map of this crate. The modules are public for the binary, the
+//! benchmarks and the fuzzers; what a program may rely on is re-exported here by name.
+
+#![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub mod broker;
+#[doc(hidden)]
+pub mod ids;
+#[doc(hidden)]
+pub mod io;
+#[doc(hidden)]
+pub mod limits;
+#[doc(hidden)]
+pub mod message;

@@ -1,0 +1,3 @@
+//! The `escrowmq` command.
+
+fn main() {}
