@@ -160,6 +160,18 @@ impl Record {
         !matches!(self, Self::Sent { .. } | Self::QueueCreated { .. })
     }
 
+    /// Bytes it takes at most, cheaply known.
+    #[must_use]
+    pub fn size_max(&self) -> usize {
+        const FIXED: usize = 64;
+        match self {
+            Self::QueueCreated { name, .. } => FIXED + name.len(),
+            Self::Returned { entries, .. } => FIXED + entries.len() * 41,
+            Self::Removed { gone, .. } => FIXED + gone.len() * 21,
+            _ => FIXED,
+        }
+    }
+
     /// Appends its bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut w = Writer(out);
@@ -440,6 +452,7 @@ mod tests {
         for record in every_kind() {
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
+            assert!(bytes.len() <= record.size_max());
             assert_eq!(Record::decode(record.kind(), &bytes), Ok(record));
         }
     }

@@ -8,7 +8,7 @@ use crate::broker::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which}
 use crate::broker::delta::Place;
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
 use crate::broker::{Broker, consumer::Consumer};
-use crate::ids::{ConnectionId, Millis, QueueId, SubscriptionId, Tag, Token};
+use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::record::{Cause, Gone, Record};
@@ -69,18 +69,11 @@ impl Broker {
         }
     }
 
-    /// States the end of a connection. `unsent` names, per subscription, the first delivery that
-    /// has not left the broker.
-    pub fn decide_close(
-        &self,
-        connection: ConnectionId,
-        unsent: impl Fn(SubscriptionId) -> Option<Tag>,
-        facts: &mut Vec<Fact>,
-    ) {
+    /// States the end of a connection and of all its subscriptions.
+    pub fn decide_close(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
         for key in self.connections.get(&connection).into_iter().flatten() {
             if self.consumers[key].ended.is_none() {
-                let unsent_from = unsent(key.1);
-                facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from }));
+                facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
             }
         }
     }

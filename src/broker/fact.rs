@@ -76,7 +76,7 @@ pub enum Change {
     Unsubscribe {
         /// Which.
         key: ConsumerKey,
-        /// The first delivery that has not left the broker, if any.
+        /// The first delivery that has not left the broker; the engine, which knows, fills it in.
         unsent_from: Option<Tag>,
     },
     /// A non-persistent message enters a queue.
