@@ -8,6 +8,8 @@
 #[doc(hidden)]
 pub mod broker;
 #[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]
 pub mod ids;

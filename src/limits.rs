@@ -43,3 +43,9 @@ pub const FULL_RETRY_MILLIS: u64 = 500;
 
 /// A page or payload read that waits for its thread; more would only wait longer.
 pub const READS_WAITING_MAX: usize = 4096;
+
+/// Room made for one read from a socket.
+pub const READ_BYTES: usize = 16 << 10;
+
+/// How long a connection that ends may take to read what is still to be said.
+pub const LAST_WORDS_MILLIS: u64 = 2_000;
