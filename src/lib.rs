@@ -8,6 +8,8 @@
 #[doc(hidden)]
 pub mod broker;
 #[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
 pub mod config;
 #[doc(hidden)]
 pub mod engine;
@@ -20,4 +22,14 @@ pub mod limits;
 #[doc(hidden)]
 pub mod message;
 #[doc(hidden)]
+pub mod protocol;
+#[doc(hidden)]
 pub mod record;
+#[doc(hidden)]
+pub mod server;
+#[doc(hidden)]
+pub mod session;
+#[doc(hidden)]
+pub mod store;
+#[doc(hidden)]
+pub mod wal;

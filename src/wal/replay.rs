@@ -1,0 +1,674 @@
+//! Reading the past: batch after batch, each place judged by the table of `recovery`.
+//!
+//! Owns the walk over the segments of earlier owners, and finding the signs that a verdict needs.
+//! Writes nothing; syncs what it reads of the last owner's, because a decision must not rest on
+//! bytes that a dead process left in a cache.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::Lsn;
+use crate::io::Storage;
+use crate::wal::damage::{Corruption, Damage, Part};
+use crate::wal::format::{
+    self, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, FRAME_HEADER_BYTES,
+    FrameView,
+};
+use crate::wal::gather::Chain;
+use crate::wal::recovery::{Head, Signs, Verdict};
+use crate::wal::segment::{Expected, Segment};
+
+/// The log is read in pieces of this size, unless a batch is larger.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Where replay begins: what the index has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayPoint {
+    /// The first byte of the batch that holds the last record the index has.
+    pub batch: Lsn,
+    /// That record's Lsn: the first one replayed is the next.
+    pub through: Lsn,
+}
+
+/// How far a replay has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read.
+    pub done: u64,
+    /// Bytes to read in all, at most.
+    pub total: u64,
+}
+
+/// A record found in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Its position.
+    pub lsn: Lsn,
+    /// The start of its batch.
+    pub batch: Lsn,
+    /// Its kind.
+    pub kind: u16,
+    /// Its bytes.
+    pub record: Bytes,
+    /// Bytes its frame takes.
+    pub frame_len: u32,
+    /// Bytes of its payload, where that is whole.
+    pub payload: Result<u32, Damage>,
+}
+
+/// How the log of the last owner ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TailVerdict {
+    /// Nobody has written anything since the last seal.
+    Empty,
+    /// It said goodbye: everything before was durable.
+    Stopped {
+        /// The end of the log.
+        end: Lsn,
+    },
+    /// It stopped without a word, between two batches.
+    Ended {
+        /// The end of the log.
+        end: Lsn,
+    },
+    /// It stopped in the middle of a write, of which nothing was ever confirmed.
+    Torn {
+        /// The end of the log.
+        end: Lsn,
+        /// The segment with the torn batch.
+        file: String,
+        /// The torn batch's first byte in the file.
+        offset: u64,
+    },
+}
+
+/// Why the past could not be read or sealed: the start is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// What was durable is not there. Nothing was changed.
+    #[error(
+        "{file} is corrupt at offset {offset}: {reason}; nothing was changed; restore the \
+             store from a backup, or see what is readable with `escrowmq store verify DIR`"
+    )]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// The first bad byte's batch or frame.
+        offset: u64,
+        /// What is wrong there.
+        reason: Corruption,
+    },
+    /// A segment that is needed does not exist.
+    #[error("{file} is missing: it holds what the store still needs; restore it from a backup")]
+    MissingSegment {
+        /// Its name, or that of its number where nobody knows its epoch.
+        file: String,
+        /// Its number.
+        ordinal: u64,
+    },
+    /// A segment is shorter than segments are.
+    #[error("{file} has {size} bytes, which is less than a segment; restore it from a backup")]
+    ShortSegment {
+        /// The file.
+        file: String,
+        /// Its bytes.
+        size: u64,
+    },
+    /// A file with a segment's name is none.
+    #[error("{file} is not a segment of a log; restore it from a backup")]
+    NotASegment {
+        /// The file.
+        file: String,
+    },
+    /// The head of a segment, in both copies, or a seal is damaged.
+    #[error("the head of {file} is damaged; restore it from a backup")]
+    BadHead {
+        /// The file.
+        file: String,
+    },
+    /// A newer program wrote the file.
+    #[error("{file} has format version {found}; this program knows up to {newest}")]
+    UnknownVersion {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// The newest version known here.
+        newest: u32,
+    },
+    /// The file belongs to another store.
+    #[error("{file} belongs to store {found:032x}, not to {expected:032x}")]
+    ForeignStore {
+        /// The file.
+        file: String,
+        /// The store it names.
+        found: u128,
+        /// The store it lies in.
+        expected: u128,
+    },
+    /// The file is a segment, but not the one its name says: files were swapped.
+    #[error("{file} holds segment {ordinal:#x} of epoch {epoch:#x}: files were swapped")]
+    WrongSegment {
+        /// The file.
+        file: String,
+        /// The epoch it names.
+        epoch: u64,
+        /// The ordinal it names.
+        ordinal: u64,
+    },
+    /// Segments of an owner lie there without the seal that it wrote before them.
+    #[error("{file} is missing, and segments that rest on it are there; restore it from a backup")]
+    MissingSeal {
+        /// The seal's name.
+        file: String,
+    },
+    /// The index speaks of a part of the log that the log does not have.
+    #[error("the index ends at {through}, where there is no log; restore both from one backup")]
+    IndexAhead {
+        /// The last record the index has.
+        through: Lsn,
+    },
+    /// A later owner has claimed the store.
+    #[error("epoch {epoch} has lost the store: a later one was claimed")]
+    Superseded {
+        /// The epoch that lost.
+        epoch: u64,
+    },
+    /// There is no room for the first segment.
+    #[error("the disk is full: there is no room for {file}")]
+    NoSpace {
+        /// What should have been made.
+        file: String,
+    },
+    /// A file could not be read or written.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl RecoveryError {
+    pub(crate) fn io(file: &str, source: io::Error) -> Self {
+        let file = file.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull => RecoveryError::NoSpace { file },
+            _ => RecoveryError::Io { file, source },
+        }
+    }
+}
+
+/// A segment that replay will read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToRead {
+    pub(crate) epoch: u64,
+    pub(crate) ordinal: u64,
+    /// Where it ends, by a seal; `None` in what the last owner wrote.
+    pub(crate) sealed: Option<End>,
+    /// Whether the last owner wrote it, so that its end is for the walk to find.
+    pub(crate) own: bool,
+}
+
+/// A segment that was read, or is known, with its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WasRead {
+    pub(crate) epoch: u64,
+    pub(crate) ordinal: u64,
+    pub(crate) end: End,
+}
+
+/// A piece of the file, read once.
+#[derive(Debug, Default)]
+struct Window {
+    start: u64,
+    bytes: Bytes,
+}
+
+/// The place where the walk stands.
+#[derive(Debug)]
+struct Place {
+    segment: Arc<Segment>,
+    sealed: Option<End>,
+    offset: u64,
+    window: Window,
+    /// Whether a batch of this segment was accepted, so that `chain` is its own.
+    entered: bool,
+}
+
+/// What lies at a place.
+struct Found {
+    signs: Signs,
+    batch: Option<(BatchHeader, u32)>,
+    bytes: Bytes,
+    frames: Vec<(usize, FrameView)>,
+    /// Where in the batch the first bad frame is.
+    bad_at: usize,
+}
+
+/// The walk over the past.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    storage: Arc<dyn Storage>,
+    store: u128,
+    segment_size: u64,
+    from: Option<ReplayPoint>,
+    parts: VecDeque<ToRead>,
+    place: Option<Place>,
+    /// The last link; `None` where the batch before is not known, and the next is believed.
+    chain: Option<Chain>,
+    /// The first link of the last owner, for its first segment.
+    seal: Option<(u64, u32)>,
+    /// The highest durable mark seen.
+    mark: Lsn,
+    /// Whether `mark` is the highest there is after the place, too.
+    mark_final: bool,
+    said_goodbye: bool,
+    pending: VecDeque<Recovered>,
+    read: Vec<WasRead>,
+    progress: Progress,
+    tail: Option<TailVerdict>,
+}
+
+pub(crate) struct WalkStart {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) store: u128,
+    pub(crate) segment_size: u64,
+    pub(crate) from: Option<ReplayPoint>,
+    pub(crate) parts: VecDeque<ToRead>,
+    /// The first ordinal after the newest seal, and the seal's checksum.
+    pub(crate) seal: Option<(u64, u32)>,
+}
+
+impl Walk {
+    pub(crate) fn new(start: WalkStart) -> Self {
+        let WalkStart { storage, store, segment_size, from, parts, seal } = start;
+        let length = |part: &ToRead| part.sealed.map_or(segment_size, |end| end.length);
+        let skipped = from.map_or(0, |from| from.batch.0 % segment_size);
+        let total = parts.iter().map(length).sum::<u64>().saturating_sub(skipped);
+        Self {
+            storage,
+            store,
+            segment_size,
+            from,
+            parts,
+            place: None,
+            chain: None,
+            seal,
+            mark: from.map_or(Lsn(0), |from| Lsn(from.through.0 + 1)),
+            mark_final: false,
+            said_goodbye: false,
+            pending: VecDeque::new(),
+            read: Vec::new(),
+            progress: Progress { done: 0, total },
+            tail: None,
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// How the log ended, once the walk is over.
+    pub(crate) fn tail(&self) -> Option<&TailVerdict> {
+        self.tail.as_ref()
+    }
+
+    /// The segments that hold batches, with their ends.
+    pub(crate) fn segments_read(&self) -> &[WasRead] {
+        &self.read
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Recovered>, RecoveryError> {
+        loop {
+            if let Some(recovered) = self.pending.pop_front() {
+                return Ok(Some(recovered));
+            }
+            if self.tail.is_some() {
+                return Ok(None);
+            }
+            self.step()?;
+        }
+    }
+
+    /// Judges one place.
+    fn step(&mut self) -> Result<(), RecoveryError> {
+        if self.place.is_none() && !self.enter()? {
+            self.finish_at_last_part();
+            return Ok(());
+        }
+        if self.at_sealed_end()? {
+            return Ok(());
+        }
+        let found = self.look()?;
+        match found.signs.verdict() {
+            Verdict::Accept | Verdict::AcceptDamaged => self.accept(found),
+            Verdict::Roll => self.leave(),
+            Verdict::End => {
+                let end = self.end();
+                self.finish(match self.said_goodbye {
+                    true => TailVerdict::Stopped { end },
+                    false => TailVerdict::Ended { end },
+                });
+            }
+            Verdict::Torn => {
+                let end = self.end();
+                let place = self.place.as_ref().expect("a place was judged");
+                let (file, offset) = (place.segment.name.clone(), place.offset);
+                self.finish(TailVerdict::Torn { end, file, offset });
+            }
+            Verdict::Corrupt(reason) => {
+                let place = self.place.as_ref().expect("a place was judged");
+                let offset = place.offset + found.bad_at as u64;
+                return Err(self.corrupt(offset, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, offset: u64, reason: Corruption) -> RecoveryError {
+        let place = self.place.as_ref().expect("something is corrupt at a place");
+        RecoveryError::Corrupt { file: place.segment.name.clone(), offset, reason }
+    }
+
+    /// Opens the next segment. `false` when there is none.
+    fn enter(&mut self) -> Result<bool, RecoveryError> {
+        let Some(part) = self.parts.pop_front() else { return Ok(false) };
+        let segment = Arc::new(self.open(&part)?);
+        if part.sealed.is_none() {
+            let io = |source| RecoveryError::io(&segment.name, source);
+            segment.file.sync().map_err(io)?;
+        }
+        let mut offset = BLOCK_BYTES as u64;
+        match self.from {
+            Some(from) if from.batch.0 / self.segment_size == part.ordinal => {
+                offset = from.batch.0 % self.segment_size;
+            }
+            _ => {}
+        }
+        let first_of_owner = self.seal.filter(|(first, _)| *first == part.ordinal);
+        if let Some((_, sum)) = first_of_owner {
+            let begins = offset == BLOCK_BYTES as u64;
+            self.chain = begins.then_some(Chain { value: sum, end: Lsn(0) });
+        } else if self
+            .read
+            .last()
+            .is_none_or(|last| last.epoch != part.epoch || last.ordinal + 1 != part.ordinal)
+        {
+            // Between owners the seal is the link, and it has been checked.
+            self.chain = None;
+        }
+        let (sealed, window) = (part.sealed, Window::default());
+        self.place = Some(Place { segment, sealed, offset, window, entered: false });
+        Ok(true)
+    }
+
+    fn open(&self, part: &ToRead) -> Result<Segment, RecoveryError> {
+        let want = Expected {
+            store: self.store,
+            epoch: part.epoch,
+            ordinal: part.ordinal,
+            segment_size: self.segment_size,
+        };
+        Segment::open(&*self.storage, &want)
+    }
+
+    /// Leaves a sealed segment at its end, where it must be what the seal says.
+    fn at_sealed_end(&mut self) -> Result<bool, RecoveryError> {
+        let place = self.place.as_ref().expect("entered");
+        let Some(end) = place.sealed else { return Ok(false) };
+        if place.offset < end.length {
+            return Ok(false);
+        }
+        let chain = self.chain.map(|chain| chain.value);
+        if place.offset > end.length || (place.entered && chain != Some(end.chain)) {
+            return Err(self.corrupt(end.length, Corruption::Seal));
+        }
+        if let Some(from) = self.from
+            && !place.entered
+            && from.batch.0 / self.segment_size == place.segment.header.ordinal
+        {
+            // The batch that the index knows lies at or beyond the end of what counts.
+            return Err(RecoveryError::IndexAhead { through: from.through });
+        }
+        self.leave();
+        Ok(true)
+    }
+
+    fn leave(&mut self) {
+        let place = self.place.take().expect("left where it was entered");
+        if let (true, Some(chain)) = (place.entered, self.chain) {
+            self.read.push(WasRead {
+                epoch: place.segment.header.epoch,
+                ordinal: place.segment.header.ordinal,
+                end: End { length: place.offset, chain: chain.value },
+            });
+        }
+    }
+
+    fn end(&self) -> Lsn {
+        match (&self.place, self.read.last()) {
+            (Some(place), _) => place.segment.lsn(place.offset),
+            (None, Some(last)) => Lsn(last.ordinal * self.segment_size + last.end.length),
+            (None, None) => Lsn(0),
+        }
+    }
+
+    fn finish(&mut self, tail: TailVerdict) {
+        self.leave();
+        self.progress.done = self.progress.total;
+        self.tail = Some(tail);
+    }
+
+    /// All that there was is sealed.
+    fn finish_at_last_part(&mut self) {
+        self.progress.done = self.progress.total;
+        self.tail = Some(TailVerdict::Empty);
+    }
+
+    fn accept(&mut self, found: Found) {
+        let (header, value) = found.batch.expect("an accepted batch has a header");
+        let place = self.place.as_mut().expect("a place was judged");
+        let through = self.from.map_or(Lsn(0), |from| from.through);
+        for (at, view) in found.frames {
+            let lsn = view.header.lsn;
+            if lsn <= through {
+                continue;
+            }
+            let payload = match view.payload_good {
+                true => Ok(view.header.payload_len),
+                false => Err(Damage {
+                    file: place.segment.name.clone(),
+                    offset: place.offset + at as u64,
+                    lsn,
+                    part: Part::Payload,
+                }),
+            };
+            let record = found.bytes.slice(at + FRAME_HEADER_BYTES..at + view.header.payload_at());
+            let (kind, batch) = (view.header.kind, header.lsn);
+            let frame_len = view.header.frame_len() as u32;
+            self.pending.push_back(Recovered { lsn, batch, kind, record, frame_len, payload });
+        }
+        place.entered = true;
+        place.offset += u64::from(header.length);
+        self.progress.done += u64::from(header.length);
+        self.mark = self.mark.max(header.durable);
+        self.said_goodbye = header.count == 0;
+        self.chain = Some(Chain { value, end: Lsn(header.lsn.0 + u64::from(header.length)) });
+    }
+
+    /// Finds the signs at the place.
+    fn look(&mut self) -> Result<Found, RecoveryError> {
+        let place = self.place.as_mut().expect("entered");
+        let lsn = place.segment.lsn(place.offset);
+        let limit = place.sealed.map_or(self.segment_size, |end| end.length);
+        let room = limit.min(self.segment_size) - place.offset;
+        let mut found = Found::blank();
+        let io_name = place.segment.name.clone();
+        let io = move |source| RecoveryError::io(&io_name, source);
+        if room >= BLOCK_BYTES as u64 {
+            let head = place.bytes(BATCH_HEADER_BYTES, limit).map_err(&io)?;
+            match BatchHeader::decode(place.segment.seed, &head, lsn) {
+                BatchHead::Blank => {}
+                BatchHead::Broken => found.signs.head = Head::Broken,
+                BatchHead::Good(header, value) => {
+                    found.signs.head = Head::Good;
+                    found.batch = Some((header, value));
+                    found.signs.place_fits = header.fits(place.segment.header.epoch, lsn, room);
+                }
+            }
+        }
+        if let (true, Some((header, _))) = (found.signs.place_fits, found.batch) {
+            found.signs.chain_fits = follows(&header, self.chain, place);
+            if found.signs.chain_fits {
+                found.bytes = place.bytes(header.length as usize, limit).map_err(&io)?;
+                found.walk(place.segment.seed, &header);
+            }
+        }
+        if !found.signs.good() {
+            self.look_further(&mut found.signs)?;
+        }
+        Ok(found)
+    }
+
+    /// Finds the signs that lie elsewhere, which only a batch that is not good needs.
+    fn look_further(&mut self, signs: &mut Signs) -> Result<(), RecoveryError> {
+        let place = self.place.as_ref().expect("entered");
+        if place.sealed.is_some() {
+            signs.covered = true;
+            return Ok(());
+        }
+        let lsn = place.segment.lsn(place.offset);
+        if signs.head != Head::Good {
+            signs.linked = self.next_links(lsn)?;
+        }
+        // After a goodbye nothing was written, so there is no later mark to look for.
+        let search = !signs.linked && self.mark <= lsn && !self.said_goodbye;
+        if search && !self.mark_final {
+            self.mark = self.mark.max(self.highest_mark_after()?);
+            self.mark_final = true;
+        }
+        signs.covered = self.mark > lsn;
+        Ok(())
+    }
+
+    /// Whether the first batch of the next segment follows the last one before `lsn`.
+    fn next_links(&self, lsn: Lsn) -> Result<bool, RecoveryError> {
+        let Some(next) = self.parts.front() else { return Ok(false) };
+        let Some(chain) = self.chain else { return Ok(false) };
+        let segment = self.open(next)?;
+        let mut head = [0; BATCH_HEADER_BYTES];
+        let offset = BLOCK_BYTES as u64;
+        let io = |source| RecoveryError::io(&segment.name, source);
+        segment.file.read_at(&mut head, offset).map_err(io)?;
+        let first = segment.lsn(offset);
+        let room = self.segment_size - offset;
+        Ok(match BatchHeader::decode(segment.seed, &head, first) {
+            BatchHead::Good(header, _) => {
+                header.fits(next.epoch, first, room)
+                    && chain.end == lsn
+                    && header.previous == chain.value
+                    && header.previous_end == chain.end
+            }
+            BatchHead::Broken | BatchHead::Blank => false,
+        })
+    }
+
+    /// The highest durable mark of any batch header after the place: in the rest of the segment,
+    /// at every block, and in the segments after it. A header with a good checksum is enough: what
+    /// its writer knew was true, whether the rest of its batch arrived or not.
+    fn highest_mark_after(&self) -> Result<Lsn, RecoveryError> {
+        let place = self.place.as_ref().expect("entered");
+        let after = place.offset + BLOCK_BYTES as u64;
+        let mut mark = highest_mark(&place.segment, after, self.segment_size)?;
+        for part in &self.parts {
+            let segment = self.open(part)?;
+            mark = mark.max(highest_mark(&segment, BLOCK_BYTES as u64, self.segment_size)?);
+        }
+        Ok(mark)
+    }
+}
+
+/// Whether the batch follows `chain`, or begins a walk that knows no link yet.
+fn follows(header: &BatchHeader, chain: Option<Chain>, place: &Place) -> bool {
+    match chain {
+        Some(chain) => header.previous == chain.value && header.previous_end == chain.end,
+        None => place.offset == BLOCK_BYTES as u64 || header.previous_end == header.lsn,
+    }
+}
+
+fn highest_mark(segment: &Segment, from: u64, segment_size: u64) -> Result<Lsn, RecoveryError> {
+    let mut mark = Lsn(0);
+    let mut buf = vec![0; WINDOW_BYTES];
+    let mut at = from;
+    while at < segment_size {
+        let length = (segment_size - at).min(WINDOW_BYTES as u64) as usize;
+        let io = |source| RecoveryError::io(&segment.name, source);
+        segment.file.read_at(&mut buf[..length], at).map_err(io)?;
+        for offset in (0..length).step_by(BLOCK_BYTES) {
+            let lsn = segment.lsn(at + offset as u64);
+            let head = BatchHeader::decode(segment.seed, &buf[offset..], lsn);
+            if let BatchHead::Good(header, _) = head {
+                let room = segment_size - at - offset as u64;
+                if header.fits(segment.header.epoch, lsn, room) {
+                    mark = mark.max(header.durable);
+                }
+            }
+        }
+        at += length as u64;
+    }
+    Ok(mark)
+}
+
+impl Found {
+    fn blank() -> Self {
+        let signs = Signs {
+            head: Head::Blank,
+            place_fits: false,
+            chain_fits: false,
+            structure: false,
+            payload: false,
+            covered: false,
+            linked: false,
+        };
+        Self { signs, batch: None, bytes: Bytes::new(), frames: Vec::new(), bad_at: 0 }
+    }
+
+    fn walk(&mut self, seed: u32, header: &BatchHeader) {
+        let mut payload = true;
+        let frames = &mut self.frames;
+        let walked = format::batch_walk(seed, header, &self.bytes, |at, view| {
+            payload &= view.payload_good;
+            frames.push((at, view));
+        });
+        match walked {
+            Ok(()) => {
+                self.signs.structure = true;
+                self.signs.payload = payload;
+            }
+            Err(at) => self.bad_at = at,
+        }
+    }
+}
+
+impl Place {
+    /// `length` bytes at the place, from the window where they are in it.
+    fn bytes(&mut self, length: usize, limit: u64) -> io::Result<Bytes> {
+        let inside = self.offset.checked_sub(self.window.start).map(|at| at as usize);
+        match inside {
+            Some(at) if at + length <= self.window.bytes.len() => {
+                return Ok(self.window.bytes.slice(at..at + length));
+            }
+            _ => {}
+        }
+        let left = (limit.min(self.segment.header.segment_size) - self.offset) as usize;
+        let mut bytes = vec![0; left.min(WINDOW_BYTES.max(length))];
+        self.segment.file.read_at(&mut bytes, self.offset)?;
+        self.window = Window { start: self.offset, bytes: Bytes::from(bytes) };
+        Ok(self.window.bytes.slice(..length))
+    }
+}

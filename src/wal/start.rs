@@ -1,0 +1,372 @@
+//! From a claim to a log in use: what of the past counts, then a seal, then a segment of our own.
+//!
+//! Owns the order of steps of a start, which is what makes a crash between any two harmless:
+//!
+//! 1. Read the newest seal, and from it which files are the past.
+//! 2. Replay: the owner takes every record.
+//! 3. Check that all that is needed is there.
+//! 4. Publish our seal. From here on the past is fixed.
+//! 5. Look for a later claim: who has lost the store removes nothing.
+//! 6. Remove what is dead, stale or half made.
+//! 7. Make the first segment.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::io::Storage;
+use crate::wal::claim::{self, Claim, publish, read_whole, remove};
+use crate::wal::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, SEAL_BYTES_MAX, Seal,
+    Sealed, SegmentHeader, VERSION,
+};
+use crate::wal::log::Log;
+use crate::wal::names::{self, Name};
+use crate::wal::reader::{Catalog, Reader};
+use crate::wal::replay::{
+    Progress, Recovered, RecoveryError, ReplayPoint, TailVerdict, ToRead, Walk, WalkStart,
+};
+use crate::wal::room::{Making, Room, segment_nonce};
+use crate::wal::segment::{Expected, Segment};
+
+/// A log ready for use, with its parts.
+#[derive(Debug)]
+pub struct Opened {
+    /// What the engine and the log thread share.
+    pub log: Arc<Log>,
+    /// The maker of segments.
+    pub room: Room,
+    /// Reads frames by their Lsn.
+    pub reader: Reader,
+    /// How the log of the last owner ended.
+    pub tail: TailVerdict,
+}
+
+/// What the directory says about the past.
+#[derive(Debug)]
+pub(crate) struct Past {
+    /// The newest seal, with its checksum.
+    pub(crate) seal: Option<(Seal, u32)>,
+    /// The segments that count: those the seal lists, then those of the seal's owner.
+    pub(crate) segments: Vec<ToRead>,
+}
+
+/// The past being read. [`Recovery::next`] until it gives `None`, then [`Recovery::finish`].
+#[derive(Debug)]
+pub struct Recovery {
+    claim: Claim,
+    past: Past,
+    replay_from: u64,
+    walk: Walk,
+}
+
+impl Claim {
+    /// Begins to read the past: all of it, or what follows the records that the index has.
+    pub fn recover(self, from: Option<ReplayPoint>) -> Result<Recovery, RecoveryError> {
+        let past = Past::read(&*self.storage, self.store, self.epoch, &self.names)?;
+        let segment_size = self.options.segment_size;
+        let replay_from = from.map_or(0, |from| from.batch.0 / segment_size);
+        let parts = past.to_read(replay_from, from)?;
+        let seal = past.seal.as_ref().map(|(seal, sum)| (seal.first_ordinal, *sum));
+        let (storage, store) = (Arc::clone(&self.storage), self.store);
+        let walk = Walk::new(WalkStart { storage, store, segment_size, from, parts, seal });
+        Ok(Recovery { claim: self, past, replay_from, walk })
+    }
+}
+
+impl Past {
+    pub(crate) fn read(
+        storage: &dyn Storage,
+        store: u128,
+        epoch: u64,
+        names: &[Name],
+    ) -> Result<Past, RecoveryError> {
+        let seals = names.iter().filter_map(|name| match name {
+            Name::Seal { epoch } => Some(*epoch),
+            _ => None,
+        });
+        let newest = seals.max();
+        if newest.is_some_and(|newest| newest >= epoch) {
+            return Err(RecoveryError::Superseded { epoch });
+        }
+        // Whoever wrote a segment had sealed before it.
+        for name in names {
+            if let Name::Segment { epoch: wrote, .. } = name
+                && Some(*wrote) > newest
+                && *wrote < epoch
+            {
+                return Err(RecoveryError::MissingSeal { file: names::seal(*wrote) });
+            }
+        }
+        let Some(newest) = newest else { return Ok(Past { seal: None, segments: Vec::new() }) };
+        let (seal, sum) = seal_read(storage, store, newest)?;
+        let mut segments: Vec<ToRead> = Vec::with_capacity(seal.segments.len());
+        for Sealed { epoch, ordinal, end } in &seal.segments {
+            segments.push(ToRead { epoch: *epoch, ordinal: *ordinal, sealed: *end, own: false });
+        }
+        let own: BTreeSet<u64> = names
+            .iter()
+            .filter_map(|name| match name {
+                Name::Segment { epoch, ordinal } if *epoch == newest => Some(*ordinal),
+                _ => None,
+            })
+            .collect();
+        for ordinal in own {
+            segments.push(ToRead { epoch: newest, ordinal, sealed: None, own: true });
+        }
+        Ok(Past { seal: Some((seal, sum)), segments })
+    }
+
+    /// The segments to replay, in order, without a hole.
+    fn to_read(
+        &self,
+        replay_from: u64,
+        from: Option<ReplayPoint>,
+    ) -> Result<VecDeque<ToRead>, RecoveryError> {
+        let parts: VecDeque<ToRead> =
+            self.segments.iter().filter(|part| part.ordinal >= replay_from).copied().collect();
+        let missing = |epoch, ordinal| RecoveryError::MissingSegment {
+            file: names::segment(epoch, ordinal),
+            ordinal,
+        };
+        let owner = self.seal.as_ref().map(|(seal, _)| (seal.epoch, seal.first_ordinal));
+        if let Some(from) = from {
+            let ahead = RecoveryError::IndexAhead { through: from.through };
+            let (epoch, first_own) = owner.ok_or(ahead)?;
+            match parts.front() {
+                Some(part) if part.ordinal == replay_from => {}
+                Some(part) if part.ordinal < first_own => {
+                    return Err(missing(part.epoch, replay_from));
+                }
+                _ => return Err(missing(epoch, replay_from)),
+            }
+        }
+        if let Some(part) = parts.iter().find(|part| !part.own && part.sealed.is_none()) {
+            // Replay has been beyond it before, so the index has gone back.
+            return Err(missing(part.epoch, part.ordinal));
+        }
+        let first_own = owner.map_or(0, |(_, first)| first).max(replay_from);
+        for (expected, part) in (first_own..).zip(parts.iter().filter(|part| part.own)) {
+            if part.ordinal != expected {
+                return Err(missing(part.epoch, expected));
+            }
+        }
+        Ok(parts)
+    }
+}
+
+fn seal_read(storage: &dyn Storage, store: u128, epoch: u64) -> Result<(Seal, u32), RecoveryError> {
+    let name = names::seal(epoch);
+    let io = |source| RecoveryError::io(&name, source);
+    let file = storage.open(&name).map_err(io)?;
+    let bytes = read_whole(&*file, SEAL_BYTES_MAX).map_err(io)?;
+    let (seal, sum) = match Seal::decode(bytes.as_deref().unwrap_or_default()) {
+        Ok(read) => read,
+        Err(HeadFault::Version(found)) => {
+            return Err(RecoveryError::UnknownVersion { file: name, found, newest: VERSION });
+        }
+        Err(HeadFault::Magic | HeadFault::Checksum) => {
+            return Err(RecoveryError::BadHead { file: name });
+        }
+    };
+    if seal.store != store {
+        let (found, expected) = (seal.store, store);
+        return Err(RecoveryError::ForeignStore { file: name, found, expected });
+    }
+    if seal.epoch != epoch {
+        return Err(RecoveryError::BadHead { file: name });
+    }
+    Ok((seal, sum))
+}
+
+impl Recovery {
+    /// The next record after the replay point, in the order of the log.
+    #[expect(clippy::should_implement_trait, reason = "it fails, and then it is over")]
+    pub fn next(&mut self) -> Result<Option<Recovered>, RecoveryError> {
+        self.walk.next()
+    }
+
+    /// How far the replay has come.
+    pub fn progress(&self) -> Progress {
+        self.walk.progress()
+    }
+
+    /// Seals the past and opens a log of our own. `live` says how many bytes each earlier segment
+    /// still holds that someone needs; what holds none, and lies before the replay, is removed.
+    ///
+    /// # Panics
+    ///
+    /// Before [`Recovery::next`] has given `None`.
+    pub fn finish(self, live: &BTreeMap<u64, u64>) -> Result<Opened, RecoveryError> {
+        let tail = self.walk.tail().expect("a recovery is finished after its last record").clone();
+        let kept = self.kept(live)?;
+        let Claim { storage, options, store, epoch, nonce, names } = self.claim;
+        let storage_ref = &*storage;
+        let first_ordinal = first_ordinal(&names, &self.past);
+        let seal = Seal { store, epoch, first_ordinal, segments: kept };
+        let (bytes, sum) = seal.encode();
+        let name = names::seal(epoch);
+        publish(storage_ref, &name, &bytes, nonce).map_err(|e| match e.kind() {
+            // Only the holder of a later claim sweeps temporary files away.
+            io::ErrorKind::NotFound => RecoveryError::Superseded { epoch },
+            _ => RecoveryError::io(&name, e),
+        })?;
+        let lost = claim::is_superseded(storage_ref, epoch);
+        if lost.map_err(|e| RecoveryError::io(&names::claim(epoch + 1), e))? {
+            return Err(RecoveryError::Superseded { epoch });
+        }
+        sweep(storage_ref, &seal, &names, self.past.seal.as_ref().map(|(seal, _)| seal.epoch))?;
+        let segment_size = options.segment_size;
+        let header = SegmentHeader {
+            store,
+            epoch,
+            ordinal: first_ordinal,
+            segment_size,
+            nonce: segment_nonce(nonce, epoch, first_ordinal),
+        };
+        let segment = Arc::new(make_first(storage_ref, header, nonce)?);
+
+        let durable = Arc::new(AtomicU64::new(0));
+        let catalog = Catalog::new(Arc::clone(&storage), store, segment_size, Arc::clone(&durable));
+        for sealed in &seal.segments {
+            catalog.insert(sealed.epoch, sealed.ordinal);
+        }
+        catalog.insert_open(&segment);
+        let catalog = Arc::new(catalog);
+        let log = Arc::new(Log::new(options, segment, sum, durable));
+        let reader = Reader::new(Arc::clone(&catalog));
+        let room = Room {
+            storage,
+            log: Arc::clone(&log),
+            catalog,
+            store,
+            nonce,
+            making: None,
+            dying: Vec::new(),
+            spares: Vec::new(),
+        };
+        Ok(Opened { log, room, reader, tail })
+    }
+
+    /// The segments that go on counting, each with its end where that is known; an error where
+    /// one that is needed is not there.
+    fn kept(&self, live: &BTreeMap<u64, u64>) -> Result<Vec<Sealed>, RecoveryError> {
+        let mut kept = BTreeMap::new();
+        for part in self.past.segments.iter().filter(|part| part.ordinal < self.replay_from) {
+            if live.get(&part.ordinal).is_some_and(|bytes| *bytes > 0) {
+                let segment = self.open(part)?;
+                let end = match part.sealed {
+                    Some(end) => Some(end),
+                    None => self.end_by_successor(&segment)?,
+                };
+                kept.insert(part.ordinal, Sealed { epoch: part.epoch, ordinal: part.ordinal, end });
+            }
+        }
+        for read in self.walk.segments_read() {
+            let (epoch, ordinal, end) = (read.epoch, read.ordinal, Some(read.end));
+            kept.insert(ordinal, Sealed { epoch, ordinal, end });
+        }
+        let needed = live.iter().filter(|(_, bytes)| **bytes > 0);
+        for (ordinal, _) in needed {
+            if !kept.contains_key(ordinal) {
+                let file = format!("wal-*-{ordinal:016x}");
+                return Err(RecoveryError::MissingSegment { file, ordinal: *ordinal });
+            }
+        }
+        Ok(kept.into_values().collect())
+    }
+
+    /// The end of a segment that was not replayed, as the first batch of the next one tells it.
+    fn end_by_successor(&self, segment: &Segment) -> Result<Option<End>, RecoveryError> {
+        let (epoch, ordinal) = (segment.header.epoch, segment.header.ordinal + 1);
+        let mut parts = self.past.segments.iter();
+        let Some(next) = parts.find(|part| part.epoch == epoch && part.ordinal == ordinal) else {
+            return Ok(None);
+        };
+        let next = self.open(next)?;
+        let mut head = [0; BATCH_HEADER_BYTES];
+        let offset = BLOCK_BYTES as u64;
+        let io = |source| RecoveryError::io(&next.name, source);
+        next.file.read_at(&mut head, offset).map_err(io)?;
+        let first = segment.header.first_lsn().0;
+        Ok(match BatchHeader::decode(next.seed, &head, next.lsn(offset)) {
+            BatchHead::Good(header, _) => {
+                let length = header.previous_end.0.checked_sub(first);
+                let length = length.filter(|length| *length <= segment.header.segment_size);
+                length.map(|length| End { length, chain: header.previous })
+            }
+            BatchHead::Broken | BatchHead::Blank => None,
+        })
+    }
+
+    fn open(&self, part: &ToRead) -> Result<Segment, RecoveryError> {
+        let want = Expected {
+            store: self.claim.store,
+            epoch: part.epoch,
+            ordinal: part.ordinal,
+            segment_size: self.claim.options.segment_size,
+        };
+        Segment::open(&*self.claim.storage, &want)
+    }
+}
+
+/// Greater than every number that any owner may have given away, whether it counts or not: an Lsn
+/// is never used twice.
+fn first_ordinal(names: &[Name], past: &Past) -> u64 {
+    let listed = names.iter().filter_map(|name| match name {
+        Name::Segment { ordinal, .. } | Name::Spare { ordinal, .. } => Some(*ordinal),
+        _ => None,
+    });
+    let sealed = past.seal.as_ref().map_or(0, |(seal, _)| seal.first_ordinal);
+    listed.max().unwrap_or(0).max(sealed) + 1
+}
+
+/// Removes what no owner will ever want again.
+fn sweep(
+    storage: &dyn Storage,
+    seal: &Seal,
+    names: &[Name],
+    previous_seal: Option<u64>,
+) -> Result<(), RecoveryError> {
+    let kept: BTreeSet<(u64, u64)> =
+        seal.segments.iter().map(|sealed| (sealed.epoch, sealed.ordinal)).collect();
+    for name in names {
+        let file = match name {
+            // Those of a later epoch are not ours to judge.
+            Name::Segment { epoch, ordinal }
+                if *epoch < seal.epoch && !kept.contains(&(*epoch, *ordinal)) =>
+            {
+                names::segment(*epoch, *ordinal)
+            }
+            Name::Spare { epoch, ordinal } if *epoch < seal.epoch => names::spare(*epoch, *ordinal),
+            Name::Seal { epoch } if Some(*epoch) < previous_seal => names::seal(*epoch),
+            _ => continue,
+        };
+        remove(storage, &file).map_err(|e| RecoveryError::io(&file, e))?;
+    }
+    Ok(())
+}
+
+fn make_first(
+    storage: &dyn Storage,
+    header: SegmentHeader,
+    nonce: u128,
+) -> Result<Segment, RecoveryError> {
+    let name = names::segment(header.epoch, header.ordinal);
+    let io = |e: io::Error| RecoveryError::io(&name, e);
+    let mut making = Making::begin(storage, header, nonce).map_err(io)?;
+    let temporary = making.temporary().to_owned();
+    let made = loop {
+        match making.fill() {
+            Ok(false) => {}
+            Ok(true) => break making.finish(storage),
+            Err(e) => break Err(e),
+        }
+    };
+    made.map_err(|e| {
+        // Best effort: a leftover is swept by the next owner.
+        let _ = remove(storage, &temporary);
+        io(e)
+    })
+}
