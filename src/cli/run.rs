@@ -103,7 +103,7 @@ fn open(config: &Config, storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Resul
     let mut progress = |progress: crate::wal::Progress| {
         if told.elapsed() >= Duration::from_secs(1) {
             told = Instant::now();
-            let (read, all) = (progress.bytes_read >> 20, progress.bytes_total >> 20);
+            let (read, all) = (progress.done >> 20, progress.total >> 20);
             tracing::info!("reading the log: {read} of {all} MiB");
         }
     };

@@ -133,12 +133,7 @@ impl Default for MemoryConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self {
-            connections: 10_000,
-            queues: 100_000,
-            message: Size::mib(16),
-            topic_backlog: 1000,
-        }
+        Self { connections: 10_000, queues: 100_000, message: Size::mib(16), topic_backlog: 1000 }
     }
 }
 

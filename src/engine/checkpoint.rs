@@ -40,6 +40,17 @@ pub(crate) struct Checkpoints {
     retire: Vec<u64>,
 }
 
+/// The segments that a recovery leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Segments {
+    /// Earlier ones that still count, by ordinal.
+    pub(crate) past: Vec<u64>,
+    /// The first of this life.
+    pub(crate) first: u64,
+    /// Bytes of each.
+    pub(crate) size: u64,
+}
+
 #[derive(Debug)]
 enum State {
     Idle,
@@ -54,20 +65,19 @@ enum State {
 impl Checkpoints {
     pub(crate) fn new(
         settings: &Settings,
-        log: &Log,
-        first_segment: u64,
+        segments: Segments,
         known: Option<ReplayPoint>,
         last: Option<ReplayPoint>,
     ) -> Self {
         Self {
             bytes: settings.checkpoint_bytes,
             changes: settings.checkpoint_changes,
-            segment_size: log.segment_size(),
+            segment_size: segments.size,
             last,
             known,
             state: State::Idle,
-            kept: BTreeSet::new(),
-            next_segment: first_segment,
+            kept: segments.past.into_iter().collect(),
+            next_segment: segments.first,
             retire: Vec::new(),
         }
     }

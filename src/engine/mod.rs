@@ -154,21 +154,18 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine over a broker that recovery has brought up to date. `last` is the last record
-    /// applied; `first_segment` the oldest segment there is.
+    /// An engine over a broker that recovery has brought up to date.
     pub(crate) fn new(
         broker: Broker,
         log: Arc<Log>,
         settings: &Settings,
-        first_segment: u64,
-        checkpointed: Option<ReplayPoint>,
-        last: Option<ReplayPoint>,
+        checkpoints: Checkpoints,
     ) -> Self {
         Self {
             broker,
             outbox: Outbox::new(settings.window_bytes),
             cache: Cache::new(settings.cache_bytes),
-            checkpoints: Checkpoints::new(settings, &log, first_segment, checkpointed, last),
+            checkpoints,
             log,
             stopping: false,
             missed_told: 0,

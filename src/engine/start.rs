@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use crate::broker::{self, Broker, Misfit, Written};
+use crate::engine::checkpoint::{Checkpoints, Segments};
 use crate::engine::{Engine, Settings};
 use crate::ids::{Lsn, Millis};
 use crate::io::Storage;
 use crate::record::{Record, RecordError};
 use crate::store::index::{Index, IndexError};
-use crate::wal::{self, ClaimError, Damage, Log, Progress, Reader, RecoveryError, ReplayPoint, Room};
+use crate::wal::{
+    self, ClaimError, Damage, Log, Progress, Reader, RecoveryError, ReplayPoint, Room,
+};
 
 /// A store that has been recovered and belongs to this process.
 #[derive(Debug)]
@@ -108,10 +111,14 @@ pub fn open_store(
         progress(recovery.progress());
     }
     let opened = recovery.finish(&broker.live())?;
-    let first_segment = opened.first_segment;
     let log = opened.log;
-    let mut engine =
-        Engine::new(broker, Arc::clone(&log), settings, first_segment, checkpointed, last);
+    let checkpoints = Checkpoints::new(
+        settings,
+        Segments { past: opened.past, first: opened.first_ordinal, size: segment_size },
+        checkpointed,
+        last,
+    );
+    let mut engine = Engine::new(broker, Arc::clone(&log), settings, checkpoints);
     engine.begin(now, report.epoch);
     let index = Arc::new(index);
     Ok(Store { engine, log, room: opened.room, reader: opened.reader, index, report })

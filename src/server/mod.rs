@@ -90,7 +90,7 @@ async fn accept(
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
             // Finished tasks are collected as they end, so that they do not pile up.
             Some(ended) = tasks.join_next() => {
                 if let Err(error) = ended {
@@ -114,6 +114,11 @@ async fn accept(
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
+}
+
+/// Waits until the server shall stop, or nobody is left to say so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn serve_one(
