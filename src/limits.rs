@@ -49,3 +49,7 @@ pub const READ_BYTES: usize = 16 << 10;
 
 /// How long a connection that ends may take to read what is still to be said.
 pub const LAST_WORDS_MILLIS: u64 = 2_000;
+
+/// Bytes of one row of the index at most, where it has no fixed size: a destination name and some
+/// hundred bytes beside it.
+pub const INDEX_ROW_BYTES_MAX: u64 = 64 * 1024;
