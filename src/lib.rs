@@ -15,3 +15,5 @@ pub mod io;
 pub mod limits;
 #[doc(hidden)]
 pub mod message;
+#[doc(hidden)]
+pub mod protocol;
