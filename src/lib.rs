@@ -17,3 +17,5 @@ pub mod limits;
 pub mod message;
 #[doc(hidden)]
 pub mod protocol;
+#[doc(hidden)]
+pub mod session;
