@@ -186,7 +186,7 @@ impl Task<'_> {
             return;
         }
         if let End::Broker(why) = end {
-            let _ = why;
+            self.session.handle_broker_gone(&why.to_string());
         }
         self.session.take_bytes(&mut self.outgoing);
         let words = async {

@@ -25,22 +25,14 @@ pub use self::check::Report;
 use self::row::{BadRow, Checkpoint, ENTRIES, META, QUEUES, SEGMENTS};
 use super::backend::Backend;
 use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
-use crate::ids::{Lsn, QueueId};
+use crate::ids::QueueId;
 use crate::io::Storage;
+use crate::wal::ReplayPoint;
 
 /// The name of the file.
 pub const INDEX_NAME: &str = "index.redb";
 /// The name while it is being made.
 const TEMPORARY_NAME: &str = "index.redb.tmp";
-
-/// From where the log is to be replayed over the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplayPoint {
-    /// The batch where reading begins.
-    pub batch: Lsn,
-    /// The last record that the index holds.
-    pub through: Lsn,
-}
 
 /// What the index knew when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
