@@ -36,7 +36,7 @@ use checkpoint::Checkpoints;
 use outbox::Outbox;
 
 pub use checkpoint::CheckpointJob;
-pub use inbox::{Connection, Handle};
+pub use inbox::{Connection, Handle, Permit};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use start::{Store, StoreError, open_store};
@@ -80,7 +80,7 @@ pub enum Input {
     /// A connection is gone.
     Close(ConnectionId),
     /// A connection asks; the permit is given back when all of it is decided.
-    Requests(ConnectionId, VecDeque<Request>, inbox::Permit),
+    Requests(ConnectionId, VecDeque<Request>, Permit),
     /// A connection that did not read does so again.
     Writable(ConnectionId),
     /// A piece of a queue has been read.
