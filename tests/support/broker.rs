@@ -121,8 +121,17 @@ impl Broker {
     /// # Panics
     /// When it takes longer than [`PATIENCE`].
     #[track_caller]
-    pub(crate) fn terminate(mut self) -> ExitStatus {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("SIGTERM");
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.end_by(Signal::TERM)
+    }
+
+    /// Sends the broker a signal and waits until it has ended.
+    ///
+    /// # Panics
+    /// When it takes longer than [`PATIENCE`].
+    #[track_caller]
+    pub(crate) fn end_by(mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).expect("send a signal");
         self.wait_exit()
     }
 

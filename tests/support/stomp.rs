@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
@@ -122,6 +122,11 @@ impl Stomp {
     /// Sends any bytes.
     pub(crate) fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// Ends this side's half of the connection: nothing more will be sent.
+    pub(crate) fn shut_writing(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
     }
 
     /// Sends a frame with a receipt and returns the receipt's id without waiting for it.
