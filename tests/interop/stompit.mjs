@@ -236,7 +236,8 @@ const stories = {
 
   async errors_say_why() {
     const client = await Client.open();
-    client.client.sendFrame('ACK', { id: 'none', 'message-id': 'none', subscription: 'none' }).end();
+    const nothing = { id: 'none', 'message-id': 'none', subscription: 'none' };
+    client.client.sendFrame('ACK', nothing).end();
     const error = await client.ended;
     assert.ok(error.isApplicationError(), `no ERROR frame but ${error}`);
     assert.ok(error.message.length > 0);
