@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::broker::Broker;
+use support::broker::{Broker, assert_no_damage};
 use support::ledger::Ledger;
 use support::load::{Clients, Errors, drain};
 use support::random::{Random, number_from_env};
@@ -59,6 +59,7 @@ fn killed_under_load_again_and_again_it_loses_repeats_and_invents_nothing() {
     let marks = ledger.counts().deliveries - before;
     assert_eq!(marks, support::load::QUEUES.len() as u64, "messages came back after the drain");
     assert!(broker.terminate().success());
+    assert_no_damage(&data);
 
     println!("{kills:?} in {:.1?}: {}", started.elapsed(), ledger.counts());
 }

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::broker::Broker;
+use support::broker::{Broker, assert_no_damage};
 use support::ledger::Ledger;
 use support::load::{Clients, Errors, drain};
 use support::random::{Random, number_from_env};
@@ -54,6 +54,7 @@ fn power_cut_under_load_again_and_again_loses_repeats_and_invents_nothing() {
     drain(&ledger, broker.port());
     ledger.check_drained();
     assert!(broker.terminate().success());
+    assert_no_damage(&disk.data());
     println!("{cuts} power cuts in {:.1?}: {}", started.elapsed(), ledger.counts());
 }
 

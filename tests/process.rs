@@ -6,7 +6,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
-use support::broker::{Broker, run_to_end, said};
+use support::broker::{Broker, assert_no_damage, run_to_end, said};
 use support::fresh_dir;
 use support::stomp::{Frame, Stomp};
 
@@ -25,10 +25,11 @@ fn a_confirmed_message_outlives_a_clean_restart_and_an_acknowledged_one_does_not
     stomp.ack(&first).unwrap();
     stomp.disconnect().unwrap();
 
+    // What is read and not acknowledged stays, over any number of restarts.
     let broker = broker.terminate_and_restart();
     assert_eq!(bodies_to_the_end(&broker, "/queue/restart"), ["two", "three"]);
     let broker = broker.terminate_and_restart();
-    assert_eq!(bodies_to_the_end(&broker, "/queue/restart"), [""; 0]);
+    assert_eq!(bodies_to_the_end(&broker, "/queue/restart"), ["two", "three"]);
 }
 
 #[test]
@@ -220,10 +221,7 @@ fn verify_finds_no_damage_in_a_store_after_a_clean_end_or_a_kill() {
     broker.connect().publish("/queue/verify", "sound").unwrap();
     let broker = broker.terminate_and_restart();
     broker.connect().publish("/queue/verify", "sound too").unwrap();
-    let data = broker.kill();
-    let verify = run_to_end(&["store", "verify", data.to_str().unwrap()]);
-    assert!(verify.status.success(), "{verify:?}");
-    assert!(said(&verify).contains("no damage"), "{verify:?}");
+    assert_no_damage(&broker.kill());
 }
 
 #[test]

@@ -239,8 +239,9 @@ const stories = {
     const nothing = { id: 'none', 'message-id': 'none', subscription: 'none' };
     client.client.sendFrame('ACK', nothing).end();
     const error = await client.ended;
-    assert.ok(error.isApplicationError(), `no ERROR frame but ${error}`);
-    assert.ok(error.message.length > 0);
+    // stompit forgets that the error came as a frame, but not what it says; its own words for an
+    // end without one are these.
+    assert.doesNotMatch(error.message, /^$|connection ended|timed out|ECONN/);
   },
 };
 

@@ -42,6 +42,16 @@ pub(crate) fn run_to_end<A: AsRef<std::ffi::OsStr>>(args: &[A]) -> Output {
     }
 }
 
+/// Checks a store that no broker uses with the broker's own tool.
+///
+/// # Panics
+/// With what the tool says, when it finds damage.
+#[track_caller]
+pub(crate) fn assert_no_damage(data: &Path) {
+    let verify = run_to_end(&["store".as_ref(), "verify".as_ref(), data.as_os_str()]);
+    assert!(verify.status.success() && said(&verify).contains("no damage"), "{verify:?}");
+}
+
 /// All that a command printed, to look for words in.
 pub(crate) fn said(output: &Output) -> String {
     let (out, err) =
