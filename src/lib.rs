@@ -8,6 +8,8 @@
 #[doc(hidden)]
 pub mod broker;
 #[doc(hidden)]
+pub mod engine;
+#[doc(hidden)]
 pub mod ids;
 #[doc(hidden)]
 pub mod io;
@@ -15,3 +17,5 @@ pub mod io;
 pub mod limits;
 #[doc(hidden)]
 pub mod message;
+#[doc(hidden)]
+pub mod record;

@@ -1,7 +1,13 @@
 //! The machine's edge: everything the broker asks of a disk and of a clock.
 //!
-//! Two small traits with a real form ([`real`]) and a simulated one (`sim`). Nothing else in the
+//! Two small traits with a real form ([`real`]) and a simulated one ([`sim`]). Nothing else in the
 //! crate opens a file or reads a clock for a decision that is written down.
+
+pub mod real;
+pub mod sim;
+
+#[cfg(test)]
+mod contract;
 
 use std::fmt::Debug;
 use std::io;
