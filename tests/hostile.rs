@@ -165,6 +165,29 @@ fn a_thousand_silent_connections_keep_nobody_from_working() {
 }
 
 #[test]
+fn a_peer_that_promised_heart_beats_and_falls_silent_gives_up_what_it_held() {
+    let case = Case::start();
+    let mut silent = Stomp::open(case.broker.port()).unwrap();
+    let connect = Frame::new("CONNECT").with("accept-version", "1.2").with("host", "localhost");
+    silent.send(&connect.with("heart-beat", "200,0")).unwrap();
+    let connected = silent.receive().unwrap();
+    let wants = connected.header("heart-beat").and_then(|beat| beat.split(',').nth(1));
+    assert!(wants.is_some_and(|wants| wants != "0"), "wants no heart-beats: {connected:?}");
+    silent.publish("/queue/beat", "held").unwrap();
+    silent.subscribe("s", "/queue/beat", "client-individual").unwrap();
+    assert_eq!(silent.message().unwrap().text(), "held");
+
+    // The socket stands, and nothing comes: only the missing beats can tell.
+    let mut next = case.broker.connect();
+    next.subscribe("s", "/queue/beat", "client-individual").unwrap();
+    let message = next.message().unwrap();
+    assert_eq!(message.text(), "held");
+    assert!(message.is_redelivered(), "{message:?}");
+    silent.wait_closed();
+    case.assert_bounded_and_serving();
+}
+
+#[test]
 fn a_subscriber_that_never_reads_harms_nobody_and_takes_no_memory_without_end() {
     let case = Case::start();
     let mut lazy = case.broker.connect();

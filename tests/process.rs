@@ -215,6 +215,18 @@ fn what_cannot_be_run_is_refused_by_name_and_starts_nothing() {
 }
 
 #[test]
+fn help_shows_every_option_with_its_default() {
+    let output = run_to_end(&["run", "--help"]);
+    assert!(output.status.success(), "{output:?}");
+    let said = said(&output);
+    let words =
+        ["--config", "--data", "escrowmq-data", "--listen", "stomp://127.0.0.1:61613", "--name"];
+    for word in words {
+        assert!(said.contains(word), "does not speak of {word}: {said}");
+    }
+}
+
+#[test]
 fn verify_finds_no_damage_in_a_store_after_a_clean_end_or_a_kill() {
     let dir = fresh_dir();
     let broker = Broker::start(&dir.path().join("data"));

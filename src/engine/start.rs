@@ -8,7 +8,9 @@ use crate::ids::{Lsn, Millis};
 use crate::io::Storage;
 use crate::record::{Record, RecordError};
 use crate::store::index::{Index, IndexError};
-use crate::wal::{self, ClaimError, Damage, Log, Progress, Reader, RecoveryError, ReplayPoint, Room};
+use crate::wal::{
+    self, ClaimError, Damage, Log, Progress, Reader, RecoveryError, ReplayPoint, Room,
+};
 
 /// A store that has been recovered and belongs to this process.
 #[derive(Debug)]

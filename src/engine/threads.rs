@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use crate::broker::fact::{Page, PageRequest};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
-use crate::broker::fact::{Page, PageRequest};
 use crate::engine::{CheckpointJob, Engine, Input, Job, Load, StopError, Store, Turn};
 use crate::io::Clock;
 use crate::limits;
