@@ -229,15 +229,18 @@ mod tests {
                 name: "q".into(), last_seq: 0, depth: 0,
                 lent_through: [0; 10], redelivered_through: [0; 10],
             };
-            for (step, (seq, put)) in changes.iter().enumerate() {
-                let place = Place { rank: 5, seq: *seq };
-                if *put && !model.contains_key(&place) {
+            for (step, (pick, put)) in changes.iter().enumerate() {
+                let victim = model.keys().nth(*pick as usize % 40).copied();
+                if *put || victim.is_none() {
                     born += 1;
+                    // A place is never used twice; an urgent message comes before older ones.
+                    let place = Place { rank: (pick % 3) as u8, seq: born };
                     let entry = entry(born);
                     durable.born(&entry);
                     durable.put(queue, place, entry);
                     model.insert(place, entry);
-                } else if let Some(entry) = model.remove(&place) {
+                } else if let Some(place) = victim {
+                    let entry = model.remove(&place).unwrap();
                     durable.gone(queue, &Gone::of(place, &entry));
                 }
                 if step == cuts.0 || (step == cuts.1 && cuts.1 > cuts.0) {

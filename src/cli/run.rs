@@ -59,6 +59,8 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let server = Server::bind(&listeners, config.limits.connections).await?;
     warn_of_open_doors(&server)?;
     let directory = DirStorage::open_or_create(&config.data)?;
+    // Held until the process ends; the epoch is what makes a second owner harmless.
+    let _lock = directory.try_lock()?;
     let storage: Arc<dyn Storage> = Arc::new(directory);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = open(&config, &storage, &*clock)?;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::ids::Lsn;
 use crate::ids::Millis;
 use crate::io::sim::{Fault, SimDisk};
 
