@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
+use super::error::{error, guarded};
 use super::row::{self, ENTRIES};
-use super::{Index, IndexError, State, UNPOISONED, error, guarded, read_base};
+use super::{Index, IndexError, State, UNPOISONED, read_base};
 use crate::ids::QueueId;
 
 /// Rows between two calls of the progress function.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::*;
 use crate::ids::Lsn;
 use crate::ids::Millis;
+use crate::io::real::DirStorage;
 use crate::io::sim::{Fault, SimDisk};
 
 const STORE: u128 = 0x5709E;
@@ -348,6 +349,47 @@ fn pages_follow_one_another_in_the_order_of_delivery() {
     assert_eq!(page(Some(place(3, 2)), 1), places[2..3]);
     assert_eq!(page(Some(places[4]), 2), []);
     assert_eq!(index.page(QueueId(4), None, 2).unwrap(), []);
+}
+
+#[test]
+fn readers_go_on_while_a_commit_is_made_and_see_the_state_before_it_or_after_it() {
+    let (index, _) = open(&SimDisk::new());
+    let mut delta = Delta::default();
+    for number in 1..=20 {
+        for seq in 1..=500 {
+            let place = Place { rank: 0, seq };
+            delta.entries.insert((QueueId(1), place), Some(entry(number)));
+        }
+        std::thread::scope(|scope| {
+            let commit = scope.spawn(|| index.commit(&delta, replay(number)).unwrap());
+            while !commit.is_finished() {
+                let page = index.page(QueueId(1), None, 1000).unwrap();
+                let seen: Vec<u64> = page.iter().map(|found| found.1.at.0).collect();
+                assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+                let state = (seen.len(), seen.first().copied().unwrap_or_default());
+                let before = if number == 1 { (0, 0) } else { (500, number - 1) };
+                assert!(state == before || state == (500, number), "{state:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_index_in_a_directory_is_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Arc::new(DirStorage::open_or_create(directory.path()).unwrap());
+    let delta = delta(1, 3000, &Model::default());
+    let expected = Model::default().after(&delta, replay(1));
+    let (index, base) = Index::open(storage.clone(), STORE, CACHE).unwrap();
+    assert_eq!(base, Base::default());
+    let start = Instant::now();
+    index.commit(&delta, replay(1)).unwrap();
+    println!("commit of 3000 to a directory: {:?}", start.elapsed());
+    drop(index);
+    let start = Instant::now();
+    let opened = Index::open(storage, STORE, CACHE).unwrap();
+    println!("open in a directory: {:?}", start.elapsed());
+    assert_eq!(Model::of_open(&opened), expected);
 }
 
 #[test]
