@@ -198,10 +198,9 @@ impl Task<'_> {
             }
             self.socket.shutdown().await?;
             // Closing with unread bytes would reset the connection, and the peer might lose the
-            // words above: read on until it has closed too.
-            let mut rest = [0; 4096];
-            while self.socket.read(&mut rest).await? > 0 {}
-            io::Result::Ok(())
+            // words above: read on until it has closed too, but not for ever.
+            let mut rest = (&mut self.socket).take(limits::LAST_WORDS_READ_MAX);
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(drop)
         };
         let _ = timeout(Duration::from_millis(limits::LAST_WORDS_MILLIS), words).await;
     }
