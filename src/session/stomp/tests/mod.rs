@@ -1,6 +1,7 @@
 //! Promises of a session, as transcripts of its wire.
 
 mod bounds;
+mod corpus;
 mod deliveries;
 mod endings;
 mod heart_beats;
