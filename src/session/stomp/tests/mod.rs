@@ -1,7 +1,6 @@
 //! Promises of a session, as transcripts of its wire.
 
 mod bounds;
-mod corpus;
 mod deliveries;
 mod endings;
 mod heart_beats;

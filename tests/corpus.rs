@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::protocol::stomp::fuzz::fuzz_stomp;
-use crate::session::stomp::fuzz::fuzz_stomp_session;
+use escrowmq::protocol::stomp::fuzz::fuzz_stomp;
+use escrowmq::session::stomp::fuzz::fuzz_stomp_session;
 
 #[test]
 fn every_file_of_the_fuzz_corpus_keeps_the_promises() {
