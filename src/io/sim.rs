@@ -70,7 +70,7 @@ struct Disk {
 }
 
 /// The disk as it was just before an operation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Moment {
     /// What the operation was to be; see [`SimDisk::last_label`].
     pub label: String,

@@ -23,7 +23,7 @@ const TOPIC: &str = "t";
 
 pub(super) struct Client {
     index: u64,
-    pub(super) connection: ConnectionId,
+    connection: ConnectionId,
     mailbox: Arc<Mailbox>,
     last_token: u64,
     last_subscription: u64,
@@ -56,8 +56,6 @@ pub(super) struct Surroundings<'a> {
     pub(super) last_connection: &'a mut u64,
     /// Mailboxes of connections that have ended and that the engine may not have heard of.
     pub(super) ghosts: &'a mut Vec<Arc<Mailbox>>,
-    /// No life has crashed yet, so that flags must be exact.
-    pub(super) first_life: bool,
 }
 
 impl Client {
@@ -98,6 +96,11 @@ impl Client {
     /// of this client.
     pub(super) fn collect(&mut self, model: &mut Model, first_life: bool) -> Result<(), String> {
         for output in take(&self.mailbox, model, first_life)? {
+            if let Output::Delivery(delivery) = &output
+                && !self.subscriptions.contains_key(&delivery.subscription)
+            {
+                model.comes_back_counted(&output);
+            }
             let bytes = Connection::window_bytes(&output);
             self.arrived.push_back((output, bytes));
         }
@@ -334,24 +337,26 @@ impl Client {
 
     /// What this client holds, or may have in its mailbox, comes back counted.
     fn returns_by_end(&self, around: &mut Surroundings<'_>, held: &Held) {
-        let on_the_way = self.arrived.iter().filter_map(|(output, _)| match output {
-            Output::Delivery(delivery) => number_of(&delivery.content).ok(),
-            _ => None,
-        });
-        for number in held.messages.values().copied().chain(on_the_way) {
-            if let Some(fate) = around.model.fates.get_mut(&number) {
+        for number in held.messages.values() {
+            if let Some(fate) = around.model.fates.get_mut(number) {
                 fate.returns_by_end += 1;
             }
         }
+        self.arrived.iter().for_each(|(output, _)| around.model.comes_back_counted(output));
     }
 
     fn reconnect(&mut self, around: &mut Surroundings<'_>) {
+        self.leave(around);
+        *self = Self::connect(self.index, around);
+    }
+
+    /// Breaks off.
+    pub(super) fn leave(&mut self, around: &mut Surroundings<'_>) {
         for held in self.subscriptions.values() {
             self.returns_by_end(around, held);
         }
         around.inputs.push_back(Input::Close(self.connection));
         around.ghosts.push(Arc::clone(&self.mailbox));
-        *self = Self::connect(self.index, around);
     }
 
     fn sweep(&mut self, around: &mut Surroundings<'_>) {

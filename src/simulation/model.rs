@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::node::{Contents, Found};
+use crate::broker::command::Output;
+
+use super::node::{Contents, Found, number_of};
 
 /// What is known of one message.
 #[derive(Clone, Debug)]
@@ -73,6 +75,15 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// A delivery reached a subscription that has ended: it comes back, counted once more.
+    pub(super) fn comes_back_counted(&mut self, output: &Output) {
+        let Output::Delivery(delivery) = output else { return };
+        let number = number_of(&delivery.content).ok();
+        if let Some(fate) = number.and_then(|number| self.fates.get_mut(&number)) {
+            fate.returns_by_end += 1;
+        }
     }
 
     /// A crash has happened and `contents` is what was left: what was unknown is known now.
