@@ -6,9 +6,6 @@
 /// The identity of the store.
 pub const IDENTITY: &str = "store";
 
-/// The file whose lock says that an owner is alive; it may lie in a directory that is new.
-pub const LOCK: &str = "lock";
-
 /// The prefix of files that are being made. Whoever holds the newest claim may remove them.
 pub(crate) const TEMPORARY: [&str; 4] = ["tmp-store-", "tmp-claim-", "tmp-seal-", "tmp-wal-"];
 

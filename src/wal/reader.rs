@@ -71,6 +71,13 @@ impl Reader {
         Self { catalog }
     }
 
+    /// Keeps the segment of `lsn` from being recycled while the pin lives: for one who will read
+    /// many frames of it and must not lose it on the way.
+    pub fn pin(&self, lsn: Lsn) -> Result<Pin, ReadError> {
+        let ordinal = lsn.0 / self.catalog.segment_size;
+        Ok(Pin { _segment: self.catalog.open(ordinal, lsn)? })
+    }
+
     /// Reads the frame at `lsn`, which takes `frame_len` bytes, and checks both its checksums.
     pub fn read(&self, lsn: Lsn, frame_len: u32) -> Result<Frame, ReadError> {
         if lsn >= self.catalog.durable() {
@@ -111,6 +118,12 @@ impl Reader {
             payload: bytes.slice(payload_at..payload_end),
         })
     }
+}
+
+/// Holds the segment of a frame in its place; see [`Reader::pin`].
+#[derive(Debug)]
+pub struct Pin {
+    _segment: Arc<Segment>,
 }
 
 /// The segments there are, and the open ones among them.
@@ -214,12 +227,6 @@ impl Catalog {
                 Removed::Yes { epoch }
             }
         }
-    }
-
-    /// All segments, as (ordinal, epoch).
-    #[cfg(test)]
-    pub(crate) fn segments(&self) -> Vec<(u64, u64)> {
-        self.known().segments.iter().map(|(ordinal, (epoch, _))| (*ordinal, *epoch)).collect()
     }
 }
 

@@ -601,7 +601,11 @@ fn follows(header: &BatchHeader, chain: Option<Chain>, place: &Place) -> bool {
     }
 }
 
-fn highest_mark(segment: &Segment, from: u64, segment_size: u64) -> Result<Lsn, RecoveryError> {
+pub(crate) fn highest_mark(
+    segment: &Segment,
+    from: u64,
+    segment_size: u64,
+) -> Result<Lsn, RecoveryError> {
     let mut mark = Lsn(0);
     let mut buf = vec![0; WINDOW_BYTES];
     let mut at = from;

@@ -1,0 +1,8 @@
+//! Promises of the log as a whole, on the simulated disk. The parts test themselves.
+
+mod bench;
+
+mod crash;
+mod life;
+mod survey;
+mod tail;
