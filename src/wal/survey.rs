@@ -19,7 +19,7 @@ use crate::wal::format::{
 };
 use crate::wal::names::{self, Name};
 use crate::wal::replay::{Progress, RecoveryError, ToRead, highest_mark};
-use crate::wal::segment::{Expected, Segment};
+use crate::wal::segment::Segment;
 use crate::wal::start::Past;
 
 /// Why there was nothing to survey.
@@ -183,7 +183,7 @@ impl Survey {
         let identity = identity_read(&**storage)?.ok_or(SurveyError::NotAStore)?;
         let listed = storage.list().map_err(SurveyError::List)?;
         let names: Vec<Name> = listed.iter().filter_map(|name| Name::parse(name)).collect();
-        let past = Past::read(&**storage, identity.store, u64::MAX, &names)?;
+        let past = Past::read(&**storage, identity, u64::MAX, &names)?;
         Ok(Survey { storage: Arc::clone(storage), identity, segments: past.segments })
     }
 
@@ -221,13 +221,7 @@ impl Survey {
     }
 
     fn segment(&self, part: &ToRead, visit: &mut dyn FnMut(Item<'_>)) -> Option<Segment> {
-        let want = Expected {
-            store: self.identity.store,
-            epoch: part.epoch,
-            ordinal: part.ordinal,
-            segment_size: self.identity.segment_size,
-        };
-        match Segment::open(&*self.storage, &want) {
+        match Segment::open(&*self.storage, &part.file) {
             Ok(segment) => Some(segment),
             Err(error) => {
                 visit(Item::Problem(Finding::Unusable(error)));

@@ -10,7 +10,9 @@ use crate::wal::{Corruption, RecoveryError, TailVerdict};
 
 const FIRST: &str = "wal-0000000000000001-0000000000000001";
 const SECOND: &str = "wal-0000000000000001-0000000000000002";
-const THIRD: &str = "wal-0000000000000001-0000000000000003";
+/// What the second owner makes of the segments that the first one stopped in.
+const FIRST_COPY: &str = "copy-0000000000000002-0000000000000001";
+const THIRD_COPY: &str = "copy-0000000000000002-0000000000000003";
 
 /// A store that lost power with two durable batches and a third one written.
 fn three_batches() -> (SimDisk, u64, u64) {
@@ -147,13 +149,13 @@ fn what_a_seal_covers_is_as_firm_as_what_a_mark_covers() {
     let (disk, start, end) = three_batches();
     drop(open(&disk));
     let broken = disk.kill();
-    broken.flip_bit(FIRST, start + 70, 1);
+    broken.flip_bit(FIRST_COPY, start + 70, 1);
     assert!(matches!(
         refusal(&broken),
         RecoveryError::Corrupt { file, offset, reason: Corruption::Structure }
-            if file == FIRST && offset == start + BATCH_HEADER_BYTES as u64
+            if file == FIRST_COPY && offset == start + BATCH_HEADER_BYTES as u64
     ));
-    disk.flip_bit(FIRST, start + 64 + 40 + 5, 1);
+    disk.flip_bit(FIRST_COPY, start + 64 + 40 + 5, 1);
     let bench = open(&disk);
     assert_eq!(bench.numbers(), [0, 1, 2, 3, 4, 5]);
     assert!(bench.recovered[3].payload.is_err() && bench.recovered[4].payload.is_ok());
@@ -202,7 +204,7 @@ fn the_log_goes_on_over_segments_and_a_hole_between_them_is_named() {
     }
     // After one more start they are sealed; a missing one is missing still.
     drop(open(&disk));
-    for gone in [FIRST, SECOND, THIRD] {
+    for gone in [FIRST, SECOND, THIRD_COPY] {
         let disk = disk.kill();
         disk.remove(gone).expect("works");
         let refused = refusal(&disk);
@@ -352,10 +354,10 @@ fn damaged_payloads_are_told_by_readers_too() {
     let (disk, ..) = covered_batch();
     let bench = open(&disk);
     let found = &bench.recovered[0];
-    disk.flip_bit(FIRST, found.lsn.0 % SEGMENT + 50, 2);
+    disk.flip_bit(FIRST_COPY, found.lsn.0 % SEGMENT + 50, 2);
     let error = bench.reader.read(found.lsn, found.frame_len).expect_err("damaged");
     assert!(error.to_string().contains("payload"), "{error}");
-    assert!(error.to_string().contains(FIRST), "{error}");
+    assert!(error.to_string().contains(FIRST_COPY), "{error}");
     let whole = &bench.recovered[1];
     let frame = bench.reader.read(whole.lsn, whole.frame_len).expect("whole");
     assert_eq!(frame.payload[..], payload(1, 300)[..]);
