@@ -497,7 +497,8 @@ pub struct FrameHeader {
     pub payload_len: u32,
 }
 
-/// `structure crc 4 | payload crc 4 | record length 4 | payload length 4 | lsn 8 | kind 2 | zeros 6`
+/// `structure crc 4 | payload crc 4 | record length 4 | payload length 4 | lsn 8 | kind 2 |
+/// zeros 6`
 pub const FRAME_HEADER_BYTES: usize = 4 * U32 + U64 + U16 + FRAME_ZEROS;
 const FRAME_ZEROS: usize = 6;
 /// Frames begin on multiples of this.

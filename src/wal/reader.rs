@@ -13,8 +13,8 @@ use bytes::Bytes;
 use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::wal::damage::{Damage, Part};
+use crate::wal::error::RecoveryError;
 use crate::wal::format::{self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES};
-use crate::wal::replay::RecoveryError;
 use crate::wal::segment::{Expected, Segment};
 
 /// Files kept open for reading: well below the usual limit of 1024 descriptors a process.

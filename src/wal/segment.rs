@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::ids::Lsn;
 use crate::io::{File, Storage};
+use crate::wal::error::RecoveryError;
 use crate::wal::format::{BLOCK_BYTES, HeadFault, Sealed, SegmentHeader, VERSION};
 use crate::wal::names;
-use crate::wal::replay::RecoveryError;
 
 /// An open segment. Whoever holds it pins the file against being recycled.
 #[derive(Debug)]

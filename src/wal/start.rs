@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::io::Storage;
 use crate::wal::claim::{self, Claim, publish, read_whole, remove};
+use crate::wal::error::RecoveryError;
 use crate::wal::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, Identity,
     SEAL_BYTES_MAX, Seal, Sealed, SegmentHeader, VERSION,
@@ -27,8 +28,7 @@ use crate::wal::log::Log;
 use crate::wal::names::{self, Name};
 use crate::wal::reader::{Catalog, Reader};
 use crate::wal::replay::{
-    Progress, Recovered, RecoveryError, ReplayPoint, TailVerdict, ToRead, Unproven, Walk,
-    WalkStart, WasRead,
+    Progress, Recovered, ReplayPoint, TailVerdict, ToRead, Unproven, Walk, WalkStart, WasRead,
 };
 use crate::wal::room::{Making, Room, segment_nonce};
 use crate::wal::segment::{Expected, Segment};

@@ -13,12 +13,13 @@ use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::wal::claim::{ClaimError, identity_read};
 use crate::wal::damage::{Corruption, Damage, Part};
+use crate::wal::error::RecoveryError;
 use crate::wal::format::{
     self, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, FRAME_HEADER_BYTES, Identity,
     SegmentHeader,
 };
 use crate::wal::names::{self, Name};
-use crate::wal::replay::{Progress, RecoveryError, ToRead, highest_mark};
+use crate::wal::replay::{Progress, ToRead, highest_mark};
 use crate::wal::segment::Segment;
 use crate::wal::start::Past;
 

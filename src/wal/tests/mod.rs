@@ -3,6 +3,7 @@
 mod bench;
 
 mod crash;
+mod golden;
 mod life;
 mod survey;
 mod tail;
