@@ -155,6 +155,11 @@ impl Log {
         self.epoch
     }
 
+    /// Bytes of a segment.
+    pub fn segment_size(&self) -> u64 {
+        self.options.segment_size
+    }
+
     /// Bytes a frame takes in the log.
     pub const fn frame_bytes(record: usize, payload: usize) -> usize {
         format::frame_bytes(record, payload)

@@ -44,6 +44,10 @@ pub struct Opened {
     pub reader: Reader,
     /// How the log of the last owner ended.
     pub tail: TailVerdict,
+    /// The ordinals of the earlier segments that go on counting, oldest first.
+    pub past: Vec<u64>,
+    /// The ordinal of the first segment of this epoch.
+    pub first_ordinal: u64,
 }
 
 /// What the directory says about the past.
@@ -237,6 +241,7 @@ impl Recovery {
         let segment = Arc::new(make_first(storage_ref, header, nonce)?);
 
         let durable = Arc::new(AtomicU64::new(0));
+        let past = seal.segments.iter().map(|sealed| sealed.ordinal).collect();
         let catalog = Catalog::new(Arc::clone(&storage), segment_size, Arc::clone(&durable));
         for sealed in &seal.segments {
             catalog.insert(Expected::sealed(store, segment_size, sealed));
@@ -255,7 +260,7 @@ impl Recovery {
             dying: Vec::new(),
             spares: Vec::new(),
         };
-        Ok(Opened { log, room, reader, tail })
+        Ok(Opened { log, room, reader, tail, past, first_ordinal })
     }
 
     /// The segments that go on counting, each with its end where that is known; an error where

@@ -7,3 +7,4 @@ mod golden;
 mod life;
 mod survey;
 mod tail;
+mod threads;
