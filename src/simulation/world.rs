@@ -208,7 +208,7 @@ impl World {
     /// Tries crashes at every moment that has gone by since the last call.
     fn check_moments(&mut self) -> Result<(), String> {
         for moment in self.disk.take_moments() {
-            *self.report.moments.entry(moment.label).or_default() += 1;
+            *self.report.moments.entry(kind(&moment.label)).or_default() += 1;
             for _ in 0..self.plan.crashes_per_moment {
                 let seed = self.random.next();
                 let crashed = moment.disk.snapshot_crash(seed);
@@ -373,6 +373,17 @@ impl World {
             }
         }
         Err("the broker does not come to rest".to_owned())
+    }
+}
+
+/// The kind of an operation, without the random part of a temporary name.
+fn kind(label: &str) -> String {
+    match label.split_once("tmp-") {
+        Some((verb, name)) => {
+            let end = name.find('-').map_or(name.len(), |at| at + 1);
+            format!("{verb}tmp-{}", &name[..end])
+        }
+        None => label.to_owned(),
     }
 }
 
