@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::io::Storage;
 use crate::io::sim::{Fault, SimDisk};
 use crate::wal::tests::bench::{Bench, SEGMENT, open, options, payload, try_open};
-use crate::wal::{Admission, ClaimError, Class, Log, RecoveryError, ReplayPoint, RoomStep, claim};
+use crate::wal::{
+    Admission, ClaimError, Class, Log, RecoveryError, ReplayPoint, RoomStep, claim, verify,
+};
 
 /// Opens, unless the disk fails or the power goes meanwhile.
 fn open_until_it_fails(disk: &SimDisk) -> Option<Bench> {
@@ -266,6 +268,9 @@ fn a_power_cut_at_any_operation_of_recycling_keeps_what_was_confirmed() {
         *places.entry(disk.last_label()).or_insert(0) += 1;
         for seed in 0..4 {
             let found = disk.snapshot_crash(seed);
+            let storage: Arc<dyn Storage> = Arc::new(found.clone());
+            let findings = verify(&storage, |_| {}).map_or(Vec::new(), |report| report.findings);
+            assert!(findings.is_empty(), "{findings:?}");
             let bench = try_open(&found, point, &BTreeMap::new()).expect("opens");
             let mut numbers = bench.numbers();
             if point.is_some() {
