@@ -8,6 +8,12 @@
 #[doc(hidden)]
 pub mod broker;
 #[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
+pub mod engine;
+#[doc(hidden)]
 pub mod ids;
 #[doc(hidden)]
 pub mod io;
@@ -15,5 +21,18 @@ pub mod io;
 pub mod limits;
 #[doc(hidden)]
 pub mod message;
+mod mutant;
+#[doc(hidden)]
+pub mod protocol;
+#[doc(hidden)]
+pub mod record;
+#[doc(hidden)]
+pub mod server;
+#[doc(hidden)]
+pub mod session;
+#[cfg(test)]
+mod simulation;
+#[doc(hidden)]
+pub mod store;
 #[doc(hidden)]
 pub mod wal;

@@ -5,3 +5,82 @@ pub const TURN_COMMANDS_MAX: usize = 256;
 
 /// Bytes of one destination name at most.
 pub const DESTINATION_NAME_BYTES_MAX: usize = 1024;
+
+/// Messages one record names at most: bounds the length of a record and of its `apply`.
+pub const RECORD_ENTRIES_MAX: usize = 1024;
+
+/// Messages one step of background work (returns, expiry, sweeps) handles at most.
+pub const STEP_MESSAGES_MAX: usize = 256;
+
+/// Where messages go whose payload cannot be read any more.
+pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
+
+/// Payloads read ahead of one connection's window at most.
+pub const LOADS_AHEAD_MAX: usize = 64;
+
+/// Bytes of requests that may wait for the engine, over all connections; a larger request waits
+/// until it is alone.
+pub const INBOX_BYTES_MAX: usize = 32 << 20;
+
+/// What a request is taken to cost beside its content.
+pub const REQUEST_OVERHEAD_BYTES: usize = 256;
+
+/// Steps of background work in one turn at most.
+pub const TURN_STEPS_MAX: usize = 1024;
+
+/// Steps of background work after one command at most; what is left waits for the turn's end.
+pub const COMMAND_STEPS_MAX: usize = 16;
+
+/// Bytes of log that one step of background work may need: its records name at most
+/// [`RECORD_ENTRIES_MAX`] messages.
+pub const STEP_LOG_BYTES_MAX: usize = 64 << 10;
+
+/// How long the engine sleeps at most: bounds how late it sees that a full disk has room.
+pub const SLEEP_MILLIS_MAX: u64 = 60_000;
+
+/// How often a full disk is tried again.
+pub const FULL_RETRY_MILLIS: u64 = 500;
+
+/// A page or payload read that waits for its thread; more would only wait longer.
+pub const READS_WAITING_MAX: usize = 4096;
+
+/// Room made for one read from a socket.
+pub const READ_BYTES: usize = 16 << 10;
+
+/// Bytes a connection that ends still reads, and throws away, so that its peer gets to read.
+pub const LAST_WORDS_READ_MAX: u64 = 1 << 20;
+
+/// How long a connection that ends may take to read what is still to be said.
+pub const LAST_WORDS_MILLIS: u64 = 2_000;
+
+/// Bytes of one row of the index at most, where it has no fixed size: a destination name and some
+/// hundred bytes beside it.
+pub const INDEX_ROW_BYTES_MAX: u64 = 64 * 1024;
+
+/// Requests a STOMP session holds for the engine before it stops reading: one engine turn's worth.
+pub const SESSION_REQUESTS_MAX: usize = 256;
+
+/// Bytes of message content a session holds for the engine before it stops reading.
+pub const SESSION_REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes a session holds for the socket before it takes no further input or output.
+pub const SESSION_OUT_BYTES_MAX: usize = 1 << 20;
+
+/// Receipts a peer may wait for before the session stops reading.
+pub const SESSION_RECEIPTS_MAX: usize = 1024;
+
+/// Bytes of the receipts' names a peer may wait for before the session stops reading.
+pub const SESSION_RECEIPT_BYTES_MAX: usize = 256 << 10;
+
+/// Subscriptions of one connection.
+pub const SESSION_SUBSCRIPTIONS_MAX: usize = 1024;
+
+/// Bytes of the name a peer gives a subscription.
+pub const SUBSCRIPTION_NAME_BYTES_MAX: usize = 1024;
+
+/// Deliveries outstanding on one subscription: a larger prefetch counts as this, since the session
+/// remembers each.
+pub const PREFETCH_MAX: u32 = 65_535;
+
+/// Bytes of a frame's headers before the connection is greeted.
+pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;

@@ -1,3 +1,7 @@
-//! The `escrowmq` command.
+//! The `escrowmq` command; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    escrowmq::cli::main()
+}

@@ -3,6 +3,8 @@
 //! Owns the bytes of a message's payload in the log (`encode`, `decode`). What routing needs
 //! (destination, priority, times) travels in the record, not here.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::ids::Millis;
@@ -11,9 +13,9 @@ use crate::ids::Millis;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Destination {
     /// Each message goes to one consumer and waits for it.
-    Queue(Box<str>),
+    Queue(Arc<str>),
     /// Each message goes to every subscriber connected now.
-    Topic(Box<str>),
+    Topic(Arc<str>),
 }
 
 impl Destination {

@@ -138,8 +138,11 @@ pub enum Refusal {
     #[error("there is no queue {0}")]
     NoSuchQueue(Box<str>),
     /// Delete of a queue in use.
-    #[error("the queue {0} has consumers")]
+    #[error("the queue {0} has consumers, or messages came in while it was being deleted")]
     QueueInUse(Box<str>),
+    /// Purge or delete of a queue while another is under way.
+    #[error("the queue {0} is being purged or deleted already")]
+    QueueBusy(Box<str>),
 }
 
 /// What the broker tells a connection.

@@ -342,6 +342,18 @@ mod tests {
     }
 
     #[test]
+    fn where_room_cannot_be_reserved_it_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        fs::write(&path, b"one").unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        DirFile { path: path.clone(), file }.extend_by_writing(3, 200_000).unwrap();
+        let content = fs::read(&path).unwrap();
+        assert_eq!((&content[..3], content.len()), (&b"one"[..], 200_000));
+        assert!(content[3..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
     fn the_system_clock_tells_this_century_and_does_not_run_backwards() {
         let clock = SystemClock::new();
         assert!(clock.wall() > Millis(1_700_000_000_000));

@@ -112,6 +112,18 @@ fn bytes_before_a_cut_that_survived_do_not_come_back() {
 }
 
 #[test]
+fn bytes_written_after_a_cut_that_vanished_vanish_too() {
+    let (disk, file) = with_file(&[b'o'; 1024]);
+    file.set_size(512).unwrap();
+    file.write_at(&[b'n'; 1024], 512).unwrap();
+    let mut seen = outcomes(&disk, sectors);
+    seen.retain(|s| !s.contains('?'));
+    // Never "on": that would be a byte of the new tail within the old length.
+    let expected = ["oo", "o", "o00", "on0", "o0n", "onn"].map(str::to_owned);
+    assert_eq!(seen, BTreeSet::from(expected));
+}
+
+#[test]
 fn an_unsynced_rename_shows_the_old_name_or_the_new_one() {
     let (disk, _) = with_file(b"one");
     disk.write_file("b", b"two");

@@ -1,0 +1,402 @@
+//! `apply`: makes facts true. Nothing else changes the broker's state.
+//!
+//! A record is applied alike in recovery and in live work, and checked against the state first:
+//! one that does not fit is a damaged log or a defect, and is refused by name, not guessed at.
+
+use std::sync::Arc;
+
+use crate::broker::command::{Outcome, Refusal, Reply, Which};
+use crate::broker::consumer::{Consumer, Ended};
+use crate::broker::delta::{Entry, Place, QueueRow};
+use crate::broker::fact::{
+    Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
+};
+use crate::broker::queue::Queue;
+use crate::broker::work::Sweep;
+use crate::broker::{Broker, Effects, Misfit, Written};
+use crate::ids::{Millis, QueueId, Tag};
+use crate::mutant::{self, Mutant};
+use crate::record::{Gone, Record};
+
+impl Broker {
+    /// Makes a durable fact true. `written` is where the log has it.
+    ///
+    /// # Errors
+    /// Where the record does not fit the state. Then nothing has changed.
+    pub fn apply_record(&mut self, written: Written, record: &Record) -> Result<(), Misfit> {
+        self.fit(record).map_err(|reason| Misfit {
+            lsn: written.lsn,
+            record: Box::new(record.clone()),
+            reason,
+        })?;
+        match record {
+            Record::Started { epoch, at } => self.apply_started(*epoch, *at),
+            Record::QueueCreated { queue, name, at } => {
+                self.durable.scalars.last_queue = queue.0;
+                self.saw(*at);
+                let row = QueueRow::new(name.clone());
+                self.queues.insert(*queue, Queue::new(*queue, row));
+                self.names.insert(Arc::from(&**name), *queue);
+                self.durable.touch(*queue);
+            }
+            Record::QueueDeleted { queue } => {
+                let queue = self.queues.remove(queue).expect("fits");
+                self.names.remove(&*queue.row.name);
+                self.durable.queue_gone(queue.id);
+                self.restless.remove(&queue.id);
+            }
+            Record::Sent { queue, place, at, expires, lent } => {
+                self.apply_birth(written, *queue, *place, *at, *expires);
+                if *lent {
+                    self.queue(*queue).mark_lent(place.rank, place.seq);
+                }
+            }
+            Record::Lent { queue, rank, through } => {
+                self.queue(*queue).mark_lent(*rank, *through);
+                self.durable.touch(*queue);
+            }
+            Record::Returned { queue, entries } => {
+                for (place, entry) in entries {
+                    self.durable.put(*queue, *place, *entry);
+                    self.queue(*queue).update(*place, *entry);
+                }
+            }
+            Record::Removed { queue, gone, .. } => {
+                gone.iter().for_each(|gone| self.apply_gone(*queue, gone));
+            }
+            Record::Moved { from, gone, to, place, at } => {
+                self.apply_gone(*from, gone);
+                self.apply_birth(written, *to, *place, *at, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a record fits the state, judged by durable facts that are always in memory.
+    fn fit(&self, record: &Record) -> Result<(), &'static str> {
+        let depth = |queue: &QueueId, gone: usize| {
+            let known = self.queues.get(queue).ok_or("no such queue")?;
+            let enough = known.row.depth >= gone as u64;
+            if enough { Ok(()) } else { Err("more messages gone than there are") }
+        };
+        let next = |queue: &QueueId, place: &Place| {
+            let known = self.queues.get(queue).ok_or("no such queue")?;
+            let next = known.row.last_seq + 1 == place.seq;
+            if next { Ok(()) } else { Err("its sequence number is not the next") }
+        };
+        match record {
+            Record::Started { epoch, .. } if *epoch > self.durable.scalars.epoch => Ok(()),
+            Record::Started { .. } => Err("its epoch is not newer than the last"),
+            Record::QueueCreated { queue, name, .. } => {
+                if queue.0 != self.durable.scalars.last_queue + 1 {
+                    return Err("its id is not the next");
+                }
+                if self.names.contains_key(&**name) { Err("the name is taken") } else { Ok(()) }
+            }
+            Record::QueueDeleted { queue } => match self.queues.get(queue) {
+                Some(known) if known.row.depth == 0 => Ok(()),
+                Some(_) => Err("the queue is not empty"),
+                None => Err("no such queue"),
+            },
+            Record::Sent { queue, place, .. } => next(queue, place),
+            Record::Lent { queue, .. } => depth(queue, 0),
+            Record::Returned { queue, entries } => depth(queue, entries.len()),
+            Record::Removed { queue, gone, .. } => depth(queue, gone.len()),
+            Record::Moved { from, to, place, .. } => depth(from, 1).and(next(to, place)),
+        }
+    }
+
+    fn apply_started(&mut self, epoch: u64, at: Millis) {
+        self.durable.scalars.epoch = epoch;
+        self.saw(at);
+        for (id, queue) in &mut self.queues {
+            let news = queue.row.redelivered_through != queue.row.lent_through;
+            if news && !mutant::is(Mutant::ForgetLent) {
+                queue.row.redelivered_through = queue.row.lent_through;
+                self.durable.touch(*id);
+            }
+        }
+    }
+
+    fn saw(&mut self, at: Millis) {
+        let last = &mut self.durable.scalars.last_at;
+        *last = (*last).max(at.0);
+    }
+
+    fn queue(&mut self, id: QueueId) -> &mut Queue {
+        self.queues.get_mut(&id).expect("checked when the fact was stated")
+    }
+
+    fn apply_birth(
+        &mut self,
+        written: Written,
+        id: QueueId,
+        place: Place,
+        at: Millis,
+        expires: Option<Millis>,
+    ) {
+        let Written { lsn: birth, frame_len: size } = written;
+        let entry = Entry { birth, size, at, expires, returns: 0 };
+        self.saw(at);
+        self.durable.born(&entry);
+        self.durable.put(id, place, entry);
+        let queue = self.queues.get_mut(&id).expect("fits");
+        queue.row.last_seq = place.seq;
+        queue.row.depth += 1;
+        queue.admit(place, entry, self.limits.resident, &mut self.expiries);
+        if !queue.ready.is_empty() {
+            self.restless.insert(id);
+        }
+    }
+
+    fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
+        self.durable.gone(id, gone);
+        let queue = self.queues.get_mut(&id).expect("fits");
+        queue.row.depth -= 1;
+        queue.release(gone.place, &mut self.expiries);
+    }
+
+    /// Makes a fact true that lives as long as the process.
+    pub fn apply_change(&mut self, change: Change, effects: &mut Effects) {
+        match change {
+            Change::Subscribe { key, source, prefetch } => {
+                self.apply_subscribe(key, source, prefetch);
+            }
+            Change::Unsubscribe { key, unsent_from } => self.apply_end(key, unsent_from),
+            Change::Enqueue { queue, rank, message } => {
+                self.last_volatile += 1;
+                self.volatile_bytes += message.content.len() as u64;
+                let number = self.last_volatile;
+                let before = self.queue(queue).row.last_seq + 1;
+                self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
+            }
+            Change::Publish { topic, message } => self.publish(&topic, &message, effects),
+            Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),
+            Change::Settle { key, which, outcome } => {
+                self.apply_settle(key, which, outcome, effects);
+            }
+            Change::TakeBack { key, count } => self.apply_take_back(key, count),
+            Change::Forfeit { key, tag } => self.apply_forfeit(key, tag),
+            Change::Drop { queue, places } => {
+                for place in places {
+                    let queue = self.queues.get_mut(&queue).expect("stated of a queue");
+                    if let Some((message, _)) = queue.dequeue(place, &mut self.expiries) {
+                        self.volatile_bytes -= message.content.len() as u64;
+                    }
+                }
+            }
+            Change::Sweep { queue, asker, delete } => {
+                let row = &self.queues[&queue].row;
+                let sweep = Sweep::new(row, self.last_volatile, asker, delete);
+                self.sweeps.insert(queue, sweep);
+            }
+            Change::SweepTo { queue, cursor } => self.apply_sweep_to(queue, cursor, effects),
+        }
+    }
+
+    fn enqueue(&mut self, id: QueueId, place: VolatilePlace, message: Volatile, returns: u32) {
+        let queue = self.queues.get_mut(&id).expect("stated of a queue");
+        queue.enqueue(place, message, returns, &mut self.expiries);
+        if !queue.ready.is_empty() {
+            self.restless.insert(id);
+        }
+    }
+
+    fn apply_subscribe(&mut self, key: ConsumerKey, source: Source, prefetch: u32) {
+        match &source {
+            Source::Queue(queue) => self.queue(*queue).consumers += 1,
+            Source::Topic(topic) => {
+                self.topics.entry(Arc::clone(topic)).or_default().subscribers.push(key);
+            }
+        }
+        self.consumers.insert(key, Consumer::new(source, prefetch));
+        self.connections.entry(key.0).or_default().insert(key);
+        self.stand_in_line(key);
+    }
+
+    /// Puts a consumer with credit at the end of its queue's line.
+    fn stand_in_line(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(&key) else { return };
+        let Source::Queue(id) = consumer.source else { return };
+        if consumer.in_line || consumer.credit() == 0 {
+            return;
+        }
+        consumer.in_line = true;
+        let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
+        queue.ready.push_back(key);
+        self.restless.insert(id);
+    }
+
+    fn apply_end(&mut self, key: ConsumerKey, unsent_from: Option<Tag>) {
+        let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
+        consumer.ended = Some(Ended { unsent_from });
+        consumer.in_line = false;
+        for (_, message) in std::mem::take(&mut consumer.backlog) {
+            self.volatile_bytes -= message.content.len() as u64;
+        }
+        match consumer.source.clone() {
+            Source::Queue(id) => {
+                let queue = self.queue(id);
+                queue.consumers -= 1;
+                queue.ready.retain(|other| *other != key);
+            }
+            Source::Topic(topic) => self.leave_topic(&topic, key),
+        }
+        self.ended.push_back(key);
+    }
+
+    fn apply_lend(&mut self, id: QueueId, spot: Spot, key: ConsumerKey, effects: &mut Effects) {
+        let queue = self.queues.get_mut(&id).expect("stated of a queue");
+        let (message, returns, before) = match spot {
+            Spot::Durable(place) => {
+                let entry = queue.release(place, &mut self.expiries).expect("it waits");
+                queue.on_loan.insert(place);
+                let before = queue.lent_before(place);
+                (Lent::Durable { place, entry }, entry.returns, before)
+            }
+            Spot::Volatile(place) => {
+                let (message, returns) =
+                    queue.dequeue(place, &mut self.expiries).expect("it waits");
+                (Lent::Volatile { place, message, returns }, returns, false)
+            }
+        };
+        let redelivered = before || returns > 0;
+        let consumer = self.consumers.get_mut(&key).expect("it stands in line");
+        let tag = consumer.lend(message.clone());
+        // The next in line is the one that has waited longest.
+        debug_assert_eq!(queue.ready.front(), Some(&key));
+        queue.ready.pop_front();
+        if consumer.credit() > 0 {
+            queue.ready.push_back(key);
+        } else {
+            consumer.in_line = false;
+        }
+        effects.push(Effect::Deliver(Assignment {
+            key,
+            tag,
+            source: Arc::from(&*queue.row.name),
+            topic: false,
+            message,
+            redelivered,
+            // A consumer of JMS expects a second attempt at least when the mark is set.
+            attempt: (returns + 1).max(1 + u32::from(redelivered)),
+        }));
+    }
+
+    fn apply_settle(
+        &mut self,
+        key: ConsumerKey,
+        which: Which,
+        outcome: Outcome,
+        effects: &mut Effects,
+    ) {
+        let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
+        let source = consumer.source.clone();
+        let tags = consumer.named(which).expect("stated of outstanding ones");
+        let loans: Vec<_> =
+            tags.iter().map(|tag| consumer.loans.remove(tag).expect("named")).collect();
+        for loan in loans {
+            match outcome {
+                Outcome::Accepted => self.end_loan(&source, &loan),
+                Outcome::Returned => self.take_back(&source, loan, true),
+            }
+        }
+        match source {
+            Source::Queue(_) => self.stand_in_line(key),
+            Source::Topic(_) => self.serve_subscriber(key, effects),
+        }
+    }
+
+    /// A loan is over and its message gone; a durable one's record has said so.
+    fn end_loan(&mut self, source: &Source, loan: &Lent) {
+        match (source, loan) {
+            (Source::Queue(id), Lent::Durable { place, .. }) => {
+                self.queue(*id).on_loan.remove(place);
+            }
+            (_, Lent::Durable { .. }) => unreachable!("topics lend nothing durable"),
+            (_, Lent::Volatile { message, .. } | Lent::Published { message, .. }) => {
+                self.volatile_bytes -= message.content.len() as u64;
+            }
+        }
+    }
+
+    /// A loan comes back to its place; one of a topic has none and is gone.
+    fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
+        match (source, loan) {
+            (Source::Queue(id), Lent::Durable { place, entry }) => {
+                let entry = if counted { entry.returned() } else { entry };
+                let queue = self.queues.get_mut(id).expect("a loan keeps its queue");
+                queue.on_loan.remove(&place);
+                queue.admit(place, entry, self.limits.resident, &mut self.expiries);
+                self.restless.insert(*id);
+            }
+            (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
+                self.enqueue(*id, place, message, returns + u32::from(counted));
+                self.restless.insert(*id);
+            }
+            (source, loan) => self.end_loan(source, &loan),
+        }
+    }
+
+    fn apply_take_back(&mut self, key: ConsumerKey, count: usize) {
+        let consumer = self.consumers.get_mut(&key).expect("stated of an ended one");
+        let ended = consumer.ended.expect("stated of an ended one");
+        let source = consumer.source.clone();
+        let loans: Vec<_> = std::iter::from_fn(|| consumer.loans.pop_first()).take(count).collect();
+        let done = consumer.loans.is_empty();
+        for (tag, loan) in loans {
+            self.take_back(&source, loan, ended.was_sent(tag));
+        }
+        if done {
+            self.consumers.remove(&key);
+            let first = self.ended.pop_front();
+            debug_assert_eq!(first, Some(key), "loans return in the order of the ends");
+            let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
+            of_connection.remove(&key);
+            if of_connection.is_empty() {
+                self.connections.remove(&key.0);
+            }
+        }
+    }
+
+    fn apply_forfeit(&mut self, key: ConsumerKey, tag: Tag) {
+        let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
+        let source = consumer.source.clone();
+        if let Some(loan) = consumer.loans.remove(&tag) {
+            self.end_loan(&source, &loan);
+        }
+        self.stand_in_line(key);
+    }
+
+    fn apply_sweep_to(&mut self, id: QueueId, cursor: Option<Place>, effects: &mut Effects) {
+        let sweep = self.sweeps.get_mut(&id).expect("stated of a sweep");
+        sweep.paging = false;
+        if let Some(cursor) = cursor {
+            sweep.cursor = cursor;
+            return;
+        }
+        let sweep = self.sweeps.remove(&id).expect("just seen");
+        let result = match self.queues.get(&id) {
+            Some(queue) if sweep.delete => Err(Refusal::QueueInUse(queue.row.name.clone())),
+            _ => Ok(Reply::Done),
+        };
+        let (to, token) = (sweep.asker.connection, sweep.asker.token);
+        effects.push(Effect::Answer { to, token, result });
+    }
+}
+
+impl Entry {
+    /// The entry after one more return from a consumer.
+    pub(super) fn returned(mut self) -> Self {
+        self.returns = self.returns.saturating_add(1);
+        self
+    }
+}
+
+impl QueueRow {
+    /// A queue in which nothing has been yet.
+    #[must_use]
+    pub fn new(name: Box<str>) -> Self {
+        Self { name, last_seq: 0, depth: 0, lent_through: [0; 10], redelivered_through: [0; 10] }
+    }
+}

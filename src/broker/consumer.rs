@@ -1,0 +1,75 @@
+//! One subscription: its credit, and the messages it holds.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::broker::command::Which;
+use crate::broker::fact::{Lent, Source, Volatile};
+use crate::ids::Tag;
+
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) source: Source,
+    prefetch: u32,
+    last_tag: u64,
+    /// What it holds, in the order of delivery.
+    pub(crate) loans: BTreeMap<Tag, Lent>,
+    /// It stands in its queue's line of those with credit.
+    pub(crate) in_line: bool,
+    /// It has ended, and its loans are on their way back.
+    pub(crate) ended: Option<Ended>,
+    /// Messages of a topic that wait for credit, oldest first.
+    pub(crate) backlog: VecDeque<(u64, Volatile)>,
+}
+
+/// How a subscription ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// Deliveries from this one on never left the broker: they return uncounted.
+    pub(crate) unsent_from: Option<Tag>,
+}
+
+impl Ended {
+    pub(crate) fn was_sent(self, tag: Tag) -> bool {
+        self.unsent_from.is_none_or(|first| tag < first)
+    }
+}
+
+impl Consumer {
+    pub(crate) fn new(source: Source, prefetch: u32) -> Self {
+        Self {
+            source,
+            prefetch: prefetch.max(1),
+            last_tag: 0,
+            loans: BTreeMap::new(),
+            in_line: false,
+            ended: None,
+            backlog: VecDeque::new(),
+        }
+    }
+
+    /// How many more deliveries it may hold.
+    pub(crate) fn credit(&self) -> usize {
+        if self.ended.is_some() {
+            return 0;
+        }
+        (self.prefetch as usize).saturating_sub(self.loans.len())
+    }
+
+    pub(crate) fn lend(&mut self, message: Lent) -> Tag {
+        self.last_tag += 1;
+        let tag = Tag(self.last_tag);
+        self.loans.insert(tag, message);
+        tag
+    }
+
+    /// The loans a settlement names; `None` if it names one that is not outstanding.
+    pub(crate) fn named(&self, which: Which) -> Option<Vec<Tag>> {
+        match which {
+            Which::One(tag) => self.loans.contains_key(&tag).then(|| vec![tag]),
+            Which::Through(tag) => self
+                .loans
+                .contains_key(&tag)
+                .then(|| self.loans.range(..=tag).map(|(tag, _)| *tag).collect()),
+        }
+    }
+}

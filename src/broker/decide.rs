@@ -1,0 +1,310 @@
+//! `decide`: from a command and the state to facts or a refusal.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
+use crate::broker::delta::Place;
+use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
+use crate::broker::{Broker, consumer::Consumer};
+use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token};
+use crate::limits;
+use crate::message::{Destination, Durability, Message};
+use crate::record::{Cause, Gone, Record};
+
+/// What becomes of a command that is not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its answer, once the facts are true.
+    Answer(Reply),
+    /// The answer comes by itself, as an effect, when the work is done.
+    Later,
+}
+
+const DONE: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Done));
+
+impl Broker {
+    /// States in `facts` what `command` comes to. Changes nothing.
+    ///
+    /// # Errors
+    /// The refusal for the peer; then `facts` is untouched.
+    pub fn decide(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        token: Token,
+        command: &Command,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        match command {
+            Command::Send { to: Destination::Queue(name), message } => {
+                self.decide_send(now, name, message, facts)
+            }
+            Command::Send { to: Destination::Topic(name), message } => {
+                self.check(name, message)?;
+                let (topic, message) = (Arc::clone(name), self.volatile(now, message));
+                facts.push(Fact::Memory(Change::Publish { topic, message }));
+                DONE
+            }
+            Command::Subscribe { subscription, from, prefetch } => {
+                self.decide_subscribe(now, (connection, *subscription), from, *prefetch, facts)
+            }
+            Command::Unsubscribe { subscription } => {
+                let key = self.living((connection, *subscription))?.0;
+                facts.push(Fact::Memory(Change::Unsubscribe { key, unsent_from: None }));
+                DONE
+            }
+            Command::Settle { subscription, which, outcome } => {
+                self.decide_settle((connection, *subscription), *which, *outcome, facts)
+            }
+            Command::Barrier => DONE,
+            Command::ListQueues => Ok(Verdict::Answer(Reply::Queues(self.list()))),
+            Command::Purge { queue } => {
+                self.decide_sweep(Asker { connection, token }, queue, false, facts)
+            }
+            Command::Delete { queue } => {
+                self.decide_sweep(Asker { connection, token }, queue, true, facts)
+            }
+        }
+    }
+
+    /// States the end of a connection and of all its subscriptions.
+    pub fn decide_close(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+        for key in self.connections.get(&connection).into_iter().flatten() {
+            if self.consumers[key].ended.is_none() {
+                facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
+            }
+        }
+    }
+
+    /// States that the payload of a delivery cannot be read: the message moves, with the cause
+    /// as its content, to the queue for damaged ones. Nothing if the delivery is over already.
+    pub fn decide_damaged(
+        &self,
+        now: Millis,
+        key: ConsumerKey,
+        tag: Tag,
+        content: Bytes,
+        facts: &mut Vec<Fact>,
+    ) {
+        let Some(consumer) = self.consumers.get(&key) else { return };
+        let Some(Lent::Durable { place, entry }) = consumer.loans.get(&tag) else { return };
+        let Source::Queue(from) = consumer.source else { return };
+        let (to, seq) = self.queue_or_new(now, limits::DAMAGED_QUEUE, facts);
+        facts.push(Fact::Log(
+            Record::Moved {
+                from,
+                gone: Gone::of(*place, entry),
+                to,
+                place: Place { rank: 9 - crate::message::Priority::DEFAULT.get(), seq },
+                at: self.time(now),
+            },
+            content,
+        ));
+        facts.push(Fact::Memory(Change::Forfeit { key, tag }));
+    }
+
+    fn check(&self, name: &str, message: &Message) -> Result<(), Refusal> {
+        check_name(name)?;
+        let (size, limit) = (message.content.len() as u64, self.limits.message_bytes);
+        if size > limit {
+            return Err(Refusal::MessageTooLarge { size, limit });
+        }
+        Ok(())
+    }
+
+    fn volatile(&self, now: Millis, message: &Message) -> Volatile {
+        Volatile {
+            at: self.time(now),
+            expires: message.expires,
+            priority: message.priority.get(),
+            persistent: message.durability == Durability::Persistent,
+            content: message.content.clone(),
+        }
+    }
+
+    fn decide_send(
+        &self,
+        now: Millis,
+        name: &Arc<str>,
+        message: &Message,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        self.check(name, message)?;
+        self.check_count(name)?;
+        let rank = 9 - message.priority.get();
+        if message.durability == Durability::NonPersistent {
+            let limit = self.limits.volatile_bytes;
+            if self.volatile_bytes + message.content.len() as u64 > limit {
+                return Err(Refusal::MemoryFull { limit });
+            }
+            let (queue, _) = self.queue_or_new(now, name, facts);
+            let message = self.volatile(now, message);
+            facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
+            return DONE;
+        }
+        let (queue, seq) = self.queue_or_new(now, name, facts);
+        let waiting = |queue: &super::queue::Queue| queue.is_idle() && !queue.ready.is_empty();
+        facts.push(Fact::Log(
+            Record::Sent {
+                queue,
+                place: Place { rank, seq },
+                at: self.time(now),
+                expires: message.expires,
+                lent: self.queues.get(&queue).is_some_and(waiting),
+            },
+            message.content.clone(),
+        ));
+        DONE
+    }
+
+    fn check_count(&self, name: &str) -> Result<(), Refusal> {
+        let limit = self.limits.queues;
+        if self.names.len() >= limit && !self.names.contains_key(name) {
+            return Err(Refusal::TooManyDestinations { limit });
+        }
+        Ok(())
+    }
+
+    /// The queue of that name and the next sequence number in it, stating first that it comes
+    /// into being if there is none.
+    fn queue_or_new(&self, now: Millis, name: &str, facts: &mut Vec<Fact>) -> (QueueId, u64) {
+        if let Some(id) = self.names.get(name) {
+            return (*id, self.queues[id].row.last_seq + 1);
+        }
+        let queue = QueueId(self.durable.scalars.last_queue + 1);
+        let at = self.time(now);
+        facts.push(Fact::Log(Record::QueueCreated { queue, name: name.into(), at }, Bytes::new()));
+        (queue, 1)
+    }
+
+    fn decide_subscribe(
+        &self,
+        now: Millis,
+        key: ConsumerKey,
+        from: &Destination,
+        prefetch: u32,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        if self.consumers.contains_key(&key) {
+            return Err(Refusal::SubscriptionExists(key.1));
+        }
+        check_name(from.name())?;
+        let source = match from {
+            Destination::Queue(name) => {
+                self.check_count(name)?;
+                Source::Queue(self.queue_or_new(now, name, facts).0)
+            }
+            Destination::Topic(name) => Source::Topic(Arc::clone(name)),
+        };
+        let prefetch = prefetch.clamp(1, self.limits.prefetch);
+        facts.push(Fact::Memory(Change::Subscribe { key, source, prefetch }));
+        DONE
+    }
+
+    fn living(&self, key: ConsumerKey) -> Result<(ConsumerKey, &Consumer), Refusal> {
+        let consumer = self.consumers.get(&key).filter(|consumer| consumer.ended.is_none());
+        consumer.map(|consumer| (key, consumer)).ok_or(Refusal::NoSuchSubscription(key.1))
+    }
+
+    fn decide_settle(
+        &self,
+        key: ConsumerKey,
+        which: Which,
+        outcome: Outcome,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let (_, consumer) = self.living(key)?;
+        let (Which::One(tag) | Which::Through(tag)) = which;
+        let tags = consumer.named(which).ok_or(Refusal::NotOutstanding(tag))?;
+        if let Source::Queue(queue) = consumer.source {
+            let loans = tags.iter().map(|tag| &consumer.loans[tag]);
+            match outcome {
+                Outcome::Accepted => removed(queue, Cause::Accepted, gone(loans), facts),
+                Outcome::Returned => returned(queue, loans, facts),
+            }
+        }
+        facts.push(Fact::Memory(Change::Settle { key, which, outcome }));
+        DONE
+    }
+
+    fn decide_sweep(
+        &self,
+        asker: Asker,
+        name: &str,
+        delete: bool,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let Some(id) = self.names.get(name) else {
+            return Err(Refusal::NoSuchQueue(name.into()));
+        };
+        if self.sweeps.contains_key(id) {
+            return Err(Refusal::QueueBusy(name.into()));
+        }
+        let queue = &self.queues[id];
+        if delete && (queue.consumers > 0 || !queue.on_loan.is_empty()) {
+            return Err(Refusal::QueueInUse(name.into()));
+        }
+        facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));
+        Ok(Verdict::Later)
+    }
+
+    fn list(&self) -> Vec<QueueInfo> {
+        let mut queues: Vec<_> = self.queues.values().map(|queue| self.info(queue)).collect();
+        queues.sort_by(|a, b| a.name.cmp(&b.name));
+        queues
+    }
+
+    fn info(&self, queue: &super::queue::Queue) -> QueueInfo {
+        QueueInfo {
+            name: queue.row.name.clone(),
+            depth: queue.row.depth + queue.volatile_len() as u64,
+            consumers: queue.consumers,
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let limit = limits::DESTINATION_NAME_BYTES_MAX;
+    if name.is_empty() || name.len() > limit {
+        return Err(Refusal::BadDestinationName { limit });
+    }
+    Ok(())
+}
+
+fn gone<'a>(loans: impl Iterator<Item = &'a Lent>) -> Vec<Gone> {
+    loans
+        .filter_map(|loan| match loan {
+            Lent::Durable { place, entry } => Some(Gone::of(*place, entry)),
+            Lent::Volatile { .. } | Lent::Published { .. } => None,
+        })
+        .collect()
+}
+
+/// States that messages left a queue, in records of a bounded size.
+pub(super) fn removed(queue: QueueId, cause: Cause, gone: Vec<Gone>, facts: &mut Vec<Fact>) {
+    for part in gone.chunks(limits::RECORD_ENTRIES_MAX) {
+        let record = Record::Removed { queue, cause, gone: part.to_vec() };
+        facts.push(Fact::Log(record, Bytes::new()));
+    }
+}
+
+/// States that messages came back, each counted once more, in records of a bounded size.
+pub(super) fn returned<'a>(
+    queue: QueueId,
+    loans: impl Iterator<Item = &'a Lent>,
+    facts: &mut Vec<Fact>,
+) {
+    let mut entries: Vec<_> = loans
+        .filter_map(|loan| match loan {
+            Lent::Durable { place, entry } => Some((*place, entry.returned())),
+            Lent::Volatile { .. } | Lent::Published { .. } => None,
+        })
+        .collect();
+    while !entries.is_empty() {
+        let rest = entries.split_off(entries.len().min(limits::RECORD_ENTRIES_MAX));
+        facts.push(Fact::Log(Record::Returned { queue, entries }, Bytes::new()));
+        entries = rest;
+    }
+}

@@ -1,0 +1,276 @@
+//! The durable part of the state: what `apply` of a record changes, in recovery as in live work.
+//!
+//! Owns the deltas since the index's checkpoint and the live bytes of each segment. Never reads
+//! what is volatile, and never needs what is not in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
+use crate::ids::{Lsn, QueueId};
+use crate::record::Gone;
+
+/// The durable state as the index holds it.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// The last record it contains; `Lsn(0)` for an empty one.
+    pub through: Lsn,
+    /// All queues.
+    pub queues: BTreeMap<QueueId, QueueRow>,
+    /// Live bytes of each segment that has any.
+    pub live: BTreeMap<u64, u64>,
+    /// Single facts.
+    pub scalars: Scalars,
+}
+
+#[derive(Debug)]
+pub(crate) struct Durable {
+    segment_size: u64,
+    /// Changes that no checkpoint has taken.
+    pub(crate) delta: Delta,
+    /// Changes that a checkpoint is merging into the index.
+    pub(crate) frozen: Option<Arc<Delta>>,
+    /// The last record of which the index or `frozen` may know.
+    settled_through: Lsn,
+    /// Live bytes per segment as the index has them.
+    base_live: BTreeMap<u64, u64>,
+    /// Queues whose rows changed since the last freeze.
+    dirty: BTreeSet<QueueId>,
+    /// Grows with each checkpoint: names the state of the index that the deltas continue.
+    pub(crate) generation: u64,
+    pub(crate) scalars: Scalars,
+}
+
+impl Durable {
+    pub(crate) fn new(base: &Base, segment_size: u64) -> Self {
+        Self {
+            segment_size,
+            delta: Delta::default(),
+            frozen: None,
+            settled_through: base.through,
+            base_live: base.live.clone(),
+            dirty: BTreeSet::new(),
+            generation: 0,
+            scalars: base.scalars,
+        }
+    }
+
+    pub(crate) fn touch(&mut self, queue: QueueId) {
+        self.dirty.insert(queue);
+    }
+
+    pub(crate) fn put(&mut self, queue: QueueId, place: Place, entry: Entry) {
+        self.delta.entries.insert((queue, place), Some(entry));
+        self.dirty.insert(queue);
+    }
+
+    /// A message is born: its segment has more to keep.
+    pub(crate) fn born(&mut self, entry: &Entry) {
+        *self.delta.live.entry(entry.birth.0 / self.segment_size).or_default() +=
+            i64::from(entry.size);
+    }
+
+    /// A message is gone. The index need not hear of one that lived and died since it last did.
+    pub(crate) fn gone(&mut self, queue: QueueId, gone: &Gone) {
+        if gone.birth > self.settled_through {
+            self.delta.entries.remove(&(queue, gone.place));
+        } else {
+            self.delta.entries.insert((queue, gone.place), None);
+        }
+        let live = self.delta.live.entry(gone.birth.0 / self.segment_size).or_default();
+        *live -= i64::from(gone.size);
+        self.dirty.insert(queue);
+    }
+
+    pub(crate) fn queue_gone(&mut self, queue: QueueId) {
+        self.dirty.remove(&queue);
+        self.delta.queues.insert(queue, None);
+    }
+
+    /// Takes the changes up to `through` for a checkpoint; live work goes on in a new delta.
+    pub(crate) fn freeze<'a>(
+        &mut self,
+        through: Lsn,
+        row: impl Fn(QueueId) -> &'a QueueRow,
+    ) -> Arc<Delta> {
+        assert!(self.frozen.is_none(), "a checkpoint began while another was under way");
+        assert!(through >= self.settled_through, "a checkpoint went back");
+        let mut delta = std::mem::take(&mut self.delta);
+        for queue in std::mem::take(&mut self.dirty) {
+            delta.queues.insert(queue, Some(row(queue).clone()));
+        }
+        delta.scalars = self.scalars;
+        delta.live.retain(|_, change| *change != 0);
+        self.settled_through = through;
+        let delta = Arc::new(delta);
+        self.frozen = Some(Arc::clone(&delta));
+        delta
+    }
+
+    /// The index has taken what was frozen.
+    pub(crate) fn install(&mut self) {
+        let frozen = self.frozen.take().expect("a checkpoint ended that had not begun");
+        for (segment, change) in &frozen.live {
+            let live = self.base_live.entry(*segment).or_default();
+            *live = live.checked_add_signed(*change).expect("a segment lost more than it had");
+            if *live == 0 {
+                self.base_live.remove(segment);
+            }
+        }
+        self.generation += 1;
+    }
+
+    /// Whether the index says that nothing in the segment is needed.
+    pub(crate) fn is_dead(&self, segment: u64) -> bool {
+        !self.base_live.contains_key(&segment)
+    }
+
+    /// Live bytes per segment, as of now.
+    pub(crate) fn live(&self) -> BTreeMap<u64, u64> {
+        let mut live = self.base_live.clone();
+        let frozen = self.frozen.iter().flat_map(|delta| &delta.live);
+        for (segment, change) in frozen.chain(&self.delta.live) {
+            let bytes = live.entry(*segment).or_default();
+            *bytes = bytes.checked_add_signed(*change).expect("a segment lost more than it had");
+        }
+        live.retain(|_, bytes| *bytes > 0);
+        live
+    }
+
+    /// The waiting and lent messages of a queue strictly after a place: what the index holds
+    /// there (`rows`, complete up to its last or, if `exhausted`, to the end), overlaid with the
+    /// deltas. Calls `visit` in order until it says stop, and returns the last place looked at,
+    /// or `None` when everything to the end was.
+    pub(crate) fn overlay(
+        &self,
+        queue: QueueId,
+        after: Place,
+        rows: &[(Place, Entry)],
+        exhausted: bool,
+        mut visit: impl FnMut(Place, &Entry) -> bool,
+    ) -> Option<Place> {
+        use std::ops::Bound::{Excluded, Included};
+        let end = if exhausted { Place::END } else { rows.last().map_or(after, |row| row.0) };
+        if end <= after {
+            return Some(after);
+        }
+        let range = (Excluded((queue, after)), Included((queue, end)));
+        let nothing = Delta::default();
+        let frozen = self.frozen.as_deref().unwrap_or(&nothing);
+        let mut new = self.delta.entries.range(range).map(|(k, v)| (k.1, v.as_ref())).peekable();
+        let mut old = frozen.entries.range(range).map(|(k, v)| (k.1, v.as_ref())).peekable();
+        let mut index = rows.iter().map(|(place, entry)| (*place, Some(entry))).peekable();
+        loop {
+            let places = [new.peek(), old.peek(), index.peek()];
+            let Some(place) = places.iter().flatten().map(|(place, _)| *place).min() else {
+                return (!exhausted).then_some(end);
+            };
+            // The newest word on a place counts; the older ones are passed over.
+            let words = [
+                new.next_if(|(p, _)| *p == place),
+                old.next_if(|(p, _)| *p == place),
+                index.next_if(|(p, _)| *p == place),
+            ];
+            let newest = words.into_iter().flatten().next().expect("the least place is somewhere");
+            if let Some(entry) = newest.1
+                && !visit(place, entry)
+            {
+                return Some(place);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// After every message.
+    pub const END: Self = Self { rank: 9, seq: u64::MAX };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Millis;
+    use proptest::prelude::*;
+
+    fn entry(birth: u64) -> Entry {
+        Entry { birth: Lsn(birth), size: 1, at: Millis(1), expires: None, returns: 0 }
+    }
+
+    fn gone(seq: u64) -> Gone {
+        Gone { place: Place { rank: 5, seq }, birth: Lsn(seq), size: 1 }
+    }
+
+    #[test]
+    fn a_message_that_lived_and_died_in_one_delta_leaves_no_trace() {
+        let mut durable = Durable::new(&Base::default(), 100);
+        durable.born(&entry(7));
+        durable.put(QueueId(1), Place { rank: 5, seq: 7 }, entry(7));
+        durable.gone(QueueId(1), &gone(7));
+        assert!(durable.delta.entries.is_empty());
+        assert!(durable.live().is_empty());
+    }
+
+    proptest! {
+        /// Whatever was put and removed in whichever delta, an overlay in pieces of any size
+        /// shows the same as one map that saw all changes.
+        #[test]
+        fn an_overlay_shows_index_and_deltas_as_one(
+            changes in proptest::collection::vec((1u64..40, any::<bool>()), 0..120),
+            cuts in (0usize..120, 0usize..120),
+            page in 1usize..10,
+            stop in 1usize..10,
+        ) {
+            let queue = QueueId(1);
+            let mut durable = Durable::new(&Base::default(), 100);
+            let mut index: BTreeMap<Place, Entry> = BTreeMap::new();
+            let mut model: BTreeMap<Place, Entry> = BTreeMap::new();
+            let mut born = 0;
+            let row = QueueRow {
+                name: "q".into(), last_seq: 0, depth: 0,
+                lent_through: [0; 10], redelivered_through: [0; 10],
+            };
+            for (step, (pick, put)) in changes.iter().enumerate() {
+                let victim = model.keys().nth(*pick as usize % 40).copied();
+                if *put || victim.is_none() {
+                    born += 1;
+                    // A place is never used twice; an urgent message comes before older ones.
+                    let place = Place { rank: (pick % 3) as u8, seq: born };
+                    let entry = entry(born);
+                    durable.born(&entry);
+                    durable.put(queue, place, entry);
+                    model.insert(place, entry);
+                } else if let Some(place) = victim {
+                    let entry = model.remove(&place).unwrap();
+                    durable.gone(queue, &Gone::of(place, &entry));
+                }
+                if step == cuts.0 || (step == cuts.1 && cuts.1 > cuts.0) {
+                    if let Some(frozen) = durable.frozen.clone() {
+                        for ((_, place), entry) in &frozen.entries {
+                            match entry {
+                                Some(entry) => { index.insert(*place, *entry); }
+                                None => { index.remove(place); }
+                            }
+                        }
+                        durable.install();
+                    }
+                    durable.freeze(Lsn(born), |_| &row);
+                }
+            }
+            let (mut seen, mut after) = (Vec::new(), Some(Place::START));
+            while let Some(from) = after {
+                let rows: Vec<_> = index
+                    .range((std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded))
+                    .take(page)
+                    .map(|(p, e)| (*p, *e))
+                    .collect();
+                let mut count = 0;
+                after = durable.overlay(queue, from, &rows, rows.len() < page, |place, entry| {
+                    seen.push((place, *entry));
+                    count += 1;
+                    count < stop
+                });
+            }
+            prop_assert_eq!(seen, model.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Facts: what `decide` states and `apply` makes true, and the effects that follow.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::command::{Outcome, Refusal, Reply, Which};
+use crate::broker::delta::{Entry, Place};
+use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token};
+use crate::record::Record;
+
+/// One step of the broker's state.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A durable one: appended to the log with its payload, then applied.
+    Log(Record, Bytes),
+    /// One that lives as long as the process: applied only.
+    Memory(Change),
+}
+
+/// A subscription, told apart over all connections.
+pub type ConsumerKey = (ConnectionId, SubscriptionId);
+
+/// From what a subscription consumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A queue.
+    Queue(QueueId),
+    /// A topic, by name.
+    Topic(Arc<str>),
+}
+
+/// The place of a non-persistent message in a queue: by rank, then after every durable message
+/// that came before it, then by its own number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolatilePlace {
+    /// 9 minus the priority.
+    pub rank: u8,
+    /// It comes before durable messages with this sequence number or a later one.
+    pub before: u64,
+    /// Grows with each non-persistent message of this life of the broker.
+    pub number: u64,
+}
+
+/// A message that waits in a queue, in either sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spot {
+    /// A durable one.
+    Durable(Place),
+    /// A non-persistent one.
+    Volatile(VolatilePlace),
+}
+
+/// Who asked for a removal that takes several turns.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its mark on the request.
+    pub token: Token,
+}
+
+/// A change of what lives in memory alone.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A subscription begins.
+    Subscribe {
+        /// Which.
+        key: ConsumerKey,
+        /// From what.
+        source: Source,
+        /// Outstanding deliveries at most.
+        prefetch: u32,
+    },
+    /// A subscription ends; its loans return over the next turns.
+    Unsubscribe {
+        /// Which.
+        key: ConsumerKey,
+        /// The first delivery that has not left the broker; the engine, which knows, fills it in.
+        unsent_from: Option<Tag>,
+    },
+    /// A non-persistent message enters a queue.
+    Enqueue {
+        /// Which.
+        queue: QueueId,
+        /// 9 minus its priority.
+        rank: u8,
+        /// The message.
+        message: Volatile,
+    },
+    /// A message goes to every subscription of a topic.
+    Publish {
+        /// The topic.
+        topic: Arc<str>,
+        /// The message.
+        message: Volatile,
+    },
+    /// A message is handed to a subscription.
+    Lend {
+        /// From where.
+        queue: QueueId,
+        /// Which.
+        spot: Spot,
+        /// To whom.
+        key: ConsumerKey,
+    },
+    /// Deliveries are settled; durable ones have their record already.
+    Settle {
+        /// Whose.
+        key: ConsumerKey,
+        /// Which.
+        which: Which,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Loans of an ended subscription come back; durable ones that count have their record.
+    TakeBack {
+        /// Whose.
+        key: ConsumerKey,
+        /// How many, from the oldest.
+        count: usize,
+    },
+    /// A loan is over because its payload cannot be read; its record says where it went.
+    Forfeit {
+        /// Whose.
+        key: ConsumerKey,
+        /// Which.
+        tag: Tag,
+    },
+    /// Non-persistent messages of a queue are gone.
+    Drop {
+        /// From where.
+        queue: QueueId,
+        /// Which.
+        places: Vec<VolatilePlace>,
+    },
+    /// An emptying of a queue begins.
+    Sweep {
+        /// Which.
+        queue: QueueId,
+        /// Who wants to know when it is done.
+        asker: Asker,
+        /// Whether the queue itself goes in the end.
+        delete: bool,
+    },
+    /// The sweep has come this far.
+    SweepTo {
+        /// Which queue.
+        queue: QueueId,
+        /// Everything up to here is done; `None` when all is.
+        cursor: Option<Place>,
+    },
+}
+
+/// A non-persistent message, or one on its way through a topic.
+#[derive(Clone, Debug)]
+pub struct Volatile {
+    /// When the broker took it.
+    pub at: Millis,
+    /// When it is no longer wanted.
+    pub expires: Option<Millis>,
+    /// 0 to 9.
+    pub priority: u8,
+    /// What its sender asked for.
+    pub persistent: bool,
+    /// Properties and body.
+    pub content: Bytes,
+}
+
+/// What follows from a fact for the world outside the broker's state.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// A request that took several turns is done.
+    Answer {
+        /// Whose.
+        to: ConnectionId,
+        /// Which.
+        token: Token,
+        /// What came of it.
+        result: Result<Reply, Refusal>,
+    },
+    /// A message leaves for a subscription.
+    Deliver(Assignment),
+    /// The broker needs a piece of a queue that is not in memory.
+    Page(PageRequest),
+}
+
+/// Entries of a queue to be read from the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Of which queue.
+    pub queue: QueueId,
+    /// Strictly after this place.
+    pub after: Place,
+    /// At most this many.
+    pub limit: usize,
+    /// What for.
+    pub purpose: Purpose,
+    /// Which state of the index the broker's deltas continue.
+    pub generation: u64,
+}
+
+/// Why entries are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be handed out.
+    Dispatch,
+    /// To be removed.
+    Sweep,
+}
+
+/// The answer to a [`PageRequest`].
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// What was asked.
+    pub request: PageRequest,
+    /// What the index holds, in order; fewer than the limit only where it ends.
+    pub rows: Vec<(Place, Entry)>,
+}
+
+/// A message handed to a subscription, its content still where it lies.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// To whom.
+    pub key: ConsumerKey,
+    /// Settles it.
+    pub tag: Tag,
+    /// From where.
+    pub source: Arc<str>,
+    /// Whether the source is a topic.
+    pub topic: bool,
+    /// Its place, priority and times.
+    pub message: Lent,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// The how-manieth delivery, from 1.
+    pub attempt: u32,
+}
+
+/// A message in the hands of a subscription.
+#[derive(Clone, Debug)]
+pub enum Lent {
+    /// A durable one, its content in the log.
+    Durable {
+        /// Where it belongs.
+        place: Place,
+        /// The entry as it was when lent.
+        entry: Entry,
+    },
+    /// A non-persistent one of a queue.
+    Volatile {
+        /// Where it belongs.
+        place: VolatilePlace,
+        /// The message.
+        message: Volatile,
+        /// How often it came back.
+        returns: u32,
+    },
+    /// One from a topic.
+    Published {
+        /// Its number in this life of the broker.
+        number: u64,
+        /// The message.
+        message: Volatile,
+    },
+}
+
+impl Lent {
+    /// The position of the payload in the log, and the size of its frame.
+    #[must_use]
+    pub fn in_log(&self) -> Option<(Lsn, u32)> {
+        match self {
+            Self::Durable { entry, .. } => Some((entry.birth, entry.size)),
+            Self::Volatile { .. } | Self::Published { .. } => None,
+        }
+    }
+}

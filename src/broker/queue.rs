@@ -1,0 +1,286 @@
+//! One queue in memory: what waits near its head, and who waits for it.
+//!
+//! Owns the window of resident entries and its horizon: every durable message that waits at or
+//! before the horizon is in the window; what lies beyond is in the deltas and the index and is
+//! asked for when the window runs low. Residency is a cache: it never changes a record.
+//! Leaves the durable facts to `durable`, and whom to serve to `dispatch`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::broker::delta::{Entry, Place, QueueRow};
+use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
+use crate::ids::{Millis, QueueId};
+
+/// When what waits in memory is no longer wanted, soonest first.
+pub(crate) type Expiries = BTreeSet<(Millis, QueueId, Spot)>;
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) id: QueueId,
+    /// The durable facts about the queue itself.
+    pub(crate) row: QueueRow,
+    /// Durable messages that wait, from the head up to the horizon.
+    resident: BTreeMap<Place, Entry>,
+    /// How far `resident` is complete; `None` where it is so to the end.
+    horizon: Option<Place>,
+    /// A page of the index is on its way.
+    pub(crate) paging: bool,
+    /// Non-persistent messages that wait, with how often they came back.
+    volatile: BTreeMap<VolatilePlace, (Volatile, u32)>,
+    /// Durable messages in the hands of consumers.
+    pub(crate) on_loan: BTreeSet<Place>,
+    /// Subscriptions that have not ended.
+    pub(crate) consumers: usize,
+    /// Those with credit, the next one first.
+    pub(crate) ready: VecDeque<ConsumerKey>,
+}
+
+/// What is next in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// This durable message.
+    Durable(Place, Entry),
+    /// This non-persistent one.
+    Volatile(VolatilePlace),
+    /// Something that is not in memory.
+    Absent,
+    /// Nothing waits.
+    Empty,
+}
+
+impl Queue {
+    /// A queue as the index knows it: nothing of it is in memory yet.
+    pub(crate) fn new(id: QueueId, row: QueueRow) -> Self {
+        let horizon = (row.depth > 0).then_some(Place::START);
+        Self {
+            id,
+            row,
+            resident: BTreeMap::new(),
+            horizon,
+            paging: false,
+            volatile: BTreeMap::new(),
+            on_loan: BTreeSet::new(),
+            consumers: 0,
+            ready: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn horizon(&self) -> Option<Place> {
+        self.horizon
+    }
+
+    pub(crate) fn resident_len(&self) -> usize {
+        self.resident.len()
+    }
+
+    pub(crate) fn volatile_len(&self) -> usize {
+        self.volatile.len()
+    }
+
+    /// A durable message waits: it joins the window if it belongs there.
+    pub(crate) fn admit(&mut self, place: Place, entry: Entry, max: usize, due: &mut Expiries) {
+        if self.horizon.is_some_and(|horizon| place > horizon) {
+            return;
+        }
+        if let Some(at) = entry.expires {
+            due.insert((at, self.id, Spot::Durable(place)));
+        }
+        self.resident.insert(place, entry);
+        if self.resident.len() > max {
+            let (place, entry) = self.resident.pop_last().expect("just inserted");
+            if let Some(at) = entry.expires {
+                due.remove(&(at, self.id, Spot::Durable(place)));
+            }
+            let (last, _) = self.resident.last_key_value().expect("max is at least 1");
+            self.horizon = Some(*last);
+        }
+    }
+
+    /// A page has shown everything up to `horizon`.
+    pub(crate) fn extend(&mut self, horizon: Option<Place>) {
+        debug_assert!(self.horizon.is_some(), "a complete window was extended");
+        self.horizon = horizon;
+    }
+
+    /// A durable message no longer waits.
+    pub(crate) fn release(&mut self, place: Place, due: &mut Expiries) -> Option<Entry> {
+        let entry = self.resident.remove(&place)?;
+        if let Some(at) = entry.expires {
+            due.remove(&(at, self.id, Spot::Durable(place)));
+        }
+        Some(entry)
+    }
+
+    /// A durable message that waits has changed; one that is not resident needs nothing.
+    pub(crate) fn update(&mut self, place: Place, entry: Entry) {
+        if let Some(known) = self.resident.get_mut(&place) {
+            *known = entry;
+        }
+    }
+
+    pub(crate) fn enqueue(
+        &mut self,
+        place: VolatilePlace,
+        message: Volatile,
+        returns: u32,
+        due: &mut Expiries,
+    ) {
+        if let Some(at) = message.expires {
+            due.insert((at, self.id, Spot::Volatile(place)));
+        }
+        self.volatile.insert(place, (message, returns));
+    }
+
+    pub(crate) fn dequeue(
+        &mut self,
+        place: VolatilePlace,
+        due: &mut Expiries,
+    ) -> Option<(Volatile, u32)> {
+        let (message, returns) = self.volatile.remove(&place)?;
+        if let Some(at) = message.expires {
+            due.remove(&(at, self.id, Spot::Volatile(place)));
+        }
+        Some((message, returns))
+    }
+
+    /// The first non-persistent messages up to a number.
+    pub(crate) fn volatile_places(&self, through: u64, limit: usize) -> Vec<VolatilePlace> {
+        let places = self.volatile.keys().filter(|place| place.number <= through);
+        places.take(limit).copied().collect()
+    }
+
+    pub(crate) fn volatile_at(&self, place: VolatilePlace) -> Option<&Volatile> {
+        self.volatile.get(&place).map(|(message, _)| message)
+    }
+
+    pub(crate) fn resident_at(&self, place: Place) -> Option<&Entry> {
+        self.resident.get(&place)
+    }
+
+    /// Whether a message sent now would be the next to leave, with nothing before it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.resident.is_empty() && self.horizon.is_none() && self.volatile.is_empty()
+    }
+
+    /// The next message of both sequences: by rank, then in the order of arrival.
+    pub(crate) fn head(&self) -> Head {
+        let durable = self.resident.first_key_value();
+        let volatile = self.volatile.first_key_value().map(|(place, _)| *place);
+        match (durable, volatile) {
+            (Some((place, entry)), Some(other)) if !other.precedes(*place) => {
+                Head::Durable(*place, *entry)
+            }
+            (_, Some(place)) if self.horizon.is_none_or(|horizon| place.precedes(horizon)) => {
+                Head::Volatile(place)
+            }
+            (Some((place, entry)), None) => Head::Durable(*place, *entry),
+            (None, None) if self.horizon.is_none() => Head::Empty,
+            _ => Head::Absent,
+        }
+    }
+
+    /// The last sequence number among the first `count` messages of the head's rank.
+    pub(crate) fn lend_through(&self, head: Place, count: usize) -> u64 {
+        let same_rank = self.resident.range(head..).take_while(|(p, _)| p.rank == head.rank);
+        same_rank.take(count.max(1)).last().map_or(head.seq, |(place, _)| place.seq)
+    }
+
+    /// Marks everything up to `through` as perhaps lent.
+    pub(crate) fn mark_lent(&mut self, rank: u8, through: u64) {
+        let mark = &mut self.row.lent_through[usize::from(rank)];
+        *mark = (*mark).max(through);
+    }
+
+    /// Whether a message may have reached a consumer in an earlier life.
+    pub(crate) fn lent_before(&self, place: Place) -> bool {
+        place.seq <= self.row.redelivered_through[usize::from(place.rank)]
+    }
+}
+
+impl VolatilePlace {
+    /// Whether it is handed out before the durable message at `place`.
+    pub(crate) fn precedes(self, place: Place) -> bool {
+        (self.rank, self.before) <= (place.rank, place.seq)
+    }
+}
+
+impl Place {
+    /// Before every message.
+    pub const START: Self = Self { rank: 0, seq: 0 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Lsn;
+    use bytes::Bytes;
+
+    fn queue(depth: u64) -> Queue {
+        let row = QueueRow {
+            name: "q".into(),
+            last_seq: depth,
+            depth,
+            lent_through: [0; 10],
+            redelivered_through: [0; 10],
+        };
+        Queue::new(QueueId(1), row)
+    }
+
+    fn place(rank: u8, seq: u64) -> Place {
+        Place { rank, seq }
+    }
+
+    fn entry(seq: u64) -> Entry {
+        Entry { birth: Lsn(seq * 100), size: 10, at: Millis(1), expires: None, returns: 0 }
+    }
+
+    fn volatile() -> Volatile {
+        Volatile {
+            at: Millis(1),
+            expires: Some(Millis(9)),
+            priority: 4,
+            persistent: false,
+            content: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn both_sequences_leave_in_the_order_of_arrival() {
+        let (mut queue, mut due) = (queue(0), Expiries::new());
+        queue.admit(place(5, 1), entry(1), 10, &mut due);
+        let between = VolatilePlace { rank: 5, before: 2, number: 1 };
+        queue.enqueue(between, volatile(), 0, &mut due);
+        queue.admit(place(5, 2), entry(2), 10, &mut due);
+        assert_eq!(queue.head(), Head::Durable(place(5, 1), entry(1)));
+        queue.release(place(5, 1), &mut due);
+        assert_eq!(queue.head(), Head::Volatile(between));
+        queue.dequeue(between, &mut due);
+        assert!(due.is_empty());
+        assert_eq!(queue.head(), Head::Durable(place(5, 2), entry(2)));
+        queue.release(place(5, 2), &mut due);
+        assert_eq!(queue.head(), Head::Empty);
+    }
+
+    #[test]
+    fn a_window_that_is_full_keeps_the_head_and_remembers_how_far_it_reaches() {
+        let (mut queue, mut due) = (queue(0), Expiries::new());
+        for seq in 1..=5 {
+            queue.admit(place(5, seq), entry(seq), 3, &mut due);
+        }
+        assert_eq!((queue.resident_len(), queue.horizon()), (3, Some(place(5, 3))));
+        // A more urgent one belongs before the horizon, so it takes the place of the last.
+        queue.admit(place(0, 6), entry(6), 3, &mut due);
+        assert_eq!(queue.head(), Head::Durable(place(0, 6), entry(6)));
+        assert_eq!(queue.horizon(), Some(place(5, 2)));
+    }
+
+    #[test]
+    fn a_volatile_message_does_not_overtake_what_is_not_in_memory() {
+        let (mut queue, mut due) = (queue(3), Expiries::new());
+        let late = VolatilePlace { rank: 5, before: 4, number: 1 };
+        queue.enqueue(late, volatile(), 0, &mut due);
+        assert_eq!(queue.head(), Head::Absent);
+        queue.extend(None);
+        assert_eq!(queue.head(), Head::Volatile(late));
+    }
+}

@@ -1,0 +1,66 @@
+//! Topics: a message goes to every subscription connected now, and waits for none of them.
+//!
+//! A subscriber that is too slow misses the oldest messages, and the others and the publisher
+//! do not notice: a topic without durable subscriptions promises no more.
+
+use std::sync::Arc;
+
+use crate::broker::fact::{Assignment, ConsumerKey, Effect, Lent, Source, Volatile};
+use crate::broker::{Broker, Effects};
+
+#[derive(Debug, Default)]
+pub(crate) struct Topic {
+    /// In the order they came.
+    pub(crate) subscribers: Vec<ConsumerKey>,
+}
+
+impl Broker {
+    pub(super) fn publish(&mut self, topic: &Arc<str>, message: &Volatile, effects: &mut Effects) {
+        let Some(subscribers) = self.topics.get(topic).map(|topic| topic.subscribers.clone())
+        else {
+            return;
+        };
+        self.last_volatile += 1;
+        for key in subscribers {
+            let consumer = self.consumers.get_mut(&key).expect("a topic knows only the living");
+            consumer.backlog.push_back((self.last_volatile, message.clone()));
+            self.volatile_bytes += message.content.len() as u64;
+            self.serve_subscriber(key, effects);
+        }
+    }
+
+    /// Hands a subscriber what its credit allows, then drops the oldest beyond the bounds.
+    pub(super) fn serve_subscriber(&mut self, key: ConsumerKey, effects: &mut Effects) {
+        let consumer = self.consumers.get_mut(&key).expect("served while it exists");
+        let Source::Topic(source) = consumer.source.clone() else { return };
+        while consumer.credit() > 0 {
+            let Some((number, message)) = consumer.backlog.pop_front() else { return };
+            let lent = Lent::Published { number, message };
+            effects.push(Effect::Deliver(Assignment {
+                key,
+                tag: consumer.lend(lent.clone()),
+                source: Arc::clone(&source),
+                topic: true,
+                message: lent,
+                redelivered: false,
+                attempt: 1,
+            }));
+        }
+        while consumer.backlog.len() > self.limits.topic_backlog
+            || self.volatile_bytes > self.limits.volatile_bytes
+        {
+            let Some((_, message)) = consumer.backlog.pop_front() else { return };
+            self.volatile_bytes -= message.content.len() as u64;
+            self.missed += 1;
+        }
+    }
+
+    pub(super) fn leave_topic(&mut self, topic: &Arc<str>, key: ConsumerKey) {
+        if let Some(known) = self.topics.get_mut(topic) {
+            known.subscribers.retain(|subscriber| *subscriber != key);
+            if known.subscribers.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+}

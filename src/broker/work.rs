@@ -1,0 +1,249 @@
+//! `work`: the facts that follow by themselves, one bounded step at a time.
+//!
+//! Dispatch, expiry, the return of what an ended subscription held, and sweeps (purge, delete).
+//! Each step states facts and changes nothing but its own agenda; the engine logs and applies
+//! them and asks again, for as long as its turn lasts.
+
+use bytes::Bytes;
+
+use crate::broker::delta::{Place, QueueRow};
+use crate::broker::fact::{
+    Asker, Change, ConsumerKey, Effect, Fact, Page, PageRequest, Purpose, Source, Spot,
+};
+use crate::broker::queue::{Head, Queue};
+use crate::broker::{Broker, Effects, decide};
+use crate::ids::{Millis, QueueId};
+use crate::limits;
+use crate::record::{Cause, Gone, Record};
+
+/// An emptying of a queue, page by page, up to what was in it when it was asked for.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    pub(crate) asker: Asker,
+    /// The queue goes in the end.
+    pub(crate) delete: bool,
+    /// Done up to here.
+    pub(crate) cursor: Place,
+    /// The last durable message it takes.
+    through: u64,
+    /// The last non-persistent one it takes.
+    volatile_through: u64,
+    /// A page is on its way.
+    pub(crate) paging: bool,
+}
+
+impl Sweep {
+    pub(crate) fn new(row: &QueueRow, last_volatile: u64, asker: Asker, delete: bool) -> Self {
+        Self {
+            asker,
+            delete,
+            cursor: Place::START,
+            through: row.last_seq,
+            volatile_through: last_volatile,
+            paging: false,
+        }
+    }
+}
+
+impl Broker {
+    /// States the facts of one step of what is to be done, and asks for what it needs to go on.
+    /// False when there is nothing to do until something happens.
+    pub fn work(&mut self, now: Millis, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
+        if let Some(key) = self.ended.front() {
+            self.state_take_back(*key, facts);
+            return true;
+        }
+        while let Some(id) = self.restless.first().copied() {
+            if self.state_dispatch(now, id, facts, effects) {
+                return true;
+            }
+            self.restless.remove(&id);
+        }
+        if self.expiries.first().is_some_and(|(at, _, _)| *at <= now) {
+            self.state_expiry(now, facts);
+            return true;
+        }
+        self.state_sweep(facts, effects)
+    }
+
+    fn state_take_back(&self, key: ConsumerKey, facts: &mut Vec<Fact>) {
+        let consumer = &self.consumers[&key];
+        let ended = consumer.ended.expect("only ended ones are on the agenda");
+        let count = limits::STEP_MESSAGES_MAX;
+        if let Source::Queue(queue) = consumer.source {
+            let loans = consumer.loans.iter().take(count);
+            let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);
+            decide::returned(queue, sent, facts);
+        }
+        facts.push(Fact::Memory(Change::TakeBack { key, count }));
+    }
+
+    /// Hands out the head of a queue; false when that cannot be done now.
+    fn state_dispatch(
+        &mut self,
+        now: Millis,
+        id: QueueId,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(queue) = self.queues.get_mut(&id) else { return false };
+        let Some(key) = queue.ready.front().copied() else { return false };
+        if queue.resident_len() < self.limits.resident / 2
+            && !queue.paging
+            && let Some(after) = queue.horizon()
+        {
+            queue.paging = true;
+            effects.push(Effect::Page(PageRequest {
+                queue: id,
+                after,
+                limit: self.limits.resident,
+                purpose: Purpose::Dispatch,
+                generation: self.durable.generation,
+            }));
+        }
+        let queue = &self.queues[&id];
+        let spot = match queue.head() {
+            Head::Empty | Head::Absent => return false,
+            Head::Durable(place, entry) => {
+                if entry.expires.is_some_and(|at| at <= now) {
+                    self.state_expiry(now, facts);
+                    return true;
+                }
+                if place.seq > queue.row.lent_through[usize::from(place.rank)] {
+                    let through = queue.lend_through(place, self.credit(queue));
+                    let record = Record::Lent { queue: id, rank: place.rank, through };
+                    facts.push(Fact::Log(record, Bytes::new()));
+                }
+                Spot::Durable(place)
+            }
+            Head::Volatile(place) => {
+                if queue.volatile_at(place).and_then(|m| m.expires).is_some_and(|at| at <= now) {
+                    self.state_expiry(now, facts);
+                    return true;
+                }
+                Spot::Volatile(place)
+            }
+        };
+        facts.push(Fact::Memory(Change::Lend { queue: id, spot, key }));
+        true
+    }
+
+    /// Deliveries that the consumers in line will take now, counted up to one record's worth.
+    fn credit(&self, queue: &Queue) -> usize {
+        let mut credit = 0;
+        for key in &queue.ready {
+            credit += self.consumers[key].credit();
+            if credit >= limits::RECORD_ENTRIES_MAX {
+                return limits::RECORD_ENTRIES_MAX;
+            }
+        }
+        credit
+    }
+
+    /// States the end of some messages whose time is over, all of one queue.
+    fn state_expiry(&self, now: Millis, facts: &mut Vec<Fact>) {
+        let Some((_, id, _)) = self.expiries.first() else { return };
+        let queue = &self.queues[id];
+        let due = self.expiries.iter().take_while(|(at, other, _)| *at <= now && other == id);
+        let (mut gone, mut places) = (Vec::new(), Vec::new());
+        for (_, _, spot) in due.take(limits::STEP_MESSAGES_MAX) {
+            match spot {
+                Spot::Durable(place) => {
+                    let entry = queue.resident_at(*place).expect("only what waits expires");
+                    gone.push(Gone::of(*place, entry));
+                }
+                Spot::Volatile(place) => places.push(*place),
+            }
+        }
+        decide::removed(*id, Cause::Expired, gone, facts);
+        if !places.is_empty() {
+            facts.push(Fact::Memory(Change::Drop { queue: *id, places }));
+        }
+    }
+
+    fn state_sweep(&mut self, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
+        let Some((id, sweep)) = self.sweeps.iter_mut().find(|(_, sweep)| !sweep.paging) else {
+            return false;
+        };
+        let queue = &self.queues[id];
+        let places = queue.volatile_places(sweep.volatile_through, limits::STEP_MESSAGES_MAX);
+        if !places.is_empty() {
+            facts.push(Fact::Memory(Change::Drop { queue: *id, places }));
+            return true;
+        }
+        sweep.paging = true;
+        effects.push(Effect::Page(PageRequest {
+            queue: *id,
+            after: sweep.cursor,
+            limit: limits::STEP_MESSAGES_MAX,
+            purpose: Purpose::Sweep,
+            generation: self.durable.generation,
+        }));
+        true
+    }
+
+    /// Takes in a piece of a queue that was asked for. One that the state has moved past is
+    /// dropped, and asked for again if it is still wanted.
+    pub fn page_in(&mut self, page: &Page, facts: &mut Vec<Fact>) {
+        let PageRequest { queue: id, after, limit, purpose, generation } = page.request;
+        let current = generation == self.durable.generation;
+        let exhausted = page.rows.len() < limit;
+        match purpose {
+            Purpose::Dispatch => {
+                let Some(queue) = self.queues.get_mut(&id) else { return };
+                queue.paging = false;
+                self.restless.insert(id);
+                if current && queue.horizon() == Some(after) {
+                    self.extend_window(page, exhausted);
+                }
+            }
+            Purpose::Sweep => {
+                let Some(sweep) = self.sweeps.get_mut(&id) else { return };
+                if current {
+                    self.state_sweep_step(page, exhausted, facts);
+                } else {
+                    sweep.paging = false;
+                }
+            }
+        }
+    }
+
+    fn extend_window(&mut self, page: &Page, exhausted: bool) {
+        let PageRequest { queue: id, after, limit, .. } = page.request;
+        let queue = &self.queues[&id];
+        let mut found = Vec::new();
+        let reached = self.durable.overlay(id, after, &page.rows, exhausted, |place, entry| {
+            if !queue.on_loan.contains(&place) {
+                found.push((place, *entry));
+            }
+            found.len() < limit
+        });
+        let queue = self.queues.get_mut(&id).expect("just seen");
+        queue.extend(reached);
+        // The window may grow past its usual size here: it was below half of it.
+        let max = queue.resident_len() + found.len() + 1;
+        for (place, entry) in found {
+            queue.admit(place, entry, max, &mut self.expiries);
+        }
+    }
+
+    fn state_sweep_step(&self, page: &Page, exhausted: bool, facts: &mut Vec<Fact>) {
+        let PageRequest { queue: id, after, limit, .. } = page.request;
+        let (queue, sweep) = (&self.queues[&id], &self.sweeps[&id]);
+        let (mut gone, mut seen) = (Vec::new(), 0);
+        let cursor = self.durable.overlay(id, after, &page.rows, exhausted, |place, entry| {
+            seen += 1;
+            if place.seq <= sweep.through && !queue.on_loan.contains(&place) {
+                gone.push(Gone::of(place, entry));
+            }
+            seen < limit
+        });
+        let left = queue.row.depth - gone.len() as u64;
+        decide::removed(id, Cause::Purged, gone, facts);
+        let unused = queue.consumers == 0 && queue.volatile_len() == 0;
+        if cursor.is_none() && sweep.delete && left == 0 && unused {
+            facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
+        }
+        facts.push(Fact::Memory(Change::SweepTo { queue: id, cursor }));
+    }
+}

@@ -1,0 +1,160 @@
+//! `escrowmq run`: opens the store, serves, and ends cleanly.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{CliError, RunArgs};
+use crate::config::Config;
+use crate::engine::{self, Handle, Running, StopError, Store};
+use crate::io::real::{DirStorage, SystemClock};
+use crate::io::{Clock, Storage};
+use crate::protocol::stomp::Limits;
+use crate::server::{Server, Shared};
+use crate::session::stomp::{HeartBeat, SessionConfig};
+
+pub(super) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
+    start_logs();
+    let config = settings(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))
+}
+
+fn start_logs() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ESCROWMQ_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+fn settings(args: &RunArgs) -> Result<Config, CliError> {
+    let mut config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    if let Some(data) = &args.data {
+        config.data.clone_from(data);
+    }
+    if !args.listen.is_empty() {
+        config.listen.clone_from(&args.listen);
+    }
+    if let Some(name) = &args.name {
+        config.name.clone_from(name);
+    }
+    config.check()?;
+    Ok(config)
+}
+
+async fn serve(config: Config) -> Result<ExitCode, CliError> {
+    // The address first: a second broker by mistake should not touch the store.
+    let listeners = config.listeners()?;
+    let server = Server::bind(&listeners, config.limits.connections).await?;
+    warn_of_open_doors(&server)?;
+    let directory = DirStorage::open_or_create(&config.data)?;
+    // Held until the process ends; the epoch is what makes a second owner harmless.
+    let _lock = directory.try_lock()?;
+    let storage: Arc<dyn Storage> = Arc::new(directory);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = open(&config, &storage, &*clock)?;
+    let id_prefix = format!("{}-{:08x}", config.name, store.report.store_id as u32);
+    let running = engine::start(store, Arc::clone(&clock))?;
+    let handle = running.handle().clone();
+    let stomp = Arc::new(session_config(&config, id_prefix));
+    let shared = Shared { handle: handle.clone(), stomp, clock };
+    let (stop, stopping) = watch::channel(false);
+    let mut out = std::io::stdout();
+    for address in server.addresses()? {
+        let _ = writeln!(out, "listening on stomp://{address}");
+    }
+    let _ = writeln!(out, "ready").and_then(|()| out.flush());
+    let serving = tokio::spawn(server.serve(shared, stopping));
+    let result = until_the_end(running, &handle).await;
+    let _ = stop.send(true);
+    let _ = serving.await;
+    result?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Until a signal ends the broker, or its store does.
+async fn until_the_end(running: Running, handle: &Handle) -> Result<(), StopError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StopError::Thread)?;
+    let mut ended = tokio::task::spawn_blocking(move || running.join());
+    tokio::select! {
+        result = &mut ended => return result.expect("joining does not panic"),
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = tokio::signal::ctrl_c() => tracing::info!("interrupted: stopping"),
+    }
+    handle.stop();
+    ended.await.expect("joining does not panic")
+}
+
+fn open(config: &Config, storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Store, CliError> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce)?;
+    let began = Instant::now();
+    let mut told = began;
+    let mut progress = |progress: crate::wal::Progress| {
+        if told.elapsed() >= Duration::from_secs(1) {
+            told = Instant::now();
+            let (read, all) = (progress.done >> 20, progress.total >> 20);
+            tracing::info!("reading the log: {read} of {all} MiB");
+        }
+    };
+    let store = engine::open_store(
+        storage,
+        config.wal_options(),
+        &config.engine_settings(),
+        u128::from_le_bytes(nonce),
+        clock.wall(),
+        &mut progress,
+    )?;
+    let report = &store.report;
+    for damage in &report.damaged {
+        tracing::error!(%damage, "a message's content is damaged; it will be set apart");
+    }
+    tracing::info!(
+        name = config.name,
+        data = %config.data.display(),
+        epoch = report.epoch,
+        records = report.records,
+        took = ?began.elapsed(),
+        "store open"
+    );
+    Ok(store)
+}
+
+fn session_config(config: &Config, id_prefix: String) -> SessionConfig {
+    let beat = Duration::from_millis(config.stomp.heart_beat_min.max(1));
+    let default = SessionConfig::default();
+    SessionConfig {
+        id_prefix,
+        limits: Limits { body_bytes: config.limits.message.bytes(), ..default.limits },
+        heart_beat: HeartBeat { send: beat, receive: beat },
+        connect_timeout: Duration::from_secs(config.stomp.connect_timeout),
+        prefetch: config.stomp.prefetch,
+        ..default
+    }
+}
+
+/// There is no authentication yet, so an address others can reach deserves a word.
+fn warn_of_open_doors(server: &Server) -> Result<(), CliError> {
+    for address in server.addresses()? {
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "listening beyond this machine without authentication: whoever reaches this \
+                 address may read and write every queue"
+            );
+        }
+    }
+    Ok(())
+}

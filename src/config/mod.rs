@@ -1,0 +1,357 @@
+//! Settings: read once, checked, and handed down to each part.
+//!
+//! `default.toml` beside this file is the one place where every setting is described, with its
+//! default and its cost; a test holds that it says what the code does.
+
+mod size;
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::engine;
+use crate::wal;
+
+pub use size::Size;
+
+/// Every setting with its default, as text to read and to start from.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// All settings of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name of the broker, for logs and clients.
+    pub name: String,
+    /// Directory of the store.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: Vec<String>,
+    /// The log.
+    pub log: LogConfig,
+    /// What is kept in memory.
+    pub memory: MemoryConfig,
+    /// Bounds.
+    pub limits: LimitsConfig,
+    /// STOMP.
+    pub stomp: StompConfig,
+}
+
+/// See `default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Bytes of a segment of a new store.
+    pub segment_size: Size,
+    /// Log after which a checkpoint begins.
+    pub checkpoint_bytes: Size,
+    /// Changes after which a checkpoint begins.
+    pub checkpoint_changes: usize,
+    /// Dead segments kept for reuse.
+    pub spare_segments: usize,
+}
+
+/// See `default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryConfig {
+    /// The newest persistent messages.
+    pub cache: Size,
+    /// The index.
+    pub index: Size,
+    /// Non-persistent messages and those of topics.
+    pub non_persistent: Size,
+    /// Waiting messages per queue.
+    pub queue_window: usize,
+    /// Unwritten bytes per connection.
+    pub connection_window: Size,
+}
+
+/// See `default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Connections.
+    pub connections: usize,
+    /// Queues.
+    pub queues: usize,
+    /// Bytes of a message.
+    pub message: Size,
+    /// Messages that wait for a slow subscriber of a topic.
+    pub topic_backlog: usize,
+}
+
+/// See `default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StompConfig {
+    /// Outstanding deliveries of a subscription that does not choose.
+    pub prefetch: u32,
+    /// Seconds a peer has to connect.
+    pub connect_timeout: u64,
+    /// The shortest heart-beat the broker sends or expects, in milliseconds.
+    pub heart_beat_min: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "escrowmq".to_owned(),
+            data: PathBuf::from("./escrowmq-data"),
+            listen: vec!["stomp://127.0.0.1:61613".to_owned()],
+            log: LogConfig::default(),
+            memory: MemoryConfig::default(),
+            limits: LimitsConfig::default(),
+            stomp: StompConfig::default(),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_size: Size::mib(64),
+            checkpoint_bytes: Size::mib(64),
+            checkpoint_changes: 100_000,
+            spare_segments: 4,
+        }
+    }
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self {
+            cache: Size::mib(32),
+            index: Size::mib(16),
+            non_persistent: Size::mib(256),
+            queue_window: 1024,
+            connection_window: Size::kib(256),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { connections: 10_000, queues: 100_000, message: Size::mib(16), topic_backlog: 1000 }
+    }
+}
+
+impl Default for StompConfig {
+    fn default() -> Self {
+        Self { prefetch: 1000, connect_timeout: 10, heart_beat_min: 100 }
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {path} cannot be read: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a setting that does not exist or has the wrong type.
+    #[error("the configuration {path} is wrong: {source}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of its range.
+    #[error("the setting {name} is {value}, and must be {must}")]
+    Range {
+        /// Which setting.
+        name: &'static str,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        must: &'static str,
+    },
+    /// A listener's address cannot be understood.
+    #[error("cannot listen on {url}: {reason}")]
+    Listen {
+        /// As given.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where to listen, and in which wire protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Host name or address.
+    pub host: String,
+    /// Port; 0 lets the system choose.
+    pub port: u16,
+}
+
+/// The port of STOMP where none is given.
+const STOMP_PORT: u16 = 61613;
+
+impl Config {
+    /// Reads a TOML file; what it does not say has its default.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or says what is no setting.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|e| ConfigError::Parse { path: path.to_owned(), source: Box::new(e) })
+    }
+
+    /// The listeners, parsed.
+    ///
+    /// # Errors
+    /// Where one is no URL, or names a protocol this version does not speak.
+    pub fn listeners(&self) -> Result<Vec<Listener>, ConfigError> {
+        self.listen.iter().map(|url| listener(url)).collect()
+    }
+
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let range = |ok: bool, name, value: String, must| {
+            if ok { Ok(()) } else { Err(ConfigError::Range { name, value, must }) }
+        };
+        let segment = self.log.segment_size.bytes();
+        let whole = segment.is_multiple_of(4096) && (1 << 20..=1 << 30).contains(&segment);
+        let must = "a multiple of 4 KiB from 1 MiB to 1 GiB";
+        range(whole, "log.segment_size", segment.to_string(), must)?;
+        let message = self.limits.message.bytes();
+        let must = "at least 1 and at most a quarter of log.segment_size";
+        range((1..=segment / 4).contains(&message), "limits.message", message.to_string(), must)?;
+        let window = self.memory.queue_window;
+        range(window >= 16, "memory.queue_window", window.to_string(), "at least 16")?;
+        let prefetch = self.stomp.prefetch;
+        let must = "from 1 to 32767";
+        range((1..=32_767).contains(&prefetch), "stomp.prefetch", prefetch.to_string(), must)?;
+        let name_ok = !self.name.is_empty() && self.name.len() <= 64;
+        range(name_ok, "name", self.name.clone(), "1 to 64 bytes")?;
+        self.listeners().map(drop)
+    }
+
+    /// What the log is to know.
+    #[must_use]
+    pub fn wal_options(&self) -> wal::Options {
+        let segment_size = self.log.segment_size.bytes();
+        let frame = usize::try_from(self.limits.message.bytes()).expect("checked") + (1 << 20);
+        wal::Options {
+            segment_size,
+            batch_bytes_max: frame,
+            gather_bytes_max: 2 * frame,
+            spare_segments_max: self.log.spare_segments,
+            reserve_bytes: segment_size,
+            ..wal::Options::default()
+        }
+    }
+
+    /// What the engine is to know.
+    #[must_use]
+    pub fn engine_settings(&self) -> engine::Settings {
+        let bytes = |size: Size| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+        engine::Settings {
+            limits: crate::broker::Limits {
+                queues: self.limits.queues,
+                volatile_bytes: self.memory.non_persistent.bytes(),
+                message_bytes: self.limits.message.bytes() + (64 << 10),
+                resident: self.memory.queue_window,
+                topic_backlog: self.limits.topic_backlog,
+                ..crate::broker::Limits::default()
+            },
+            cache_bytes: bytes(self.memory.cache),
+            window_bytes: bytes(self.memory.connection_window),
+            checkpoint_bytes: self.log.checkpoint_bytes.bytes(),
+            checkpoint_changes: self.log.checkpoint_changes,
+            index_bytes: bytes(self.memory.index),
+        }
+    }
+}
+
+fn listener(text: &str) -> Result<Listener, ConfigError> {
+    let wrong = |reason: String| ConfigError::Listen { url: text.to_owned(), reason };
+    let url = Url::parse(text).map_err(|error| {
+        wrong(format!("it is no URL ({error}); expected something like stomp://127.0.0.1:61613"))
+    })?;
+    if url.scheme() != "stomp" {
+        return Err(wrong(format!(
+            "the scheme {} is not served by this version; it serves stomp",
+            url.scheme()
+        )));
+    }
+    let host = url.host_str().ok_or_else(|| wrong("it names no host".to_owned()))?;
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("it must end after the port".to_owned()));
+    }
+    // An IPv6 address stands in brackets in a URL, and without them elsewhere.
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(Listener { host, port: url.port().unwrap_or(STOMP_PORT) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_described_defaults_are_the_defaults() {
+        let described: Config = toml::from_str(DEFAULTS).expect("the description is TOML");
+        assert_eq!(described, Config::default());
+        described.check().expect("the defaults are in range");
+    }
+
+    #[test]
+    fn every_setting_is_described() {
+        let described: toml::Table = toml::from_str(DEFAULTS).unwrap();
+        let names: Vec<_> = described
+            .iter()
+            .flat_map(|(name, value)| match value.as_table() {
+                Some(table) => table.keys().map(|key| format!("{name}.{key}")).collect(),
+                None => vec![name.clone()],
+            })
+            .collect();
+        // The derived `Debug` names every field there is.
+        let fields = format!("{:?}", Config::default()).matches(": ").count();
+        let sections = described.values().filter(|value| value.is_table()).count();
+        assert_eq!(names.len() + sections, fields, "{names:?}");
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_named() {
+        let error = toml::from_str::<Config>("[log]\nsegment = 3\n").unwrap_err();
+        assert!(error.to_string().contains("segment"), "{error}");
+    }
+
+    #[test]
+    fn listeners_are_understood_or_refused_with_a_reason() {
+        let check = |url: &str, expected: Result<(&str, u16), &str>| match (listener(url), expected)
+        {
+            (Ok(found), Ok((host, port))) => {
+                assert_eq!((found.host.as_str(), found.port), (host, port));
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, expected) => panic!("{url}: {found:?}, expected {expected:?}"),
+        };
+        check("stomp://127.0.0.1:0", Ok(("127.0.0.1", 0)));
+        check("stomp://localhost", Ok(("localhost", STOMP_PORT)));
+        check("stomp://[::1]:7", Ok(("::1", 7)));
+        check("tcp://127.0.0.1:61616", Err("tcp is not served"));
+        check("127.0.0.1:61613", Err("no URL"));
+        check("stomp://h:1/path", Err("end after the port"));
+    }
+
+    #[test]
+    fn a_value_out_of_its_range_is_named_with_what_it_may_be() {
+        let mut config = Config::default();
+        config.log.segment_size = Size::kib(5);
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("log.segment_size") && error.contains("4 KiB"), "{error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! How connections, timers and helpers reach the engine, and how many bytes may wait for it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::broker::command::{Command, Output, Request};
+use crate::engine::Input;
+use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
+use crate::ids::ConnectionId;
+use crate::limits;
+
+/// Room taken in the inbox; given back when dropped.
+pub type Permit = Option<OwnedSemaphorePermit>;
+
+/// The engine's queue of inputs.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inputs: VecDeque<Input>,
+    /// Something else has happened: the log is durable further, or has more room.
+    woken: bool,
+    /// The engine has ended and takes nothing more.
+    closed: Option<Closed>,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::default(), arrived: Condvar::new() }
+    }
+
+    /// False when the engine has ended.
+    pub(crate) fn push(&self, input: Input) -> bool {
+        let mut state = self.state.lock().expect("no panic holds it");
+        if state.closed.is_some() {
+            return false;
+        }
+        state.inputs.push_back(input);
+        drop(state);
+        self.arrived.notify_one();
+        true
+    }
+
+    pub(crate) fn wake(&self) {
+        self.state.lock().expect("no panic holds it").woken = true;
+        self.arrived.notify_one();
+    }
+
+    /// Takes all that has arrived; waits for it first if `wait` allows, at most so long.
+    pub(crate) fn take(&self, into: &mut VecDeque<Input>, wait: Option<Duration>) {
+        let mut state = self.state.lock().expect("no panic holds it");
+        if let Some(longest) = wait {
+            let quiet = |state: &mut State| state.inputs.is_empty() && !state.woken;
+            let waited = self.arrived.wait_timeout_while(state, longest, quiet);
+            state = waited.expect("no panic holds it").0;
+        }
+        state.woken = false;
+        into.append(&mut state.inputs);
+    }
+
+    /// The engine has ended: whoever comes now, and whoever waits in line, is told.
+    pub(crate) fn close(&self, why: Closed) {
+        let mut state = self.state.lock().expect("no panic holds it");
+        state.closed = Some(why);
+        for input in state.inputs.drain(..) {
+            if let Input::Connect(_, mailbox) = input {
+                mailbox.close(why);
+            }
+        }
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        self.state.lock().expect("no panic holds it").closed
+    }
+}
+
+/// A way to the engine, for whoever opens connections.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inbox: Arc<Inbox>,
+    next: Arc<AtomicU64>,
+    /// Bytes of requests that may wait for the engine, over all connections.
+    room: Arc<Semaphore>,
+}
+
+impl Handle {
+    pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
+        let room = Arc::new(Semaphore::new(limits::INBOX_BYTES_MAX));
+        Self { inbox, next: Arc::new(AtomicU64::new(1)), room }
+    }
+
+    /// Opens a connection to the broker; it ends when it is dropped.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub fn connect(&self) -> Result<Connection, Closed> {
+        let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
+        let mailbox = Arc::new(Mailbox::default());
+        if !self.inbox.push(Input::Connect(id, Arc::clone(&mailbox))) {
+            return Err(self.inbox.closed().unwrap_or(Closed::Stopping));
+        }
+        let (inbox, room) = (Arc::clone(&self.inbox), Arc::clone(&self.room));
+        Ok(Connection { id, inbox, room, mailbox })
+    }
+
+    /// Asks the broker to end; `Running::join` tells when it has.
+    pub fn stop(&self) {
+        self.inbox.push(Input::Stop);
+    }
+}
+
+/// One connection's way to the engine and back.
+#[derive(Debug)]
+pub struct Connection {
+    id: ConnectionId,
+    inbox: Arc<Inbox>,
+    room: Arc<Semaphore>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Connection {
+    /// Which connection this is.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Hands requests to the engine, in order. Waits while too much waits there already: this is
+    /// what holds a peer that sends faster than the log can write.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub async fn submit(&self, requests: Vec<Request>) -> Result<(), Closed> {
+        let bytes: usize = requests.iter().map(request_bytes).sum();
+        let permits = u32::try_from(bytes.min(limits::INBOX_BYTES_MAX)).expect("a small limit");
+        let room = Arc::clone(&self.room).acquire_many_owned(permits);
+        let permit = Some(room.await.expect("never closed"));
+        if self.inbox.push(Input::Requests(self.id, requests.into(), permit)) {
+            Ok(())
+        } else {
+            Err(self.inbox.closed().unwrap_or(Closed::Stopping))
+        }
+    }
+
+    /// Waits for outputs and takes all there are. May be dropped and called again without loss.
+    ///
+    /// # Errors
+    /// When nothing is left and nothing will come.
+    pub async fn receive(&self, into: &mut Vec<Output>) -> Result<(), Closed> {
+        self.mailbox.receive(into).await
+    }
+
+    /// Says that a delivery has been written to the peer: there is room for the next.
+    pub fn written(&self, outputs_bytes: usize) {
+        if self.mailbox.written(outputs_bytes) {
+            self.inbox.push(Input::Writable(self.id));
+        }
+    }
+
+    /// What an output takes of the window; to be given back with [`Connection::written`].
+    #[must_use]
+    pub fn window_bytes(output: &Output) -> usize {
+        window_bytes(output)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.inbox.push(Input::Close(self.id));
+    }
+}
+
+fn request_bytes(request: &Request) -> usize {
+    let content = match &request.command {
+        Command::Send { message, .. } => message.content.len(),
+        _ => 0,
+    };
+    content + limits::REQUEST_OVERHEAD_BYTES
+}

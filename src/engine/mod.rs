@@ -1,0 +1,464 @@
+//! The engine: one owner of the broker's state, turn by turn.
+//!
+//! A turn takes what has arrived, decides it, appends the records, applies them, does a bounded
+//! piece of what follows by itself, and lets out what the log has made durable. It never blocks:
+//! what needs the disk leaves as a [`Job`] and comes back as an [`Input`]. `threads` gives each
+//! part a thread; the simulation interleaves the same steps from a seed.
+//!
+//! Always: nothing leaves before the record it depends on is durable, refusals included. Leaves
+//! the rules to `broker`, bytes and files to `wal` and `store`.
+
+mod cache;
+mod checkpoint;
+mod inbox;
+mod mailbox;
+mod outbox;
+mod start;
+mod threads;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::command::{Refusal, Request};
+use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest};
+use crate::broker::{Broker, Effects, Verdict, Written, takes_room};
+use crate::ids::{ConnectionId, Lsn, Millis, Token};
+use crate::limits;
+use crate::message::{BodyKind, Content};
+use crate::mutant::{self, Mutant};
+use crate::record::Record;
+use crate::store::index::{CommitError, IndexError};
+use crate::wal::{Admission, Class, Damage, Failure, Log, ReadError, ReplayPoint};
+
+use cache::Cache;
+use checkpoint::Checkpoints;
+use outbox::Outbox;
+
+pub use checkpoint::CheckpointJob;
+pub use inbox::{Connection, Handle, Permit};
+pub use mailbox::{Closed, Mailbox};
+pub use outbox::Load;
+pub use start::{Store, StoreError, open_store};
+#[cfg(test)]
+pub(crate) use threads::read_page;
+pub use threads::{Running, start};
+
+/// What can be chosen about the engine. The defaults fit most brokers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds of the broker's state.
+    pub limits: crate::broker::Limits,
+    /// Bytes of the newest payloads kept in memory.
+    pub cache_bytes: usize,
+    /// Bytes handed to one connection and not yet written, at most (and one message).
+    pub window_bytes: usize,
+    /// Bytes of log after which a checkpoint begins: what a restart reads at most, about.
+    pub checkpoint_bytes: u64,
+    /// Changes in memory after which a checkpoint begins; about 150 bytes each.
+    pub checkpoint_changes: usize,
+    /// Bytes of the index kept in memory.
+    pub index_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: crate::broker::Limits::default(),
+            cache_bytes: 32 << 20,
+            window_bytes: 256 << 10,
+            checkpoint_bytes: 64 << 20,
+            checkpoint_changes: 100_000,
+            index_bytes: 16 << 20,
+        }
+    }
+}
+
+/// Something that has happened, for the engine's next turn.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection begins.
+    Connect(ConnectionId, Arc<Mailbox>),
+    /// A connection is gone.
+    Close(ConnectionId),
+    /// A connection asks; the permit is given back when all of it is decided.
+    Requests(ConnectionId, VecDeque<Request>, Permit),
+    /// A connection that did not read does so again.
+    Writable(ConnectionId),
+    /// A piece of a queue has been read.
+    Page(Page),
+    /// A payload has been read, or cannot be.
+    Loaded(Load, Result<Bytes, ReadError>),
+    /// A checkpoint has ended.
+    Checkpointed(Result<(), CommitError>),
+    /// A part beside the engine has failed for good.
+    Failed(StopError),
+    /// The broker shall end.
+    Stop,
+}
+
+/// Why a broker ended other than by being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The log failed.
+    #[error("{0}; what was not confirmed is unknown, and a restart finds what is durable")]
+    Log(Failure),
+    /// The index failed.
+    #[error("{0}; a restart finds what is durable")]
+    Index(IndexError),
+    /// A checkpoint failed.
+    #[error("{0}; a restart finds what is durable")]
+    Checkpoint(CommitError),
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Work beside the engine, that comes back as an [`Input`].
+#[derive(Debug)]
+pub enum Job {
+    /// Read a piece of a queue from the index.
+    Page(PageRequest),
+    /// Read a payload from the log.
+    Load(Load),
+    /// Merge changes into the index.
+    Checkpoint(CheckpointJob),
+    /// Take back segments in which nothing is needed; nothing comes back.
+    Retire(Vec<u64>),
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There is more to do at once.
+    Busy,
+    /// Nothing to do until something happens, or this time comes.
+    Idle(Option<Millis>),
+    /// The broker has ended: everything is durable, and the index knows it all.
+    Stopped,
+}
+
+/// The broker with its log and everything that waits for it.
+#[derive(Debug)]
+pub struct Engine {
+    broker: Broker,
+    log: Arc<Log>,
+    outbox: Outbox,
+    cache: Cache,
+    checkpoints: Checkpoints,
+    stopping: bool,
+    missed_told: u64,
+    // Reused from turn to turn.
+    facts: Vec<Fact>,
+    effects: Effects,
+    record: Vec<u8>,
+    loads: Vec<Load>,
+}
+
+impl Engine {
+    /// An engine over a broker that recovery has brought up to date.
+    pub(crate) fn new(
+        broker: Broker,
+        log: Arc<Log>,
+        settings: &Settings,
+        checkpoints: Checkpoints,
+    ) -> Self {
+        Self {
+            broker,
+            outbox: Outbox::new(settings.window_bytes),
+            cache: Cache::new(settings.cache_bytes),
+            checkpoints,
+            log,
+            stopping: false,
+            missed_told: 0,
+            facts: Vec::new(),
+            effects: Effects::new(),
+            record: Vec::new(),
+            loads: Vec::new(),
+        }
+    }
+
+    /// Begins this life: what was lent in an earlier one has come back.
+    pub(crate) fn begin(&mut self, now: Millis, epoch: u64) {
+        self.facts.push(Fact::Log(Record::Started { epoch, at: now }, Bytes::new()));
+        self.commit();
+        self.outbox.begin(epoch);
+    }
+
+    /// One turn. Takes from `inputs` what it can and leaves the rest for the next.
+    ///
+    /// # Errors
+    /// When the store has failed: nothing more is confirmed, every connection is told.
+    pub fn turn(
+        &mut self,
+        now: Millis,
+        inputs: &mut VecDeque<Input>,
+        jobs: &mut Vec<Job>,
+    ) -> Result<Turn, StopError> {
+        let turn = self.try_turn(now, inputs, jobs);
+        match &turn {
+            Ok(Turn::Stopped) => self.outbox.close(Closed::Stopping),
+            Ok(_) => {}
+            Err(_) => self.outbox.close(Closed::Failed),
+        }
+        turn
+    }
+
+    fn try_turn(
+        &mut self,
+        now: Millis,
+        inputs: &mut VecDeque<Input>,
+        jobs: &mut Vec<Job>,
+    ) -> Result<Turn, StopError> {
+        if let Some(failure) = self.log.failure() {
+            return Err(StopError::Log(failure));
+        }
+        let blocked = self.take(now, inputs)?;
+        let more = self.work(now, limits::TURN_STEPS_MAX);
+        self.follow(jobs);
+        self.checkpoints.begin(&mut self.broker, &self.log, self.stopping, jobs);
+        self.outbox.release(self.durable(), &self.cache, &mut self.loads);
+        jobs.extend(self.loads.drain(..).map(Job::Load));
+        self.tell_missed();
+        if self.stopping && self.checkpoints.is_final(&self.log) {
+            return Ok(Turn::Stopped);
+        }
+        let busy = !blocked && (more || !inputs.is_empty());
+        Ok(if busy { Turn::Busy } else { Turn::Idle(self.broker.next_deadline()) })
+    }
+
+    /// Takes what a turn may; true when the log must first write or make room.
+    fn take(&mut self, now: Millis, inputs: &mut VecDeque<Input>) -> Result<bool, StopError> {
+        let mut commands = 0;
+        while commands < limits::TURN_COMMANDS_MAX {
+            let Some(input) = inputs.pop_front() else { break };
+            match input {
+                Input::Requests(from, mut requests, permit) => {
+                    while let Some(request) = requests.pop_front() {
+                        commands += 1;
+                        if let Err(request) = self.request(now, from, request) {
+                            requests.push_front(request);
+                            inputs.push_front(Input::Requests(from, requests, permit));
+                            return Ok(true);
+                        }
+                    }
+                }
+                other => self.input(now, other)?,
+            }
+        }
+        Ok(false)
+    }
+
+    fn input(&mut self, now: Millis, input: Input) -> Result<(), StopError> {
+        match input {
+            Input::Connect(id, mailbox) => {
+                if self.stopping {
+                    mailbox.close(Closed::Stopping);
+                }
+                self.outbox.connect(id, mailbox);
+            }
+            Input::Close(id) => {
+                self.broker.decide_close(id, &mut self.facts);
+                self.commit();
+                self.outbox.disconnect(id);
+            }
+            Input::Requests(..) => unreachable!("taken one by one"),
+            Input::Writable(id) => self.outbox.writable(id),
+            Input::Page(page) => {
+                self.broker.page_in(&page, &mut self.facts);
+                self.commit();
+            }
+            Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
+            Input::Loaded(load, Err(error)) => self.lost(now, &load, &error),
+            Input::Checkpointed(result) => self.checkpoints.end(&mut self.broker, result)?,
+            Input::Failed(error) => return Err(error),
+            Input::Stop => self.stopping = true,
+        }
+        Ok(())
+    }
+
+    /// Decides one request and makes it true, or gives it back as it is because the log must first
+    /// write or make room.
+    fn request(
+        &mut self,
+        now: Millis,
+        from: ConnectionId,
+        request: Request,
+    ) -> Result<(), Request> {
+        let Request { token, confirm, ref command } = request;
+        let verdict = self.broker.decide(now, from, token, command, &mut self.facts);
+        let verdict = match (verdict, self.admit()) {
+            (Ok(_), Admission::Wait) => {
+                self.facts.clear();
+                return Err(request);
+            }
+            (Ok(_), Admission::Full) => {
+                self.facts.clear();
+                Err(Refusal::StorageFull)
+            }
+            (verdict, _) => verdict,
+        };
+        match verdict {
+            Ok(Verdict::Answer(reply)) => {
+                if let Some(need) = self.commit() {
+                    self.outbox.depend(from, need);
+                }
+                if confirm == crate::broker::command::Confirm::Always {
+                    self.outbox.answer(from, Lsn::default(), token, Ok(reply));
+                }
+            }
+            Ok(Verdict::Later) => {
+                self.commit();
+            }
+            // A refusal may tell of a record that is not yet durable, so it waits like any answer.
+            Err(refusal) => {
+                self.outbox.answer(from, self.log.appended(), token, Err(refusal));
+            }
+        }
+        // What a command makes possible happens before the next one is decided, so that a send
+        // to a waiting consumer is known as lent when it is written.
+        self.work(now, limits::COMMAND_STEPS_MAX);
+        Ok(())
+    }
+
+    /// Whether the log can take the facts that are stated.
+    fn admit(&self) -> Admission {
+        let frame = |fact: &Fact| match fact {
+            Fact::Log(record, payload) => Log::frame_bytes(record.size_max(), payload.len()),
+            Fact::Memory(_) => 0,
+        };
+        let bytes = self.facts.iter().map(frame).sum();
+        if bytes == 0 {
+            return Admission::Yes;
+        }
+        let class = if takes_room(&self.facts) { Class::Send } else { Class::Clear };
+        self.log.admit(bytes, class)
+    }
+
+    /// Does what follows by itself, up to so many steps; true if there may be more.
+    fn work(&mut self, now: Millis, steps: usize) -> bool {
+        for _ in 0..steps {
+            if self.log.admit(limits::STEP_LOG_BYTES_MAX, Class::Clear) != Admission::Yes {
+                return false;
+            }
+            if !self.broker.work(now, &mut self.facts, &mut self.effects) {
+                return false;
+            }
+            self.commit();
+        }
+        true
+    }
+
+    /// Makes the stated facts true: append, then apply. Returns what must be durable for them
+    /// to count, if anything.
+    fn commit(&mut self) -> Option<Lsn> {
+        let mut need = None;
+        for mut fact in std::mem::take(&mut self.facts) {
+            match &mut fact {
+                Fact::Log(record, payload) => {
+                    self.append(record, payload);
+                    need = Some(self.log.appended());
+                }
+                Fact::Memory(Change::Unsubscribe { key, unsent_from }) => {
+                    *unsent_from = self.outbox.unsubscribe(*key);
+                }
+                Fact::Memory(Change::Subscribe { key, .. }) => self.outbox.subscribe(*key),
+                Fact::Memory(_) => {}
+            }
+            if let Fact::Memory(change) = fact {
+                self.broker.apply_change(change, &mut self.effects);
+            }
+            self.hold();
+        }
+        need
+    }
+
+    fn append(&mut self, record: &Record, payload: &Bytes) {
+        self.record.clear();
+        record.encode(&mut self.record);
+        let appended = self.log.append(record.kind(), &self.record, payload);
+        let written = Written { lsn: appended.lsn, frame_len: appended.frame_len };
+        self.checkpoints.appended(ReplayPoint { batch: appended.batch, through: appended.lsn });
+        if !payload.is_empty() {
+            self.cache.put(appended.lsn, payload.clone());
+        }
+        self.broker.apply_record(written, record).expect("decided from this very state");
+    }
+
+    /// Holds the deliveries and answers that facts have brought about, until these are durable.
+    fn hold(&mut self) {
+        let appended = self.log.appended();
+        self.effects.retain(|effect| match effect {
+            Effect::Deliver(assignment) => {
+                // One that is not in the log waits only for its place in the line.
+                let need = assignment.message.in_log().map_or(Lsn::default(), |_| appended);
+                self.outbox.deliver(need, assignment.clone());
+                false
+            }
+            Effect::Answer { to, token, result } => {
+                self.outbox.answer(*to, appended, *token, result.clone());
+                false
+            }
+            Effect::Page(_) => true,
+        });
+    }
+
+    fn follow(&mut self, jobs: &mut Vec<Job>) {
+        for effect in self.effects.drain(..) {
+            if let Effect::Page(request) = effect {
+                jobs.push(Job::Page(request));
+            }
+        }
+    }
+
+    /// A payload cannot be read: the message goes where an operator finds it, the queue goes on.
+    fn lost(&mut self, now: Millis, load: &Load, error: &ReadError) {
+        let damage = match error {
+            ReadError::Damaged(damage) => Some(damage),
+            _ => None,
+        };
+        tracing::error!(position = %load.birth, %error, "a message's payload cannot be read");
+        let content = lost_content(load.birth, error, damage);
+        let (key, tag) = (load.key, load.tag);
+        self.broker.decide_damaged(now, key, tag, content, &mut self.facts);
+        self.commit();
+        self.outbox.loaded(load, None);
+    }
+
+    /// The end of what may be spoken of.
+    fn durable(&self) -> Lsn {
+        if mutant::is(Mutant::AnswerBeforeSync) { self.log.appended() } else { self.log.durable() }
+    }
+
+    fn tell_missed(&mut self) {
+        let missed = self.broker.missed();
+        if missed >= self.missed_told.saturating_mul(2).max(self.missed_told + 1) {
+            tracing::warn!(missed, "slow subscribers of topics have missed messages");
+            self.missed_told = missed;
+        }
+    }
+
+    /// The broker's state, for checks.
+    #[cfg(test)]
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+}
+
+/// What stands in for a message whose payload cannot be read.
+fn lost_content(birth: Lsn, error: &ReadError, damage: Option<&Damage>) -> Bytes {
+    let mut properties = vec![
+        ("dlqDeliveryFailureCause".to_owned(), error.to_string()),
+        ("damagedMessage".to_owned(), format!("d{:x}", birth.0)),
+    ];
+    if let Some(damage) = damage {
+        properties.push(("damagedFile".to_owned(), damage.file.clone()));
+        properties.push(("damagedOffset".to_owned(), damage.offset.to_string()));
+    }
+    let body = format!("The content of the message at {birth} cannot be read: {error}\n");
+    Content { kind: BodyKind::Text, properties, body: body.into() }.encode()
+}
+
+/// A token for answers nobody waits for.
+pub const NO_TOKEN: Token = Token(0);

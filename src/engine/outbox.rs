@@ -1,0 +1,321 @@
+//! What may leave only when the log is durable: every answer and every delivery waits here.
+//!
+//! Answers to one connection leave in order; deliveries to one subscription leave in the order
+//! of dispatch. A delivery whose time has come then waits for its payload and for room in its
+//! connection's window. Owns no rule of the broker and no byte of the wire.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply};
+use crate::broker::fact::{Assignment, ConsumerKey, Lent};
+use crate::engine::cache::Cache;
+use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
+use crate::ids::{ConnectionId, Lsn, SubscriptionId, Tag, Token};
+use crate::limits;
+use crate::message::Destination;
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    window: usize,
+    epoch: u64,
+    connections: HashMap<ConnectionId, Connection>,
+    /// By what must be durable first, then in the order of arrival.
+    held: BTreeMap<(Lsn, u64), (ConnectionId, Held)>,
+    arrivals: u64,
+    /// Connections with deliveries that could move on.
+    lively: BTreeSet<ConnectionId>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    mailbox: Arc<Mailbox>,
+    /// No answer leaves before this is durable: answers keep their order.
+    need: Lsn,
+    subscriptions: HashMap<SubscriptionId, Subscription>,
+    /// Durable deliveries that wait for payload or window.
+    ready: VecDeque<Ready>,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    /// No delivery leaves before this is durable: deliveries keep their order.
+    need: Lsn,
+    /// The next delivery to leave: those before have left.
+    next: Tag,
+}
+
+#[derive(Debug)]
+enum Held {
+    Answer(Token, Result<Reply, Refusal>),
+    Delivery(Assignment),
+}
+
+#[derive(Debug)]
+struct Ready {
+    assignment: Assignment,
+    payload: Payload,
+}
+
+#[derive(Debug)]
+enum Payload {
+    Unknown,
+    Asked,
+    Here(Bytes),
+    /// It cannot be read; the broker has been told.
+    Lost,
+}
+
+/// A payload to be read from the log for a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// For whom.
+    pub key: ConsumerKey,
+    /// For which delivery.
+    pub tag: Tag,
+    /// Where its frame is.
+    pub birth: Lsn,
+    /// Bytes of the frame.
+    pub size: u32,
+}
+
+impl Outbox {
+    pub(crate) fn new(window: usize) -> Self {
+        Self {
+            window,
+            epoch: 0,
+            connections: HashMap::new(),
+            held: BTreeMap::new(),
+            arrivals: 0,
+            lively: BTreeSet::new(),
+        }
+    }
+
+    /// The life of the broker that names its non-persistent messages.
+    pub(crate) fn begin(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    pub(crate) fn connect(&mut self, id: ConnectionId, mailbox: Arc<Mailbox>) {
+        let connection = Connection {
+            mailbox,
+            need: Lsn::default(),
+            subscriptions: HashMap::new(),
+            ready: VecDeque::new(),
+        };
+        self.connections.insert(id, connection);
+    }
+
+    pub(crate) fn disconnect(&mut self, id: ConnectionId) {
+        self.connections.remove(&id);
+        self.lively.remove(&id);
+    }
+
+    pub(crate) fn close(&mut self, why: Closed) {
+        self.connections.values().for_each(|connection| connection.mailbox.close(why));
+    }
+
+    pub(crate) fn subscribe(&mut self, key: ConsumerKey) {
+        if let Some(connection) = self.connections.get_mut(&key.0) {
+            let subscription = Subscription { need: Lsn::default(), next: Tag(1) };
+            connection.subscriptions.insert(key.1, subscription);
+        }
+    }
+
+    /// Ends a subscription: what it has not got, it never gets. Returns the first such delivery.
+    pub(crate) fn unsubscribe(&mut self, key: ConsumerKey) -> Option<Tag> {
+        let connection = self.connections.get_mut(&key.0)?;
+        connection.ready.retain(|ready| ready.assignment.key != key);
+        self.lively.insert(key.0);
+        connection.subscriptions.remove(&key.1).map(|subscription| subscription.next)
+    }
+
+    /// Holds an answer until `need`, and everything this connection was told before, is durable.
+    pub(crate) fn answer(
+        &mut self,
+        id: ConnectionId,
+        need: Lsn,
+        token: Token,
+        result: Result<Reply, Refusal>,
+    ) {
+        self.depend(id, need);
+        let Some(connection) = self.connections.get(&id) else { return };
+        self.arrivals += 1;
+        self.held.insert((connection.need, self.arrivals), (id, Held::Answer(token, result)));
+    }
+
+    /// Makes every later answer to a connection wait for `need`.
+    pub(crate) fn depend(&mut self, id: ConnectionId, need: Lsn) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.need = connection.need.max(need);
+        }
+    }
+
+    /// Holds a delivery until `need`, and everything its subscription got before, is durable.
+    pub(crate) fn deliver(&mut self, need: Lsn, assignment: Assignment) {
+        let (id, subscription) = assignment.key;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(subscription) = connection.subscriptions.get_mut(&subscription) else { return };
+        subscription.need = subscription.need.max(need);
+        self.arrivals += 1;
+        let key = (subscription.need, self.arrivals);
+        self.held.insert(key, (id, Held::Delivery(assignment)));
+    }
+
+    /// Lets out what `durable` (exclusive) allows.
+    pub(crate) fn release(&mut self, durable: Lsn, cache: &Cache, loads: &mut Vec<Load>) {
+        let mut told = BTreeSet::new();
+        while let Some(entry) = self.held.first_entry() {
+            if entry.key().0 > durable {
+                break;
+            }
+            let (id, held) = entry.remove();
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            match held {
+                Held::Answer(token, result) => {
+                    connection.mailbox.put(Output::Answer { token, result }, 0);
+                    told.insert(id);
+                }
+                Held::Delivery(assignment) => {
+                    if connection.subscriptions.contains_key(&assignment.key.1) {
+                        let ready = Ready { assignment, payload: Payload::Unknown };
+                        connection.ready.push_back(ready);
+                        self.lively.insert(id);
+                    }
+                }
+            }
+        }
+        for id in std::mem::take(&mut self.lively) {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            if connection.pump(self.window, self.epoch, cache, loads) {
+                told.insert(id);
+            }
+        }
+        for id in told {
+            self.connections[&id].mailbox.notify();
+        }
+    }
+
+    /// The window of a connection has opened.
+    pub(crate) fn writable(&mut self, id: ConnectionId) {
+        self.lively.insert(id);
+    }
+
+    /// A payload has come, or will not.
+    pub(crate) fn loaded(&mut self, load: &Load, payload: Option<Bytes>) {
+        let Some(connection) = self.connections.get_mut(&load.key.0) else { return };
+        let waiting = connection.ready.iter_mut();
+        let mut waiting = waiting.take(limits::LOADS_AHEAD_MAX);
+        let of = |ready: &&mut Ready| {
+            ready.assignment.key == load.key && ready.assignment.tag == load.tag
+        };
+        if let Some(ready) = waiting.find(of) {
+            ready.payload = payload.map_or(Payload::Lost, Payload::Here);
+            self.lively.insert(load.key.0);
+        }
+    }
+}
+
+impl Connection {
+    /// Moves deliveries into the mailbox while window and payloads last; true if any went.
+    fn pump(&mut self, window: usize, epoch: u64, cache: &Cache, loads: &mut Vec<Load>) -> bool {
+        let mut told = false;
+        while let Some(first) = self.ready.front_mut() {
+            first.find(cache);
+            match &first.payload {
+                Payload::Lost => {
+                    self.ready.pop_front();
+                    continue;
+                }
+                Payload::Here(_) if self.mailbox.has_window(window) => {}
+                Payload::Here(_) => break,
+                Payload::Unknown | Payload::Asked => {
+                    self.load_ahead(window, cache, loads);
+                    break;
+                }
+            }
+            let Some(Ready { assignment, payload: Payload::Here(content) }) =
+                self.ready.pop_front()
+            else {
+                unreachable!("just seen")
+            };
+            let (_, subscription) = assignment.key;
+            let Some(subscription) = self.subscriptions.get_mut(&subscription) else { continue };
+            subscription.next = Tag(assignment.tag.0 + 1);
+            let output = Output::Delivery(delivery(assignment, content, epoch));
+            let bytes = window_bytes(&output);
+            self.mailbox.put(output, bytes);
+            told = true;
+        }
+        told
+    }
+
+    /// Asks for the payloads that the window will have room for next.
+    fn load_ahead(&mut self, window: usize, cache: &Cache, loads: &mut Vec<Load>) {
+        let mut bytes = 0;
+        for ready in self.ready.iter_mut().take(limits::LOADS_AHEAD_MAX) {
+            ready.find(cache);
+            let Some((birth, size)) = ready.assignment.message.in_log() else { continue };
+            if matches!(ready.payload, Payload::Unknown) {
+                let Assignment { key, tag, .. } = ready.assignment;
+                loads.push(Load { key, tag, birth, size });
+                ready.payload = Payload::Asked;
+            }
+            bytes += size as usize;
+            if bytes >= window {
+                break;
+            }
+        }
+    }
+}
+
+impl Ready {
+    /// Finds the payload if it is in memory.
+    fn find(&mut self, cache: &Cache) {
+        if !matches!(self.payload, Payload::Unknown) {
+            return;
+        }
+        match &self.assignment.message {
+            Lent::Durable { entry, .. } => {
+                if let Some(payload) = cache.get(entry.birth) {
+                    self.payload = Payload::Here(payload.clone());
+                }
+            }
+            Lent::Volatile { message, .. } | Lent::Published { message, .. } => {
+                self.payload = Payload::Here(message.content.clone());
+            }
+        }
+    }
+}
+
+fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
+    let Assignment { key, tag, source, topic, message, redelivered, attempt } = assignment;
+    let (id, priority, persistent, at, expires) = match &message {
+        Lent::Durable { place, entry } => {
+            (MessageId::Durable(entry.birth), 9 - place.rank, true, entry.at, entry.expires)
+        }
+        Lent::Volatile { place, message: m, .. } => {
+            let id = MessageId::Volatile { epoch, number: place.number };
+            (id, m.priority, m.persistent, m.at, m.expires)
+        }
+        Lent::Published { number, message: m } => {
+            let id = MessageId::Volatile { epoch, number: *number };
+            (id, m.priority, m.persistent, m.at, m.expires)
+        }
+    };
+    Delivery {
+        subscription: key.1,
+        tag,
+        from: if topic { Destination::Topic(source) } else { Destination::Queue(source) },
+        message: id,
+        redelivered,
+        attempt,
+        priority,
+        persistent,
+        at,
+        expires,
+        content,
+    }
+}

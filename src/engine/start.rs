@@ -1,0 +1,125 @@
+//! From a directory to a running state: claim, index, replay, seal.
+
+use std::sync::Arc;
+
+use crate::broker::{self, Broker, Misfit, Written};
+use crate::engine::checkpoint::{Checkpoints, Segments};
+use crate::engine::{Engine, Settings};
+use crate::ids::{Lsn, Millis};
+use crate::io::Storage;
+use crate::record::{Record, RecordError};
+use crate::store::index::{Index, IndexError};
+use crate::wal::{
+    self, ClaimError, Damage, Log, Progress, Reader, RecoveryError, ReplayPoint, Room,
+};
+
+/// A store that has been recovered and belongs to this process.
+#[derive(Debug)]
+pub struct Store {
+    /// The broker with its log.
+    pub engine: Engine,
+    /// The log, for the thread that writes it.
+    pub log: Arc<Log>,
+    /// Makes segments ahead.
+    pub room: Room,
+    /// Reads payloads.
+    pub reader: Reader,
+    /// What the log need not repeat.
+    pub index: Arc<Index>,
+    /// What was found.
+    pub report: Report,
+}
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The epoch that begins.
+    pub epoch: u64,
+    /// The identity of the store.
+    pub store_id: u128,
+    /// Records replayed.
+    pub records: u64,
+    /// Messages whose payload is damaged; they go to the queue for damaged ones when their turn
+    /// comes.
+    pub damaged: Vec<Damage>,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be claimed.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The index cannot be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// A record with a good checksum is unknown or malformed.
+    #[error("the record at {lsn} cannot be read: {error}; was a newer version here before?")]
+    Record {
+        /// Where.
+        lsn: Lsn,
+        /// Why.
+        error: RecordError,
+    },
+    /// A record contradicts those before it.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+}
+
+/// Opens the store in `storage`, as its next epoch. `nonce` must never repeat: take it from the
+/// system's randomness. `progress` hears how far the replay has come.
+///
+/// # Errors
+/// Where the directory is no store, belongs to someone else, or is damaged. Nothing that was
+/// there has been changed then, but for a claim.
+pub fn open_store(
+    storage: &Arc<dyn Storage>,
+    options: wal::Options,
+    settings: &Settings,
+    nonce: u128,
+    now: Millis,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Store, StoreError> {
+    let claim = wal::claim(Arc::clone(storage), options, nonce)?;
+    let segment_size = claim.segment_size();
+    let mut report =
+        Report { epoch: claim.epoch(), store_id: claim.store_id(), ..Report::default() };
+    let (index, base) = Index::open(Arc::clone(storage), claim.store_id(), settings.index_bytes)?;
+    let checkpointed = base.replay;
+    let base = broker::Base {
+        through: base.replay.map_or(Lsn::default(), |replay| replay.through),
+        queues: base.queues,
+        live: base.live,
+        scalars: base.scalars,
+    };
+    let mut broker = Broker::new(base, settings.limits, segment_size);
+    let mut recovery = claim.recover(checkpointed)?;
+    let mut last = checkpointed;
+    while let Some(found) = recovery.next()? {
+        let lsn = found.lsn;
+        let record = Record::decode(found.kind, &found.record)
+            .map_err(|error| StoreError::Record { lsn, error })?;
+        broker.apply_record(Written { lsn, frame_len: found.frame_len }, &record)?;
+        last = Some(ReplayPoint { batch: found.batch, through: lsn });
+        report.records += 1;
+        if let Err(damage) = found.payload {
+            report.damaged.push(damage);
+        }
+        progress(recovery.progress());
+    }
+    let opened = recovery.finish(&broker.live())?;
+    let log = opened.log;
+    let checkpoints = Checkpoints::new(
+        settings,
+        Segments { past: opened.past, first: opened.first_ordinal, size: segment_size },
+        checkpointed,
+        last,
+    );
+    let mut engine = Engine::new(broker, Arc::clone(&log), settings, checkpoints);
+    engine.begin(now, report.epoch);
+    let index = Arc::new(index);
+    Ok(Store { engine, log, room: opened.room, reader: opened.reader, index, report })
+}

@@ -1,0 +1,202 @@
+//! The threads of a running broker: the engine, the log, the maker of segments, the readers and
+//! the checkpointer. Each runs the steps of one part; none holds a rule.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crate::broker::fact::{Page, PageRequest};
+use crate::engine::inbox::{Handle, Inbox};
+use crate::engine::mailbox::Closed;
+use crate::engine::{CheckpointJob, Engine, Input, Job, Load, StopError, Store, Turn};
+use crate::io::Clock;
+use crate::limits;
+use crate::store::index::{CommitError, Index};
+use crate::wal::{Log, Reader, Room, RoomStep, Wake};
+
+/// A broker at work.
+#[derive(Debug)]
+pub struct Running {
+    handle: Handle,
+    engine: JoinHandle<Result<(), StopError>>,
+    log: Arc<Log>,
+    others: Vec<JoinHandle<()>>,
+}
+
+/// Work for one of the threads beside the engine.
+#[derive(Debug)]
+enum Read {
+    Page(PageRequest),
+    Load(Load),
+}
+
+/// Starts the threads of a recovered store.
+///
+/// # Errors
+/// Where the system gives no threads.
+pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> {
+    let Store { engine, log, room, reader, index, .. } = store;
+    let inbox = Arc::new(Inbox::new());
+    let handle = Handle::new(Arc::clone(&inbox));
+    let (reads, to_read) = channel();
+    let (checkpoints, to_checkpoint) = channel();
+    let mut others = Vec::new();
+    let mut spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        Builder::new().name(name.to_owned()).spawn(body).map(|thread| others.push(thread))
+    };
+    let (l, i) = (Arc::clone(&log), Arc::clone(&inbox));
+    spawn("log", Box::new(move || write_log(&l, &i))).map_err(StopError::Thread)?;
+    let (l, i) = (Arc::clone(&log), Arc::clone(&inbox));
+    spawn("room", Box::new(move || make_room(room, &l, &i))).map_err(StopError::Thread)?;
+    let (x, i) = (Arc::clone(&index), Arc::clone(&inbox));
+    let read = move || read(&to_read, &x, &reader, &i);
+    spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
+    let i = Arc::clone(&inbox);
+    let checkpoint = move || checkpoint(&to_checkpoint, &index, &i);
+    spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
+    let l = Arc::clone(&log);
+    let turns = move || {
+        let result = run(engine, &inbox, &*clock, &l, &reads, &checkpoints);
+        if let Err(error) = &result {
+            tracing::error!(%error, "the broker has stopped");
+        }
+        let why = if result.is_ok() { Closed::Stopping } else { Closed::Failed };
+        inbox.close(why);
+        l.close();
+        result
+    };
+    let engine = Builder::new().name("engine".to_owned()).spawn(turns);
+    Ok(Running { handle, engine: engine.map_err(StopError::Thread)?, log, others })
+}
+
+impl Running {
+    /// A way to the broker.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until the broker has ended, with everything durable if it ended well.
+    ///
+    /// # Errors
+    /// Why it ended otherwise.
+    pub fn join(self) -> Result<(), StopError> {
+        let result = self.engine.join().expect("a panic of the engine is a defect");
+        for thread in self.others {
+            thread.join().expect("a panic beside the engine is a defect");
+        }
+        result?;
+        self.log.failure().map_or(Ok(()), |failure| Err(StopError::Log(failure)))
+    }
+
+    /// Whether the engine has ended, well or not.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.engine.is_finished()
+    }
+}
+
+fn run(
+    mut engine: Engine,
+    inbox: &Inbox,
+    clock: &dyn Clock,
+    log: &Log,
+    reads: &Sender<Read>,
+    checkpoints: &Sender<CheckpointJob>,
+) -> Result<(), StopError> {
+    let (mut inputs, mut jobs) = (VecDeque::new(), Vec::new());
+    let mut wait = None;
+    loop {
+        inbox.take(&mut inputs, wait);
+        let now = clock.wall();
+        let turn = engine.turn(now, &mut inputs, &mut jobs)?;
+        for job in jobs.drain(..) {
+            // A thread beside the engine ends only after the engine has.
+            let _ = match job {
+                Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
+                Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
+                Job::Checkpoint(job) => checkpoints.send(job).is_ok(),
+                Job::Retire(segments) => {
+                    log.retire(&segments);
+                    true
+                }
+            };
+        }
+        wait = match turn {
+            Turn::Stopped => {
+                // The last word of a clean stop: the next start then knows that nothing is missing.
+                log.goodbye();
+                return Ok(());
+            }
+            Turn::Busy => None,
+            Turn::Idle(deadline) => {
+                let until = deadline.map_or(u64::MAX, |at| at.0.saturating_sub(now.0).max(1));
+                Some(Duration::from_millis(until.min(limits::SLEEP_MILLIS_MAX)))
+            }
+        };
+    }
+}
+
+fn write_log(log: &Log, inbox: &Inbox) {
+    while log.wait() == Wake::Work {
+        let Some(mut group) = log.take() else { continue };
+        let result = group.write().and_then(|()| group.sync());
+        let failed = log.complete(group, result).is_err();
+        inbox.wake();
+        if failed {
+            return;
+        }
+    }
+}
+
+fn make_room(mut room: Room, log: &Log, inbox: &Inbox) {
+    while room.wait() == Wake::Work {
+        match room.step() {
+            Ok(RoomStep::Idle) => {}
+            Ok(RoomStep::Worked) => inbox.wake(),
+            Ok(RoomStep::NoSpace) => {
+                inbox.wake();
+                std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
+                log.retry_room();
+            }
+            Err(error) => {
+                // Nothing in use was touched; the log lives on what is ready.
+                tracing::error!(%error, "making room for the log failed; trying again");
+                std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
+            }
+        }
+    }
+}
+
+fn read(reads: &Receiver<Read>, index: &Index, reader: &Reader, inbox: &Inbox) {
+    while let Ok(read) = reads.recv() {
+        inbox.push(match read {
+            Read::Page(request) => match read_page(index, request) {
+                Ok(page) => Input::Page(page),
+                Err(error) => Input::Failed(error),
+            },
+            Read::Load(load) => {
+                let payload = reader.read(load.birth, load.size).map(|frame| frame.payload);
+                Input::Loaded(load, payload)
+            }
+        });
+    }
+}
+
+/// Reads the piece of a queue that was asked for.
+pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, StopError> {
+    let rows = index.page(request.queue, Some(request.after), request.limit);
+    Ok(Page { request, rows: rows.map_err(StopError::Index)? })
+}
+
+fn checkpoint(jobs: &Receiver<CheckpointJob>, index: &Index, inbox: &Inbox) {
+    while let Ok(job) = jobs.recv() {
+        let result = index.commit(&job.delta, job.replay);
+        if matches!(result, Err(CommitError::Full)) {
+            std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
+        }
+        inbox.push(Input::Checkpointed(result));
+    }
+}

@@ -1,0 +1,224 @@
+//! One STOMP connection's task: moves bytes between the socket and the session, and requests and
+//! outputs between the session and the engine.
+
+use std::fmt;
+use std::future::pending;
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::broker::command::Output;
+use crate::engine::{Closed, Connection};
+use crate::limits;
+use crate::server::Shared;
+use crate::session::stomp::{CloseReason, StompSession};
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Session(CloseReason),
+    Hangup,
+    Socket(io::Error),
+    Broker(Closed),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(reason) => reason.fmt(f),
+            Self::Hangup => f.write_str("the peer hung up"),
+            Self::Socket(error) => error.fmt(f),
+            Self::Broker(why) => why.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<Closed> for End {
+    fn from(why: Closed) -> Self {
+        Self::Broker(why)
+    }
+}
+
+struct Task<'a> {
+    shared: &'a Shared,
+    socket: TcpStream,
+    connection: Connection,
+    session: StompSession,
+    incoming: BytesMut,
+    outgoing: BytesMut,
+    outputs: Vec<Output>,
+    /// What the outputs being written take of the connection's window.
+    window: usize,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(socket: TcpStream, connection: Connection, shared: &Shared) -> End {
+    // Answers are small and awaited: they must not wait for more.
+    if let Err(error) = socket.set_nodelay(true) {
+        return End::Socket(error);
+    }
+    let now = shared.clock.monotonic();
+    let session = StompSession::new(shared.stomp.clone(), connection.id(), now);
+    let mut task = Task {
+        shared,
+        socket,
+        connection,
+        session,
+        incoming: BytesMut::new(),
+        outgoing: BytesMut::new(),
+        outputs: Vec::new(),
+        window: 0,
+    };
+    loop {
+        if let Err(end) = task.step().await {
+            task.last_words(&end).await;
+            return end;
+        }
+    }
+}
+
+impl Task<'_> {
+    fn now(&self) -> Duration {
+        self.shared.clock.monotonic()
+    }
+
+    /// Waits for one thing to happen, and acts on it.
+    async fn step(&mut self) -> Result<(), End> {
+        self.settle().await?;
+        let deadline = self.session.poll_timeout();
+        let sleep = deadline.map(|at| at.saturating_sub(self.now()));
+        let idle_writer = self.outgoing.is_empty();
+        let reads = self.session.wants_bytes();
+        if reads {
+            self.incoming.reserve(limits::READ_BYTES);
+        }
+        tokio::select! {
+            read = self.socket.readable(), if reads => {
+                read?;
+                self.read_some()?;
+            }
+            written = self.socket.writable(), if !idle_writer => {
+                written?;
+                self.write_some()?;
+            }
+            // What is written is written whole before more is taken: the engine's window then
+            // bounds what a slow peer costs.
+            received = self.connection.receive(&mut self.outputs), if idle_writer => received?,
+            () = sleep_or_never(sleep) => {
+                // A peer is silent only if nothing of it waits in the socket.
+                if !(reads && self.read_some()?) {
+                    let now = self.now();
+                    self.session.handle_timeout(now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the session up to date with everything that has come in, until nothing moves.
+    async fn settle(&mut self) -> Result<(), End> {
+        let now = self.now();
+        for output in self.outputs.drain(..) {
+            self.window += Connection::window_bytes(&output);
+            self.session.handle_output(now, output);
+        }
+        loop {
+            let before = self.incoming.len();
+            if self.session.wants_bytes() && !self.incoming.is_empty() {
+                self.session.handle_bytes(now, &mut self.incoming);
+            }
+            let requests = self.session.poll_requests();
+            let mut moved = !requests.is_empty() || self.incoming.len() < before;
+            if !requests.is_empty() {
+                self.connection.submit(requests).await?;
+            }
+            if self.outgoing.is_empty() {
+                self.session.take_bytes(&mut self.outgoing);
+                if !self.outgoing.is_empty() {
+                    self.write_some()?;
+                    // What was written whole is settled, which makes requests.
+                    moved |= self.outgoing.is_empty();
+                } else if self.window > 0 {
+                    // Deliveries that the session had no use for are over as if written.
+                    self.connection.written(std::mem::take(&mut self.window));
+                }
+            }
+            if let Some(reason) = self.session.is_closing() {
+                return Err(End::Session(reason.clone()));
+            }
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what the socket has, up to a limit; true if that was anything.
+    fn read_some(&mut self) -> Result<bool, End> {
+        match self.socket.try_read_buf(&mut self.incoming) {
+            Ok(0) => Err(End::Hangup),
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(End::Socket(e)),
+        }
+    }
+
+    fn write_some(&mut self) -> Result<(), End> {
+        while !self.outgoing.is_empty() {
+            match self.socket.try_write(&self.outgoing) {
+                Ok(0) => return Err(End::Hangup),
+                Ok(count) => {
+                    let _ = self.outgoing.split_to(count);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(End::Socket(e)),
+            }
+        }
+        self.outgoing = BytesMut::new();
+        self.session.handle_written();
+        self.connection.written(std::mem::take(&mut self.window));
+        Ok(())
+    }
+
+    /// Writes what the session still has to say, for a peer that reads, and hands the engine the
+    /// last requests.
+    async fn last_words(&mut self, end: &End) {
+        if matches!(end, End::Hangup | End::Socket(_)) {
+            return;
+        }
+        if let End::Broker(why) = end {
+            self.session.handle_broker_gone(&why.to_string());
+        }
+        self.session.take_bytes(&mut self.outgoing);
+        let words = async {
+            self.socket.write_all_buf(&mut self.outgoing).await?;
+            self.session.handle_written();
+            let requests = self.session.poll_requests();
+            if !requests.is_empty() {
+                let _ = self.connection.submit(requests).await;
+            }
+            self.socket.shutdown().await?;
+            // Closing with unread bytes would reset the connection, and the peer might lose the
+            // words above: read on until it has closed too, but not for ever.
+            let mut rest = (&mut self.socket).take(limits::LAST_WORDS_READ_MAX);
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(drop)
+        };
+        let _ = timeout(Duration::from_millis(limits::LAST_WORDS_MILLIS), words).await;
+    }
+}
+
+async fn sleep_or_never(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => pending().await,
+    }
+}

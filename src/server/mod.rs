@@ -1,0 +1,136 @@
+//! The async shell: listeners, and a task per connection that moves bytes, requests and outputs.
+//!
+//! Holds no rule of any protocol and none of the broker. A connection's task owns its socket; a
+//! panic in one touches no other.
+
+mod connection;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Listener;
+use crate::engine::Handle;
+use crate::io::Clock;
+use crate::session::stomp::SessionConfig;
+
+/// What every connection shares.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The way to the broker.
+    pub handle: Handle,
+    /// How STOMP sessions behave.
+    pub stomp: Arc<SessionConfig>,
+    /// The time, for heart-beats.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {host}:{port}: {source}")]
+pub struct BindError {
+    host: String,
+    port: u16,
+    source: io::Error,
+}
+
+/// Listeners that are open, before anyone is served.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Opens all listeners, for at most so many connections together.
+    ///
+    /// # Errors
+    /// When one cannot be opened: the address is in use, or not of this machine.
+    pub async fn bind(listeners: &[Listener], connections: usize) -> Result<Self, BindError> {
+        let mut open = Vec::new();
+        for Listener { host, port } in listeners {
+            let listener = TcpListener::bind((host.as_str(), *port)).await;
+            let wrong = |source| BindError { host: host.clone(), port: *port, source };
+            open.push(listener.map_err(wrong)?);
+        }
+        let connections = connections.min(Semaphore::MAX_PERMITS);
+        Ok(Self { listeners: open, connections: Arc::new(Semaphore::new(connections)) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// Serves until `stop` turns true, then until every connection has said its last words.
+    pub async fn serve(self, shared: Shared, stop: watch::Receiver<bool>) {
+        let mut tasks = JoinSet::new();
+        for listener in self.listeners {
+            let (shared, connections) = (shared.clone(), Arc::clone(&self.connections));
+            tasks.spawn(accept(listener, shared, connections, stop.clone()));
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    shared: Shared,
+    connections: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            // Finished tasks are collected as they end, so that they do not pile up.
+            Some(ended) = tasks.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task failed");
+                }
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => match Arc::clone(&connections).try_acquire_owned() {
+                    Ok(permit) => {
+                        tasks.spawn(serve_one(socket, peer, shared.clone(), permit));
+                    }
+                    Err(_) => tracing::warn!(%peer, "refused: too many connections"),
+                },
+                Err(error) => {
+                    // Out of file descriptors, most likely: others go on, and some will end.
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Waits until the server shall stop, or nobody is left to say so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn serve_one(
+    socket: TcpStream,
+    peer: SocketAddr,
+    shared: Shared,
+    permit: OwnedSemaphorePermit,
+) {
+    let Ok(connection) = shared.handle.connect() else { return };
+    let id = connection.id();
+    tracing::debug!(%peer, %id, "connected");
+    let end = connection::serve(socket, connection, &shared).await;
+    tracing::debug!(%peer, %id, %end, "disconnected");
+    drop(permit);
+}

@@ -1,0 +1,174 @@
+//! Frames of the client to requests.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::fault::Fault;
+use super::greeting::Agreement;
+use super::receipts::Asked;
+use super::send::Send;
+use super::settle::find_delivery;
+use super::subscription::{AckMode, Subscribe};
+use super::{Ending, Incoming, Phase, StompSession, Unsubscribing};
+use crate::broker::command::{self, Outcome};
+use crate::ids::SubscriptionId;
+use crate::protocol::stomp::{Command, Head, Limits, Piece, Version};
+
+impl StompSession {
+    /// Reads from the front of `bytes` what it can and leaves the rest, in order: an unfinished
+    /// head, or everything when [`wants_bytes`](Self::wants_bytes) says no.
+    pub fn handle_bytes(&mut self, now: Duration, bytes: &mut BytesMut) {
+        if !bytes.is_empty() {
+            self.beats.received(now);
+        }
+        while self.wants_bytes() {
+            let step = match self.decoder.poll(bytes) {
+                Ok(None) => break,
+                Ok(Some(piece)) => self.piece(now, piece),
+                Err(error) => Err(Fault::Decode(error)),
+            };
+            if let Err(fault) = step {
+                self.fail(fault);
+            }
+        }
+        // What comes after the end is nobody's.
+        if !matches!(self.phase, Phase::Greeting | Phase::Open) {
+            bytes.clear();
+        }
+    }
+
+    fn piece(&mut self, now: Duration, piece: Piece) -> Result<(), Fault> {
+        match piece {
+            Piece::HeartBeat => {}
+            Piece::Head(head) => self.begin(head)?,
+            Piece::Body(piece) => match &mut self.incoming {
+                Some(Incoming::Send(send)) => send.push(piece),
+                _ => unreachable!("the decoder refuses bodies of other frames of clients"),
+            },
+            Piece::End => {
+                match self.incoming.take().expect("a head comes before its end") {
+                    Incoming::Send(send) => {
+                        let receipt = self.receipt.take();
+                        self.submit(Asked::Send, receipt, send.finish());
+                    }
+                    Incoming::Bodyless(head) => self.act(now, &head)?,
+                }
+                self.receipt = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// What can be refused by the head alone is, before a body is read.
+    fn begin(&mut self, head: Head) -> Result<(), Fault> {
+        let command = head.command;
+        let greeting = matches!(command, Command::Connect | Command::Stomp);
+        if !greeting {
+            self.receipt = head.headers.get("receipt").map(str::to_owned);
+        }
+        match command {
+            Command::Connected | Command::Message | Command::Receipt | Command::Error => {
+                return Err(Fault::ServerFrame { command });
+            }
+            _ if matches!(self.phase, Phase::Greeting) && !greeting => {
+                return Err(Fault::NotConnected { command });
+            }
+            _ if matches!(self.phase, Phase::Open) && greeting => {
+                return Err(Fault::ConnectedAlready);
+            }
+            Command::Begin | Command::Commit | Command::Abort => return Err(Fault::Transaction),
+            Command::Send | Command::Ack | Command::Nack
+                if head.headers.get("transaction").is_some() =>
+            {
+                return Err(Fault::Transaction);
+            }
+            _ => {}
+        }
+        self.incoming = Some(match command {
+            Command::Send => Incoming::Send(Send::begin(&head)?),
+            _ => Incoming::Bodyless(head),
+        });
+        Ok(())
+    }
+
+    fn act(&mut self, now: Duration, head: &Head) -> Result<(), Fault> {
+        let Some(version) = self.version else { return self.connect(now, head) };
+        match head.command {
+            Command::Subscribe => self.subscribe(head, version),
+            Command::Unsubscribe => {
+                let subscription = self.subscriptions.named_by(&head.headers, version)?;
+                let receipt = self.receipt.take();
+                if self.unwritten.contains_key(&subscription)
+                    || self.writing.contains_key(&subscription)
+                {
+                    self.unsubscribing = Some(Unsubscribing { subscription, receipt });
+                } else {
+                    self.unsubscribe(subscription, receipt);
+                }
+                Ok(())
+            }
+            Command::Ack => self.settle(head, version, Asked::Ack, Outcome::Accepted),
+            Command::Nack => self.settle(head, version, Asked::Nack, Outcome::Returned),
+            Command::Disconnect => {
+                if let Some(receipt) = self.receipt.take() {
+                    self.submit(Asked::Disconnect, Some(receipt), command::Command::Barrier);
+                }
+                self.end(Ending::Disconnect);
+                Ok(())
+            }
+            other => unreachable!("{other} is refused by its head"),
+        }
+    }
+
+    fn connect(&mut self, now: Duration, head: &Head) -> Result<(), Fault> {
+        let agreement = Agreement::reach(&head.headers, &self.config)?;
+        agreement.encode(&self.config, self.connection, &mut self.out);
+        let limits = self.config.limits;
+        self.decoder.set_version(agreement.version);
+        self.decoder.set_limits(Limits { head_bytes: limits.head_bytes.min(65_535), ..limits });
+        self.version = Some(agreement.version);
+        self.beats = agreement.beats(now);
+        self.phase = Phase::Open;
+        Ok(())
+    }
+
+    fn subscribe(&mut self, head: &Head, version: Version) -> Result<(), Fault> {
+        let asked = Subscribe::parse(&head.headers, version, self.config.prefetch)?;
+        let subscription = self.subscriptions.add(&asked)?;
+        let command = command::Command::Subscribe {
+            subscription,
+            from: asked.from,
+            prefetch: asked.prefetch,
+        };
+        let receipt = self.receipt.take();
+        self.submit(Asked::Subscribe, receipt, command);
+        Ok(())
+    }
+
+    /// Deliveries still under way are not for the client any more; the broker takes them back.
+    pub(super) fn unsubscribe(&mut self, subscription: SubscriptionId, receipt: Option<String>) {
+        self.subscriptions.remove(subscription);
+        let command = command::Command::Unsubscribe { subscription };
+        self.submit(Asked::Unsubscribe, receipt, command);
+    }
+
+    fn settle(
+        &mut self,
+        head: &Head,
+        version: Version,
+        asked: Asked,
+        outcome: Outcome,
+    ) -> Result<(), Fault> {
+        let prefix = &self.config.id_prefix;
+        let (id, tag) = find_delivery(head, version, &self.subscriptions, prefix)?;
+        let subscription = self.subscriptions.get_mut(id).expect("found just now");
+        debug_assert!(subscription.mode != AckMode::Auto);
+        let which = subscription.mode.which(tag);
+        subscription.settle(which);
+        let command = command::Command::Settle { subscription: id, which, outcome };
+        let receipt = self.receipt.take();
+        self.submit(asked, receipt, command);
+        Ok(())
+    }
+}

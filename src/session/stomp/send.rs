@@ -1,0 +1,160 @@
+//! SEND to a message for the broker.
+
+use bytes::{Bytes, BytesMut};
+
+use super::fault::Fault;
+use super::names::parse_destination;
+use crate::broker::command::Command;
+use crate::ids::Millis;
+use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::protocol::stomp::{self, Head};
+
+/// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE.
+/// Sorted, to be searched.
+const OF_THE_FRAME: [&str; 13] = [
+    "JMSXDeliveryCount",
+    "ack",
+    "content-length",
+    "destination",
+    "expires",
+    "message-id",
+    "persistent",
+    "priority",
+    "receipt",
+    "redelivered",
+    "subscription",
+    "timestamp",
+    "transaction",
+];
+
+/// A SEND whose body is not complete yet.
+#[derive(Debug)]
+pub(super) struct Send {
+    to: Destination,
+    durability: Durability,
+    priority: Priority,
+    expires: Option<Millis>,
+    kind: Option<BodyKind>,
+    properties: Vec<(String, String)>,
+    content_length: Option<u64>,
+    body: Body,
+}
+
+/// A body as it arrives. One that came in a single piece is not copied.
+#[derive(Debug)]
+enum Body {
+    Whole(Bytes),
+    Parts(BytesMut),
+}
+
+impl Send {
+    /// From the head, so that a mistake is told before a large body is sent.
+    pub(super) fn begin(head: &Head) -> Result<Self, Fault> {
+        let headers = &head.headers;
+        let missing = Fault::MissingHeader { command: head.command, header: "destination" };
+        let to = parse_destination(headers.get("destination").ok_or(missing)?)?;
+        let durability = match headers.get("persistent") {
+            Some(value) if value.eq_ignore_ascii_case("false") => Durability::NonPersistent,
+            _ => Durability::Persistent,
+        };
+        let kind = match (headers.get("amq-msg-type"), head.content_length) {
+            (Some("text"), _) => Some(BodyKind::Text),
+            (Some("bytes"), _) | (_, Some(_)) => Some(BodyKind::Bytes),
+            (_, None) => None,
+        };
+        let properties = headers
+            .iter()
+            .filter(|(name, _)| OF_THE_FRAME.binary_search(name).is_err())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Ok(Self {
+            to,
+            durability,
+            priority: priority(headers)?,
+            expires: expires(headers)?,
+            kind,
+            properties,
+            content_length: head.content_length,
+            body: Body::Whole(Bytes::new()),
+        })
+    }
+
+    /// The next piece of the body. Its length is bounded by the decoder's limit.
+    pub(super) fn push(&mut self, piece: Bytes) {
+        match &mut self.body {
+            Body::Whole(body) if body.is_empty() => {
+                if self.content_length == Some(piece.len() as u64) {
+                    self.body = Body::Whole(piece);
+                } else {
+                    // Room is made as bytes come, never on the word of a header.
+                    self.body = Body::Parts(BytesMut::from(&piece[..]));
+                }
+            }
+            Body::Whole(_) => unreachable!("a whole body has no further piece"),
+            Body::Parts(parts) => parts.extend_from_slice(&piece),
+        }
+    }
+
+    /// Bytes set aside for the body so far.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        match &self.body {
+            Body::Whole(body) => body.len(),
+            Body::Parts(parts) => parts.capacity(),
+        }
+    }
+
+    /// The command, when the body is complete.
+    pub(super) fn finish(self) -> Command {
+        let body = match self.body {
+            Body::Whole(body) => body,
+            Body::Parts(parts) => parts.freeze(),
+        };
+        // Text is text only if it is UTF-8: what another wire reads as a string must be one.
+        let kind = match self.kind {
+            Some(BodyKind::Bytes) => BodyKind::Bytes,
+            _ if std::str::from_utf8(&body).is_ok() => BodyKind::Text,
+            _ => BodyKind::Bytes,
+        };
+        let content = Content { kind, properties: self.properties, body }.encode();
+        let message = Message {
+            durability: self.durability,
+            priority: self.priority,
+            expires: self.expires,
+            content,
+        };
+        Command::Send { to: self.to, message }
+    }
+}
+
+fn priority(headers: &stomp::Headers) -> Result<Priority, Fault> {
+    let Some(value) = headers.get("priority") else { return Ok(Priority::DEFAULT) };
+    match value.as_bytes() {
+        [digit @ b'0'..=b'9'] => Ok(Priority::new(digit - b'0').expect("one digit is at most 9")),
+        _ => Err(Fault::bad_header("priority", value, "a number from 0 to 9")),
+    }
+}
+
+fn expires(headers: &stomp::Headers) -> Result<Option<Millis>, Fault> {
+    let Some(value) = headers.get("expires") else { return Ok(None) };
+    let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse() {
+        Ok(0) => Ok(None),
+        Ok(at) if plain => Ok(Some(Millis(at))),
+        _ => Err(Fault::bad_header(
+            "expires",
+            value,
+            "a time in milliseconds since 1970, or 0 for never",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_the_frame_are_sorted() {
+        assert!(OF_THE_FRAME.is_sorted());
+    }
+}

@@ -1,0 +1,437 @@
+//! The index: the durable state up to a checkpoint, as ordered tables in a redb database.
+//!
+//! Owns the file `index.redb`: its life, its tables, and what an error of it means.
+//! Always: a commit is one durable transaction that holds a delta and the point in the log where
+//! replay goes on; what is found on opening is the state after exactly one of them. The file
+//! appears whole: under its name it has at least one commit.
+//! Leaves to others: when to commit, and that the log is durable to the replay point before
+//! (`checkpoint`); what the rows mean (`crate::broker::delta`); bytes of a row (`row`).
+
+mod check;
+mod error;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+
+pub use self::check::Report;
+pub use self::error::{CommitError, IndexError};
+use self::error::{bad_row, damaged, error, guarded, io_error};
+use self::row::{BadRow, Checkpoint, ENTRIES, META, QUEUES, SEGMENTS};
+use super::backend::Backend;
+use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
+use crate::ids::QueueId;
+use crate::io::Storage;
+use crate::wal::ReplayPoint;
+
+/// The name of the file.
+pub const INDEX_NAME: &str = "index.redb";
+/// The name while it is being made.
+const TEMPORARY_NAME: &str = "index.redb.tmp";
+
+/// What the index knew when it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// Where replay goes on; `None` before the first commit. A caller who gets `None` needs the
+    /// log from its very beginning, and must refuse a log that has lost its first segments: the
+    /// file was removed by somebody else's hand.
+    pub replay: Option<ReplayPoint>,
+    /// All queues.
+    pub queues: BTreeMap<QueueId, QueueRow>,
+    /// Live bytes per segment, by ordinal; a segment without any is not there.
+    pub live: BTreeMap<u64, u64>,
+    /// The scalars.
+    pub scalars: Scalars,
+}
+
+/// Sizes, for an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexStats {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Messages in the index.
+    pub entries: u64,
+    /// Queues in the index.
+    pub queues: u64,
+    /// Segments of the log with live bytes.
+    pub segments: u64,
+}
+
+/// An open index. Reads and one commit at a time may run beside each other.
+pub struct Index {
+    storage: Arc<dyn Storage>,
+    store_id: u128,
+    cache_bytes: usize,
+    /// The number of the last checkpoint; held during a commit.
+    commits: Mutex<u64>,
+    state: RwLock<State>,
+}
+
+enum State {
+    Open(Handle),
+    /// The disk was too full to go on: to be opened again by whoever needs it next.
+    Closed,
+    Failed,
+}
+
+impl Index {
+    /// Opens the index of the store `store_id`, or makes an empty one. `cache_bytes` bounds the
+    /// memory for pages.
+    ///
+    /// # Errors
+    /// See [`IndexError`]: each says what to do.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        store_id: u128,
+        cache_bytes: usize,
+    ) -> Result<(Self, Base), IndexError> {
+        let (database, (commits, base)) = guarded(|| {
+            let database = match open_existing(&*storage, cache_bytes)? {
+                Some(database) => database,
+                None => create(&*storage, store_id, cache_bytes)?,
+            };
+            let base = read_base(&database, store_id)?;
+            Ok((database, base))
+        })?;
+        let state = RwLock::new(State::Open(Handle(Some(database))));
+        let commits = Mutex::new(commits);
+        Ok((Self { storage, store_id, cache_bytes, commits, state }, base))
+    }
+
+    /// Merges `delta` into the index and moves the replay point, as one durable transaction.
+    ///
+    /// The log must be durable through `replay.through` before. A queue that is gone takes all of
+    /// its entries along, whether or not the delta names them.
+    ///
+    /// # Errors
+    /// [`CommitError::Full`] changes nothing; after [`CommitError::Failed`] the index is closed
+    /// for good.
+    ///
+    /// # Panics
+    /// If the live bytes of a segment would fall below zero: that is a bug of the caller.
+    pub fn commit(&self, delta: &Delta, replay: ReplayPoint) -> Result<(), CommitError> {
+        let mut commits = self.commits.lock().expect("no commit panicked before");
+        let checkpoint = Checkpoint { number: *commits + 1, replay };
+        let result = match self.database() {
+            Ok(state) => write(state.database(), delta, &checkpoint),
+            Err(error) => Err(error),
+        };
+        let result = match result {
+            // redb goes no further after any error; only a new start tells what became of it.
+            Err(IndexError::Full) => self.reopen().and_then(|found| match found - *commits {
+                0 => Err(IndexError::Full),
+                _ => Ok(()),
+            }),
+            result => result,
+        };
+        match result {
+            Ok(()) => {
+                *commits = checkpoint.number;
+                Ok(())
+            }
+            Err(IndexError::Full) => Err(CommitError::Full),
+            Err(error) => {
+                *self.state.write().expect(UNPOISONED) = State::Failed;
+                Err(CommitError::Failed(error))
+            }
+        }
+    }
+
+    /// At most `limit` entries of `queue`, in the order of delivery, strictly after `after`.
+    ///
+    /// # Errors
+    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk.
+    pub fn page(
+        &self,
+        queue: QueueId,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<(Place, Entry)>, IndexError> {
+        let state = self.database()?;
+        guarded(|| read_page(state.database(), queue, after, limit))
+    }
+
+    /// Sizes now.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn stats(&self) -> Result<IndexStats, IndexError> {
+        let state = self.database()?;
+        let read = state.database().begin_read().map_err(error)?;
+        Ok(IndexStats {
+            file_bytes: self.storage.open(INDEX_NAME).and_then(|f| f.size()).map_err(io_error)?,
+            entries: read.open_table(ENTRIES).map_err(error)?.len().map_err(error)?,
+            queues: read.open_table(QUEUES).map_err(error)?.len().map_err(error)?,
+            segments: read.open_table(SEGMENTS).map_err(error)?.len().map_err(error)?,
+        })
+    }
+
+    /// The open database; opens it again where a full disk had closed it.
+    fn database(&self) -> Result<OpenState<'_>, IndexError> {
+        for _ in 0..2 {
+            let state = self.state.read().expect(UNPOISONED);
+            match &*state {
+                State::Open(_) => return Ok(OpenState(state)),
+                State::Failed => return Err(IndexError::Failed),
+                State::Closed => {}
+            }
+            drop(state);
+            self.reopen()?;
+        }
+        Err(IndexError::Full)
+    }
+
+    /// Closes and opens; gives the number of the last checkpoint found.
+    fn reopen(&self) -> Result<u64, IndexError> {
+        let mut state = self.state.write().expect(UNPOISONED);
+        if let State::Failed = *state {
+            return Err(IndexError::Failed);
+        }
+        // The old handle must let go of the file before the new one reads it.
+        *state = State::Closed;
+        let (database, checkpoint) = guarded(|| {
+            let database = open_existing(&*self.storage, self.cache_bytes)?
+                .ok_or_else(|| damaged("it has vanished"))?;
+            let checkpoint = read_head(&database, self.store_id)?;
+            Ok((database, checkpoint))
+        })?;
+        *state = State::Open(Handle(Some(database)));
+        Ok(checkpoint.map_or(0, |checkpoint| checkpoint.number))
+    }
+}
+
+/// An open database that is closed without a panic, whatever is on the disk.
+struct Handle(Option<Database>);
+
+impl Handle {
+    fn get(&mut self) -> &mut Database {
+        self.0.as_mut().expect("is there until dropped")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Closing keeps nothing that a commit did not: its failure is no one's loss.
+        let _ = guarded(|| {
+            drop(self.0.take());
+            Ok(())
+        });
+    }
+}
+
+const UNPOISONED: &str = "nothing panics while the state changes";
+
+/// Proof that the state is open, for as long as it is held.
+struct OpenState<'a>(RwLockReadGuard<'a, State>);
+
+impl OpenState<'_> {
+    fn database(&self) -> &Database {
+        match &*self.0 {
+            State::Open(handle) => handle.0.as_ref().expect("is there until dropped"),
+            State::Closed | State::Failed => unreachable!("was open and is held"),
+        }
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("commits", &self.commits).finish_non_exhaustive()
+    }
+}
+
+fn builder(cache_bytes: usize) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+/// `None` if there is no file.
+fn open_existing(
+    storage: &dyn Storage,
+    cache_bytes: usize,
+) -> Result<Option<Database>, IndexError> {
+    let file = match storage.open(INDEX_NAME) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io_error(e)),
+    };
+    // redb would make a new database of an empty file; ours appears whole.
+    if file.size().map_err(io_error)? == 0 {
+        return Err(damaged("it is empty"));
+    }
+    builder(cache_bytes).create_with_backend(Backend(file)).map(Some).map_err(error)
+}
+
+/// Makes the file under another name first, so that it appears whole or not at all.
+fn create(
+    storage: &dyn Storage,
+    store_id: u128,
+    cache_bytes: usize,
+) -> Result<Database, IndexError> {
+    match storage.remove(TEMPORARY_NAME) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error(e)),
+        _ => {}
+    }
+    let file = storage.create(TEMPORARY_NAME).map_err(io_error)?;
+    let database =
+        builder(cache_bytes).create_with_backend(Backend(Arc::clone(&file))).map_err(error)?;
+    let write = begin_write(&database)?;
+    {
+        write.open_table(ENTRIES).map_err(error)?;
+        write.open_table(QUEUES).map_err(error)?;
+        write.open_table(SEGMENTS).map_err(error)?;
+        let mut meta = write.open_table(META).map_err(error)?;
+        let format = row::FORMAT.to_le_bytes();
+        meta.insert(row::META_FORMAT, format.as_slice()).map_err(error)?;
+        meta.insert(row::META_STORE, store_id.to_le_bytes().as_slice()).map_err(error)?;
+        let scalars = row::encode(row::META_SCALARS.as_bytes(), &Scalars::default());
+        meta.insert(row::META_SCALARS, scalars.as_slice()).map_err(error)?;
+    }
+    write.commit().map_err(error)?;
+    file.sync().map_err(io_error)?;
+    storage.rename(TEMPORARY_NAME, INDEX_NAME).map_err(io_error)?;
+    storage.sync_dir().map_err(io_error)?;
+    Ok(database)
+}
+
+fn begin_write(database: &Database) -> Result<redb::WriteTransaction, IndexError> {
+    let mut write = database.begin_write().map_err(error)?;
+    // Keeps the allocator's state with each commit, so that opening after a crash reads a few
+    // pages instead of all; and commits in two phases, so that the newest commit is known good.
+    write.set_quick_repair(true);
+    Ok(write)
+}
+
+/// Checks that the database is ours, and tells how far it has come.
+fn read_head(database: &Database, store_id: u128) -> Result<Option<Checkpoint>, IndexError> {
+    let foreign = |reason: &str| IndexError::Foreign { reason: reason.to_owned() };
+    let meta = match database.begin_read().map_err(error)?.open_table(META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::Storage(e)) => return Err(error(e)),
+        Err(_) => return Err(foreign("a redb database without our table `meta`")),
+    };
+    let get = |key: &str| meta.get(key).map_err(error);
+    let format = get(row::META_FORMAT)?.ok_or_else(|| foreign("it names no format"))?;
+    let format = format.value().try_into().map_err(|_| foreign("it names no format"))?;
+    match u32::from_le_bytes(format) {
+        row::FORMAT => {}
+        found => return Err(IndexError::UnknownVersion { found, newest: row::FORMAT }),
+    }
+    let store = get(row::META_STORE)?.ok_or_else(|| foreign("it names no store"))?;
+    let store = store.value().try_into().map_err(|_| foreign("it names no store"))?;
+    match u128::from_le_bytes(store) {
+        found if found == store_id => {}
+        found => return Err(IndexError::OtherStore { found, expected: store_id }),
+    }
+    let checkpoint = get(row::META_CHECKPOINT)?;
+    checkpoint
+        .map(|checkpoint| row::decode_checkpoint(checkpoint.value()))
+        .transpose()
+        .map_err(|BadRow| bad_row(&row::META_CHECKPOINT))
+}
+
+fn read_page(
+    database: &Database,
+    queue: QueueId,
+    after: Option<Place>,
+    limit: usize,
+) -> Result<Vec<(Place, Entry)>, IndexError> {
+    let table = database.begin_read().map_err(error)?.open_table(ENTRIES).map_err(error)?;
+    let last = *entries_of(queue.0).end();
+    let first = match after {
+        Some(place) => Bound::Excluded(row::entry_key(queue, place)),
+        None => Bound::Included(*entries_of(queue.0).start()),
+    };
+    let mut page = Vec::with_capacity(limit.min(1024));
+    let range = table.range((first, Bound::Included(last))).map_err(error)?;
+    for found in range.take(limit) {
+        let (key, value) = found.map_err(error)?;
+        let key = key.value();
+        let entry = row::decode_entry(key, value.value()).map_err(|BadRow| bad_row(&key))?;
+        page.push((Place { rank: key.1, seq: key.2 }, entry));
+    }
+    Ok(page)
+}
+
+fn read_base(database: &Database, store_id: u128) -> Result<(u64, Base), IndexError> {
+    let checkpoint = read_head(database, store_id)?;
+    let read = database.begin_read().map_err(error)?;
+    let mut base = Base { replay: checkpoint.map(|c| c.replay), ..Base::default() };
+    for found in read.open_table(QUEUES).map_err(error)?.iter().map_err(error)? {
+        let (id, value) = found.map_err(error)?;
+        let id = id.value();
+        let queue = row::decode(&id.to_le_bytes(), value.value());
+        base.queues.insert(QueueId(id), queue.map_err(|BadRow| bad_row(&QueueId(id)))?);
+    }
+    for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
+        let (ordinal, live) = found.map_err(error)?;
+        base.live.insert(ordinal.value(), live.value());
+    }
+    let meta = read.open_table(META).map_err(error)?;
+    let scalars = meta.get(row::META_SCALARS).map_err(error)?;
+    base.scalars = scalars
+        .and_then(|row| row::decode(row::META_SCALARS.as_bytes(), row.value()).ok())
+        .ok_or_else(|| bad_row(&row::META_SCALARS))?;
+    Ok((checkpoint.map_or(0, |c| c.number), base))
+}
+
+/// One transaction, its changes in the order of the keys: redb is fastest so, and the same delta
+/// makes the same writes.
+fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<(), IndexError> {
+    let write = begin_write(database)?;
+    {
+        let mut entries = write.open_table(ENTRIES).map_err(error)?;
+        let mut queues = write.open_table(QUEUES).map_err(error)?;
+        for (id, queue) in &delta.queues {
+            if let Some(queue) = queue {
+                let row = row::encode(&id.0.to_le_bytes(), queue);
+                queues.insert(id.0, row.as_slice()).map_err(error)?;
+            } else {
+                queues.remove(id.0).map_err(error)?;
+                entries.retain_in(entries_of(id.0), |_, _| false).map_err(error)?;
+            }
+        }
+        for ((queue, place), entry) in &delta.entries {
+            let key = row::entry_key(*queue, *place);
+            if let Some(entry) = entry {
+                entries.insert(key, &row::encode_entry(key, entry)).map_err(error)?;
+            } else {
+                entries.remove(key).map_err(error)?;
+            }
+        }
+        write_live(&write, &delta.live)?;
+        let mut meta = write.open_table(META).map_err(error)?;
+        let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);
+        meta.insert(row::META_SCALARS, scalars.as_slice()).map_err(error)?;
+        let checkpoint = row::encode_checkpoint(checkpoint);
+        meta.insert(row::META_CHECKPOINT, checkpoint.as_slice()).map_err(error)?;
+    }
+    write.commit().map_err(error)
+}
+
+fn write_live(
+    write: &redb::WriteTransaction,
+    changes: &BTreeMap<u64, i64>,
+) -> Result<(), IndexError> {
+    let mut segments = write.open_table(SEGMENTS).map_err(error)?;
+    for (&ordinal, &change) in changes {
+        let old = segments.get(ordinal).map_err(error)?.map_or(0, |live| live.value());
+        let new = old.checked_add_signed(change);
+        match new.unwrap_or_else(|| panic!("segment {ordinal}: {old} live bytes, {change:+}")) {
+            0 => segments.remove(ordinal).map_err(error)?,
+            live => segments.insert(ordinal, live).map_err(error)?,
+        };
+    }
+    Ok(())
+}
+
+fn entries_of(queue: u64) -> std::ops::RangeInclusive<row::EntryKey> {
+    (queue, 0, 0)..=(queue, u8::MAX, u64::MAX)
+}

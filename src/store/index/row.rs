@@ -1,0 +1,266 @@
+//! The rows of the index, to the byte.
+//!
+//! Every value begins with the version of its layout and ends with a CRC-32 over its key and all
+//! before it: redb checks its pages only when told to, and a row must not be taken for another's.
+//! Leaves to others: tables and transactions.
+
+use bincode::Options;
+use redb::TableDefinition;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ReplayPoint;
+use crate::broker::delta::{Entry, Place};
+use crate::ids::{Lsn, Millis, QueueId};
+use crate::limits;
+
+/// Queue, rank, sequence number: sorts in the order of delivery.
+pub(super) type EntryKey = (u64, u8, u64);
+
+pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8; ENTRY]> =
+    TableDefinition::new("entries");
+pub(super) const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("queues");
+/// Ordinal of a segment of the log -> its live bytes.
+pub(super) const SEGMENTS: TableDefinition<'_, u64, u64> = TableDefinition::new("segments");
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// u32: [`FORMAT`]. It and the next are plain little-endian numbers in every format there will be.
+pub(super) const META_FORMAT: &str = "format";
+/// u128: the store that the index belongs to.
+pub(super) const META_STORE: &str = "store";
+/// A [`Checkpoint`]; not there before the first.
+pub(super) const META_CHECKPOINT: &str = "checkpoint";
+/// [`crate::broker::delta::Scalars`] in bincode.
+pub(super) const META_SCALARS: &str = "scalars";
+
+/// Version of the tables as a whole.
+pub(super) const FORMAT: u32 = 1;
+/// Version of each row's layout.
+const VERSION: u8 = 1;
+
+/// Version u8, birth u64, size u32, at u64, does it expire u8 (0 or 1), expiry u64, returns u32,
+/// CRC u32.
+pub(super) const ENTRY: usize = 1 + 8 + 4 + 8 + 1 + 8 + 4 + CRC;
+/// Version u8, number of the checkpoint u64, batch u64, through u64, CRC u32.
+const CHECKPOINT: usize = 1 + 8 + 8 + 8 + CRC;
+const CRC: usize = 4;
+
+/// A row that does not hold what its key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadRow;
+
+/// How far the index has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    /// Grows by one with each; tells whether an interrupted commit came to be.
+    pub(super) number: u64,
+    pub(super) replay: ReplayPoint,
+}
+
+pub(super) fn entry_key(queue: QueueId, place: Place) -> EntryKey {
+    (queue.0, place.rank, place.seq)
+}
+
+fn entry_key_bytes(key: EntryKey) -> [u8; 17] {
+    let mut bytes = Bytes::default();
+    bytes.put(key.0.to_le_bytes());
+    bytes.put([key.1]);
+    bytes.put(key.2.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn encode_entry(key: EntryKey, entry: &Entry) -> [u8; ENTRY] {
+    let mut bytes = Bytes::default();
+    bytes.put([VERSION]);
+    bytes.put(entry.birth.0.to_le_bytes());
+    bytes.put(entry.size.to_le_bytes());
+    bytes.put(entry.at.0.to_le_bytes());
+    bytes.put([u8::from(entry.expires.is_some())]);
+    bytes.put(entry.expires.unwrap_or_default().0.to_le_bytes());
+    bytes.put(entry.returns.to_le_bytes());
+    let crc = checksum(&entry_key_bytes(key), bytes.written());
+    bytes.put(crc.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn decode_entry(key: EntryKey, row: &[u8; ENTRY]) -> Result<Entry, BadRow> {
+    let mut fields = Fields(verified(&entry_key_bytes(key), row)?);
+    let birth = Lsn(u64::from_le_bytes(fields.get()?));
+    let size = u32::from_le_bytes(fields.get()?);
+    let at = Millis(u64::from_le_bytes(fields.get()?));
+    let [expires] = fields.get()?;
+    let expiry = Millis(u64::from_le_bytes(fields.get()?));
+    let returns = u32::from_le_bytes(fields.get()?);
+    let expires = match expires {
+        0 => None,
+        1 => Some(expiry),
+        _ => return Err(BadRow),
+    };
+    Ok(Entry { birth, size, at, expires, returns })
+}
+
+pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> [u8; CHECKPOINT] {
+    let mut bytes = Bytes::default();
+    bytes.put([VERSION]);
+    bytes.put(checkpoint.number.to_le_bytes());
+    bytes.put(checkpoint.replay.batch.0.to_le_bytes());
+    bytes.put(checkpoint.replay.through.0.to_le_bytes());
+    let crc = checksum(META_CHECKPOINT.as_bytes(), bytes.written());
+    bytes.put(crc.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn decode_checkpoint(row: &[u8]) -> Result<Checkpoint, BadRow> {
+    let mut fields = Fields(verified(META_CHECKPOINT.as_bytes(), row)?);
+    let number = u64::from_le_bytes(fields.get()?);
+    let batch = Lsn(u64::from_le_bytes(fields.get()?));
+    let through = Lsn(u64::from_le_bytes(fields.get()?));
+    Ok(Checkpoint { number, replay: ReplayPoint { batch, through } })
+}
+
+fn options() -> impl Options {
+    // Without a limit a damaged length would be an allocation of any size.
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_limit(limits::INDEX_ROW_BYTES_MAX)
+        .reject_trailing_bytes()
+}
+
+/// A row in bincode under the key whose bytes are `key`.
+pub(super) fn encode(key: &[u8], value: &impl Serialize) -> Vec<u8> {
+    let mut row = vec![VERSION];
+    options().serialize_into(&mut row, value).expect("names are limited, so the row is small");
+    row.extend(checksum(key, &row).to_le_bytes());
+    row
+}
+
+pub(super) fn decode<T: DeserializeOwned>(key: &[u8], row: &[u8]) -> Result<T, BadRow> {
+    options().deserialize(verified(key, row)?).map_err(|_| BadRow)
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize()
+}
+
+/// What lies between version and CRC, if both are right.
+fn verified<'a>(key: &[u8], row: &'a [u8]) -> Result<&'a [u8], BadRow> {
+    let (rest, crc) = row.split_last_chunk().ok_or(BadRow)?;
+    if u32::from_le_bytes(*crc) != checksum(key, rest) {
+        return Err(BadRow);
+    }
+    match rest.split_first() {
+        Some((&VERSION, fields)) => Ok(fields),
+        _ => Err(BadRow),
+    }
+}
+
+/// `N` bytes in the making.
+struct Bytes<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Default for Bytes<N> {
+    fn default() -> Self {
+        Self { bytes: [0; N], length: 0 }
+    }
+}
+
+impl<const N: usize> Bytes<N> {
+    fn put<const M: usize>(&mut self, field: [u8; M]) {
+        self.bytes[self.length..self.length + M].copy_from_slice(&field);
+        self.length += M;
+    }
+
+    fn written(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn take(self) -> [u8; N] {
+        assert_eq!(self.length, N, "the layout has a size, and this is not it");
+        self.bytes
+    }
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn get<const N: usize>(&mut self) -> Result<[u8; N], BadRow> {
+        let (field, rest) = self.0.split_first_chunk().ok_or(BadRow)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::delta::{QueueRow, Scalars};
+    use proptest::prelude::*;
+
+    const KEY: EntryKey = (3, 4, 5);
+
+    fn entry() -> Entry {
+        let expires = Some(Millis(0x0807_0605));
+        Entry { birth: Lsn(0x0102), size: 0x0304, at: Millis(0x0506), expires, returns: 7 }
+    }
+
+    #[test]
+    fn an_entry_has_this_layout() {
+        let row = encode_entry(KEY, &entry());
+        let fields = "\
+            01 0201000000000000 04030000 0605000000000000 01 0506070800000000 07000000";
+        let hex: String = row[..ENTRY - CRC].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, fields.replace(' ', ""));
+        assert_eq!(decode_entry(KEY, &row), Ok(entry()));
+    }
+
+    #[test]
+    fn a_row_under_another_key_or_with_a_flipped_bit_is_refused() {
+        let row = encode_entry(KEY, &entry());
+        assert_eq!(decode_entry((3, 4, 6), &row), Err(BadRow));
+        for bit in 0..ENTRY * 8 {
+            let mut bad = row;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_entry(KEY, &bad), Err(BadRow), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_reads_back_as_written() {
+        let replay = ReplayPoint { batch: Lsn(1), through: Lsn(u64::MAX) };
+        let checkpoint = Checkpoint { number: 9, replay };
+        let row = encode_checkpoint(&checkpoint);
+        assert_eq!(decode_checkpoint(&row), Ok(checkpoint));
+        assert_eq!(decode_checkpoint(&row[1..]), Err(BadRow));
+    }
+
+    proptest! {
+        #[test]
+        fn queues_and_scalars_read_back_as_written(name: String, last_seq: u64, lent: [u64; 10]) {
+            let row = QueueRow {
+                name: name.into(),
+                last_seq,
+                depth: last_seq / 2,
+                lent_through: lent,
+                redelivered_through: lent.map(|seq| seq / 2),
+            };
+            let scalars = Scalars { last_queue: last_seq, last_at: lent[0], epoch: lent[1] };
+            prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));
+            prop_assert_eq!(decode(b"s", &encode(b"s", &scalars)), Ok(scalars));
+        }
+
+        #[test]
+        fn any_bytes_are_a_row_or_a_clear_no(mut bytes: Vec<u8>) {
+            prop_assert_eq!(decode::<QueueRow>(b"q", &bytes), Err(BadRow));
+            // With the checksum right, what is inside must still be parsed with care.
+            bytes.insert(0, VERSION);
+            bytes.extend(checksum(b"q", &bytes).to_le_bytes());
+            let _ = decode::<QueueRow>(b"q", &bytes);
+            let _ = decode_checkpoint(&bytes);
+        }
+    }
+}

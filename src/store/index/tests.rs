@@ -1,0 +1,558 @@
+//! The promises of the index, on a disk that crashes, fills and fails.
+
+use std::time::Instant;
+
+use super::*;
+use crate::ids::Lsn;
+use crate::ids::Millis;
+use crate::io::real::DirStorage;
+use crate::io::sim::{Fault, SimDisk};
+
+const STORE: u128 = 0x5709E;
+const CACHE: usize = 1 << 20;
+
+fn try_open(disk: &SimDisk) -> Result<(Index, Base), IndexError> {
+    Index::open(Arc::new(disk.clone()), STORE, CACHE)
+}
+
+fn open(disk: &SimDisk) -> (Index, Base) {
+    try_open(disk).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// All that an index holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    base: Base,
+    entries: BTreeMap<(QueueId, Place), Entry>,
+}
+
+impl Model {
+    fn of(disk: &SimDisk) -> Self {
+        Self::of_open(&open(disk))
+    }
+
+    /// Reads it page by page.
+    fn of_open((index, base): &(Index, Base)) -> Self {
+        let mut entries = BTreeMap::new();
+        for queue in (0..=8).map(QueueId) {
+            let mut after = None;
+            loop {
+                let page = index.page(queue, after, 7).unwrap();
+                after = page.last().map(|last| last.0);
+                if after.is_none() {
+                    break;
+                }
+                for (place, entry) in page {
+                    assert!(entries.insert((queue, place), entry).is_none());
+                }
+            }
+        }
+        Self { base: base.clone(), entries }
+    }
+
+    fn after(&self, delta: &Delta, replay: ReplayPoint) -> Self {
+        let mut next = self.clone();
+        next.base.replay = Some(replay);
+        next.base.scalars = delta.scalars;
+        for (&id, queue) in &delta.queues {
+            if let Some(queue) = queue {
+                next.base.queues.insert(id, queue.clone());
+            } else {
+                next.base.queues.remove(&id);
+                next.entries.retain(|key, _| key.0 != id);
+            }
+        }
+        for (&key, entry) in &delta.entries {
+            match entry {
+                Some(entry) => next.entries.insert(key, *entry),
+                None => next.entries.remove(&key),
+            };
+        }
+        for (&ordinal, change) in &delta.live {
+            let live = next.base.live.entry(ordinal).or_default();
+            *live = live.checked_add_signed(*change).unwrap();
+        }
+        next.base.live.retain(|_, live| *live > 0);
+        next
+    }
+}
+
+fn entry(number: u64) -> Entry {
+    let expires = number.is_multiple_of(3).then_some(Millis(number + 1000));
+    Entry { birth: Lsn(number * 64), size: 64, at: Millis(number), expires, returns: 1 }
+}
+
+fn queue_row(name: &str, depth: u64) -> QueueRow {
+    QueueRow {
+        name: name.into(),
+        last_seq: 1 << 20,
+        depth,
+        lent_through: [depth; 10],
+        redelivered_through: [0; 10],
+    }
+}
+
+fn replay(number: u64) -> ReplayPoint {
+    ReplayPoint { batch: Lsn(number * 4096), through: Lsn(number * 4096 + 64) }
+}
+
+/// The delta of checkpoint `number`: adds, changes and removes; `size` entries or so.
+fn delta(number: u64, size: u64, before: &Model) -> Delta {
+    let mut delta = Delta::default();
+    delta.scalars.last_at = number;
+    for (index, key) in before.entries.keys().enumerate() {
+        match (index as u64 * 7 + number) % 5 {
+            0 | 1 => drop(delta.entries.insert(*key, None)),
+            2 => drop(delta.entries.insert(*key, Some(entry(number)))),
+            _ => {}
+        }
+    }
+    for seq in number * size..(number + 1) * size {
+        let place = Place { rank: (seq % 10) as u8, seq };
+        delta.entries.insert((QueueId(1 + seq % 4), place), Some(entry(seq)));
+    }
+    for id in 1..=4 {
+        delta.queues.insert(QueueId(id), Some(queue_row("some.queue", number + id)));
+    }
+    if number.is_multiple_of(3) {
+        delta.queues.insert(QueueId(1 + number % 4), None);
+        delta.entries.retain(|key, _| key.0 != QueueId(1 + number % 4));
+    }
+    let live = before.base.live.get(&(number / 2)).copied().unwrap_or_default();
+    delta.live.insert(number / 2, if live == 0 { 4096 } else { -(live as i64) });
+    delta.live.insert(100, 10);
+    delta
+}
+
+/// Opens and commits until done or the disk fails; the states before and after each commit, of
+/// which the last may not have come to be.
+fn run(disk: &SimDisk, commits: u64, size: u64) -> (Vec<Model>, Result<(), IndexError>) {
+    let mut states = vec![Model::default()];
+    let (index, base) = match try_open(disk) {
+        Ok(opened) => opened,
+        Err(e) => return (states, Err(e)),
+    };
+    assert_eq!(base, Base::default());
+    for number in 1..=commits {
+        let before = states.last().unwrap();
+        let delta = delta(number, size, before);
+        states.push(before.after(&delta, replay(number)));
+        match index.commit(&delta, replay(number)) {
+            Ok(()) => {}
+            Err(CommitError::Full) => return (states, Err(IndexError::Full)),
+            Err(CommitError::Failed(e)) => return (states, Err(e)),
+        }
+    }
+    (states, Ok(()))
+}
+
+#[test]
+fn what_was_committed_is_found_again() {
+    let disk = SimDisk::new();
+    let (states, result) = run(&disk, 12, 150);
+    result.unwrap();
+    assert_eq!(disk.list().unwrap(), [INDEX_NAME]);
+    assert_eq!(&Model::of(&disk), states.last().unwrap());
+    assert!(states.last().unwrap().entries.len() > 100);
+}
+
+/// A run of commits to be crashed.
+struct Trial {
+    disk: fn() -> SimDisk,
+    commits: u64,
+    size: u64,
+    /// Crash at every so-manieth operation, and at each near a change of the file's size.
+    step: u64,
+    seeds: u64,
+}
+
+impl Trial {
+    /// Where to crash.
+    fn operations(&self) -> Vec<u64> {
+        let disk = (self.disk)();
+        disk.start_trace();
+        run(&disk, self.commits, self.size).1.unwrap();
+        let trace = disk.trace();
+        let resizes = |lines: &[String]| lines.iter().any(|line| line.starts_with("set_size"));
+        let near = |at: usize| resizes(&trace[at.saturating_sub(4)..(at + 4).min(trace.len())]);
+        (0..trace.len() as u64).filter(|&o| o % self.step == 0 || near(o as usize)).collect()
+    }
+
+    /// Says which crash left something other than the state before or after a commit.
+    fn crash_everywhere(&self) -> Result<(), String> {
+        let operations = self.operations();
+        let mut met = BTreeMap::<String, u64>::new();
+        let (mut before, mut after) = (0, 0);
+        for operation in operations {
+            let disk = (self.disk)();
+            disk.fail_at(operation, Fault::PowerOff);
+            let (begun, result) = run(&disk, self.commits, self.size);
+            *met.entry(disk.last_label()).or_default() += self.seeds;
+            for seed in 0..self.seeds {
+                let disk = disk.snapshot_crash(seed);
+                // The power may go again while the index is being opened.
+                disk.fail_at(seed, Fault::PowerOff);
+                drop(try_open(&disk));
+                let disk = disk.snapshot_crash(seed + 1);
+                let opened = try_open(&disk).map_err(|e| format!("{operation} {seed}: {e}"))?;
+                let found = Model::of_open(&opened);
+                let last = begun.len() - 1;
+                if found == begun[last] {
+                    after += 1;
+                } else if result.is_err() && last > 0 && found == begun[last - 1] {
+                    before += 1;
+                } else {
+                    return Err(format!("operation {operation}, seed {seed}: neither nor"));
+                }
+            }
+        }
+        println!("crashes at {met:?}");
+        println!("found the state before {before} times and after {after} times");
+        assert!(before >= self.seeds && after >= self.seeds);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_crash_anywhere_leaves_the_state_before_or_after_a_commit() {
+    Trial { disk: SimDisk::new, commits: 5, size: 60, step: 1, seeds: 12 }
+        .crash_everywhere()
+        .unwrap();
+}
+
+#[test]
+fn a_crash_while_the_file_grows_and_shrinks_leaves_the_state_before_or_after_a_commit() {
+    Trial { disk: SimDisk::new, commits: 3, size: 6000, step: 17, seeds: 3 }
+        .crash_everywhere()
+        .unwrap();
+}
+
+#[test]
+fn a_disk_that_does_not_sync_is_found_out() {
+    let disk = || {
+        let disk = SimDisk::new();
+        disk.ignore_sync(INDEX_NAME);
+        disk
+    };
+    Trial { disk, commits: 3, size: 60, step: 1, seeds: 12 }.crash_everywhere().unwrap_err();
+    let disk = || {
+        let disk = SimDisk::new();
+        disk.ignore_sync_dir();
+        disk
+    };
+    Trial { disk, commits: 3, size: 60, step: 1, seeds: 12 }.crash_everywhere().unwrap_err();
+}
+
+#[test]
+fn a_commit_that_was_confirmed_survives_a_failed_sync_of_a_later_one() {
+    let disk = SimDisk::new();
+    run(&disk, 4, 60).1.unwrap();
+    for operation in 0..disk.operations() {
+        let disk = SimDisk::new();
+        disk.fail_at(operation, Fault::Io);
+        let (begun, result) = run(&disk, 4, 60);
+        // What the next process is shown must then be on the disk, too: it acts on it.
+        let disk = disk.kill();
+        let (index, base) = open(&disk);
+        let shown = Model::of_open(&(index, base));
+        let last = begun.len() - 1;
+        let allowed = [&begun[last.saturating_sub(usize::from(result.is_err()))], &begun[last]];
+        assert!(allowed.contains(&&shown), "operation {operation}");
+        for seed in 0..8 {
+            assert_eq!(Model::of(&disk.snapshot_crash(seed)), shown, "operation {operation}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_a_commit_and_harms_nothing() {
+    let mut refused = 0;
+    for spare in (0..1_200_000).step_by(97_000) {
+        let disk = SimDisk::new();
+        let (index, _) = open(&disk);
+        let small = delta(1, 100, &Model::default());
+        index.commit(&small, replay(1)).unwrap();
+        let state = Model::default().after(&small, replay(1));
+        disk.set_capacity(disk.used() + spare);
+        let large = delta(2, 20_000, &state);
+        let result = index.commit(&large, replay(2));
+        if result.is_err() {
+            refused += 1;
+            assert!(matches!(result, Err(CommitError::Full)), "{result:?}");
+            let base = state.base.clone();
+            let again = Model::of_open(&(open(&disk.kill()).0, base.clone()));
+            assert_eq!(again, state);
+            assert!(matches!(index.commit(&large, replay(2)), Err(CommitError::Full)));
+            assert_eq!(index.page(QueueId(1), None, 1000).unwrap().len(), 25);
+            // Small things may still find room, and then they count.
+            disk.set_capacity(u64::MAX);
+            index.commit(&large, replay(2)).unwrap();
+        }
+        drop(index);
+        assert_eq!(Model::of(&disk), state.after(&large, replay(2)), "{spare} bytes to spare");
+    }
+    assert!(refused > 3, "{refused}");
+}
+
+#[test]
+fn a_disk_that_is_full_from_any_operation_on_loses_no_commit() {
+    let trial = Trial { disk: SimDisk::new, commits: 3, size: 6000, step: 29, seeds: 1 };
+    let mut refused = 0;
+    for operation in trial.operations() {
+        let disk = SimDisk::new();
+        disk.fail_at(operation, Fault::Full);
+        let (begun, result) = run(&disk, 3, 6000);
+        disk.set_capacity(u64::MAX);
+        let found = Model::of(&disk.snapshot_crash(operation));
+        let last = begun.len() - 1;
+        if result.is_ok() {
+            assert_eq!(found, begun[last], "operation {operation}");
+        } else {
+            refused += 1;
+            assert!(matches!(result, Err(IndexError::Full)), "{result:?}");
+            assert_eq!(found, begun[last.saturating_sub(1)], "operation {operation}");
+        }
+    }
+    assert!(refused >= 5, "{refused}");
+}
+
+#[test]
+fn after_a_failure_of_the_disk_nothing_more_is_committed() {
+    let disk = SimDisk::new();
+    let (index, _) = open(&disk);
+    disk.fail_at(disk.operations() + 1, Fault::Io);
+    let delta = delta(1, 10, &Model::default());
+    assert!(matches!(index.commit(&delta, replay(1)), Err(CommitError::Failed(IndexError::Io(_)))));
+    let again = index.commit(&delta, replay(1));
+    assert!(matches!(again, Err(CommitError::Failed(IndexError::Failed))), "{again:?}");
+    assert!(matches!(index.page(QueueId(1), None, 1), Err(IndexError::Failed)));
+}
+
+#[test]
+fn pages_follow_one_another_in_the_order_of_delivery() {
+    let disk = SimDisk::new();
+    let (index, _) = open(&disk);
+    let mut delta = Delta::default();
+    let place = |rank, seq| Place { rank, seq };
+    let places = [place(0, 9), place(3, 1), place(3, 4), place(9, 2), place(9, u64::MAX)];
+    for (number, place) in places.into_iter().enumerate() {
+        delta.entries.insert((QueueId(2), place), Some(entry(number as u64)));
+        delta.entries.insert((QueueId(3), place), Some(entry(100)));
+    }
+    index.commit(&delta, replay(1)).unwrap();
+    let page = |after, limit| -> Vec<Place> {
+        index.page(QueueId(2), after, limit).unwrap().into_iter().map(|found| found.0).collect()
+    };
+    assert_eq!(page(None, 10), places);
+    assert_eq!(page(None, 2), places[..2]);
+    assert_eq!(page(Some(places[1]), 2), places[2..4]);
+    assert_eq!(page(Some(place(3, 2)), 1), places[2..3]);
+    assert_eq!(page(Some(places[4]), 2), []);
+    assert_eq!(index.page(QueueId(4), None, 2).unwrap(), []);
+}
+
+#[test]
+fn readers_go_on_while_a_commit_is_made_and_see_the_state_before_it_or_after_it() {
+    let (index, _) = open(&SimDisk::new());
+    let mut delta = Delta::default();
+    for number in 1..=20 {
+        for seq in 1..=500 {
+            let place = Place { rank: 0, seq };
+            delta.entries.insert((QueueId(1), place), Some(entry(number)));
+        }
+        std::thread::scope(|scope| {
+            let commit = scope.spawn(|| index.commit(&delta, replay(number)).unwrap());
+            while !commit.is_finished() {
+                let page = index.page(QueueId(1), None, 1000).unwrap();
+                let seen: Vec<u64> = page.iter().map(|found| found.1.at.0).collect();
+                assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+                let state = (seen.len(), seen.first().copied().unwrap_or_default());
+                let before = if number == 1 { (0, 0) } else { (500, number - 1) };
+                assert!(state == before || state == (500, number), "{state:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_index_in_a_directory_is_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Arc::new(DirStorage::open_or_create(directory.path()).unwrap());
+    let delta = delta(1, 3000, &Model::default());
+    let expected = Model::default().after(&delta, replay(1));
+    let (index, base) = Index::open(storage.clone(), STORE, CACHE).unwrap();
+    assert_eq!(base, Base::default());
+    let start = Instant::now();
+    index.commit(&delta, replay(1)).unwrap();
+    println!("commit of 3000 to a directory: {:?}", start.elapsed());
+    drop(index);
+    let start = Instant::now();
+    let opened = Index::open(storage, STORE, CACHE).unwrap();
+    println!("open in a directory: {:?}", start.elapsed());
+    assert_eq!(Model::of_open(&opened), expected);
+}
+
+#[test]
+#[should_panic(expected = "segment 7: 10 live bytes, -11")]
+fn live_bytes_below_zero_are_a_bug() {
+    let (index, _) = open(&SimDisk::new());
+    let commit = |change, number| {
+        let live = BTreeMap::from([(7, change)]);
+        index.commit(&Delta { live, ..Delta::default() }, replay(number)).unwrap();
+    };
+    commit(10, 1);
+    commit(-11, 2);
+}
+
+fn with_meta(key: &str, value: &[u8]) -> SimDisk {
+    let disk = SimDisk::new();
+    drop(open(&disk));
+    let file = disk.open(INDEX_NAME).unwrap();
+    let database = builder(CACHE).create_with_backend(Backend(file)).unwrap();
+    let write = begin_write(&database).unwrap();
+    write.open_table(META).unwrap().insert(key, value).unwrap();
+    write.commit().unwrap();
+    disk
+}
+
+#[test]
+fn each_file_that_is_not_the_right_index_gets_its_own_answer() {
+    let refused = |disk: &SimDisk| try_open(disk).map(drop).unwrap_err();
+    let disk = SimDisk::new();
+    disk.write_file(INDEX_NAME, b"");
+    assert!(matches!(refused(&disk), IndexError::Damaged { .. }));
+    disk.write_file(INDEX_NAME, b"short");
+    assert!(matches!(refused(&disk), IndexError::Damaged { .. } | IndexError::Foreign { .. }));
+    disk.write_file(INDEX_NAME, &[7; 10_000]);
+    assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
+    disk.remove(INDEX_NAME).unwrap();
+    let file = disk.create(INDEX_NAME).unwrap();
+    drop(builder(CACHE).create_with_backend(Backend(file)).unwrap());
+    assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
+    let disk = with_meta(row::META_FORMAT, &2u32.to_le_bytes());
+    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 2, newest: 1 }));
+    let disk = with_meta(row::META_STORE, &77u128.to_le_bytes());
+    assert!(matches!(refused(&disk), IndexError::OtherStore { found: 77, expected: STORE }));
+    let disk = with_meta(row::META_SCALARS, b"nonsense");
+    assert!(matches!(refused(&disk), IndexError::Damaged { .. }));
+}
+
+#[test]
+fn a_check_finds_nothing_in_a_sound_index_and_names_what_is_wrong() {
+    let disk = SimDisk::new();
+    let (index, _) = open(&disk);
+    let mut delta = Delta::default();
+    for seq in 1..=1000 {
+        delta.entries.insert((QueueId(1), Place { rank: 4, seq }), Some(entry(seq)));
+    }
+    delta.queues.insert(QueueId(1), Some(queue_row("one", 1000)));
+    index.commit(&delta, replay(1)).unwrap();
+    let mut told = Vec::new();
+    let report = index.check(&mut |done, total| told.push((done, total))).unwrap();
+    assert_eq!(report, Report { entries: 1000, queues: 1, ..Report::default() });
+    assert_eq!(told, [(1000, 1000)]);
+    delta.queues.insert(QueueId(1), Some(queue_row("one", 999)));
+    delta.entries.insert((QueueId(2), Place { rank: 0, seq: 1 }), Some(entry(1)));
+    index.commit(&delta, replay(2)).unwrap();
+    let problems = index.check(&mut |_, _| {}).unwrap().problems;
+    assert_eq!(
+        problems,
+        [
+            "queue-1 says 999 messages and has 1000",
+            "there are messages of queue-2, which does not exist"
+        ]
+    );
+    assert_eq!(index.stats().unwrap().entries, 1001);
+}
+
+#[test]
+fn a_flipped_bit_is_found_by_the_check_or_harms_nothing() {
+    let disk = SimDisk::new();
+    let (states, result) = run(&disk, 3, 200);
+    result.unwrap();
+    let sound = states.last().unwrap();
+    let size = disk.read_file(INDEX_NAME).len() as u64;
+    let mut found = 0;
+    for number in 0..300 {
+        let disk = disk.snapshot_crash(0);
+        disk.flip_bit(INDEX_NAME, number * 7919 % size, (number % 8) as u8);
+        let checked = || {
+            let (index, base) = try_open(&disk).ok()?;
+            let report = index.check(&mut |_, _| {}).ok()?;
+            // The rows of this model's queues say nothing true of their depth.
+            report.problems.iter().all(|p| p.starts_with("queue-")).then_some((index, base))
+        };
+        match checked() {
+            Some(opened) => assert_eq!(&Model::of_open(&opened), sound, "bit flip {number}"),
+            None => found += 1,
+        }
+    }
+    println!("{found} of 300 flipped bits matter");
+    assert!(found > 0);
+}
+
+#[test]
+fn the_same_calls_make_the_same_writes() {
+    let trace = || {
+        let disk = SimDisk::new();
+        disk.start_trace();
+        run(&disk, 6, 500).1.unwrap();
+        drop(open(&disk));
+        (disk.trace(), disk.fingerprint())
+    };
+    let (first, second) = (trace(), trace());
+    assert!(first.0.len() > 100);
+    assert_eq!(first, second);
+}
+
+/// Prints what the index costs.
+#[test]
+fn opening_a_small_index_is_quick() {
+    let disk = SimDisk::new();
+    let start = Instant::now();
+    let (index, _) = open(&disk);
+    println!("create: {:?}, {} operations", start.elapsed(), disk.operations());
+    println!("fresh file: {} bytes", index.stats().unwrap().file_bytes);
+    let delta = delta(1, 100, &Model::default());
+    let before = disk.operations();
+    let start = Instant::now();
+    index.commit(&delta, replay(1)).unwrap();
+    println!("commit of 100: {:?}, {} operations", start.elapsed(), disk.operations() - before);
+    let start = Instant::now();
+    const TIMES: u32 = 200;
+    for _ in 0..TIMES {
+        drop(disk.kill());
+    }
+    println!("copy of the disk: {:?}", start.elapsed() / TIMES);
+    let crashed: Vec<SimDisk> = (0..TIMES).map(|_| disk.kill()).collect();
+    let start = Instant::now();
+    let opened: Vec<_> = crashed.iter().map(open).collect();
+    let each = start.elapsed() / TIMES;
+    println!("open after a crash: {each:?}, {} operations", crashed[0].operations());
+    let start = Instant::now();
+    drop(opened);
+    println!("close: {:?}", start.elapsed() / TIMES);
+    assert!(each.as_millis() < 20, "{each:?}");
+}
+
+#[test]
+fn a_large_sorted_commit_is_quick() {
+    let disk = SimDisk::new();
+    let (index, _) = Index::open(Arc::new(disk.clone()), STORE, 64 << 20).unwrap();
+    let mut delta = Delta::default();
+    for seq in 0..100_000 {
+        delta.entries.insert((QueueId(1), Place { rank: 5, seq }), Some(entry(seq)));
+    }
+    let start = Instant::now();
+    index.commit(&delta, replay(1)).unwrap();
+    println!("commit of 100,000: {:?}", start.elapsed());
+    println!("file: {} bytes", index.stats().unwrap().file_bytes);
+    assert_eq!(index.page(QueueId(1), None, usize::MAX).unwrap().len(), 100_000);
+    for entry in delta.entries.values_mut() {
+        *entry = None;
+    }
+    let start = Instant::now();
+    index.commit(&delta, replay(2)).unwrap();
+    println!("removal of 100,000: {:?}", start.elapsed());
+    assert_eq!(index.page(QueueId(1), None, 10).unwrap(), []);
+}

@@ -1,0 +1,4 @@
+//! What must outlive the log's tail: the index.
+
+mod backend;
+pub mod index;

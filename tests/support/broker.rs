@@ -1,0 +1,252 @@
+//! The broker under test, as a child process.
+//!
+//! Owns the process and ends it; leaves the data directory to the test. Its port is chosen by the
+//! system anew at each start, so a client must never keep one across a restart.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::PATIENCE;
+use super::stomp::Stomp;
+
+/// The binary that Cargo built for this test run.
+pub(crate) fn escrowmq() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_escrowmq"))
+}
+
+/// Runs the binary to its end, with what it printed.
+///
+/// # Panics
+/// When it does not end within [`PATIENCE`]: a command that should have refused is serving.
+#[track_caller]
+pub(crate) fn run_to_end<A: AsRef<std::ffi::OsStr>>(args: &[A]) -> Output {
+    let mut command = escrowmq();
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("start the binary");
+    let pid = Pid::from_child(&child);
+    let (done, end) = mpsc::channel();
+    std::thread::spawn(move || done.send(child.wait_with_output()));
+    match end.recv_timeout(PATIENCE) {
+        Ok(output) => output.expect("the output of the binary"),
+        Err(_) => {
+            let _ = kill_process(pid, Signal::KILL);
+            let output = end.recv().expect("the binary was killed").expect("its output");
+            panic!("did not end by itself within {PATIENCE:?}: {output:?}");
+        }
+    }
+}
+
+/// Checks a store that no broker uses with the broker's own tool.
+///
+/// # Panics
+/// With what the tool says, when it finds damage.
+#[track_caller]
+pub(crate) fn assert_no_damage(data: &Path) {
+    let verify = run_to_end(&["store".as_ref(), "verify".as_ref(), data.as_os_str()]);
+    assert!(verify.status.success() && said(&verify).contains("no damage"), "{verify:?}");
+}
+
+/// All that a command printed, to look for words in.
+pub(crate) fn said(output: &Output) -> String {
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{out}{err}")
+}
+
+/// A running broker. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    child: Child,
+    port: u16,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+/// A broker that was started and has not yet said that it is ready.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    child: Child,
+    lines: Receiver<String>,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Broker {
+    /// Starts a broker on `data` and waits until it is ready.
+    ///
+    /// # Panics
+    /// With the broker's log, when it does not become ready.
+    #[track_caller]
+    pub(crate) fn start(data: &Path) -> Self {
+        Self::spawn(data, &data.with_extension("log")).wait_ready()
+    }
+
+    /// Starts a broker without waiting. What it logs is added to the file `log`.
+    pub(crate) fn spawn(data: &Path, log: &Path) -> Starting {
+        let stderr = File::options().create(true).append(true).open(log).expect("the log file");
+        let mut command = escrowmq();
+        command.arg("run").arg("--data").arg(data).args(["--listen", "stomp://127.0.0.1:0"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = command.spawn().expect("start the broker");
+        let stdout = child.stdout.take().expect("piped");
+        let (sender, lines) = mpsc::channel();
+        // Reads on to the end, so that the broker never blocks on a full pipe.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Starting { child, lines, data: data.to_owned(), log: log.to_owned() }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// A connected STOMP 1.2 client.
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Stomp {
+        Stomp::connect(self.port, "1.2").expect("connect")
+    }
+
+    /// Ends the broker as a crash of the process does, and gives back its directory.
+    pub(crate) fn kill(mut self) -> PathBuf {
+        self.child.kill().expect("SIGKILL");
+        self.child.wait().expect("the killed process");
+        self.data.clone()
+    }
+
+    /// Asks the broker to end and waits until it has.
+    ///
+    /// # Panics
+    /// When it takes longer than [`PATIENCE`].
+    #[track_caller]
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.end_by(Signal::TERM)
+    }
+
+    /// Sends the broker a signal and waits until it has ended.
+    ///
+    /// # Panics
+    /// When it takes longer than [`PATIENCE`].
+    #[track_caller]
+    pub(crate) fn end_by(mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).expect("send a signal");
+        self.wait_exit()
+    }
+
+    /// Waits until the broker ends by itself.
+    ///
+    /// # Panics
+    /// When it does not within [`PATIENCE`].
+    #[track_caller]
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait for the broker") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the broker did not end within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether the process has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("look at the broker").is_none()
+    }
+
+    /// Kills the broker and starts it again on the same directory.
+    #[track_caller]
+    pub(crate) fn kill_and_restart(self) -> Self {
+        Self::start(&self.kill())
+    }
+
+    /// Ends the broker cleanly and starts it again on the same directory.
+    #[track_caller]
+    pub(crate) fn terminate_and_restart(self) -> Self {
+        let data = self.data.clone();
+        let status = self.terminate();
+        assert!(status.success(), "a clean end: {status}");
+        Self::start(&data)
+    }
+
+    /// Resident memory in bytes, as Linux counts it.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).expect("the status of the broker");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
+        kib.expect("VmRSS in kB") * 1024
+    }
+
+    /// What the broker has logged since the directory's first start.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the broker's log ends:\n{}---", tail(&self.log));
+        }
+    }
+}
+
+impl Starting {
+    /// Waits until the broker says `ready`.
+    ///
+    /// # Panics
+    /// With the broker's log, when it ends before or takes longer than [`PATIENCE`].
+    #[track_caller]
+    pub(crate) fn wait_ready(mut self) -> Broker {
+        let deadline = Instant::now() + PATIENCE;
+        let mut port = None;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = match self.lines.recv_timeout(left) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => {
+                    let _ = self.child.kill();
+                    panic!("not ready within {PATIENCE:?}; its log ends:\n{}", tail(&self.log));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().expect("wait for the broker");
+                    panic!("ended before ready: {status}; its log ends:\n{}", tail(&self.log));
+                }
+            };
+            if let Some(address) = line.strip_prefix("listening on stomp://") {
+                port = address.rsplit(':').next().and_then(|port| port.parse().ok());
+            }
+            if line == "ready" {
+                let port = port.expect("a line `listening on stomp://HOST:PORT` before `ready`");
+                return Broker { child: self.child, port, data: self.data, log: self.log };
+            }
+        }
+    }
+
+    /// Kills the broker wherever in its start it is.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("SIGKILL");
+        self.child.wait().expect("the killed process");
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n") + "\n"
+}
