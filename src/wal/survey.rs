@@ -95,6 +95,11 @@ pub enum Item<'a> {
         /// Whether the payload's checksum is good.
         payload_good: bool,
     },
+    /// A sealed segment is not there. It died since, or it was lost: the index knows which.
+    Absent {
+        /// Its number.
+        ordinal: u64,
+    },
     /// Something is wrong.
     Problem(Finding),
     /// The log ends here.
@@ -119,6 +124,8 @@ pub struct Report {
     pub frames: u64,
     /// Bytes of payload with a good checksum.
     pub payload_bytes: u64,
+    /// Sealed segments that are not there: a loss where the index counts live bytes in one.
+    pub absent: Vec<u64>,
     /// Everything that is wrong, in the order of the log.
     pub findings: Vec<Finding>,
 }
@@ -144,6 +151,7 @@ pub fn verify(
                 report.payload_bytes += u64::from(payload_len);
             }
         }
+        Item::Absent { ordinal } => report.absent.push(ordinal),
         Item::Problem(finding) => report.findings.push(finding),
         Item::End { .. } => {}
     });
@@ -224,6 +232,10 @@ impl Survey {
     fn segment(&self, part: &ToRead, visit: &mut dyn FnMut(Item<'_>)) -> Option<Segment> {
         match Segment::open(&*self.storage, &part.file) {
             Ok(segment) => Some(segment),
+            Err(RecoveryError::MissingSegment { ordinal, .. }) if !part.own => {
+                visit(Item::Absent { ordinal });
+                None
+            }
             Err(error) => {
                 visit(Item::Problem(Finding::Unusable(error)));
                 None
