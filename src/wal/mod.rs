@@ -46,7 +46,7 @@ pub use recovery::{Head, Signs, Verdict};
 pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};
 pub use room::{Room, RoomStep};
 pub use start::{Opened, Recovery};
-pub use survey::{Finding, Item, Report, SurveyError, dump, newest_claim, verify};
+pub use survey::{Finding, Item, Needed, SurveyError, survey};
 
 use format::{BATCH_HEADER_BYTES, BLOCK_BYTES};
 
