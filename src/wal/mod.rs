@@ -37,7 +37,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{Claim, ClaimError, claim, is_superseded};
+pub use claim::{Claim, ClaimError, claim, identity_read, is_superseded};
 pub use damage::{Corruption, Damage, Part};
 pub use error::RecoveryError;
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};

@@ -489,8 +489,7 @@ impl Leaf<'_> {
             let (lsn, kind, payload_good) = (view.header.lsn, view.header.kind, view.payload_good);
             let record = &bytes[at + FRAME_HEADER_BYTES..at + view.header.payload_at()];
             let payload_at = at + view.header.payload_at();
-            let payload =
-                &bytes.slice(payload_at..payload_at + view.header.payload_len as usize);
+            let payload = &bytes.slice(payload_at..payload_at + view.header.payload_len as usize);
             visit(Item::Frame { lsn, kind, record, payload, payload_good })?;
             if !payload_good {
                 let (file, offset) = (self.segment.name.clone(), offset + at as u64);

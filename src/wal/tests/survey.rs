@@ -81,8 +81,7 @@ fn a_segment_may_be_gone_only_when_nothing_needs_it() {
     assert!(seen(&disk, Some(&needed)).findings.is_empty());
     needed.live.insert(ordinal(first), 1);
     let findings = seen(&disk, Some(&needed)).findings;
-    let [Finding::Unusable(RecoveryError::MissingSegment { ordinal: missing, .. })] =
-        &findings[..]
+    let [Finding::Unusable(RecoveryError::MissingSegment { ordinal: missing, .. })] = &findings[..]
     else {
         panic!("{findings:?}");
     };
