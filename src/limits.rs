@@ -81,3 +81,12 @@ pub const PREFETCH_MAX: u32 = 65_535;
 
 /// Bytes of a frame's headers before the connection is greeted.
 pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// Bytes of one request to the admin socket at most: a word and an escaped destination name.
+pub const ADMIN_REQUEST_BYTES_MAX: u64 = 8 << 10;
+
+/// Operators served at once; more wait in line.
+pub const ADMIN_CONNECTIONS_MAX: usize = 8;
+
+/// How long an operator's tool may take to say what it wants, and to read the reply.
+pub const ADMIN_PEER_MILLIS: u64 = 10_000;

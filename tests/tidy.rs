@@ -23,7 +23,16 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["engine", "wal", "broker::Limits", "ids", "limits"]),
     (
         "server",
-        &["session", "engine", "broker::command", "config", "protocol", "io::Clock", "limits"],
+        &[
+            "session",
+            "engine",
+            "broker::command",
+            "config",
+            "protocol",
+            "io::Clock",
+            "ids",
+            "limits",
+        ],
     ),
     ("cli", &["*"]),
     ("main", &["cli"]),
