@@ -237,6 +237,9 @@ impl Engine {
         while commands < limits::TURN_COMMANDS_MAX {
             let Some(input) = inputs.pop_front() else { break };
             match input {
+                // Whoever asks after the end has begun is told that it has, and nothing else:
+                // the last checkpoint must not chase a log that grows.
+                Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
                         commands += 1;
@@ -341,6 +344,9 @@ impl Engine {
 
     /// Does what follows by itself, up to so many steps; true if there may be more.
     fn work(&mut self, now: Millis, steps: usize) -> bool {
+        if self.stopping {
+            return false;
+        }
         for _ in 0..steps {
             if self.log.admit(limits::STEP_LOG_BYTES_MAX, Class::Clear) != Admission::Yes {
                 return false;
