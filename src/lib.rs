@@ -21,6 +21,7 @@ pub mod io;
 pub mod limits;
 #[doc(hidden)]
 pub mod message;
+mod mutant;
 #[doc(hidden)]
 pub mod protocol;
 #[doc(hidden)]
@@ -29,6 +30,8 @@ pub mod record;
 pub mod server;
 #[doc(hidden)]
 pub mod session;
+#[cfg(test)]
+mod simulation;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]

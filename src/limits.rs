@@ -47,6 +47,9 @@ pub const READS_WAITING_MAX: usize = 4096;
 /// Room made for one read from a socket.
 pub const READ_BYTES: usize = 16 << 10;
 
+/// Bytes a connection that ends still reads, and throws away, so that its peer gets to read.
+pub const LAST_WORDS_READ_MAX: u64 = 1 << 20;
+
 /// How long a connection that ends may take to read what is still to be said.
 pub const LAST_WORDS_MILLIS: u64 = 2_000;
 

@@ -15,6 +15,7 @@ use crate::broker::queue::Queue;
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Millis, QueueId, Tag};
+use crate::mutant::{self, Mutant};
 use crate::record::{Gone, Record};
 
 impl Broker {
@@ -109,7 +110,8 @@ impl Broker {
         self.durable.scalars.epoch = epoch;
         self.saw(at);
         for (id, queue) in &mut self.queues {
-            if queue.row.redelivered_through != queue.row.lent_through {
+            let news = queue.row.redelivered_through != queue.row.lent_through;
+            if news && !mutant::is(Mutant::ForgetLent) {
                 queue.row.redelivered_through = queue.row.lent_through;
                 self.durable.touch(*id);
             }

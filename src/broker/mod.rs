@@ -174,15 +174,25 @@ impl Broker {
         now.max(Millis(self.durable.scalars.last_at))
     }
 
-    /// Every durable message of every queue as the deltas have it; for checks in tests.
+    /// The names of all queues, with their durable facts, in order; for checks.
     #[cfg(test)]
-    pub(crate) fn delta_entries(
+    pub(crate) fn rows(&self) -> BTreeMap<QueueId, &delta::QueueRow> {
+        self.queues.iter().map(|(id, queue)| (*id, &queue.row)).collect()
+    }
+
+    /// All durable messages of a queue, given all that the index holds of it; for checks.
+    #[cfg(test)]
+    pub(crate) fn entries(
         &self,
-    ) -> impl Iterator<Item = (QueueId, delta::Place, &delta::Entry)> {
-        let frozen = self.durable.frozen.iter().flat_map(|delta| &delta.entries);
-        let mut all: BTreeMap<_, _> = frozen.collect();
-        all.extend(&self.durable.delta.entries);
-        all.into_iter().filter_map(|((q, p), entry)| entry.as_ref().map(|entry| (*q, *p, entry)))
+        queue: QueueId,
+        rows: &[(delta::Place, delta::Entry)],
+    ) -> Vec<(delta::Place, delta::Entry)> {
+        let mut all = Vec::new();
+        self.durable.overlay(queue, delta::Place::START, rows, true, |place, entry| {
+            all.push((place, *entry));
+            true
+        });
+        all
     }
 }
 

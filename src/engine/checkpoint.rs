@@ -12,6 +12,7 @@ use crate::broker::Broker;
 use crate::broker::delta::Delta;
 use crate::engine::{Job, Settings, StopError};
 use crate::ids::Lsn;
+use crate::mutant::{self, Mutant};
 use crate::store::index::CommitError;
 use crate::wal::{Log, ReplayPoint};
 
@@ -103,7 +104,9 @@ impl Checkpoints {
             self.state = State::Waiting(CheckpointJob { delta, replay });
         }
         // Never before the log: what the index knows must be true after any crash.
-        let durable = |replay: ReplayPoint| log.durable() > replay.through;
+        let durable = |replay: ReplayPoint| {
+            log.durable() > replay.through || mutant::is(Mutant::IndexBeforeLog)
+        };
         let ready = match &self.state {
             State::Waiting(job) => durable(job.replay),
             State::Refused(_) => true,
@@ -159,7 +162,7 @@ impl Checkpoints {
             self.next_segment += 1;
         }
         let dead: Vec<u64> =
-            self.kept.iter().copied().filter(|segment| broker.is_dead(*segment)).collect();
+            self.kept.iter().copied().filter(|segment| is_dead(broker, *segment)).collect();
         dead.iter().for_each(|segment| {
             self.kept.remove(segment);
         });
@@ -178,4 +181,8 @@ impl Checkpoints {
         };
         settled && log.durable() >= log.appended()
     }
+}
+
+fn is_dead(broker: &Broker, segment: u64) -> bool {
+    broker.is_dead(segment) || mutant::is(Mutant::RetireTheLiving)
 }

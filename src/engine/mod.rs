@@ -27,6 +27,7 @@ use crate::broker::{Broker, Effects, Verdict, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
 use crate::message::{BodyKind, Content};
+use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::store::index::{CommitError, IndexError};
 use crate::wal::{Admission, Class, Damage, Failure, Log, ReadError, ReplayPoint};
@@ -40,6 +41,8 @@ pub use inbox::{Connection, Handle, Permit};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use start::{Store, StoreError, open_store};
+#[cfg(test)]
+pub(crate) use threads::read_page;
 pub use threads::{Running, start};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
@@ -215,7 +218,7 @@ impl Engine {
         let more = self.work(now, limits::TURN_STEPS_MAX);
         self.follow(jobs);
         self.checkpoints.begin(&mut self.broker, &self.log, self.stopping, jobs);
-        self.outbox.release(self.log.durable(), &self.cache, &mut self.loads);
+        self.outbox.release(self.durable(), &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.tell_missed();
         if self.stopping && self.checkpoints.is_final(&self.log) {
@@ -421,6 +424,11 @@ impl Engine {
         self.broker.decide_damaged(now, key, tag, content, &mut self.facts);
         self.commit();
         self.outbox.loaded(load, None);
+    }
+
+    /// The end of what may be spoken of.
+    fn durable(&self) -> Lsn {
+        if mutant::is(Mutant::AnswerBeforeSync) { self.log.appended() } else { self.log.durable() }
     }
 
     fn tell_missed(&mut self) {

@@ -66,6 +66,16 @@ struct Disk {
     last_class: String,
     fingerprint: u64,
     trace: Option<Vec<String>>,
+    moments: Option<Vec<Moment>>,
+}
+
+/// The disk as it was just before an operation.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// What the operation was to be; see [`SimDisk::last_label`].
+    pub label: String,
+    /// The disk, to be crashed or killed.
+    pub disk: SimDisk,
 }
 
 #[derive(Clone, Default)]
@@ -166,11 +176,22 @@ impl SimDisk {
         self.disk().trace.clone().unwrap_or_default()
     }
 
+    /// Begins to keep the disk as it is before each operation at which a power cut could lose
+    /// anything.
+    pub fn start_moments(&self) {
+        self.disk().moments = Some(Vec::new());
+    }
+
+    /// Takes the moments kept since the last call.
+    #[must_use]
+    pub fn take_moments(&self) -> Vec<Moment> {
+        self.disk().moments.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Whether a power cut now could lose anything.
     #[must_use]
     pub fn has_unsynced(&self) -> bool {
-        let disk = self.disk();
-        !disk.pending_names.is_empty() || disk.inodes.values().any(|i| !i.pending.is_empty())
+        self.disk().has_unsynced()
     }
 
     /// The disk as it is found after a power cut now, chosen by `seed`. This disk is unharmed, so
@@ -211,6 +232,7 @@ impl SimDisk {
         disk.operations = 0;
         disk.fingerprint = 0;
         disk.trace = None;
+        disk.moments = None;
         for change in &mut disk.pending_names {
             change.ordinal = 0;
         }
@@ -305,6 +327,7 @@ impl Disk {
         self.last_class.clear();
         let class = name.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(name.len());
         self.last_class.push_str(&name[..class]);
+        self.keep_moment();
         let digest = crc32fast::hash(bytes);
         let place = mix(at.0, at.1, u64::from(crc32fast::hash(name.as_bytes())));
         let what = u64::from(crc32fast::hash(verb.as_bytes())) << 32 | u64::from(digest);
@@ -329,6 +352,21 @@ impl Disk {
             None if self.broken => Course::Fails,
             None => Course::Normal,
         })
+    }
+
+    fn keep_moment(&mut self) {
+        if let Some(mut moments) = self.moments.take() {
+            if self.has_unsynced() {
+                let label = format!("{} {}", self.last_verb, self.last_class).trim_end().to_owned();
+                let disk = SimDisk(Arc::new(Mutex::new(self.clone())));
+                moments.push(Moment { label, disk });
+            }
+            self.moments = Some(moments);
+        }
+    }
+
+    fn has_unsynced(&self) -> bool {
+        !self.pending_names.is_empty() || self.inodes.values().any(|i| !i.pending.is_empty())
     }
 
     fn powered(&self) -> io::Result<()> {

@@ -105,12 +105,7 @@ impl Task<'_> {
         tokio::select! {
             read = self.socket.readable(), if reads => {
                 read?;
-                match self.socket.try_read_buf(&mut self.incoming) {
-                    Ok(0) => return Err(End::Hangup),
-                    Ok(_) => {}
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(e) => return Err(End::Socket(e)),
-                }
+                self.read_some()?;
             }
             written = self.socket.writable(), if !idle_writer => {
                 written?;
@@ -120,8 +115,11 @@ impl Task<'_> {
             // bounds what a slow peer costs.
             received = self.connection.receive(&mut self.outputs), if idle_writer => received?,
             () = sleep_or_never(sleep) => {
-                let now = self.now();
-                self.session.handle_timeout(now);
+                // A peer is silent only if nothing of it waits in the socket.
+                if !(reads && self.read_some()?) {
+                    let now = self.now();
+                    self.session.handle_timeout(now);
+                }
             }
         }
         Ok(())
@@ -140,7 +138,7 @@ impl Task<'_> {
                 self.session.handle_bytes(now, &mut self.incoming);
             }
             let requests = self.session.poll_requests();
-            let moved = !requests.is_empty() || self.incoming.len() < before;
+            let mut moved = !requests.is_empty() || self.incoming.len() < before;
             if !requests.is_empty() {
                 self.connection.submit(requests).await?;
             }
@@ -148,6 +146,8 @@ impl Task<'_> {
                 self.session.take_bytes(&mut self.outgoing);
                 if !self.outgoing.is_empty() {
                     self.write_some()?;
+                    // What was written whole is settled, which makes requests.
+                    moved |= self.outgoing.is_empty();
                 } else if self.window > 0 {
                     // Deliveries that the session had no use for are over as if written.
                     self.connection.written(std::mem::take(&mut self.window));
@@ -159,6 +159,16 @@ impl Task<'_> {
             if !moved {
                 return Ok(());
             }
+        }
+    }
+
+    /// Reads what the socket has, up to a limit; true if that was anything.
+    fn read_some(&mut self) -> Result<bool, End> {
+        match self.socket.try_read_buf(&mut self.incoming) {
+            Ok(0) => Err(End::Hangup),
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(End::Socket(e)),
         }
     }
 
@@ -198,10 +208,9 @@ impl Task<'_> {
             }
             self.socket.shutdown().await?;
             // Closing with unread bytes would reset the connection, and the peer might lose the
-            // words above: read on until it has closed too.
-            let mut rest = [0; 4096];
-            while self.socket.read(&mut rest).await? > 0 {}
-            io::Result::Ok(())
+            // words above: read on until it has closed too, but not for ever.
+            let mut rest = (&mut self.socket).take(limits::LAST_WORDS_READ_MAX);
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(drop)
         };
         let _ = timeout(Duration::from_millis(limits::LAST_WORDS_MILLIS), words).await;
     }

@@ -169,8 +169,9 @@ fn identity_create(
     nonce: u128,
 ) -> Result<Identity, ClaimError> {
     for file in storage.list().map_err(ClaimError::io("."))? {
-        let harmless = file == names::LOCK || Name::parse(&file) == Some(Name::Temporary);
-        if !harmless && file != names::IDENTITY {
+        // Left by one who died making the store, or made by one who makes it now.
+        let ours = matches!(Name::parse(&file), Some(Name::Temporary | Name::Identity));
+        if !ours {
             return Err(ClaimError::NotAStore { file });
         }
     }

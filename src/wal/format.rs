@@ -8,6 +8,8 @@
 
 use crc32fast::Hasher;
 
+use crate::mutant::{self, Mutant};
+
 use crate::ids::Lsn;
 
 /// Batches begin and end on multiples of this: no block of the disk is written twice.
@@ -22,7 +24,7 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// The newest version of each kind of file that this program writes and reads.
 pub const VERSION: u32 = 1;
 
-/// Segments one seal can list: bounds what a damaged count makes a reader allocate (32 MiB).
+/// Segments one seal can list: bounds what a damaged count makes a reader allocate (40 MiB).
 pub const SEAL_SEGMENTS_MAX: usize = 1 << 20;
 
 const U16: usize = size_of::<u16>();
@@ -42,6 +44,10 @@ pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
     let mut hasher = Hasher::new_with_initial(seed);
     hasher.update(bytes);
     hasher.finalize()
+}
+
+fn same(found: u32, expected: u32) -> bool {
+    found == expected || mutant::is(Mutant::IgnoreChecksum)
 }
 
 /// Why the head of a file is not what its name promises.
@@ -298,6 +304,8 @@ pub struct Sealed {
     pub epoch: u64,
     /// Its number.
     pub ordinal: u64,
+    /// The owner that copied it, or 0 where the file is the one its writer wrote.
+    pub copied_by: u64,
     /// Where it ends, or `None` where nobody needs to know any more: replay never enters it
     /// again, and its payloads are found by their own Lsns.
     pub end: Option<End>,
@@ -328,8 +336,8 @@ pub struct Seal {
 /// `magic 8 | version 4 | store 16 | epoch 8 | first ordinal 8 | count 4`, entries, `crc 4`
 const SEAL_HEAD_BYTES: usize = MAGIC + U32 + U128 + 2 * U64 + U32;
 
-/// `epoch 8 | ordinal 8 | length 8 (0: not known) | chain 4 | zeros 4`
-const SEALED_BYTES: usize = 3 * U64 + 2 * U32;
+/// `epoch 8 | ordinal 8 | copied by 8 | length 8 (0: not known) | chain 4 | zeros 4`
+const SEALED_BYTES: usize = 4 * U64 + 2 * U32;
 
 /// The most bytes a seal can have.
 pub const SEAL_BYTES_MAX: usize = SEAL_HEAD_BYTES + SEAL_SEGMENTS_MAX * SEALED_BYTES + U32;
@@ -344,7 +352,8 @@ impl Seal {
         writer.u64(self.first_ordinal).u32(self.segments.len() as u32);
         for sealed in &self.segments {
             let end = sealed.end.unwrap_or(End { length: 0, chain: 0 });
-            writer.u64(sealed.epoch).u64(sealed.ordinal).u64(end.length).u32(end.chain).u32(0);
+            writer.u64(sealed.epoch).u64(sealed.ordinal).u64(sealed.copied_by);
+            writer.u64(end.length).u32(end.chain).u32(0);
         }
         let sum = head_finish(&mut bytes);
         (bytes, sum)
@@ -366,14 +375,14 @@ impl Seal {
         }
         let mut segments: Vec<Sealed> = Vec::with_capacity(count);
         for _ in 0..count {
-            let (epoch, ordinal, length) = (cursor.u64(), cursor.u64(), cursor.u64());
-            let chain = cursor.u32();
+            let (epoch, ordinal, copied_by) = (cursor.u64(), cursor.u64(), cursor.u64());
+            let (length, chain) = (cursor.u64(), cursor.u32());
             let end = (length != 0).then_some(End { length, chain });
             let sorted = segments.last().is_none_or(|last| last.ordinal < ordinal);
             if !sorted || !cursor.zeros(U32) {
                 return Err(HeadFault::Checksum);
             }
-            segments.push(Sealed { epoch, ordinal, end });
+            segments.push(Sealed { epoch, ordinal, copied_by, end });
         }
         let sum = cursor.u32();
         Ok((Seal { store, epoch, first_ordinal, segments }, sum))
@@ -494,7 +503,8 @@ pub struct FrameHeader {
     pub payload_len: u32,
 }
 
-/// `structure crc 4 | payload crc 4 | record length 4 | payload length 4 | lsn 8 | kind 2 | zeros 6`
+/// `structure crc 4 | payload crc 4 | record length 4 | payload length 4 | lsn 8 | kind 2 |
+/// zeros 6`
 pub const FRAME_HEADER_BYTES: usize = 4 * U32 + U64 + U16 + FRAME_ZEROS;
 const FRAME_ZEROS: usize = 6;
 /// Frames begin on multiples of this.
@@ -570,11 +580,11 @@ pub fn frame_decode(seed: u32, lsn: Lsn, bytes: &[u8]) -> Option<FrameView> {
         return None;
     }
     let payload_at = header.payload_at();
-    if crc(seed, &bytes[U32..payload_at]) != structure_crc {
+    if !same(crc(seed, &bytes[U32..payload_at]), structure_crc) {
         return None;
     }
     let payload = &bytes[payload_at..payload_at + payload_len as usize];
-    Some(FrameView { header, structure_crc, payload_good: crc(seed, payload) == payload_crc })
+    Some(FrameView { header, structure_crc, payload_good: same(crc(seed, payload), payload_crc) })
 }
 
 /// Walks the frames of a batch whose header is good, calling `each` with the offset of every frame

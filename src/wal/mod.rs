@@ -20,6 +20,7 @@ pub mod names;
 
 mod claim;
 mod damage;
+mod error;
 mod gather;
 mod log;
 mod reader;
@@ -28,16 +29,24 @@ mod replay;
 mod room;
 mod segment;
 mod start;
+mod survey;
 mod sync;
+
+pub mod fuzz;
+
+#[cfg(test)]
+mod tests;
 
 pub use claim::{Claim, ClaimError, claim, is_superseded};
 pub use damage::{Corruption, Damage, Part};
+pub use error::RecoveryError;
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};
-pub use reader::{Frame, ReadError, Reader};
+pub use reader::{Frame, Pin, ReadError, Reader};
 pub use recovery::{Head, Signs, Verdict};
-pub use replay::{Progress, Recovered, RecoveryError, ReplayPoint, TailVerdict};
+pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};
 pub use room::{Room, RoomStep};
 pub use start::{Opened, Recovery};
+pub use survey::{Finding, Item, Report, SurveyError, dump, newest_claim, verify};
 
 use format::{BATCH_HEADER_BYTES, BLOCK_BYTES};
 

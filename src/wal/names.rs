@@ -6,11 +6,9 @@
 /// The identity of the store.
 pub const IDENTITY: &str = "store";
 
-/// The file whose lock says that an owner is alive; it may lie in a directory that is new.
-pub const LOCK: &str = "lock";
-
 /// The prefix of files that are being made. Whoever holds the newest claim may remove them.
-pub(crate) const TEMPORARY: [&str; 4] = ["tmp-store-", "tmp-claim-", "tmp-seal-", "tmp-wal-"];
+pub(crate) const TEMPORARY: [&str; 5] =
+    ["tmp-store-", "tmp-claim-", "tmp-seal-", "tmp-wal-", "tmp-copy-"];
 
 /// What a file of the log is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +21,8 @@ pub(crate) enum Name {
     Seal { epoch: u64 },
     /// A segment of the log.
     Segment { epoch: u64, ordinal: u64 },
+    /// What counts of an earlier owner's segment, copied by the owner `by`.
+    Copy { by: u64, ordinal: u64 },
     /// A former segment, kept to become another.
     Spare { epoch: u64, ordinal: u64 },
     /// Something half made.
@@ -43,6 +43,7 @@ impl Name {
             "claim" => Some(Name::Claim { epoch: number(numbers)? }),
             "seal" => Some(Name::Seal { epoch: number(numbers)? }),
             "wal" => pair(numbers).map(|(epoch, ordinal)| Name::Segment { epoch, ordinal }),
+            "copy" => pair(numbers).map(|(by, ordinal)| Name::Copy { by, ordinal }),
             "spare" => pair(numbers).map(|(epoch, ordinal)| Name::Spare { epoch, ordinal }),
             _ => None,
         }
@@ -60,6 +61,10 @@ pub(crate) fn seal(epoch: u64) -> String {
 
 pub(crate) fn segment(epoch: u64, ordinal: u64) -> String {
     format!("wal-{epoch:016x}-{ordinal:016x}")
+}
+
+pub(crate) fn copy(by: u64, ordinal: u64) -> String {
+    format!("copy-{by:016x}-{ordinal:016x}")
 }
 
 pub(crate) fn spare(epoch: u64, ordinal: u64) -> String {
@@ -92,6 +97,7 @@ mod tests {
         assert_eq!(Name::parse(&claim(7)), Some(Name::Claim { epoch: 7 }));
         assert_eq!(Name::parse(&seal(u64::MAX)), Some(Name::Seal { epoch: u64::MAX }));
         assert_eq!(Name::parse(&segment(2, 9)), Some(Name::Segment { epoch: 2, ordinal: 9 }));
+        assert_eq!(Name::parse(&copy(2, 9)), Some(Name::Copy { by: 2, ordinal: 9 }));
         assert_eq!(Name::parse(&spare(2, 9)), Some(Name::Spare { epoch: 2, ordinal: 9 }));
         assert_eq!(Name::parse(&temporary(&claim(3), 5)), Some(Name::Temporary));
         for foreign in ["lock", "index", "claim-7", "claim-000000000000000G", "wal-1-2", "tmp-x"] {

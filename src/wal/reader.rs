@@ -13,9 +13,8 @@ use bytes::Bytes;
 use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::wal::damage::{Damage, Part};
+use crate::wal::error::RecoveryError;
 use crate::wal::format::{self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES};
-use crate::wal::names;
-use crate::wal::replay::RecoveryError;
 use crate::wal::segment::{Expected, Segment};
 
 /// Files kept open for reading: well below the usual limit of 1024 descriptors a process.
@@ -71,6 +70,13 @@ impl Reader {
         Self { catalog }
     }
 
+    /// Keeps the segment of `lsn` from being recycled while the pin lives: for one who will read
+    /// many frames of it and must not lose it on the way.
+    pub fn pin(&self, lsn: Lsn) -> Result<Pin, ReadError> {
+        let ordinal = lsn.0 / self.catalog.segment_size;
+        Ok(Pin { _segment: self.catalog.open(ordinal, lsn)? })
+    }
+
     /// Reads the frame at `lsn`, which takes `frame_len` bytes, and checks both its checksums.
     pub fn read(&self, lsn: Lsn, frame_len: u32) -> Result<Frame, ReadError> {
         if lsn >= self.catalog.durable() {
@@ -113,11 +119,16 @@ impl Reader {
     }
 }
 
+/// Holds the segment of a frame in its place; see [`Reader::pin`].
+#[derive(Debug)]
+pub struct Pin {
+    _segment: Arc<Segment>,
+}
+
 /// The segments there are, and the open ones among them.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     storage: Arc<dyn Storage>,
-    store: u128,
     segment_size: u64,
     durable: Arc<AtomicU64>,
     known: Mutex<Known>,
@@ -125,8 +136,8 @@ pub(crate) struct Catalog {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By ordinal: the epoch that wrote it, and the open file where someone holds it.
-    segments: BTreeMap<u64, (u64, Weak<Segment>)>,
+    /// By ordinal: which file it is, and the open file where someone holds it.
+    segments: BTreeMap<u64, (Expected, Weak<Segment>)>,
     /// The files kept open, least recently opened first.
     open: VecDeque<Arc<Segment>>,
 }
@@ -134,8 +145,8 @@ struct Known {
 /// What became of a segment that was to go.
 #[derive(Debug)]
 pub(crate) enum Removed {
-    /// Nobody holds it; this is the epoch that wrote it.
-    Yes { epoch: u64 },
+    /// Nobody holds it; this is its file.
+    Yes(Expected),
     /// Someone reads it: ask again later.
     Pinned,
     /// It is not there.
@@ -145,11 +156,10 @@ pub(crate) enum Removed {
 impl Catalog {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
-        store: u128,
         segment_size: u64,
         durable: Arc<AtomicU64>,
     ) -> Self {
-        Self { storage, store, segment_size, durable, known: Mutex::default() }
+        Self { storage, segment_size, durable, known: Mutex::default() }
     }
 
     fn durable(&self) -> Lsn {
@@ -161,28 +171,26 @@ impl Catalog {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn insert(&self, epoch: u64, ordinal: u64) {
-        self.known().segments.insert(ordinal, (epoch, Weak::new()));
+    pub(crate) fn insert(&self, segment: Expected) {
+        self.known().segments.insert(segment.ordinal, (segment, Weak::new()));
     }
 
     /// Enters a segment that is open already.
     pub(crate) fn insert_open(&self, segment: &Arc<Segment>) {
-        let SegmentKey { epoch, ordinal } = SegmentKey::of(segment);
-        self.known().segments.insert(ordinal, (epoch, Arc::downgrade(segment)));
+        let (file, open) = (Expected::original(&segment.header), Arc::downgrade(segment));
+        self.known().segments.insert(file.ordinal, (file, open));
     }
 
     fn open(&self, ordinal: u64, lsn: Lsn) -> Result<Arc<Segment>, ReadError> {
-        let epoch = {
+        let want = {
             let known = self.known();
-            let (epoch, open) = known.segments.get(&ordinal).ok_or(ReadError::Gone { lsn })?;
+            let (file, open) = known.segments.get(&ordinal).ok_or(ReadError::Gone { lsn })?;
             match open.upgrade() {
                 Some(segment) => return Ok(segment),
-                None => *epoch,
+                None => *file,
             }
         };
         // Opened without the lock: a slow disk stops only those who want this file.
-        let (store, segment_size) = (self.store, self.segment_size);
-        let want = Expected { store, epoch, ordinal, segment_size };
         let opened = Segment::open(&*self.storage, &want);
         let mut known = self.known();
         let Some((_, open)) = known.segments.get_mut(&ordinal) else {
@@ -208,34 +216,17 @@ impl Catalog {
         match known.segments.get(&ordinal) {
             None => Removed::Unknown,
             Some((_, open)) if open.strong_count() > 0 => Removed::Pinned,
-            Some((epoch, _)) => {
-                let epoch = *epoch;
+            Some((file, _)) => {
+                let file = *file;
                 known.segments.remove(&ordinal);
-                Removed::Yes { epoch }
+                Removed::Yes(file)
             }
         }
-    }
-
-    /// All segments, as (ordinal, epoch).
-    #[cfg(test)]
-    pub(crate) fn segments(&self) -> Vec<(u64, u64)> {
-        self.known().segments.iter().map(|(ordinal, (epoch, _))| (*ordinal, *epoch)).collect()
-    }
-}
-
-struct SegmentKey {
-    epoch: u64,
-    ordinal: u64,
-}
-
-impl SegmentKey {
-    fn of(segment: &Segment) -> Self {
-        Self { epoch: segment.header.epoch, ordinal: segment.header.ordinal }
     }
 }
 
 fn read_error(error: RecoveryError, want: &Expected, lsn: Lsn) -> ReadError {
-    let file = names::segment(want.epoch, want.ordinal);
+    let file = want.name();
     match error {
         RecoveryError::Io { file, source } => ReadError::Io { file, source },
         // A segment that is gone or is another one now: all of it is damaged, this frame too.

@@ -187,6 +187,23 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_the_format_page_is_this_one() {
+        let page = include_str!("../../wal-format.md");
+        let cell = |cell: Option<bool>| match cell {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "any",
+        };
+        let mut shown = String::new();
+        for row in &ROWS {
+            let cells = [row.place, row.chain, row.structure, row.payload, row.covered, row.linked];
+            let cells = cells.map(cell).join(" | ");
+            shown += &format!("| {:?} | {cells} | {:?} |\n", row.head, row.verdict);
+        }
+        assert!(page.contains(&shown), "the page should show:\n{shown}");
+    }
+
+    #[test]
     fn nothing_durable_is_ever_dropped_and_nothing_else_refuses_the_start() {
         for signs in every_combination().filter(Signs::possible) {
             match signs.verdict() {

@@ -1,8 +1,8 @@
 //! Reading the past: batch after batch, each place judged by the table of `recovery`.
 //!
 //! Owns the walk over the segments of earlier owners, and finding the signs that a verdict needs.
-//! Writes nothing; syncs what it reads of the last owner's, because a decision must not rest on
-//! bytes that a dead process left in a cache.
+//! Writes nothing. Keeps the bytes of the batches that no mark proves durable: a dead process may
+//! have left them in a cache alone, so they must be written again before anyone rests on them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::wal::damage::{Corruption, Damage, Part};
+use crate::wal::error::RecoveryError;
 use crate::wal::format::{
     self, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, FRAME_HEADER_BYTES,
     FrameView,
@@ -85,129 +86,10 @@ pub enum TailVerdict {
     },
 }
 
-/// Why the past could not be read or sealed: the start is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoveryError {
-    /// What was durable is not there. Nothing was changed.
-    #[error(
-        "{file} is corrupt at offset {offset}: {reason}; nothing was changed; restore the \
-             store from a backup, or see what is readable with `escrowmq store verify DIR`"
-    )]
-    Corrupt {
-        /// The file.
-        file: String,
-        /// The first bad byte's batch or frame.
-        offset: u64,
-        /// What is wrong there.
-        reason: Corruption,
-    },
-    /// A segment that is needed does not exist.
-    #[error("{file} is missing: it holds what the store still needs; restore it from a backup")]
-    MissingSegment {
-        /// Its name, or that of its number where nobody knows its epoch.
-        file: String,
-        /// Its number.
-        ordinal: u64,
-    },
-    /// A segment is shorter than segments are.
-    #[error("{file} has {size} bytes, which is less than a segment; restore it from a backup")]
-    ShortSegment {
-        /// The file.
-        file: String,
-        /// Its bytes.
-        size: u64,
-    },
-    /// A file with a segment's name is none.
-    #[error("{file} is not a segment of a log; restore it from a backup")]
-    NotASegment {
-        /// The file.
-        file: String,
-    },
-    /// The head of a segment, in both copies, or a seal is damaged.
-    #[error("the head of {file} is damaged; restore it from a backup")]
-    BadHead {
-        /// The file.
-        file: String,
-    },
-    /// A newer program wrote the file.
-    #[error("{file} has format version {found}; this program knows up to {newest}")]
-    UnknownVersion {
-        /// The file.
-        file: String,
-        /// Its version.
-        found: u32,
-        /// The newest version known here.
-        newest: u32,
-    },
-    /// The file belongs to another store.
-    #[error("{file} belongs to store {found:032x}, not to {expected:032x}")]
-    ForeignStore {
-        /// The file.
-        file: String,
-        /// The store it names.
-        found: u128,
-        /// The store it lies in.
-        expected: u128,
-    },
-    /// The file is a segment, but not the one its name says: files were swapped.
-    #[error("{file} holds segment {ordinal:#x} of epoch {epoch:#x}: files were swapped")]
-    WrongSegment {
-        /// The file.
-        file: String,
-        /// The epoch it names.
-        epoch: u64,
-        /// The ordinal it names.
-        ordinal: u64,
-    },
-    /// Segments of an owner lie there without the seal that it wrote before them.
-    #[error("{file} is missing, and segments that rest on it are there; restore it from a backup")]
-    MissingSeal {
-        /// The seal's name.
-        file: String,
-    },
-    /// The index speaks of a part of the log that the log does not have.
-    #[error("the index ends at {through}, where there is no log; restore both from one backup")]
-    IndexAhead {
-        /// The last record the index has.
-        through: Lsn,
-    },
-    /// A later owner has claimed the store.
-    #[error("epoch {epoch} has lost the store: a later one was claimed")]
-    Superseded {
-        /// The epoch that lost.
-        epoch: u64,
-    },
-    /// There is no room for the first segment.
-    #[error("the disk is full: there is no room for {file}")]
-    NoSpace {
-        /// What should have been made.
-        file: String,
-    },
-    /// A file could not be read or written.
-    #[error("{file}: {source}")]
-    Io {
-        /// The file.
-        file: String,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl RecoveryError {
-    pub(crate) fn io(file: &str, source: io::Error) -> Self {
-        let file = file.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull => RecoveryError::NoSpace { file },
-            _ => RecoveryError::Io { file, source },
-        }
-    }
-}
-
 /// A segment that replay will read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ToRead {
-    pub(crate) epoch: u64,
-    pub(crate) ordinal: u64,
+    pub(crate) file: Expected,
     /// Where it ends, by a seal; `None` in what the last owner wrote.
     pub(crate) sealed: Option<End>,
     /// Whether the last owner wrote it, so that its end is for the walk to find.
@@ -217,9 +99,17 @@ pub(crate) struct ToRead {
 /// A segment that was read, or is known, with its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WasRead {
-    pub(crate) epoch: u64,
-    pub(crate) ordinal: u64,
+    pub(crate) file: Expected,
     pub(crate) end: End,
+}
+
+/// A batch that nothing proves durable, as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Unproven {
+    pub(crate) ordinal: u64,
+    /// Where in the file it begins.
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
 }
 
 /// A piece of the file, read once.
@@ -232,12 +122,13 @@ struct Window {
 /// The place where the walk stands.
 #[derive(Debug)]
 struct Place {
-    segment: Arc<Segment>,
+    segment: Segment,
+    file: Expected,
     sealed: Option<End>,
     offset: u64,
     window: Window,
-    /// Whether a batch of this segment was accepted, so that `chain` is its own.
-    entered: bool,
+    /// The end of the last batch that holds anything.
+    end: Option<End>,
 }
 
 /// What lies at a place.
@@ -254,7 +145,6 @@ struct Found {
 #[derive(Debug)]
 pub(crate) struct Walk {
     storage: Arc<dyn Storage>,
-    store: u128,
     segment_size: u64,
     from: Option<ReplayPoint>,
     parts: VecDeque<ToRead>,
@@ -269,6 +159,7 @@ pub(crate) struct Walk {
     mark_final: bool,
     said_goodbye: bool,
     pending: VecDeque<Recovered>,
+    unproven: VecDeque<Unproven>,
     read: Vec<WasRead>,
     progress: Progress,
     tail: Option<TailVerdict>,
@@ -276,7 +167,6 @@ pub(crate) struct Walk {
 
 pub(crate) struct WalkStart {
     pub(crate) storage: Arc<dyn Storage>,
-    pub(crate) store: u128,
     pub(crate) segment_size: u64,
     pub(crate) from: Option<ReplayPoint>,
     pub(crate) parts: VecDeque<ToRead>,
@@ -286,13 +176,12 @@ pub(crate) struct WalkStart {
 
 impl Walk {
     pub(crate) fn new(start: WalkStart) -> Self {
-        let WalkStart { storage, store, segment_size, from, parts, seal } = start;
+        let WalkStart { storage, segment_size, from, parts, seal } = start;
         let length = |part: &ToRead| part.sealed.map_or(segment_size, |end| end.length);
         let skipped = from.map_or(0, |from| from.batch.0 % segment_size);
         let total = parts.iter().map(length).sum::<u64>().saturating_sub(skipped);
         Self {
             storage,
-            store,
             segment_size,
             from,
             parts,
@@ -303,6 +192,7 @@ impl Walk {
             mark_final: false,
             said_goodbye: false,
             pending: VecDeque::new(),
+            unproven: VecDeque::new(),
             read: Vec::new(),
             progress: Progress { done: 0, total },
             tail: None,
@@ -321,6 +211,11 @@ impl Walk {
     /// The segments that hold batches, with their ends.
     pub(crate) fn segments_read(&self) -> &[WasRead] {
         &self.read
+    }
+
+    /// The batches that were accepted and that nothing proves durable, in order.
+    pub(crate) fn unproven(&self) -> &VecDeque<Unproven> {
+        &self.unproven
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Recovered>, RecoveryError> {
@@ -378,43 +273,33 @@ impl Walk {
     /// Opens the next segment. `false` when there is none.
     fn enter(&mut self) -> Result<bool, RecoveryError> {
         let Some(part) = self.parts.pop_front() else { return Ok(false) };
-        let segment = Arc::new(self.open(&part)?);
-        if part.sealed.is_none() {
-            let io = |source| RecoveryError::io(&segment.name, source);
-            segment.file.sync().map_err(io)?;
-        }
+        let segment = self.open(&part)?;
+        let ordinal = part.file.ordinal;
         let mut offset = BLOCK_BYTES as u64;
         match self.from {
-            Some(from) if from.batch.0 / self.segment_size == part.ordinal => {
+            Some(from) if from.batch.0 / self.segment_size == ordinal => {
                 offset = from.batch.0 % self.segment_size;
             }
             _ => {}
         }
-        let first_of_owner = self.seal.filter(|(first, _)| *first == part.ordinal);
+        let first_of_owner = self.seal.filter(|(first, _)| *first == ordinal);
         if let Some((_, sum)) = first_of_owner {
             let begins = offset == BLOCK_BYTES as u64;
             self.chain = begins.then_some(Chain { value: sum, end: Lsn(0) });
-        } else if self
-            .read
-            .last()
-            .is_none_or(|last| last.epoch != part.epoch || last.ordinal + 1 != part.ordinal)
-        {
+        } else if self.read.last().is_none_or(|last| {
+            last.file.epoch != part.file.epoch || last.file.ordinal + 1 != ordinal
+        }) {
             // Between owners the seal is the link, and it has been checked.
             self.chain = None;
         }
-        let (sealed, window) = (part.sealed, Window::default());
-        self.place = Some(Place { segment, sealed, offset, window, entered: false });
+        let ToRead { file, sealed, .. } = part;
+        let window = Window::default();
+        self.place = Some(Place { segment, file, sealed, offset, window, end: None });
         Ok(true)
     }
 
     fn open(&self, part: &ToRead) -> Result<Segment, RecoveryError> {
-        let want = Expected {
-            store: self.store,
-            epoch: part.epoch,
-            ordinal: part.ordinal,
-            segment_size: self.segment_size,
-        };
-        Segment::open(&*self.storage, &want)
+        Segment::open(&*self.storage, &part.file)
     }
 
     /// Leaves a sealed segment at its end, where it must be what the seal says.
@@ -425,11 +310,11 @@ impl Walk {
             return Ok(false);
         }
         let chain = self.chain.map(|chain| chain.value);
-        if place.offset > end.length || (place.entered && chain != Some(end.chain)) {
+        if place.offset > end.length || (place.end.is_some() && chain != Some(end.chain)) {
             return Err(self.corrupt(end.length, Corruption::Seal));
         }
         if let Some(from) = self.from
-            && !place.entered
+            && place.end.is_none()
             && from.batch.0 / self.segment_size == place.segment.header.ordinal
         {
             // The batch that the index knows lies at or beyond the end of what counts.
@@ -441,19 +326,15 @@ impl Walk {
 
     fn leave(&mut self) {
         let place = self.place.take().expect("left where it was entered");
-        if let (true, Some(chain)) = (place.entered, self.chain) {
-            self.read.push(WasRead {
-                epoch: place.segment.header.epoch,
-                ordinal: place.segment.header.ordinal,
-                end: End { length: place.offset, chain: chain.value },
-            });
+        if let Some(end) = place.end {
+            self.read.push(WasRead { file: place.file, end });
         }
     }
 
     fn end(&self) -> Lsn {
         match (&self.place, self.read.last()) {
             (Some(place), _) => place.segment.lsn(place.offset),
-            (None, Some(last)) => Lsn(last.ordinal * self.segment_size + last.end.length),
+            (None, Some(last)) => Lsn(last.file.ordinal * self.segment_size + last.end.length),
             (None, None) => Lsn(0),
         }
     }
@@ -493,12 +374,34 @@ impl Walk {
             let frame_len = view.header.frame_len() as u32;
             self.pending.push_back(Recovered { lsn, batch, kind, record, frame_len, payload });
         }
-        place.entered = true;
+        let end = Lsn(header.lsn.0 + u64::from(header.length));
+        let offset = place.offset;
         place.offset += u64::from(header.length);
         self.progress.done += u64::from(header.length);
-        self.mark = self.mark.max(header.durable);
         self.said_goodbye = header.count == 0;
-        self.chain = Some(Chain { value, end: Lsn(header.lsn.0 + u64::from(header.length)) });
+        self.chain = Some(Chain { value, end });
+        self.mark = self.mark.max(header.durable);
+        if self.from.is_some_and(|from| from.batch == header.lsn) {
+            // The index has a record of it, so all of it is durable.
+            self.mark = self.mark.max(end);
+        }
+        // A goodbye holds nothing that must stay, and nothing proves that it will.
+        if header.count > 0 {
+            place.end = Some(End { length: place.offset, chain: value });
+            if place.sealed.is_none() {
+                let ordinal = place.file.ordinal;
+                self.unproven.push_back(Unproven { ordinal, offset, bytes: found.bytes });
+            }
+        }
+        self.forget_proven();
+    }
+
+    fn forget_proven(&mut self) {
+        let mark = self.mark;
+        let proven = |batch: &Unproven| batch.ordinal * self.segment_size + batch.offset < mark.0;
+        while self.unproven.front().is_some_and(proven) {
+            self.unproven.pop_front();
+        }
     }
 
     /// Finds the signs at the place.
@@ -551,6 +454,7 @@ impl Walk {
         if search && !self.mark_final {
             self.mark = self.mark.max(self.highest_mark_after()?);
             self.mark_final = true;
+            self.forget_proven();
         }
         signs.covered = self.mark > lsn;
         Ok(())
@@ -569,7 +473,7 @@ impl Walk {
         let room = self.segment_size - offset;
         Ok(match BatchHeader::decode(segment.seed, &head, first) {
             BatchHead::Good(header, _) => {
-                header.fits(next.epoch, first, room)
+                header.fits(next.file.epoch, first, room)
                     && chain.end == lsn
                     && header.previous == chain.value
                     && header.previous_end == chain.end
@@ -601,7 +505,11 @@ fn follows(header: &BatchHeader, chain: Option<Chain>, place: &Place) -> bool {
     }
 }
 
-fn highest_mark(segment: &Segment, from: u64, segment_size: u64) -> Result<Lsn, RecoveryError> {
+pub(crate) fn highest_mark(
+    segment: &Segment,
+    from: u64,
+    segment_size: u64,
+) -> Result<Lsn, RecoveryError> {
     let mut mark = Lsn(0);
     let mut buf = vec![0; WINDOW_BYTES];
     let mut at = from;

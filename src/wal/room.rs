@@ -14,7 +14,7 @@ use crate::wal::format::{BLOCK_BYTES, SegmentHeader};
 use crate::wal::log::{Log, Wake};
 use crate::wal::names;
 use crate::wal::reader::{Catalog, Removed};
-use crate::wal::segment::Segment;
+use crate::wal::segment::{Expected, Segment};
 
 /// Zeros go to a new file in pieces of this size: large enough to be quick, small enough for a
 /// commit to slip in between.
@@ -127,9 +127,9 @@ impl Room {
                 Removed::Unknown => {
                     self.dying.swap_remove(index);
                 }
-                Removed::Yes { epoch } => {
+                Removed::Yes(file) => {
                     self.dying.swap_remove(index);
-                    self.bury_file(epoch, ordinal)?;
+                    self.bury_file(&file)?;
                 }
             }
             return Ok(true);
@@ -137,12 +137,12 @@ impl Room {
         Ok(false)
     }
 
-    fn bury_file(&mut self, epoch: u64, ordinal: u64) -> io::Result<()> {
-        let name = names::segment(epoch, ordinal);
+    fn bury_file(&mut self, file: &Expected) -> io::Result<()> {
+        let Expected { epoch, ordinal, .. } = *file;
         if epoch != self.log.epoch() {
-            return remove(&*self.storage, &name);
+            return remove(&*self.storage, &file.name());
         }
-        self.storage.rename(&name, &names::spare(epoch, ordinal))?;
+        self.storage.rename(&file.name(), &names::spare(epoch, ordinal))?;
         // Before its header changes: else a crash could show the old name on new content.
         self.storage.sync_dir()?;
         self.spares.push((epoch, ordinal));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::ids::Lsn;
 use crate::io::{File, Storage};
-use crate::wal::format::{BLOCK_BYTES, HeadFault, SegmentHeader, VERSION};
+use crate::wal::error::RecoveryError;
+use crate::wal::format::{BLOCK_BYTES, HeadFault, Sealed, SegmentHeader, VERSION};
 use crate::wal::names;
-use crate::wal::replay::RecoveryError;
 
 /// An open segment. Whoever holds it pins the file against being recycled.
 #[derive(Debug)]
@@ -24,12 +24,36 @@ pub(crate) struct Expected {
     pub(crate) store: u128,
     pub(crate) epoch: u64,
     pub(crate) ordinal: u64,
+    /// The owner whose copy it is, or 0.
+    pub(crate) copied_by: u64,
     pub(crate) segment_size: u64,
+    /// Bytes that must be there: a copy has only what counts.
+    pub(crate) bytes_min: u64,
 }
 
 impl Expected {
+    /// A segment as its writer wrote it.
+    pub(crate) fn original(header: &SegmentHeader) -> Expected {
+        let SegmentHeader { store, epoch, ordinal, segment_size, .. } = *header;
+        let (copied_by, bytes_min) = (0, segment_size);
+        Expected { store, epoch, ordinal, copied_by, segment_size, bytes_min }
+    }
+
+    /// A segment as a seal lists it.
+    pub(crate) fn sealed(store: u128, segment_size: u64, sealed: &Sealed) -> Expected {
+        let Sealed { epoch, ordinal, copied_by, end } = *sealed;
+        let bytes_min = match (copied_by, end) {
+            (0, _) => segment_size,
+            (_, end) => end.map_or(0, |end| end.length),
+        };
+        Expected { store, epoch, ordinal, copied_by, segment_size, bytes_min }
+    }
+
     pub(crate) fn name(&self) -> String {
-        names::segment(self.epoch, self.ordinal)
+        match self.copied_by {
+            0 => names::segment(self.epoch, self.ordinal),
+            by => names::copy(by, self.ordinal),
+        }
     }
 }
 
@@ -61,7 +85,7 @@ impl Segment {
             return Err(RecoveryError::WrongSegment { file: name, epoch, ordinal });
         }
         let size = file.size().map_err(|source| RecoveryError::io(&name, source))?;
-        if size < want.segment_size {
+        if size < want.bytes_min {
             return Err(RecoveryError::ShortSegment { file: name, size });
         }
         Ok(Segment::new(name, header, file))

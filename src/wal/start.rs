@@ -5,10 +5,12 @@
 //! 1. Read the newest seal, and from it which files are the past.
 //! 2. Replay: the owner takes every record.
 //! 3. Check that all that is needed is there.
-//! 4. Publish our seal. From here on the past is fixed.
-//! 5. Look for a later claim: who has lost the store removes nothing.
-//! 6. Remove what is dead, stale or half made.
-//! 7. Make the first segment.
+//! 4. Copy the segments whose last batches nothing proves durable: a dead process may have left
+//!    them in a cache alone, after a sync that failed.
+//! 5. Publish our seal. From here on the past is fixed.
+//! 6. Look for a later claim: who has lost the store removes nothing.
+//! 7. Remove what is dead, stale or half made.
+//! 8. Make the first segment.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -17,15 +19,16 @@ use std::sync::atomic::AtomicU64;
 
 use crate::io::Storage;
 use crate::wal::claim::{self, Claim, publish, read_whole, remove};
+use crate::wal::error::RecoveryError;
 use crate::wal::format::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, SEAL_BYTES_MAX, Seal,
-    Sealed, SegmentHeader, VERSION,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, Identity,
+    SEAL_BYTES_MAX, Seal, Sealed, SegmentHeader, VERSION,
 };
 use crate::wal::log::Log;
 use crate::wal::names::{self, Name};
 use crate::wal::reader::{Catalog, Reader};
 use crate::wal::replay::{
-    Progress, Recovered, RecoveryError, ReplayPoint, TailVerdict, ToRead, Walk, WalkStart,
+    Progress, Recovered, ReplayPoint, TailVerdict, ToRead, Unproven, Walk, WalkStart, WasRead,
 };
 use crate::wal::room::{Making, Room, segment_nonce};
 use crate::wal::segment::{Expected, Segment};
@@ -68,13 +71,14 @@ pub struct Recovery {
 impl Claim {
     /// Begins to read the past: all of it, or what follows the records that the index has.
     pub fn recover(self, from: Option<ReplayPoint>) -> Result<Recovery, RecoveryError> {
-        let past = Past::read(&*self.storage, self.store, self.epoch, &self.names)?;
         let segment_size = self.options.segment_size;
+        let identity = Identity { store: self.store, segment_size };
+        let past = Past::read(&*self.storage, identity, self.epoch, &self.names)?;
         let replay_from = from.map_or(0, |from| from.batch.0 / segment_size);
         let parts = past.to_read(replay_from, from)?;
         let seal = past.seal.as_ref().map(|(seal, sum)| (seal.first_ordinal, *sum));
-        let (storage, store) = (Arc::clone(&self.storage), self.store);
-        let walk = Walk::new(WalkStart { storage, store, segment_size, from, parts, seal });
+        let storage = Arc::clone(&self.storage);
+        let walk = Walk::new(WalkStart { storage, segment_size, from, parts, seal });
         Ok(Recovery { claim: self, past, replay_from, walk })
     }
 }
@@ -82,10 +86,11 @@ impl Claim {
 impl Past {
     pub(crate) fn read(
         storage: &dyn Storage,
-        store: u128,
+        identity: Identity,
         epoch: u64,
         names: &[Name],
     ) -> Result<Past, RecoveryError> {
+        let Identity { store, segment_size } = identity;
         let seals = names.iter().filter_map(|name| match name {
             Name::Seal { epoch } => Some(*epoch),
             _ => None,
@@ -106,8 +111,9 @@ impl Past {
         let Some(newest) = newest else { return Ok(Past { seal: None, segments: Vec::new() }) };
         let (seal, sum) = seal_read(storage, store, newest)?;
         let mut segments: Vec<ToRead> = Vec::with_capacity(seal.segments.len());
-        for Sealed { epoch, ordinal, end } in &seal.segments {
-            segments.push(ToRead { epoch: *epoch, ordinal: *ordinal, sealed: *end, own: false });
+        for sealed in &seal.segments {
+            let file = Expected::sealed(store, segment_size, sealed);
+            segments.push(ToRead { file, sealed: sealed.end, own: false });
         }
         let own: BTreeSet<u64> = names
             .iter()
@@ -117,7 +123,9 @@ impl Past {
             })
             .collect();
         for ordinal in own {
-            segments.push(ToRead { epoch: newest, ordinal, sealed: None, own: true });
+            let written = Sealed { epoch: newest, ordinal, copied_by: 0, end: None };
+            let file = Expected::sealed(store, segment_size, &written);
+            segments.push(ToRead { file, sealed: None, own: true });
         }
         Ok(Past { seal: Some((seal, sum)), segments })
     }
@@ -129,7 +137,7 @@ impl Past {
         from: Option<ReplayPoint>,
     ) -> Result<VecDeque<ToRead>, RecoveryError> {
         let parts: VecDeque<ToRead> =
-            self.segments.iter().filter(|part| part.ordinal >= replay_from).copied().collect();
+            self.segments.iter().filter(|part| part.file.ordinal >= replay_from).copied().collect();
         let missing = |epoch, ordinal| RecoveryError::MissingSegment {
             file: names::segment(epoch, ordinal),
             ordinal,
@@ -139,21 +147,21 @@ impl Past {
             let ahead = RecoveryError::IndexAhead { through: from.through };
             let (epoch, first_own) = owner.ok_or(ahead)?;
             match parts.front() {
-                Some(part) if part.ordinal == replay_from => {}
-                Some(part) if part.ordinal < first_own => {
-                    return Err(missing(part.epoch, replay_from));
+                Some(part) if part.file.ordinal == replay_from => {}
+                Some(part) if part.file.ordinal < first_own => {
+                    return Err(missing(part.file.epoch, replay_from));
                 }
                 _ => return Err(missing(epoch, replay_from)),
             }
         }
         if let Some(part) = parts.iter().find(|part| !part.own && part.sealed.is_none()) {
             // Replay has been beyond it before, so the index has gone back.
-            return Err(missing(part.epoch, part.ordinal));
+            return Err(missing(part.file.epoch, part.file.ordinal));
         }
         let first_own = owner.map_or(0, |(_, first)| first).max(replay_from);
         for (expected, part) in (first_own..).zip(parts.iter().filter(|part| part.own)) {
-            if part.ordinal != expected {
-                return Err(missing(part.epoch, expected));
+            if part.file.ordinal != expected {
+                return Err(missing(part.file.epoch, expected));
             }
         }
         Ok(parts)
@@ -205,6 +213,7 @@ impl Recovery {
     pub fn finish(self, live: &BTreeMap<u64, u64>) -> Result<Opened, RecoveryError> {
         let tail = self.walk.tail().expect("a recovery is finished after its last record").clone();
         let kept = self.kept(live)?;
+        let kept = self.copy_unproven(kept)?;
         let Claim { storage, options, store, epoch, nonce, names } = self.claim;
         let storage_ref = &*storage;
         let first_ordinal = first_ordinal(&names, &self.past);
@@ -233,9 +242,9 @@ impl Recovery {
 
         let durable = Arc::new(AtomicU64::new(0));
         let past = seal.segments.iter().map(|sealed| sealed.ordinal).collect();
-        let catalog = Catalog::new(Arc::clone(&storage), store, segment_size, Arc::clone(&durable));
+        let catalog = Catalog::new(Arc::clone(&storage), segment_size, Arc::clone(&durable));
         for sealed in &seal.segments {
-            catalog.insert(sealed.epoch, sealed.ordinal);
+            catalog.insert(Expected::sealed(store, segment_size, sealed));
         }
         catalog.insert_open(&segment);
         let catalog = Arc::new(catalog);
@@ -258,19 +267,21 @@ impl Recovery {
     /// one that is needed is not there.
     fn kept(&self, live: &BTreeMap<u64, u64>) -> Result<Vec<Sealed>, RecoveryError> {
         let mut kept = BTreeMap::new();
-        for part in self.past.segments.iter().filter(|part| part.ordinal < self.replay_from) {
-            if live.get(&part.ordinal).is_some_and(|bytes| *bytes > 0) {
+        let before = |part: &&ToRead| part.file.ordinal < self.replay_from;
+        for part in self.past.segments.iter().filter(before) {
+            let Expected { epoch, ordinal, copied_by, .. } = part.file;
+            if live.get(&ordinal).is_some_and(|bytes| *bytes > 0) {
                 let segment = self.open(part)?;
                 let end = match part.sealed {
                     Some(end) => Some(end),
                     None => self.end_by_successor(&segment)?,
                 };
-                kept.insert(part.ordinal, Sealed { epoch: part.epoch, ordinal: part.ordinal, end });
+                kept.insert(ordinal, Sealed { epoch, ordinal, copied_by, end });
             }
         }
-        for read in self.walk.segments_read() {
-            let (epoch, ordinal, end) = (read.epoch, read.ordinal, Some(read.end));
-            kept.insert(ordinal, Sealed { epoch, ordinal, end });
+        for WasRead { file, end } in self.walk.segments_read() {
+            let Expected { epoch, ordinal, copied_by, .. } = *file;
+            kept.insert(ordinal, Sealed { epoch, ordinal, copied_by, end: Some(*end) });
         }
         let needed = live.iter().filter(|(_, bytes)| **bytes > 0);
         for (ordinal, _) in needed {
@@ -286,9 +297,8 @@ impl Recovery {
     fn end_by_successor(&self, segment: &Segment) -> Result<Option<End>, RecoveryError> {
         let (epoch, ordinal) = (segment.header.epoch, segment.header.ordinal + 1);
         let mut parts = self.past.segments.iter();
-        let Some(next) = parts.find(|part| part.epoch == epoch && part.ordinal == ordinal) else {
-            return Ok(None);
-        };
+        let is_next = |part: &&ToRead| part.file.epoch == epoch && part.file.ordinal == ordinal;
+        let Some(next) = parts.find(is_next) else { return Ok(None) };
         let next = self.open(next)?;
         let mut head = [0; BATCH_HEADER_BYTES];
         let offset = BLOCK_BYTES as u64;
@@ -306,21 +316,70 @@ impl Recovery {
     }
 
     fn open(&self, part: &ToRead) -> Result<Segment, RecoveryError> {
-        let want = Expected {
-            store: self.claim.store,
-            epoch: part.epoch,
-            ordinal: part.ordinal,
-            segment_size: self.claim.options.segment_size,
-        };
-        Segment::open(&*self.claim.storage, &want)
+        Segment::open(&*self.claim.storage, &part.file)
     }
+
+    /// Copies each segment that has unproven batches, up to its end, and lists the copy instead.
+    /// Nothing is written into the original: its owner may only sleep.
+    fn copy_unproven(&self, mut kept: Vec<Sealed>) -> Result<Vec<Sealed>, RecoveryError> {
+        let storage = &*self.claim.storage;
+        let unproven: BTreeSet<u64> = self.walk.unproven().iter().map(|b| b.ordinal).collect();
+        let by = self.claim.epoch;
+        for sealed in kept.iter_mut().filter(|sealed| unproven.contains(&sealed.ordinal)) {
+            let (store, segment_size) = (self.claim.store, self.claim.options.segment_size);
+            let segment = Segment::open(storage, &Expected::sealed(store, segment_size, sealed))?;
+            let name = names::copy(by, sealed.ordinal);
+            let temporary = names::temporary(&name, self.claim.nonce);
+            let batches = self.walk.unproven().iter().filter(|b| b.ordinal == sealed.ordinal);
+            copy(storage, &segment, batches, &temporary)
+                .and_then(|()| storage.rename(&temporary, &name))
+                .map_err(|e| {
+                    // Best effort: a leftover is swept by the next owner.
+                    let _ = remove(storage, &temporary);
+                    RecoveryError::io(&name, e)
+                })?;
+            sealed.copied_by = by;
+        }
+        if !unproven.is_empty() {
+            storage.sync_dir().map_err(|e| RecoveryError::io(".", e))?;
+        }
+        Ok(kept)
+    }
+}
+
+/// Writes what is proven from the file, and what is not as it was read when it was judged: the
+/// cache that showed it may have forgotten it since.
+fn copy<'a>(
+    storage: &dyn Storage,
+    segment: &Segment,
+    batches: impl Iterator<Item = &'a Unproven>,
+    temporary: &str,
+) -> io::Result<()> {
+    const PIECE_BYTES: usize = 1 << 20;
+    let file = storage.create(temporary)?;
+    let mut batches = batches.peekable();
+    let proven = batches.peek().expect("it has unproven batches").offset;
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut at = 0;
+    while at < proven {
+        let length = (proven - at).min(PIECE_BYTES as u64) as usize;
+        segment.file.read_at(&mut piece[..length], at)?;
+        file.write_at(&piece[..length], at)?;
+        at += length as u64;
+    }
+    for batch in batches {
+        file.write_at(&batch.bytes, batch.offset)?;
+    }
+    file.sync()
 }
 
 /// Greater than every number that any owner may have given away, whether it counts or not: an Lsn
 /// is never used twice.
 fn first_ordinal(names: &[Name], past: &Past) -> u64 {
     let listed = names.iter().filter_map(|name| match name {
-        Name::Segment { ordinal, .. } | Name::Spare { ordinal, .. } => Some(*ordinal),
+        Name::Segment { ordinal, .. }
+        | Name::Copy { ordinal, .. }
+        | Name::Spare { ordinal, .. } => Some(*ordinal),
         _ => None,
     });
     let sealed = past.seal.as_ref().map_or(0, |(seal, _)| seal.first_ordinal);
@@ -334,15 +393,22 @@ fn sweep(
     names: &[Name],
     previous_seal: Option<u64>,
 ) -> Result<(), RecoveryError> {
-    let kept: BTreeSet<(u64, u64)> =
-        seal.segments.iter().map(|sealed| (sealed.epoch, sealed.ordinal)).collect();
+    let kept: BTreeSet<(u64, u64, u64)> =
+        seal.segments.iter().map(|kept| (kept.epoch, kept.ordinal, kept.copied_by)).collect();
+    let copies: BTreeSet<(u64, u64)> =
+        seal.segments.iter().map(|kept| (kept.copied_by, kept.ordinal)).collect();
     for name in names {
         let file = match name {
             // Those of a later epoch are not ours to judge.
             Name::Segment { epoch, ordinal }
-                if *epoch < seal.epoch && !kept.contains(&(*epoch, *ordinal)) =>
+                if *epoch < seal.epoch && !kept.contains(&(*epoch, *ordinal, 0)) =>
             {
                 names::segment(*epoch, *ordinal)
+            }
+            Name::Copy { by, ordinal }
+                if *by < seal.epoch && !copies.contains(&(*by, *ordinal)) =>
+            {
+                names::copy(*by, *ordinal)
             }
             Name::Spare { epoch, ordinal } if *epoch < seal.epoch => names::spare(*epoch, *ordinal),
             Name::Seal { epoch } if Some(*epoch) < previous_seal => names::seal(*epoch),

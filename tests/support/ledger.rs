@@ -8,7 +8,7 @@
 //! - whoever gets a message that anyone was given before is told `redelivered:true`;
 //! - no message is invented, changed, or found in another queue than its own;
 //! - on one subscription, what one producer sent comes in the order of sending, but for what is
-//!   flagged as redelivered.
+//!   flagged as redelivered, as long as no other subscription ends meanwhile.
 //!
 //! Always: an intention (`sending`, `acking`) is written before its bytes leave, a confirmation
 //! (`confirmed`, `acked`) after its bytes came. What lies between is uncertain and may go either
@@ -111,9 +111,15 @@ impl fmt::Display for Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(Mutex<Book>);
 
-/// The order seen on one subscription: the last fresh message of each producer.
-#[derive(Debug, Default)]
-pub(crate) struct Order(HashMap<u32, u64>);
+/// The order seen on one subscription.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// The last fresh message of each producer; the next is a later one.
+    Kept(HashMap<u32, u64>),
+    /// Subscriptions end, and what was on its way to one of them comes late to another, rightly
+    /// without a flag: nobody has seen it.
+    Free,
+}
 
 impl Ledger {
     /// Names a new message of `producer` that is about to be sent to `queue`.
@@ -165,8 +171,8 @@ impl Ledger {
             book.violations.push(format!("{id} came again without redelivered:true"));
         }
         fate.deliveries += 1;
-        if !redelivered {
-            let last = order.0.insert(id.producer, id.seq).unwrap_or(0);
+        if let (Order::Kept(order), false) = (order, redelivered) {
+            let last = order.insert(id.producer, id.seq).unwrap_or(0);
             if last >= id.seq {
                 book.violations.push(format!("{id} came after {last} of the same producer"));
             }

@@ -23,8 +23,17 @@ const DRAIN_PRODUCER: u32 = 1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Errors {
     Violate,
-    /// The disk fails under the broker, and it may say so.
+    /// The broker is told to end, or its disk fails, and it may say so.
     Allowed,
+}
+
+/// How consumers behave in one life of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// They stay, and expect order.
+    Steady,
+    /// They break off connections and come again.
+    Restless,
 }
 
 /// The clients of one life of the broker.
@@ -35,13 +44,14 @@ impl Clients {
     /// Connects producers and consumers; each client's choices follow from `random`.
     pub(crate) fn start(ledger: &Arc<Ledger>, port: u16, errors: Errors, r: &mut Random) -> Self {
         let mut threads = Vec::new();
+        let manner = if r.one_in(2) { Manner::Steady } else { Manner::Restless };
         for number in 0..PRODUCERS + CONSUMERS {
             let (ledger, mut random) = (Arc::clone(ledger), r.fork());
             threads.push(std::thread::spawn(move || {
                 let end = if number < PRODUCERS {
                     produce(&ledger, port, number, &mut random)
                 } else {
-                    consume(&ledger, port, &mut random)
+                    consume(&ledger, port, manner, &mut random)
                 };
                 let Err(end) = end;
                 let because_of_death = is_end_of_connection(&end);
@@ -74,7 +84,7 @@ pub(crate) fn drain(ledger: &Ledger, port: u16) {
         stomp.publish(queue, &mark.body()).expect("send the mark");
         ledger.confirmed(mark);
         stomp.subscribe("drain", queue, "client-individual").expect("subscribe for the drain");
-        let mut order = Order::default();
+        let mut order = Order::Kept(HashMap::new());
         let mut last = HashMap::new();
         loop {
             let message = stomp.message().expect("the queue up to the mark");
@@ -139,13 +149,18 @@ enum Break {
     Weary,
 }
 
-fn consume(ledger: &Ledger, port: u16, random: &mut Random) -> io::Result<Never> {
+fn consume(ledger: &Ledger, port: u16, manner: Manner, random: &mut Random) -> io::Result<Never> {
     loop {
-        let Break::Weary = consume_on_one_connection(ledger, port, random)?;
+        let Break::Weary = consume_on_one_connection(ledger, port, manner, random)?;
     }
 }
 
-fn consume_on_one_connection(ledger: &Ledger, port: u16, random: &mut Random) -> io::Result<Break> {
+fn consume_on_one_connection(
+    ledger: &Ledger,
+    port: u16,
+    manner: Manner,
+    random: &mut Random,
+) -> io::Result<Break> {
     let mut stomp = Stomp::connect(port, "1.2")?;
     let prefetch = 2 + random.below(50);
     let mut orders: HashMap<&str, Order> = HashMap::new();
@@ -154,7 +169,11 @@ fn consume_on_one_connection(ledger: &Ledger, port: u16, random: &mut Random) ->
         let subscribe = subscribe.with("ack", "client-individual");
         let subscribe = subscribe.with("activemq.prefetchSize", &prefetch.to_string());
         stomp.confirm(subscribe)?;
-        orders.insert(queue, Order::default());
+        let order = match manner {
+            Manner::Steady => Order::Kept(HashMap::new()),
+            Manner::Restless => Order::Free,
+        };
+        orders.insert(queue, order);
     }
     let mut outstanding: HashMap<String, Id> = HashMap::new();
     let mut held = 0;
@@ -174,7 +193,7 @@ fn consume_on_one_connection(ledger: &Ledger, port: u16, random: &mut Random) ->
         if random.one_in(16) {
             ledger.nacking();
             unless_ended(stomp.ask(stomp.nack_of(&frame)))?;
-        } else if random.one_in(12) {
+        } else if random.one_in(12) && (manner == Manner::Restless || held + 1 < prefetch) {
             held += 1;
         } else {
             ledger.acking(id);
@@ -183,7 +202,7 @@ fn consume_on_one_connection(ledger: &Ledger, port: u16, random: &mut Random) ->
             }
         }
         // One who holds all its credit would wait for ever; one who breaks off gives it back.
-        if held + 1 >= prefetch || random.one_in(300) {
+        if manner == Manner::Restless && (held + 1 >= prefetch || random.one_in(300)) {
             return Ok(Break::Weary);
         }
     }

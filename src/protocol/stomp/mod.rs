@@ -9,7 +9,6 @@ mod decode;
 mod encode;
 mod error;
 mod frame;
-#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod head;
 

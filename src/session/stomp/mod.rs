@@ -11,7 +11,6 @@ mod config;
 mod deliver;
 mod fault;
 mod frames;
-#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod greeting;
 mod names;

@@ -78,6 +78,26 @@ fn unsubscribe_waits_until_auto_deliveries_under_way_are_settled() {
 }
 
 #[test]
+fn unsubscribe_waits_for_every_write_under_way() {
+    let mut wire = subscribed("1.2", "auto");
+    wire.deliver(delivery(1, 1));
+    wire.taken();
+    assert!(wire.feed("UNSUBSCRIBE\nid:s\n\n^").is_empty());
+    wire.session.handle_written();
+    assert_eq!(wire.requests(), ["Accepted 1 through 1", "unsubscribe 1"]);
+    // Here one write is under way, and a delivery after it is not taken yet.
+    let mut wire = subscribed("1.2", "auto");
+    wire.deliver(delivery(1, 1));
+    wire.taken();
+    wire.deliver(delivery(1, 2));
+    assert!(wire.feed("UNSUBSCRIBE\nid:s\n\n^").is_empty());
+    wire.session.handle_written();
+    assert_eq!(wire.requests(), ["Accepted 1 through 1"]);
+    wire.written();
+    assert_eq!(wire.requests(), ["Accepted 1 through 2", "unsubscribe 1"]);
+}
+
+#[test]
 fn client_acknowledgements_are_cumulative() {
     for outcome in [("ACK", "Accepted"), ("NACK", "Returned")] {
         let mut wire = subscribed("1.2", "client");

@@ -68,6 +68,9 @@ fn an_error_waits_for_receipts_owed_to_frames_before_it() {
     assert_eq!(wire.written(), "");
     assert_eq!(wire.closed(), None);
     assert!(!wire.session.wants_bytes());
+    // What comes after the end is nobody's, and is not kept.
+    wire.feed("SEND\ndestination:/queue/a\n\n^");
+    assert!(wire.input.is_empty());
     wire.answer(Ok(Reply::Done));
     let got = wire.written();
     assert!(got.starts_with("RECEIPT\nreceipt-id:1\n\n^ERROR\n"), "{got}");

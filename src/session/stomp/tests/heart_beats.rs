@@ -71,6 +71,14 @@ fn a_silent_client_is_told_and_closed() {
 }
 
 #[test]
+fn a_closed_session_sends_no_beats() {
+    let mut wire = beating("0,1000");
+    wire.feed("DISCONNECT\n\n^");
+    assert_eq!(wire.session.poll_timeout(), None);
+    assert_eq!(timeout(&mut wire, ms(5000)), "");
+}
+
+#[test]
 fn a_client_that_is_not_listened_to_is_not_called_silent() {
     let mut wire = beating("2000,0");
     let receipt = "r".repeat(60 << 10);

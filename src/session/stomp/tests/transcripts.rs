@@ -83,7 +83,8 @@ fn the_greeting_agrees_on_the_highest_common_version() {
                   content-length:108\n\nthe header accept-version is \"2.0,3\", but the versions \
                   supported are 1.0,1.1,1.2.\nThe connection is closed.\n^",
             closed: Some(
-                "the header accept-version is \"2.0,3\", but the versions supported are 1.0,1.1,1.2",
+                "the header accept-version is \"2.0,3\", but the versions supported are \
+                 1.0,1.1,1.2",
             ),
         },
     ]);
@@ -250,13 +251,15 @@ fn every_mistake_is_told_in_plain_words() {
         ("SEND\n\n^".to_owned(), "SEND needs the header destination"),
         (
             "SEND\ndestination:/queue/\n\n^".to_owned(),
-            "the header destination is \"/queue/\", but must be /queue/ or /topic/ followed by a name",
+            "the header destination is \"/queue/\", but must be /queue/ or /topic/ followed \
+             by a name",
         ),
         (send("priority:10"), "the header priority is \"10\", but must be a number from 0 to 9"),
         (send("priority:"), "the header priority is \"\", but must be a number from 0 to 9"),
         (
             send("expires:-1"),
-            "the header expires is \"-1\", but must be a time in milliseconds since 1970, or 0 for never",
+            "the header expires is \"-1\", but must be a time in milliseconds since 1970, or 0 \
+             for never",
         ),
         (send("transaction:t"), not_yet),
         ("BEGIN\ntransaction:t\n\n^".to_owned(), not_yet),

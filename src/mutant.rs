@@ -1,0 +1,41 @@
+//! Defects on purpose: each breaks one promise, and a test shows that the simulation notices.
+//!
+//! They exist in unit tests only; everywhere else [`is`] is a constant `false`.
+
+/// A defect that the simulation must catch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// Answers leave when their record is appended, not when it is durable.
+    AnswerBeforeSync,
+    /// A checkpoint commits the index before the log is durable so far.
+    IndexBeforeLog,
+    /// Frames and batches count whatever their checksums say.
+    IgnoreChecksum,
+    /// A new life forgets what may have been delivered in the last one.
+    ForgetLent,
+    /// A segment is given back although something in it is needed.
+    RetireTheLiving,
+}
+
+#[cfg(test)]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this defect is to be had, on this thread.
+#[cfg(test)]
+pub(crate) fn is(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+/// Whether this defect is to be had: never.
+#[cfg(not(test))]
+pub(crate) const fn is(_: Mutant) -> bool {
+    false
+}
+
+/// Lets a defect, or none, be had on this thread from now on.
+#[cfg(test)]
+pub(crate) fn set(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
+}

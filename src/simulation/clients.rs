@@ -1,0 +1,425 @@
+//! Clients made of choices from a seed: they send, consume, settle, break off and come back, and
+//! write into the model what they asked and what they were told.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::command::{
+    Command, Confirm, Delivery, Outcome, Output, Refusal, Request, Which,
+};
+use crate::engine::{Connection, Input, Mailbox};
+use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token};
+use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+
+use super::model::{Fate, Model, Step};
+use super::node::number_of;
+use super::random::Random;
+
+/// The last of them is purged and deleted now and then.
+const QUEUES: [&str; 3] = ["a", "b", "swept"];
+const TOPIC: &str = "t";
+
+pub(super) struct Client {
+    index: u64,
+    connection: ConnectionId,
+    mailbox: Arc<Mailbox>,
+    last_token: u64,
+    last_subscription: u64,
+    subscriptions: BTreeMap<SubscriptionId, Held>,
+    asked: BTreeMap<Token, Asked>,
+    /// Taken from the mailbox, not yet acted on; with what each takes of the window.
+    arrived: VecDeque<(Output, usize)>,
+}
+
+/// A subscription's outstanding deliveries.
+#[derive(Default)]
+struct Held {
+    topic: bool,
+    messages: BTreeMap<Tag, u64>,
+}
+
+enum Asked {
+    Send(u64),
+    Settle(Vec<u64>, Outcome),
+    Other,
+}
+
+/// What a client may touch when it acts.
+pub(super) struct Surroundings<'a> {
+    pub(super) model: &'a mut Model,
+    pub(super) random: &'a mut Random,
+    pub(super) inputs: &'a mut VecDeque<Input>,
+    pub(super) now: Millis,
+    pub(super) last_number: &'a mut u64,
+    pub(super) last_connection: &'a mut u64,
+    /// Mailboxes of connections that have ended and that the engine may not have heard of.
+    pub(super) ghosts: &'a mut Vec<Arc<Mailbox>>,
+}
+
+impl Client {
+    pub(super) fn connect(index: u64, around: &mut Surroundings<'_>) -> Self {
+        *around.last_connection += 1;
+        let connection = ConnectionId(*around.last_connection);
+        let mailbox = Arc::new(Mailbox::default());
+        around.inputs.push_back(Input::Connect(connection, Arc::clone(&mailbox)));
+        Self {
+            index,
+            connection,
+            mailbox,
+            last_token: 0,
+            last_subscription: 0,
+            subscriptions: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            arrived: VecDeque::new(),
+        }
+    }
+
+    /// One thing that a client might do.
+    pub(super) fn act(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
+        self.hear(around, 3)?;
+        match around.random.below(32) {
+            0..12 => self.send(around),
+            12..16 => self.subscribe(around),
+            16..26 => self.settle(around),
+            26..28 => self.unsubscribe(around),
+            28 => self.reconnect(around),
+            29 => self.sweep(around),
+            30 => self.ask(around, Command::ListQueues, Asked::Other),
+            _ => self.ask(around, Command::Barrier, Asked::Other),
+        }
+        Ok(())
+    }
+
+    /// Takes what the broker has let out: from now on it counts as delivered, whatever becomes
+    /// of this client.
+    pub(super) fn collect(&mut self, model: &mut Model, first_life: bool) -> Result<(), String> {
+        for output in take(&self.mailbox, model, first_life)? {
+            if let Output::Delivery(delivery) = &output
+                && !self.subscriptions.contains_key(&delivery.subscription)
+            {
+                model.comes_back_counted(&output);
+            }
+            let bytes = Connection::window_bytes(&output);
+            self.arrived.push_back((output, bytes));
+        }
+        Ok(())
+    }
+
+    /// Acts on up to `count` things that have arrived.
+    pub(super) fn hear(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        count: usize,
+    ) -> Result<(), String> {
+        for _ in 0..count {
+            let Some((output, bytes)) = self.arrived.pop_front() else { return Ok(()) };
+            if self.mailbox.written(bytes) {
+                around.inputs.push_back(Input::Writable(self.connection));
+            }
+            match output {
+                Output::Answer { token, result } => {
+                    self.answered(around, token, result.err())?;
+                }
+                Output::Delivery(delivery) => {
+                    let number = number_of(&delivery.content)?;
+                    if let Some(held) = self.subscriptions.get_mut(&delivery.subscription) {
+                        held.messages.insert(delivery.tag, number);
+                    }
+                }
+                Output::Cancelled { .. } => return Err("cancelled without a cause".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        token: Token,
+        refusal: Option<Refusal>,
+    ) -> Result<(), String> {
+        let asked = self.asked.remove(&token).ok_or("an answer to what was not asked")?;
+        let full = matches!(refusal, Some(Refusal::StorageFull));
+        match asked {
+            Asked::Send(number) => {
+                if refusal.is_some() && !full {
+                    return Err(format!("send refused: {refusal:?}"));
+                }
+                let fate = around.model.fates.get_mut(&number);
+                let fate = fate.ok_or("an answer about nothing")?;
+                fate.send = if full { Step::Void } else { Step::Confirmed };
+            }
+            Asked::Settle(numbers, outcome) => {
+                for number in numbers {
+                    let Some(fate) = around.model.fates.get_mut(&number) else { continue };
+                    match (outcome, &refusal) {
+                        (Outcome::Accepted, None) => fate.accept = Step::Confirmed,
+                        (Outcome::Returned, None) => fate.returns_confirmed += 1,
+                        (Outcome::Accepted, Some(_)) => fate.accept = Step::Void,
+                        (Outcome::Returned, Some(_)) => fate.returns_asked -= 1,
+                    }
+                }
+                if let Some(refusal) = refusal
+                    && !full
+                {
+                    return Err(format!("settlement refused: {refusal:?}"));
+                }
+            }
+            Asked::Other => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn ask_barrier(&mut self, around: &mut Surroundings<'_>) {
+        self.ask(around, Command::Barrier, Asked::Other);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.asked.is_empty() || !self.arrived.is_empty()
+    }
+
+    fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {
+        self.last_token += 1;
+        let token = Token(self.last_token);
+        self.asked.insert(token, asked);
+        let request = Request { token, confirm: Confirm::Always, command };
+        // Some requests come together, as they do from a socket.
+        if around.random.one_in(2)
+            && let Some(Input::Requests(id, requests, _)) = around.inputs.back_mut()
+            && *id == self.connection
+        {
+            requests.push_back(request);
+            return;
+        }
+        around.inputs.push_back(Input::Requests(self.connection, [request].into(), None));
+    }
+
+    fn send(&mut self, around: &mut Surroundings<'_>) {
+        *around.last_number += 1;
+        let number = *around.last_number;
+        let topic = around.random.one_in(16);
+        let queue = QUEUES[around.random.below(3) as usize];
+        let name = if topic { TOPIC } else { queue };
+        let persistent = !topic && !around.random.one_in(4);
+        let priority = if around.random.one_in(4) { around.random.below(10) as u8 } else { 4 };
+        let expires =
+            around.random.one_in(16).then(|| Millis(around.now.0 + 1 + around.random.below(200)));
+        let size = match around.random.below(40) {
+            0 => around.random.below(40_000),
+            1..10 => around.random.below(5_000),
+            _ => around.random.below(300),
+        };
+        let fate = Fate {
+            queue: name.to_owned(),
+            producer: self.index,
+            rank: 9 - priority,
+            persistent,
+            send: Step::Asked,
+            accept: Step::No,
+            doomed: expires.is_some() || topic,
+            removed: false,
+            delivered: false,
+            returns_asked: 0,
+            returns_confirmed: 0,
+            returns_by_end: 0,
+        };
+        around.model.fates.insert(number, fate);
+        let content = Content {
+            kind: BodyKind::Bytes,
+            properties: vec![("number".to_owned(), number.to_string())],
+            body: Bytes::from(vec![number as u8; size as usize]),
+        };
+        let durability =
+            if persistent { Durability::Persistent } else { Durability::NonPersistent };
+        let message = Message {
+            durability,
+            priority: Priority::new(priority).expect("below 10"),
+            expires,
+            content: content.encode(),
+        };
+        let to = if topic { Destination::Topic(name.into()) } else { queue_named(name) };
+        self.ask(around, Command::Send { to, message }, Asked::Send(number));
+    }
+
+    fn subscribe(&mut self, around: &mut Surroundings<'_>) {
+        if self.subscriptions.len() >= 3 {
+            return;
+        }
+        let topic = around.random.one_in(6);
+        let from = if topic {
+            Destination::Topic(TOPIC.into())
+        } else {
+            queue_named(QUEUES[around.random.below(3) as usize])
+        };
+        let prefetch = 1 + around.random.below(12) as u32;
+        self.subscribe_to(around, from, prefetch);
+    }
+
+    pub(super) fn subscribe_to(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        from: Destination,
+        prefetch: u32,
+    ) {
+        self.last_subscription += 1;
+        let subscription = SubscriptionId(self.last_subscription);
+        let topic = matches!(from, Destination::Topic(_));
+        self.subscriptions.insert(subscription, Held { topic, messages: BTreeMap::new() });
+        let command = Command::Subscribe { subscription, from, prefetch };
+        self.ask(around, command, Asked::Other);
+    }
+
+    pub(super) fn subscribe_to_all(&mut self, around: &mut Surroundings<'_>) {
+        for name in QUEUES {
+            self.subscribe_to(around, queue_named(name), 7);
+        }
+    }
+
+    fn settle(&mut self, around: &mut Surroundings<'_>) {
+        let outcome = if around.random.one_in(4) { Outcome::Returned } else { Outcome::Accepted };
+        let holding: Vec<_> =
+            self.subscriptions.iter().filter(|(_, held)| !held.messages.is_empty()).collect();
+        if holding.is_empty() {
+            return;
+        }
+        let pick = around.random.below(holding.len() as u64) as usize;
+        let (subscription, held) = holding[pick];
+        let nth = around.random.below(held.messages.len() as u64) as usize;
+        let tag = *held.messages.keys().nth(nth).expect("in range");
+        let which = if around.random.one_in(3) { Which::Through(tag) } else { Which::One(tag) };
+        self.settle_as(around, *subscription, which, outcome);
+    }
+
+    /// Accepts everything it holds.
+    pub(super) fn accept_all(&mut self, around: &mut Surroundings<'_>) {
+        let last = |held: &Held| held.messages.keys().next_back().copied();
+        let all: Vec<_> =
+            self.subscriptions.iter().filter_map(|(id, held)| Some((*id, last(held)?))).collect();
+        for (subscription, tag) in all {
+            self.settle_as(around, subscription, Which::Through(tag), Outcome::Accepted);
+        }
+    }
+
+    fn settle_as(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        subscription: SubscriptionId,
+        which: Which,
+        outcome: Outcome,
+    ) {
+        let held = self.subscriptions.get_mut(&subscription).expect("it was picked");
+        let numbers: Vec<u64> = match which {
+            Which::One(tag) => held.messages.remove(&tag).into_iter().collect(),
+            Which::Through(tag) => {
+                let rest = held.messages.split_off(&Tag(tag.0 + 1));
+                std::mem::replace(&mut held.messages, rest).into_values().collect()
+            }
+        };
+        let topic = held.topic;
+        for number in numbers.iter().filter(|_| !topic) {
+            let Some(fate) = around.model.fates.get_mut(number) else { continue };
+            match outcome {
+                Outcome::Accepted => fate.accept = Step::Asked,
+                Outcome::Returned => fate.returns_asked += 1,
+            }
+        }
+        let asked = if topic { Asked::Other } else { Asked::Settle(numbers, outcome) };
+        self.ask(around, Command::Settle { subscription, which, outcome }, asked);
+    }
+
+    fn unsubscribe(&mut self, around: &mut Surroundings<'_>) {
+        let Some((subscription, held)) = self.subscriptions.pop_first() else { return };
+        self.returns_by_end(around, &held);
+        self.ask(around, Command::Unsubscribe { subscription }, Asked::Other);
+    }
+
+    /// What this client holds, or may have in its mailbox, comes back counted.
+    fn returns_by_end(&self, around: &mut Surroundings<'_>, held: &Held) {
+        for number in held.messages.values() {
+            if let Some(fate) = around.model.fates.get_mut(number) {
+                fate.returns_by_end += 1;
+            }
+        }
+        self.arrived.iter().for_each(|(output, _)| around.model.comes_back_counted(output));
+    }
+
+    fn reconnect(&mut self, around: &mut Surroundings<'_>) {
+        self.leave(around);
+        *self = Self::connect(self.index, around);
+    }
+
+    /// Breaks off.
+    pub(super) fn leave(&mut self, around: &mut Surroundings<'_>) {
+        for held in self.subscriptions.values() {
+            self.returns_by_end(around, held);
+        }
+        around.inputs.push_back(Input::Close(self.connection));
+        around.ghosts.push(Arc::clone(&self.mailbox));
+    }
+
+    fn sweep(&mut self, around: &mut Surroundings<'_>) {
+        let queue = QUEUES[2];
+        for fate in around.model.fates.values_mut().filter(|fate| fate.queue == queue) {
+            fate.doomed = true;
+        }
+        let queue = queue.into();
+        let command = if around.random.one_in(2) {
+            Command::Purge { queue }
+        } else {
+            Command::Delete { queue }
+        };
+        self.ask(around, command, Asked::Other);
+    }
+}
+
+fn queue_named(name: &str) -> Destination {
+    Destination::Queue(name.into())
+}
+
+/// Takes everything out of a mailbox, checks each delivery and notes it in the model.
+pub(super) fn take(
+    mailbox: &Mailbox,
+    model: &mut Model,
+    first_life: bool,
+) -> Result<Vec<Output>, String> {
+    let mut outputs = Vec::new();
+    // A mailbox that is closed has nothing more to give.
+    let _ = mailbox.take(&mut outputs);
+    for output in &outputs {
+        if let Output::Delivery(delivery) = output {
+            delivered(delivery, model, first_life)?;
+        }
+    }
+    Ok(outputs)
+}
+
+fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result<(), String> {
+    let number = number_of(&delivery.content)?;
+    let fate = model.fates.get_mut(&number).ok_or(format!("{number} was over, and came"))?;
+    if matches!(delivery.from, Destination::Topic(_)) {
+        return Ok(());
+    }
+    let problem = if delivery.from.name() != fate.queue {
+        "it came from another queue"
+    } else if delivery.persistent != fate.persistent || 9 - delivery.priority != fate.rank {
+        "it changed on its way"
+    } else if matches!(fate.accept, Step::Asked | Step::Confirmed) {
+        "it came after it was accepted"
+    } else if fate.send == Step::Void {
+        "it came after it was refused"
+    } else if fate.delivered && !delivery.redelivered {
+        "it came again without being flagged"
+    } else if first_life && delivery.redelivered && !fate.delivered {
+        "it came flagged for the first time"
+    } else if delivery.attempt <= fate.returns_confirmed {
+        "its count is too small"
+    } else if (delivery.attempt > 1) != delivery.redelivered {
+        "its count and its flag disagree"
+    } else {
+        fate.delivered = true;
+        return Ok(());
+    };
+    Err(format!("{number}: {problem}: {fate:?} {delivery:?}"))
+}

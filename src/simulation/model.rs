@@ -1,0 +1,135 @@
+//! What the clients know: the promises they were given, against which a store is checked.
+
+use std::collections::BTreeMap;
+
+use crate::broker::command::Output;
+
+use super::node::{Contents, Found, number_of};
+
+/// What is known of one message.
+#[derive(Clone, Debug)]
+pub(super) struct Fate {
+    pub(super) queue: String,
+    pub(super) producer: u64,
+    pub(super) rank: u8,
+    pub(super) persistent: bool,
+    pub(super) send: Step,
+    pub(super) accept: Step,
+    /// An operation that may remove it (purge, expiry) was begun; it may be gone at any time.
+    pub(super) doomed: bool,
+    /// A confirmed purge or the like has removed it: it may not come back.
+    pub(super) removed: bool,
+    /// It has left the broker.
+    pub(super) delivered: bool,
+    /// Returns that the client asked for, and those that were confirmed.
+    pub(super) returns_asked: u32,
+    pub(super) returns_confirmed: u32,
+    /// The connection's end returned it: counted without being asked.
+    pub(super) returns_by_end: u32,
+}
+
+/// How far something has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    No,
+    Asked,
+    Confirmed,
+    /// It will not happen: refused, or a crash has undone it.
+    Void,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Model {
+    pub(super) fates: BTreeMap<u64, Fate>,
+}
+
+impl Model {
+    /// Whether a store found after a crash keeps every promise.
+    pub(super) fn check(&self, contents: &Contents) -> Result<(), String> {
+        for (number, found) in &contents.messages {
+            let fate = self.fates.get(number).ok_or(format!("{number} was never sent"))?;
+            check_present(fate, found).map_err(|e| format!("{number}: {e}; {fate:?} {found:?}"))?;
+        }
+        for (number, fate) in &self.fates {
+            let must_be_there = fate.persistent
+                && fate.send == Step::Confirmed
+                && matches!(fate.accept, Step::No | Step::Void)
+                && !fate.doomed;
+            if must_be_there && !contents.messages.contains_key(number) {
+                return Err(format!("{number} is lost: {fate:?}"));
+            }
+        }
+        self.check_order(contents)
+    }
+
+    /// Messages of one producer with one priority lie in the order in which they were sent.
+    fn check_order(&self, contents: &Contents) -> Result<(), String> {
+        let mut last: BTreeMap<(&str, u8, u64), (u64, u64)> = BTreeMap::new();
+        let mut by_place: Vec<_> = contents.messages.iter().collect();
+        by_place.sort_by_key(|(_, found)| (&found.queue, found.place));
+        for (number, found) in by_place {
+            let key = (found.queue.as_str(), found.place.rank, self.fates[number].producer);
+            let before = last.insert(key, (*number, found.place.seq));
+            if before.is_some_and(|(before, _)| before >= *number) {
+                return Err(format!("{number} lies behind {before:?} in {}", found.queue));
+            }
+        }
+        Ok(())
+    }
+
+    /// A delivery reached a subscription that has ended: it comes back, counted once more.
+    pub(super) fn comes_back_counted(&mut self, output: &Output) {
+        let Output::Delivery(delivery) = output else { return };
+        let number = number_of(&delivery.content).ok();
+        if let Some(fate) = number.and_then(|number| self.fates.get_mut(&number)) {
+            fate.returns_by_end += 1;
+        }
+    }
+
+    /// A crash has happened and `contents` is what was left: what was unknown is known now.
+    pub(super) fn resolve(&mut self, contents: &Contents) {
+        for (number, fate) in &mut self.fates {
+            match contents.messages.get(number) {
+                Some(found) => {
+                    fate.send = Step::Confirmed;
+                    fate.accept = Step::No;
+                    fate.returns_asked = found.returns;
+                    fate.returns_confirmed = found.returns;
+                    fate.returns_by_end = 0;
+                    // Flagged for sure from now on: in the new life it counts as delivered.
+                    fate.delivered |= found.redelivered;
+                }
+                None if fate.accept == Step::Asked => fate.accept = Step::Confirmed,
+                None if fate.send == Step::Confirmed => fate.removed = true,
+                None => fate.send = Step::Void,
+            }
+        }
+        // What is over and absent needs no more watching.
+        self.fates.retain(|number, _| contents.messages.contains_key(number));
+    }
+}
+
+fn check_present(fate: &Fate, found: &Found) -> Result<(), &'static str> {
+    if !fate.persistent {
+        return Err("it was not persistent, and has outlived the process");
+    }
+    if fate.send == Step::Void || fate.removed {
+        return Err("it was refused or removed, and is there");
+    }
+    if fate.accept == Step::Confirmed {
+        return Err("its acknowledgement was confirmed, and it is there");
+    }
+    if fate.queue != found.queue || fate.rank != found.place.rank {
+        return Err("it is not where it was sent");
+    }
+    if fate.delivered && !found.redelivered {
+        return Err("it was delivered, and is not flagged");
+    }
+    if found.returns < fate.returns_confirmed {
+        return Err("a confirmed return is not counted");
+    }
+    if found.returns > fate.returns_asked + fate.returns_by_end {
+        return Err("it counts more returns than there were");
+    }
+    Ok(())
+}

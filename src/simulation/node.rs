@@ -1,0 +1,217 @@
+//! A broker without threads: the real engine, log, index and helpers, one step at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::broker::Limits;
+use crate::broker::delta::{Entry, Place, QueueRow};
+use crate::engine::{
+    Engine, Input, Job, Settings, StopError, Store, StoreError, Turn, open_store, read_page,
+};
+use crate::ids::{Millis, QueueId};
+use crate::io::Storage;
+use crate::io::sim::SimDisk;
+use crate::message::Content;
+use crate::store::index::Index;
+use crate::wal::{self, Group, Log, Reader, Room, RoomStep};
+
+/// Small enough that segments turn over and checkpoints come often.
+pub(super) fn options() -> wal::Options {
+    wal::Options {
+        segment_size: 128 << 10,
+        batch_bytes_max: 96 << 10,
+        gather_bytes_max: 192 << 10,
+        ready_segments: 2,
+        spare_segments_max: 2,
+        reserve_bytes: 128 << 10,
+    }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        limits: Limits { resident: 16, topic_backlog: 8, ..Limits::default() },
+        cache_bytes: 8 << 10,
+        window_bytes: 4 << 10,
+        checkpoint_bytes: 48 << 10,
+        checkpoint_changes: 60,
+        index_bytes: 1 << 20,
+    }
+}
+
+pub(super) struct Node {
+    pub(super) engine: Engine,
+    pub(super) log: Arc<Log>,
+    pub(super) room: Room,
+    pub(super) reader: Reader,
+    pub(super) index: Arc<Index>,
+    pub(super) inputs: VecDeque<Input>,
+    pub(super) jobs: VecDeque<Job>,
+    writing: Option<Writing>,
+}
+
+/// What the log thread is doing.
+enum Writing {
+    Taken(Group),
+    Written(Group),
+    Synced(Group),
+}
+
+/// A durable message as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) queue: String,
+    pub(super) place: Place,
+    pub(super) returns: u32,
+    pub(super) redelivered: bool,
+}
+
+/// What a store holds, by the name each message carries in its content.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) messages: BTreeMap<u64, Found>,
+    pub(super) queues: Vec<String>,
+}
+
+impl Node {
+    pub(super) fn open(disk: &SimDisk, nonce: u64, now: Millis) -> Result<Self, StoreError> {
+        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+        let nonce = u128::from(nonce) << 64 | 0x5EED;
+        let store = open_store(&storage, options(), &settings(), nonce, now, &mut |_| {})?;
+        let Store { engine, log, room, reader, index, .. } = store;
+        let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { engine, log, room, reader, index, inputs, jobs, writing: None })
+    }
+
+    pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
+        let mut jobs = Vec::new();
+        let turn = self.engine.turn(now, &mut self.inputs, &mut jobs)?;
+        self.jobs.extend(jobs);
+        Ok(turn)
+    }
+
+    /// One step of the log thread; true if it did something.
+    pub(super) fn log_step(&mut self) -> bool {
+        self.writing = match self.writing.take() {
+            None => match self.log.take() {
+                None => return false,
+                Some(group) => Some(Writing::Taken(group)),
+            },
+            Some(Writing::Taken(mut group)) => match group.write() {
+                Ok(()) => Some(Writing::Written(group)),
+                Err(error) => {
+                    let _ = self.log.complete(group, Err(error));
+                    None
+                }
+            },
+            Some(Writing::Written(group)) => match group.sync() {
+                Ok(()) => Some(Writing::Synced(group)),
+                Err(error) => {
+                    let _ = self.log.complete(group, Err(error));
+                    None
+                }
+            },
+            Some(Writing::Synced(group)) => {
+                let _ = self.log.complete(group, Ok(()));
+                None
+            }
+        };
+        true
+    }
+
+    /// One step of the maker of segments; true if it did something.
+    pub(super) fn room_step(&mut self) -> bool {
+        match self.room.step() {
+            Ok(RoomStep::Worked) => true,
+            Ok(RoomStep::Idle) => false,
+            Ok(RoomStep::NoSpace) => {
+                self.log.retry_room();
+                false
+            }
+            // The next step begins anew.
+            Err(_) => false,
+        }
+    }
+
+    /// One job of the threads beside the engine, from the middle of the queue if `which` says so.
+    pub(super) fn job_step(&mut self, which: usize) -> bool {
+        if self.jobs.is_empty() {
+            return false;
+        }
+        let job = self.jobs.remove(which % self.jobs.len()).expect("in range");
+        match job {
+            Job::Page(request) => self.inputs.push_back(match read_page(&self.index, request) {
+                Ok(page) => Input::Page(page),
+                Err(error) => Input::Failed(error),
+            }),
+            Job::Load(load) => {
+                let payload = self.reader.read(load.birth, load.size).map(|frame| frame.payload);
+                self.inputs.push_back(Input::Loaded(load, payload));
+            }
+            Job::Checkpoint(job) => {
+                let result = self.index.commit(&job.delta, job.replay);
+                self.inputs.push_back(Input::Checkpointed(result));
+            }
+            Job::Retire(segments) => self.log.retire(&segments),
+        }
+        true
+    }
+
+    /// Everything durable in the store, each message read from the log, and the store's own
+    /// bookkeeping compared with it.
+    pub(super) fn contents(&self) -> Result<Contents, String> {
+        let broker = self.engine.broker();
+        let mut contents = Contents::default();
+        let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+        for (id, row) in broker.rows() {
+            let rows = self.index.page(id, None, usize::MAX).map_err(|e| e.to_string())?;
+            let entries = broker.entries(id, &rows);
+            if entries.len() as u64 != row.depth {
+                return Err(format!("{} says {} and has {}", row.name, row.depth, entries.len()));
+            }
+            contents.queues.push(row.name.to_string());
+            for (place, entry) in entries {
+                *live.entry(entry.birth.0 / options().segment_size).or_default() +=
+                    u64::from(entry.size);
+                self.find(id, row, place, &entry, &mut contents)?;
+            }
+        }
+        if live != broker.live() {
+            return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
+        }
+        Ok(contents)
+    }
+
+    fn find(
+        &self,
+        id: QueueId,
+        row: &QueueRow,
+        place: Place,
+        entry: &Entry,
+        contents: &mut Contents,
+    ) -> Result<(), String> {
+        let frame = self.reader.read(entry.birth, entry.size);
+        let frame = frame.map_err(|error| format!("{id} {place:?}: {error}"))?;
+        let number = number_of(&frame.payload)?;
+        let found = Found {
+            queue: row.name.to_string(),
+            place,
+            returns: entry.returns,
+            redelivered: entry.returns > 0
+                || place.seq <= row.redelivered_through[usize::from(place.rank)],
+        };
+        match contents.messages.insert(number, found) {
+            None => Ok(()),
+            Some(other) => Err(format!("message {number} is there twice: {place:?}, {other:?}")),
+        }
+    }
+}
+
+/// The number that a message of a simulated client carries.
+pub(super) fn number_of(content: &bytes::Bytes) -> Result<u64, String> {
+    let content = Content::decode(content.clone()).map_err(|error| error.to_string())?;
+    let number = content.property("number").ok_or("nobody sent this")?;
+    let number: u64 = number.parse().map_err(|_| "nobody sent this")?;
+    // The body is made from the number, so that a mix of two messages is noticed.
+    let good = content.body.iter().all(|byte| *byte == number as u8);
+    if good { Ok(number) } else { Err(format!("the body of message {number} is another's")) }
+}

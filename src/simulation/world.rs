@@ -1,0 +1,396 @@
+//! A world from a seed: a disk that crashes, a broker in steps, clients, and what they know.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::engine::{Input, Mailbox, Turn};
+use crate::ids::Millis;
+use crate::io::sim::{Fault, SimDisk};
+
+use super::clients::{Client, Surroundings, take};
+use super::model::{Model, Step};
+use super::node::{Contents, Node};
+use super::random::Random;
+
+/// What a run is to be like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    /// Steps of the whole run.
+    pub(super) steps: u64,
+    /// Crashes tried at each moment at which a power cut could lose something.
+    pub(super) crashes_per_moment: u64,
+    /// The disk lies or fills, to see that this is noticed, or borne.
+    pub(super) weather: Weather,
+}
+
+/// What is special about the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weather {
+    Fair,
+    /// The disk is full at times, and has room again.
+    Filling,
+    /// Writes and syncs fail at times.
+    Failing,
+    /// Syncs of the log do nothing.
+    LyingSync,
+    /// Syncs of the directory do nothing.
+    LyingSyncDir,
+}
+
+/// What a run has gone through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Distinct moments at which a crash was tried, by what was about to happen.
+    pub(super) moments: BTreeMap<String, u64>,
+    /// Crashed disks that were recovered and checked.
+    pub(super) crashes: u64,
+    pub(super) lives: u64,
+    pub(super) sent: u64,
+    /// A digest of everything that happened.
+    pub(super) fingerprint: u64,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, other: &Self) {
+        for (label, count) in &other.moments {
+            *self.moments.entry(label.clone()).or_default() += count;
+        }
+        self.crashes += other.crashes;
+        self.lives += other.lives;
+        self.sent += other.sent;
+        self.fingerprint ^= other.fingerprint;
+    }
+}
+
+pub(super) struct World {
+    plan: Plan,
+    random: Random,
+    disk: SimDisk,
+    node: Node,
+    clients: Vec<Client>,
+    ghosts: Vec<Arc<Mailbox>>,
+    model: Model,
+    now: Millis,
+    last_number: u64,
+    last_connection: u64,
+    pub(super) report: Report,
+}
+
+/// What went wrong, with the seed that shows it again.
+pub(super) type Verdict = Result<Report, String>;
+
+/// Runs a world to its end.
+pub(super) fn run(plan: Plan) -> Verdict {
+    let tell = |problem| format!("seed {}: {problem}; {plan:?}", plan.seed);
+    let mut world = World::new(plan).map_err(tell)?;
+    world.live().map_err(tell)?;
+    Ok(world.report)
+}
+
+impl World {
+    fn new(plan: Plan) -> Result<Self, String> {
+        let mut random = Random::new(plan.seed);
+        let disk = SimDisk::new();
+        lie(&disk, plan.weather);
+        disk.start_moments();
+        let now = Millis(1_000_000);
+        let node = Node::open(&disk, random.next(), now).map_err(|error| error.to_string())?;
+        let mut world = Self {
+            plan,
+            random,
+            disk,
+            node,
+            clients: Vec::new(),
+            ghosts: Vec::new(),
+            model: Model::default(),
+            now,
+            last_number: 0,
+            last_connection: 0,
+            report: Report { lives: 1, ..Report::default() },
+        };
+        world.check_moments()?;
+        world.connect_clients();
+        Ok(world)
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        for _ in 0..self.plan.steps {
+            match self.random.below(1000) {
+                0 => self.cut_power()?,
+                1 => self.kill()?,
+                2 => self.stop_cleanly()?,
+                3 if self.plan.weather == Weather::Failing => {
+                    let soon = self.disk.operations() + self.random.below(30);
+                    self.disk.fail_at(soon, Fault::Io);
+                }
+                3 | 4 if self.plan.weather == Weather::Filling => self.fill_or_free(),
+                _ => self.step()?,
+            }
+        }
+        self.free();
+        self.drain()?;
+        self.report.sent = self.last_number;
+        self.report.fingerprint ^= self.disk.fingerprint();
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        match self.random.below(16) {
+            0..5 => self.client_step()?,
+            5..9 => return self.turn().map(drop),
+            9..12 => drop(self.node.log_step()),
+            12..14 => drop(self.node.room_step()),
+            14 => {
+                let which = self.random.next() as usize;
+                self.node.job_step(which);
+            }
+            _ => self.now.0 += self.random.below(20),
+        }
+        self.check_moments()
+    }
+
+    fn client_step(&mut self) -> Result<(), String> {
+        let pick = self.random.below(self.clients.len() as u64) as usize;
+        let mut client = self.clients.swap_remove(pick);
+        let result = client.act(&mut self.around());
+        self.clients.push(client);
+        result
+    }
+
+    fn around(&mut self) -> Surroundings<'_> {
+        Surroundings {
+            model: &mut self.model,
+            random: &mut self.random,
+            inputs: &mut self.node.inputs,
+            now: self.now,
+            last_number: &mut self.last_number,
+            last_connection: &mut self.last_connection,
+            ghosts: &mut self.ghosts,
+        }
+    }
+
+    /// A turn of the engine. What it lets out is delivered at once; a broker that fails is
+    /// followed by a new life. True if there is more to do.
+    fn turn(&mut self) -> Result<bool, String> {
+        match self.node.turn(self.now) {
+            Ok(turn) => {
+                self.collect()?;
+                Ok(turn == Turn::Busy)
+            }
+            Err(error) if self.plan.weather == Weather::Failing => {
+                self.collect()?;
+                let _ = error;
+                if self.random.one_in(2) {
+                    self.cut_power()?
+                } else {
+                    self.kill()?
+                }
+                Ok(true)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn collect(&mut self) -> Result<(), String> {
+        let first_life = self.report.lives == 1;
+        for client in &mut self.clients {
+            client.collect(&mut self.model, first_life)?;
+        }
+        for ghost in &self.ghosts {
+            for output in take(ghost, &mut self.model, first_life)? {
+                self.model.comes_back_counted(&output);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries crashes at every moment that has gone by since the last call.
+    fn check_moments(&mut self) -> Result<(), String> {
+        for moment in self.disk.take_moments() {
+            *self.report.moments.entry(kind(&moment.label)).or_default() += 1;
+            for _ in 0..self.plan.crashes_per_moment {
+                let seed = self.random.next();
+                let crashed = moment.disk.snapshot_crash(seed);
+                self.check_crash(&crashed, seed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Recovers a crashed disk, and sees whether every promise is kept.
+    fn check_crash(&mut self, crashed: &SimDisk, seed: u64) -> Result<(), String> {
+        self.report.crashes += 1;
+        // A start needs some room; that it says so without is another test's business.
+        crashed.set_capacity(u64::MAX);
+        let node = Node::open(crashed, seed, self.now).map_err(|e| format!("start: {e}"))?;
+        let contents = node.contents()?;
+        self.model.check(&contents)?;
+        self.report.fingerprint =
+            self.report.fingerprint.rotate_left(5) ^ contents.messages.len() as u64 ^ seed;
+        Ok(())
+    }
+
+    fn cut_power(&mut self) -> Result<(), String> {
+        let seed = self.random.next();
+        let crashed = self.disk.snapshot_crash(seed);
+        self.begin_anew(crashed)
+    }
+
+    fn kill(&mut self) -> Result<(), String> {
+        let disk = self.disk.kill();
+        self.begin_anew(disk)
+    }
+
+    fn stop_cleanly(&mut self) -> Result<(), String> {
+        self.free();
+        self.node.inputs.push_back(Input::Stop);
+        for _ in 0..10_000 {
+            match self.node.turn(self.now) {
+                Ok(Turn::Stopped) => {
+                    self.collect()?;
+                    self.node.log.goodbye();
+                    while self.node.log_step() {}
+                    self.check_moments()?;
+                    let disk = self.disk.kill();
+                    return self.begin_anew(disk);
+                }
+                Ok(_) => self.collect()?,
+                Err(_) if self.plan.weather == Weather::Failing => return self.kill(),
+                Err(error) => return Err(error.to_string()),
+            }
+            self.node.log_step();
+            self.node.room_step();
+            self.node.job_step(0);
+            self.check_moments()?;
+        }
+        Err("a clean stop does not end".to_owned())
+    }
+
+    /// The next life on what a crash has left; the start itself may be cut off, again and again.
+    fn begin_anew(&mut self, mut disk: SimDisk) -> Result<(), String> {
+        // What the dead process still held must not write any more.
+        self.disk.fail_at(self.disk.operations(), Fault::PowerOff);
+        for _ in 0..5 {
+            if !self.random.one_in(4) {
+                break;
+            }
+            disk.start_moments();
+            disk.fail_at(self.random.below(40), Fault::PowerOff);
+            let nonce = self.random.next();
+            drop(Node::open(&disk, nonce, self.now));
+            let old = std::mem::replace(&mut self.disk, disk);
+            self.check_moments()?;
+            disk = self.disk.snapshot_crash(self.random.next());
+            drop(old);
+        }
+        disk.set_capacity(u64::MAX);
+        lie(&disk, self.plan.weather);
+        disk.start_moments();
+        let nonce = self.random.next();
+        let node = Node::open(&disk, nonce, self.now).map_err(|e| format!("start: {e}"))?;
+        self.report.fingerprint ^= self.disk.fingerprint().rotate_left(17);
+        self.disk = disk;
+        self.node = node;
+        self.check_moments()?;
+        let contents = self.node.contents()?;
+        self.model.check(&contents)?;
+        self.model.resolve(&contents);
+        self.report.lives += 1;
+        self.connect_clients();
+        Ok(())
+    }
+
+    fn connect_clients(&mut self) {
+        self.ghosts.clear();
+        let clients = (0..4).map(|index| Client::connect(index, &mut self.around())).collect();
+        self.clients = clients;
+    }
+
+    fn fill_or_free(&mut self) {
+        if self.random.one_in(2) {
+            self.disk.set_capacity(self.disk.used() + self.random.below(200_000));
+        } else {
+            self.free();
+        }
+    }
+
+    fn free(&mut self) {
+        self.disk.set_capacity(u64::MAX);
+    }
+
+    /// Everything that was confirmed comes out in the end, and then the store is empty.
+    fn drain(&mut self) -> Result<(), String> {
+        for mut client in std::mem::take(&mut self.clients) {
+            client.leave(&mut self.around());
+        }
+        self.quiet()?;
+        let index = 99;
+        let mut drain = Client::connect(index, &mut self.around());
+        drain.subscribe_to_all(&mut self.around());
+        drain.ask_barrier(&mut self.around());
+        for _ in 0..10_000 {
+            self.quiet()?;
+            drain.collect(&mut self.model, false)?;
+            if !drain.is_waiting() {
+                return self.check_drained();
+            }
+            drain.hear(&mut self.around(), usize::MAX)?;
+            drain.accept_all(&mut self.around());
+        }
+        Err("the drain does not end".to_owned())
+    }
+
+    fn check_drained(&self) -> Result<(), String> {
+        let contents: Contents = self.node.contents()?;
+        self.model.check(&contents)?;
+        if let Some((number, found)) = contents.messages.first_key_value() {
+            return Err(format!("{number} is stuck: {found:?} {:?}", self.model.fates[number]));
+        }
+        let unseen = self.model.fates.iter().find(|(_, fate)| {
+            let open = matches!(fate.accept, Step::No | Step::Void);
+            fate.send == Step::Confirmed && open && !fate.doomed
+        });
+        match unseen {
+            Some((number, fate)) => Err(format!("{number} did not come out: {fate:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets everything run until nothing moves.
+    fn quiet(&mut self) -> Result<(), String> {
+        let mut still = 0;
+        for _ in 0..100_000 {
+            let busy = self.turn()?
+                | self.node.log_step()
+                | self.node.room_step()
+                | self.node.job_step(0)
+                | !self.node.inputs.is_empty();
+            self.check_moments()?;
+            still = if busy { 0 } else { still + 1 };
+            if still == 3 {
+                return Ok(());
+            }
+        }
+        Err("the broker does not come to rest".to_owned())
+    }
+}
+
+/// The kind of an operation, without the random part of a temporary name.
+fn kind(label: &str) -> String {
+    match label.split_once("tmp-") {
+        Some((verb, name)) => {
+            let end = name.find('-').map_or(name.len(), |at| at + 1);
+            format!("{verb}tmp-{}", &name[..end])
+        }
+        None => label.to_owned(),
+    }
+}
+
+fn lie(disk: &SimDisk, weather: Weather) {
+    match weather {
+        Weather::LyingSync => disk.ignore_sync("wal-"),
+        Weather::LyingSyncDir => disk.ignore_sync_dir(),
+        Weather::Fair | Weather::Filling | Weather::Failing => {}
+    }
+}

@@ -1,0 +1,10 @@
+//! Promises of the log as a whole, on the simulated disk. The parts test themselves.
+
+mod bench;
+
+mod crash;
+mod golden;
+mod life;
+mod survey;
+mod tail;
+mod threads;
