@@ -1,4 +1,5 @@
-//! The pure broker: what one message costs to decide and to apply, in nanoseconds.
+//! The pure broker: what one message costs to decide and to apply, in nanoseconds of
+//! processor time.
 //!
 //! A: an insertion and, for what is consumed, a removal in a map of the standard library with
 //! keys and values of the size that the broker keeps for a message: the least that any ordered
@@ -9,7 +10,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use escrowmq::broker::command::{Command, Outcome, Which};
 use escrowmq::broker::delta::{Delta, Entry, Place};
@@ -19,6 +20,7 @@ use escrowmq::engine::NO_TOKEN;
 use escrowmq::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag};
 use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
 use escrowmq::record::Record;
+use support::cpu::thread_time;
 use support::report::{Goal, Series, figures, headline, verdict};
 use support::{BODY_BYTES, Size};
 
@@ -81,13 +83,13 @@ impl Figures {
 
 fn map(messages: usize) -> Duration {
     let mut map = BTreeMap::new();
-    let began = Instant::now();
+    let began = thread_time();
     for seq in 0..messages as u64 {
         let entry =
             Entry { birth: Lsn(seq), size: FRAME_BYTES, at: NOW, expires: None, returns: 0 };
         map.insert((QueueId(1), Place { rank: 5, seq }), Some(entry));
     }
-    let took = began.elapsed();
+    let took = thread_time() - began;
     assert_eq!(map.len(), messages);
     took
 }
@@ -117,11 +119,11 @@ impl Bench {
 
     fn send(&mut self, messages: usize) -> Duration {
         let send = send_to("kept");
-        let began = Instant::now();
+        let began = thread_time();
         for _ in 0..messages {
             self.command(&send);
         }
-        let took = began.elapsed();
+        let took = thread_time() - began;
         assert!(self.effects.is_empty());
         self.checkpoint();
         took
@@ -133,20 +135,20 @@ impl Bench {
         let (mut handed, mut accepted) = (Duration::ZERO, Duration::ZERO);
         for batch in (0..messages).step_by(LENT) {
             let count = LENT.min(messages - batch);
-            let began = Instant::now();
+            let began = thread_time();
             for _ in 0..count {
                 self.command(&send);
             }
-            handed += began.elapsed();
+            handed += thread_time() - began;
             let lent: Vec<Tag> = self.effects.drain(..).map(tag_of).collect();
             assert_eq!(lent.len(), count);
-            let began = Instant::now();
+            let began = thread_time();
             for tag in lent {
                 let which = Which::One(tag);
                 let outcome = Outcome::Accepted;
                 self.command(&Command::Settle { subscription: SUBSCRIPTION, which, outcome });
             }
-            accepted += began.elapsed();
+            accepted += thread_time() - began;
         }
         self.checkpoint();
         (handed, accepted)

@@ -35,34 +35,48 @@ fn main() {
 
 async fn measure(size: Size) {
     let dir = fresh_dir();
-    let mut disk = BareDisk::new(dir.path(), OUTSTANDING * BODY_BYTES);
+    let mut disk = BareDisk::new(dir.path(), size.disk_bytes, OUTSTANDING * BODY_BYTES);
     let data = dir.path().join("data");
     let running = open(&data);
     let mut producer = Producer::new(&running, "bench");
     let mut consumed = Producer::new(&running, "bench.consumed");
     let mut consumer = Consumer::new(&running, "bench.consumed").await;
     wait_for_room_ahead(&data);
-    let (mut bare, mut sent, mut through) =
-        (Series::default(), Series::default(), Series::default());
-    let (mut cpu, mut messages) = (CpuTimes::default(), 0);
+    let (mut bare, mut sent, mut through) = (Side::default(), Side::default(), Side::default());
     for _ in 0..size.rounds {
-        bare.push(write_in_series(&mut disk, size.turn).rate());
-        let before = CpuTimes::of(std::process::id());
-        let done = producer.produce(size.turn).await;
-        cpu.add(&CpuTimes::of(std::process::id()).since(&before));
-        messages += done.messages;
-        sent.push(done.rate());
-        through.push(consumer.beside(&mut consumed, size.turn).await.rate());
+        bare.add(async || write_in_series(&mut disk, size.turn)).await;
+        sent.add(async || producer.produce(size.turn).await).await;
+        through.add(async || consumer.beside(&mut consumed, size.turn).await).await;
     }
     running.handle().stop();
     running.join().expect("a clean end");
     headline("engine_log: a thousand persistent messages under way", size.rounds);
-    figures("A: write and fdatasync of 1,000 x 1 KiB", "messages/s", &bare);
-    figures("B: engine and log, sent", "messages/s", &sent);
-    figures("C: engine and log, sent and accepted", "messages/s", &through);
-    verdict("B / A", &sent.per(&bare), Goal::AtLeast(0.5));
-    figures("C / A", "ratio", &through.per(&bare));
-    cpu.print("B: this process", messages);
+    figures("A: write and fdatasync of 1,000 x 1 KiB", "messages/s", &bare.rate);
+    figures("B: engine and log, sent", "messages/s", &sent.rate);
+    figures("C: engine and log, sent and accepted", "messages/s", &through.rate);
+    verdict("B / A", &sent.rate.per(&bare.rate), Goal::AtLeast(0.5));
+    figures("C / A", "ratio", &through.rate.per(&bare.rate));
+    bare.cpu.print("A: this process", bare.messages);
+    sent.cpu.print("B: this process", sent.messages);
+    through.cpu.print("C: this process", through.messages);
+}
+
+/// One side of the comparison.
+#[derive(Debug, Default)]
+struct Side {
+    rate: Series,
+    messages: usize,
+    cpu: CpuTimes,
+}
+
+impl Side {
+    async fn add(&mut self, turn: impl AsyncFnOnce() -> Done) {
+        let before = CpuTimes::of(std::process::id());
+        let done = turn().await;
+        self.cpu.add(&CpuTimes::of(std::process::id()).since(&before));
+        self.messages += done.messages;
+        self.rate.push(done.rate());
+    }
 }
 
 fn open(data: &Path) -> Running {

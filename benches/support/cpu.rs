@@ -1,7 +1,16 @@
-//! Processor time of another process, by the names of its threads.
+//! Processor time: of a process by the names of its threads, and of the calling thread.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Time the calling thread has had on a processor: unlike the time of day, it does not count what
+/// neighbours took meanwhile.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
 
 /// Time on a processor since each thread began, summed over threads of one name.
 #[derive(Clone, Debug, Default)]

@@ -8,34 +8,33 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Written round and round: larger than any cache that a disk shows for small files.
-const FILE_BYTES: u64 = 256 << 20;
-
 /// A zero-filled file that is overwritten piece by piece.
 #[derive(Debug)]
 pub(crate) struct BareDisk {
     file: File,
     piece: Vec<u8>,
     offset: u64,
+    size: u64,
 }
 
 impl BareDisk {
-    /// A file in `dir` for pieces of `piece` bytes, which take whole blocks of 4 KiB each.
-    pub(crate) fn new(dir: &Path, piece: usize) -> Self {
+    /// A file of `size` bytes in `dir` for pieces of `piece` bytes, which take whole blocks of
+    /// 4 KiB each.
+    pub(crate) fn new(dir: &Path, size: u64, piece: usize) -> Self {
         let file = File::create_new(dir.join("bare")).expect("a file for calibration");
         let zeros = vec![0; 1 << 20];
-        for offset in (0..FILE_BYTES).step_by(zeros.len()) {
+        for offset in (0..size).step_by(zeros.len()) {
             file.write_all_at(&zeros, offset).expect("zeros");
         }
         file.sync_all().expect("zeros on the disk");
-        Self { file, piece: vec![0x5a; piece.next_multiple_of(4096)], offset: 0 }
+        Self { file, piece: vec![0x5a; piece.next_multiple_of(4096)], offset: 0, size }
     }
 
     /// Writes the next piece and makes it durable.
     pub(crate) fn write_and_sync(&mut self) -> Duration {
         let began = Instant::now();
         let length = self.piece.len() as u64;
-        if self.offset + length > FILE_BYTES {
+        if self.offset + length > self.size {
             self.offset = 0;
         }
         self.file.write_all_at(&self.piece, self.offset).expect("write");

@@ -56,6 +56,12 @@ impl Goal {
 
 pub(crate) fn headline(what: &str, rounds: usize) {
     println!("\n{what} ({rounds} rounds: median, least, most)");
+    // What the neighbours did says how much a figure is worth.
+    if let Ok(load) = std::fs::read_to_string("/proc/loadavg") {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let load = load.split(' ').next().unwrap_or_default();
+        println!("  load {load} on {processors} processors, this benchmark included");
+    }
 }
 
 /// One line of figures.
