@@ -41,9 +41,6 @@ pub const SLEEP_MILLIS_MAX: u64 = 60_000;
 /// How often a full disk is tried again.
 pub const FULL_RETRY_MILLIS: u64 = 500;
 
-/// A page or payload read that waits for its thread; more would only wait longer.
-pub const READS_WAITING_MAX: usize = 4096;
-
 /// Room made for one read from a socket.
 pub const READ_BYTES: usize = 16 << 10;
 
@@ -84,3 +81,12 @@ pub const PREFETCH_MAX: u32 = 65_535;
 
 /// Bytes of a frame's headers before the connection is greeted.
 pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// Bytes of one request to the admin socket at most: a word and an escaped destination name.
+pub const ADMIN_REQUEST_BYTES_MAX: u64 = 8 << 10;
+
+/// Operators served at once; more wait in line.
+pub const ADMIN_CONNECTIONS_MAX: usize = 8;
+
+/// How long an operator's tool may take to say what it wants, and to read the reply.
+pub const ADMIN_PEER_MILLIS: u64 = 10_000;

@@ -21,6 +21,9 @@ mod queue;
 mod topic;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -95,8 +98,9 @@ impl Broker {
         let mut names = HashMap::new();
         let mut queues = IdMap::default();
         for (id, row) in base.queues {
-            names.insert(Arc::from(&*row.name), id);
-            queues.insert(id, queue::Queue::new(id, row));
+            let queue = queue::Queue::new(id, row);
+            names.insert(Arc::clone(&queue.name), id);
+            queues.insert(id, queue);
         }
         Self {
             limits,

@@ -1,5 +1,6 @@
 //! The command line: what a person asks of EscrowMQ in a shell.
 
+mod queue;
 mod run;
 mod store;
 
@@ -30,7 +31,16 @@ enum Command {
     /// Prints one line per listener, `listening on URL`, and then `ready`. Exits with 0 after a
     /// clean stop and with 1 when it cannot start or its store fails.
     Run(RunArgs),
+    /// Lists, empties and removes the queues of a running broker.
+    ///
+    /// Speaks with the broker that runs on a store through the socket `admin.sock` in the store's
+    /// directory, as the user that runs the broker or as root.
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Looks into a store that no broker is using.
+    ///
+    /// Changes nothing: a copy on a read-only disk will do. A store in use is refused, and while
+    /// these commands run no broker starts on the store.
     #[command(subcommand)]
     Store(StoreCommand),
     /// Prints every setting with its default and its cost, as a configuration to start from.
@@ -55,15 +65,56 @@ struct RunArgs {
 }
 
 #[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// Prints a table of all queues: name, messages (waiting or lent), consumers.
+    List {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Removes the messages that wait in a queue now.
+    ///
+    /// What is lent to a consumer stays and can still be acknowledged. When the command ends with
+    /// 0, the messages are gone for good. Exits with 1 if there is no such queue or no broker.
+    Purge {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// The queue, without `/queue/`.
+        name: String,
+    },
+    /// Removes a queue with what is in it.
+    ///
+    /// A queue with consumers is refused. A later send or subscription makes it anew. Exits with 1
+    /// if there is no such queue, if it is in use, or if there is no broker.
+    Delete {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// The queue, without `/queue/`.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum StoreCommand {
     /// Checks every byte of a store and names damage by file and offset.
     ///
-    /// Changes nothing. Exits with 0 if there is no damage, else with 1.
+    /// Reads the identity, claims and seals, every batch, record and payload of the log, and every
+    /// page and row of the index; replays what a start would replay; and checks that log and index
+    /// belong together. Prints a line `FILE at offset N: WHAT` for each damage and at the end
+    /// `no damage` or how many there are; how far it has come goes to standard error. Exits with 0
+    /// if there is no damage, else with 1. What a crash left half written was never confirmed and
+    /// is no damage.
     Verify {
         /// The store's directory.
         dir: PathBuf,
     },
     /// Prints the log of a store for a person to read: segments, batches, records.
+    ///
+    /// A line per segment, batch and record, each with its position (Lsn); what is damaged is
+    /// shown where it lies, and the dump goes on after it. Contents of messages are shown by their
+    /// first characters: mind who reads it.
     Dump {
         /// The store's directory.
         dir: PathBuf,
@@ -76,6 +127,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Queue(command) => queue::queue(command),
         Command::Store(StoreCommand::Verify { dir }) => store::verify(&dir),
         Command::Store(StoreCommand::Dump { dir }) => store::dump(&dir),
         Command::Config => print(crate::config::DEFAULTS),

@@ -14,6 +14,7 @@ use crate::engine::{self, Handle, Running, StopError, Store};
 use crate::io::real::{DirStorage, SystemClock};
 use crate::io::{Clock, Storage};
 use crate::protocol::stomp::Limits;
+use crate::server::admin::Admin;
 use crate::server::{Server, Shared};
 use crate::session::stomp::{HeartBeat, SessionConfig};
 
@@ -70,6 +71,8 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let stomp = Arc::new(session_config(&config, id_prefix));
     let shared = Shared { handle: handle.clone(), stomp, clock };
     let (stop, stopping) = watch::channel(false);
+    let admin =
+        admin(&config).map(|admin| tokio::spawn(admin.serve(handle.clone(), stopping.clone())));
     let mut out = std::io::stdout();
     for address in server.addresses()? {
         let _ = writeln!(out, "listening on stomp://{address}");
@@ -79,9 +82,29 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let result = until_the_end(running, &handle).await;
     let _ = stop.send(true);
     let _ = serving.await;
+    if let Some(admin) = admin {
+        let _ = admin.await;
+    }
     result?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The socket for operators. A broker serves its clients without it, too.
+fn admin(config: &Config) -> Option<Admin> {
+    let path = super::queue::socket(&config.data);
+    match Admin::bind(&path) {
+        Ok(admin) => Some(admin),
+        Err(error) => {
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "no admin socket: `escrowmq queue` cannot reach this broker (the path of a socket \
+                 has about 100 bytes at most: a relative path or a link may help)"
+            );
+            None
+        }
+    }
 }
 
 /// Until a signal ends the broker, or its store does.

@@ -1,14 +1,118 @@
 //! `escrowmq store`: looks into a store without changing it.
+//!
+//! Owns what its commands share: how a store is opened to be looked at, how far a long work has
+//! come, and the words for what the survey of a log finds.
 
+mod describe;
+mod dump;
+mod verify;
+
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::CliError;
+use crate::io::Storage;
+use crate::io::look::LookStorage;
+use crate::io::real::StoreLock;
+use crate::store::index::{Base, INDEX_NAME, Index, IndexError};
+use crate::wal::names;
+use crate::wal::{Finding, Needed};
 
-pub(super) fn verify(_dir: &Path) -> Result<ExitCode, CliError> {
-    Ok(ExitCode::SUCCESS)
+/// Memory for pages of the index: more would be quicker, and a person waits.
+const INDEX_CACHE_BYTES: usize = 64 << 20;
+
+/// How often a long work says how far it has come.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
+
+pub(super) fn verify(dir: &Path) -> Result<ExitCode, CliError> {
+    verify::verify(&look(dir)?)
 }
 
-pub(super) fn dump(_dir: &Path) -> Result<ExitCode, CliError> {
-    Ok(ExitCode::SUCCESS)
+pub(super) fn dump(dir: &Path) -> Result<ExitCode, CliError> {
+    dump::dump(&look(dir)?)
+}
+
+/// A store that nobody changes while it is looked at.
+struct Looked {
+    storage: Arc<dyn Storage>,
+    _lock: Option<StoreLock>,
+}
+
+fn look(dir: &Path) -> Result<Looked, CliError> {
+    let look = LookStorage::open(dir)?;
+    match look.open(names::IDENTITY) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let identity = names::IDENTITY;
+            return Err(format!("{}: not a store: no file `{identity}`", dir.display()).into());
+        }
+        result => result.map(drop)?,
+    }
+    let lock = look.try_lock()?;
+    Ok(Looked { storage: Arc::new(look), _lock: lock })
+}
+
+impl Looked {
+    /// The index, or `None` where none was made yet.
+    fn index(&self, store: u128) -> Result<Option<(Index, Base)>, IndexError> {
+        match self.storage.open(INDEX_NAME) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => quietly(|| Index::open(Arc::clone(&self.storage), store, INDEX_CACHE_BYTES))
+                .map(Some),
+        }
+    }
+}
+
+/// Asks the index something. It makes an error of a panic over damaged pages, so a person need not
+/// read of it twice.
+fn quietly<T>(question: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let answer = question();
+    std::panic::set_hook(hook);
+    answer
+}
+
+fn needed(base: &Base) -> Needed {
+    Needed { replay: base.replay, live: base.live.clone() }
+}
+
+/// Tells a person who waits how far it is.
+struct Ticker {
+    told: Instant,
+}
+
+impl Ticker {
+    fn new() -> Self {
+        Self { told: Instant::now() }
+    }
+
+    fn tick(&mut self, text: impl FnOnce() -> String) {
+        if self.told.elapsed() >= PROGRESS_PERIOD {
+            self.told = Instant::now();
+            eprintln!("{}", text());
+        }
+    }
+}
+
+/// A finding as `FILE at offset N: what`, or `FILE: what` where it is about a whole file.
+fn line_of(finding: &Finding) -> String {
+    match finding {
+        Finding::Damaged(damage) => {
+            let (part, lsn) = (damage.part, damage.lsn);
+            at(&damage.file, damage.offset, format_args!("the {part} of the frame at {lsn}"))
+        }
+        Finding::Corrupt { file, offset, reason } => at(file, *offset, reason),
+        Finding::Unusable(error) => match error.file() {
+            Some(file) => format!("{file}: {error}"),
+            None => error.to_string(),
+        },
+        Finding::MissingClaim { file } => format!("{file}: {finding}"),
+    }
+}
+
+fn at(file: &str, offset: u64, what: impl std::fmt::Display) -> String {
+    format!("{file} at offset {offset}: {what}")
 }

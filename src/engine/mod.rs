@@ -110,6 +110,9 @@ pub enum StopError {
     /// A checkpoint failed.
     #[error("{0}; a restart finds what is durable")]
     Checkpoint(CommitError),
+    /// A thread beside the engine panicked: a defect, or damage that a library did not expect.
+    #[error("the {0} thread has panicked; a restart finds what is durable")]
+    Panic(&'static str),
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),

@@ -1,8 +1,10 @@
 //! The machine's edge: everything the broker asks of a disk and of a clock.
 //!
-//! Two small traits with a real form ([`real`]) and a simulated one ([`sim`]). Nothing else in the
-//! crate opens a file or reads a clock for a decision that is written down.
+//! Two small traits with a real form ([`real`]), one that reads and forgets what is written
+//! ([`look`]), and a simulated one ([`sim`]). Nothing else in the crate opens a file of a store or
+//! reads a clock for a decision that is written down.
 
+pub mod look;
 pub mod real;
 pub mod sim;
 

@@ -20,9 +20,15 @@ use rustix::io::Errno;
 use super::{Clock, File, Storage};
 use crate::ids::Millis;
 
-/// The file that carries the store lock. It is no part of the store: [`Storage`] neither lists nor
-/// touches it.
+/// The file that carries the store lock.
 const LOCK_NAME: &str = "lock";
+
+/// The socket through which a running broker is asked and told things.
+pub const ADMIN_SOCKET_NAME: &str = "admin.sock";
+
+/// What lies in the directory and is no part of the store: [`Storage`] neither lists nor touches
+/// it.
+const BESIDE_THE_STORE: [&str; 2] = [LOCK_NAME, ADMIN_SOCKET_NAME];
 
 /// Messages are for the broker's own user and group.
 const FILE_MODE: u32 = 0o640;
@@ -85,13 +91,8 @@ impl DirStorage {
         }
     }
 
-    /// The path of `name`, which must be one file's name inside this directory.
     fn file(&self, name: &str) -> io::Result<PathBuf> {
-        if name == LOCK_NAME || Path::new(name).file_name() != Some(OsStr::new(name)) {
-            let what = format!("{name:?} cannot name a file of a store");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        Ok(self.path.join(name))
+        file_in(&self.path, name)
     }
 
     fn open_with(&self, name: &str, options: &mut fs::OpenOptions) -> io::Result<Arc<dyn File>> {
@@ -130,17 +131,63 @@ fn create_durably(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The path of `name`, which must be one file's name inside `directory`.
+pub(super) fn file_in(directory: &Path, name: &str) -> io::Result<PathBuf> {
+    let plain = Path::new(name).file_name() == Some(OsStr::new(name));
+    if !plain || BESIDE_THE_STORE.contains(&name) {
+        let what = format!("{name:?} cannot name a file of a store");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok(directory.join(name))
+}
+
+/// The names of the store's files in `directory`, sorted.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|e| about(directory, e))? {
+        let entry = entry.map_err(|e| about(directory, e))?;
+        // What is no regular file or no text was not made by a store.
+        let regular = entry.file_type().map_err(|e| about(&entry.path(), e))?.is_file();
+        if let (true, Ok(name)) = (regular, entry.file_name().into_string()) {
+            names.push(name);
+        }
+    }
+    names.retain(|name| !BESIDE_THE_STORE.contains(&name.as_str()));
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// Holds the store lock until dropped, or until the process ends in whatever way.
 #[derive(Debug)]
 pub struct StoreLock {
     _file: fs::File,
 }
 
+impl StoreLock {
+    /// The lock of those who read a store without owning it: it keeps its owner out, and not
+    /// others who read. Makes no file; `None` where there is none, for an owner would have made it.
+    pub(super) fn to_look(directory: &Path) -> Result<Option<Self>, LockError> {
+        let path = directory.join(LOCK_NAME);
+        let file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LockError::Io { path, source }),
+        };
+        match fs2::FileExt::try_lock_shared(&file) {
+            Ok(()) => Ok(Some(StoreLock { _file: file })),
+            Err(e) if e.kind() == fs2::lock_contended_error().kind() => {
+                Err(LockError::Held { path })
+            }
+            Err(source) => Err(LockError::Io { path, source }),
+        }
+    }
+}
+
 /// Why the store lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another broker has the store.
-    #[error("{}: another broker has this store open", path.display())]
+    /// Another broker has the store, or someone looks into it.
+    #[error("{}: another process has this store open", path.display())]
     Held {
         /// The lock file.
         path: PathBuf,
@@ -180,18 +227,7 @@ impl Storage for DirStorage {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(|e| about(&self.path, e))? {
-            let entry = entry.map_err(|e| about(&self.path, e))?;
-            // What is no regular file or no text was not made by a store.
-            let regular = entry.file_type().map_err(|e| about(&entry.path(), e))?.is_file();
-            if let (true, Ok(name)) = (regular, entry.file_name().into_string()) {
-                names.push(name);
-            }
-        }
-        names.retain(|name| name != LOCK_NAME);
-        names.sort_unstable();
-        Ok(names)
+        list(&self.path)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -262,7 +298,7 @@ impl File for DirFile {
 }
 
 /// Adds the path, and makes one kind of all that means "no room".
-fn about(path: &Path, error: io::Error) -> io::Error {
+pub(super) fn about(path: &Path, error: io::Error) -> io::Error {
     let kind = match error.kind() {
         io::ErrorKind::QuotaExceeded => io::ErrorKind::StorageFull,
         kind => kind,

@@ -3,6 +3,7 @@
 //! Holds no rule of any protocol and none of the broker. A connection's task owns its socket; a
 //! panic in one touches no other.
 
+pub mod admin;
 mod connection;
 
 use std::io;

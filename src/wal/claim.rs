@@ -146,7 +146,10 @@ pub fn is_superseded(storage: &dyn Storage, epoch: u64) -> io::Result<bool> {
 }
 
 /// The identity of the store, or `None` where there is none.
-pub(crate) fn identity_read(storage: &dyn Storage) -> Result<Option<Identity>, ClaimError> {
+///
+/// # Errors
+/// Where the file is damaged, of a newer version, or cannot be read.
+pub fn identity_read(storage: &dyn Storage) -> Result<Option<Identity>, ClaimError> {
     let io = || ClaimError::io(names::IDENTITY);
     let file = match storage.open(names::IDENTITY) {
         Ok(file) => file,

@@ -114,6 +114,25 @@ pub enum RecoveryError {
 }
 
 impl RecoveryError {
+    /// The file that it is about; none where it is about the store as a whole.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Corrupt { file, .. }
+            | Self::MissingSegment { file, .. }
+            | Self::ShortSegment { file, .. }
+            | Self::NotASegment { file }
+            | Self::BadHead { file }
+            | Self::UnknownVersion { file, .. }
+            | Self::ForeignStore { file, .. }
+            | Self::WrongSegment { file, .. }
+            | Self::MissingSeal { file }
+            | Self::NoSpace { file }
+            | Self::Io { file, .. } => Some(file),
+            Self::IndexAhead { .. } | Self::Superseded { .. } => None,
+        }
+    }
+
     pub(crate) fn io(file: &str, source: io::Error) -> Self {
         let file = file.to_owned();
         match source.kind() {

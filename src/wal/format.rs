@@ -216,6 +216,16 @@ pub fn claim_encode(store: u128, epoch: u64, nonce: u128) -> [u8; CLAIM_BYTES] {
     bytes
 }
 
+/// The store and the epoch that a claim names, or what is wrong with the file.
+pub fn claim_decode(bytes: &[u8]) -> Result<(u128, u64), HeadFault> {
+    head_check(bytes, CLAIM_MAGIC)?;
+    if bytes.len() != CLAIM_BYTES {
+        return Err(HeadFault::Checksum);
+    }
+    let mut cursor = Cursor::new(&bytes[MAGIC + U32..]);
+    Ok((cursor.u128(), cursor.u64()))
+}
+
 /// The first block of a segment: whose it is, and what seeds its checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {

@@ -4,6 +4,7 @@
 //! writes batches and frames with good checksums and wrong everything else.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::ids::Lsn;
@@ -13,7 +14,7 @@ use crate::wal::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Identity, SEGMENT_BYTES_MIN, Seal, SegmentHeader,
     digest_next, frame_encode,
 };
-use crate::wal::{Options, ReplayPoint, claim, dump, names, verify};
+use crate::wal::{Item, Options, ReplayPoint, claim, names, survey};
 
 const STORE: u128 = 0x5107_e000;
 
@@ -37,8 +38,8 @@ pub fn fuzz_recovery(data: &[u8]) {
         disk.write_file(&names::segment(1, ordinal), &content);
     }
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-    let _ = verify(&storage, |_| {});
-    let _ = dump(&storage, |_| {});
+    let visit = &mut |_: Item<'_>| ControlFlow::Continue(());
+    let _ = survey(&storage, None, &mut |_| {}, visit);
     let Ok(claim) = claim(storage, options, 9) else { return };
     let Ok(mut recovery) = claim.recover(from) else { return };
     let mut found = Vec::new();

@@ -37,7 +37,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{Claim, ClaimError, claim, is_superseded};
+pub use claim::{Claim, ClaimError, claim, identity_read, is_superseded};
 pub use damage::{Corruption, Damage, Part};
 pub use error::RecoveryError;
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};
@@ -46,7 +46,7 @@ pub use recovery::{Head, Signs, Verdict};
 pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};
 pub use room::{Room, RoomStep};
 pub use start::{Opened, Recovery};
-pub use survey::{Finding, Item, Report, SurveyError, dump, newest_claim, verify};
+pub use survey::{Finding, Item, Needed, SurveyError, survey};
 
 use format::{BATCH_HEADER_BYTES, BLOCK_BYTES};
 

@@ -91,6 +91,15 @@ impl Segment {
         Ok(Segment::new(name, header, file))
     }
 
+    /// The header of a file, whatever its name promises.
+    pub(crate) fn header_of(
+        storage: &dyn Storage,
+        name: &str,
+    ) -> Result<SegmentHeader, RecoveryError> {
+        let file = storage.open(name).map_err(|source| RecoveryError::io(name, source))?;
+        read_header(&*file, name)
+    }
+
     /// The Lsn of the byte at `offset`.
     pub(crate) fn lsn(&self, offset: u64) -> Lsn {
         Lsn(self.header.first_lsn().0 + offset)

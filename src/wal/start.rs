@@ -168,7 +168,11 @@ impl Past {
     }
 }
 
-fn seal_read(storage: &dyn Storage, store: u128, epoch: u64) -> Result<(Seal, u32), RecoveryError> {
+pub(crate) fn seal_read(
+    storage: &dyn Storage,
+    store: u128,
+    epoch: u64,
+) -> Result<(Seal, u32), RecoveryError> {
     let name = names::seal(epoch);
     let io = |source| RecoveryError::io(&name, source);
     let file = storage.open(&name).map_err(io)?;

@@ -1,27 +1,31 @@
 //! Reading a store without owning it: for `store verify` and `store dump`.
 //!
-//! Owns a walk over every segment that counts, payloads included, that goes on after whatever it
-//! finds. Takes no claim and writes nothing, so it says what is wrong and never what to make of
-//! it; on a store in use it may see the last batches half written, and says so.
+//! Owns a walk over the small files and over every segment that counts, payloads included, that
+//! goes on after whatever it finds. Takes no claim and writes nothing, so it says what is wrong
+//! and never what to make of it. Where the newest seal cannot be read, so that nobody knows what
+//! counts, it shows every segment there is.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::ids::Lsn;
 use crate::io::Storage;
-use crate::wal::claim::{ClaimError, identity_read};
+use crate::wal::claim::{ClaimError, identity_read, read_whole};
 use crate::wal::damage::{Corruption, Damage, Part};
 use crate::wal::error::RecoveryError;
 use crate::wal::format::{
-    self, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, FRAME_HEADER_BYTES, Identity,
-    SegmentHeader,
+    self, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, CLAIM_BYTES, End,
+    FRAME_HEADER_BYTES, HeadFault, Identity, SegmentHeader, VERSION,
 };
+use crate::wal::gather::Chain;
 use crate::wal::names::{self, Name};
-use crate::wal::replay::{Progress, ToRead, highest_mark};
-use crate::wal::segment::Segment;
-use crate::wal::start::Past;
+use crate::wal::replay::{Progress, ReplayPoint, ToRead, highest_mark};
+use crate::wal::segment::{Expected, Segment};
+use crate::wal::start::{Past, seal_read};
 
 /// Why there was nothing to survey.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +36,6 @@ pub enum SurveyError {
     /// The store's identity could not be read.
     #[error(transparent)]
     Identity(#[from] ClaimError),
-    /// What counts in the store could not be found out.
-    #[error(transparent)]
-    Past(#[from] RecoveryError),
     /// The directory could not be listed.
     #[error("the directory cannot be listed: {0}")]
     List(io::Error),
@@ -56,9 +57,24 @@ pub enum Finding {
         /// What is wrong there.
         reason: Corruption,
     },
-    /// A whole segment.
+    /// A whole file.
     #[error(transparent)]
     Unusable(RecoveryError),
+    /// The claim of an owner that sealed the past is gone.
+    #[error("{file} is missing: its owner could be taken for one that never was")]
+    MissingClaim {
+        /// Its name.
+        file: String,
+    },
+}
+
+/// What the index still wants of the log; without it nobody knows which segments may be gone.
+#[derive(Clone, Debug, Default)]
+pub struct Needed {
+    /// Where replay begins.
+    pub replay: Option<ReplayPoint>,
+    /// Live bytes per segment, by ordinal.
+    pub live: BTreeMap<u64, u64>,
 }
 
 /// What the walk meets, in the order of the log.
@@ -90,8 +106,8 @@ pub enum Item<'a> {
         kind: u16,
         /// Its record.
         record: &'a [u8],
-        /// Bytes of its payload.
-        payload_len: u32,
+        /// Its payload, damaged or not.
+        payload: &'a Bytes,
         /// Whether the payload's checksum is good.
         payload_good: bool,
     },
@@ -108,192 +124,336 @@ pub enum Item<'a> {
     },
 }
 
-/// What `verify` found.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Segments read.
-    pub segments: u64,
-    /// Batches with a good header.
-    pub batches: u64,
-    /// Frames with a good structure.
-    pub frames: u64,
-    /// Bytes of payload with a good checksum.
-    pub payload_bytes: u64,
-    /// Everything that is wrong, in the order of the log.
-    pub findings: Vec<Finding>,
-}
+/// Hears of everything, and says when it has heard enough.
+type Visit<'v> = dyn FnMut(Item<'_>) -> ControlFlow<()> + 'v;
 
-/// Checks every byte that counts, calling `progress` after each segment.
-pub fn verify(
+/// Shows `visit` everything that counts, in the order of the log, and what is wrong with it, until
+/// it breaks. `progress` is called with each batch.
+///
+/// # Errors
+/// Where there is no store, or one whose identity is lost: then nothing can be read at all.
+pub fn survey(
     storage: &Arc<dyn Storage>,
-    mut progress: impl FnMut(Progress),
-) -> Result<Report, SurveyError> {
-    let mut report = Report::default();
-    let survey = Survey::open(storage)?;
-    let total = survey.segments.len() as u64 * survey.identity.segment_size;
-    survey.walk(&mut |item| match item {
-        Item::Segment { .. } => {
-            let done = report.segments * survey.identity.segment_size;
-            progress(Progress { done, total });
-            report.segments += 1;
-        }
-        Item::Batch { .. } => report.batches += 1,
-        Item::Frame { payload_good, payload_len, .. } => {
-            report.frames += 1;
-            if payload_good {
-                report.payload_bytes += u64::from(payload_len);
-            }
-        }
-        Item::Problem(finding) => report.findings.push(finding),
-        Item::End { .. } => {}
-    });
-    progress(Progress { done: total, total });
-    Ok(report)
-}
-
-/// Shows `visit` everything that counts, in the order of the log, and what is wrong with it.
-pub fn dump(
-    storage: &Arc<dyn Storage>,
-    mut visit: impl FnMut(Item<'_>),
+    needed: Option<&Needed>,
+    progress: &mut dyn FnMut(Progress),
+    visit: &mut Visit<'_>,
 ) -> Result<(), SurveyError> {
-    Survey::open(storage)?.walk(&mut visit);
+    let identity = identity_read(&**storage)?.ok_or(SurveyError::NotAStore)?;
+    let listed = storage.list().map_err(SurveyError::List)?;
+    let names: Vec<Name> = listed.iter().filter_map(|name| Name::parse(name)).collect();
+    let mut walk = Walk { storage: &**storage, identity, needed, progress, visit };
+    // That someone has heard enough is no error.
+    let _ = walk.store(&names);
     Ok(())
 }
 
-struct Survey {
-    storage: Arc<dyn Storage>,
+struct Walk<'a> {
+    storage: &'a dyn Storage,
     identity: Identity,
-    segments: Vec<ToRead>,
+    needed: Option<&'a Needed>,
+    progress: &'a mut dyn FnMut(Progress),
+    visit: &'a mut Visit<'a>,
 }
 
 /// One segment under survey.
 struct Leaf<'a> {
     segment: &'a Segment,
+    /// Where it ends, if a seal says so.
+    sealed: Option<End>,
     /// Where it ends, or may end.
     limit: u64,
     /// What lies before this was durable once.
     mark: Lsn,
-    sealed: bool,
     /// Where the next segment's first batch says that the log left this one.
     left_at: Option<Lsn>,
-    chain: Option<u32>,
+    /// The last link, where it is known.
+    chain: Option<Chain>,
+    /// Bytes of the log before this segment, and all of them.
+    progress: Progress,
 }
 
-impl Survey {
-    fn open(storage: &Arc<dyn Storage>) -> Result<Survey, SurveyError> {
-        let identity = identity_read(&**storage)?.ok_or(SurveyError::NotAStore)?;
-        let listed = storage.list().map_err(SurveyError::List)?;
-        let names: Vec<Name> = listed.iter().filter_map(|name| Name::parse(name)).collect();
-        let past = Past::read(&**storage, identity, u64::MAX, &names)?;
-        Ok(Survey { storage: Arc::clone(storage), identity, segments: past.segments })
+/// What follows a segment.
+enum After {
+    /// Perhaps the next one, which continues the chain if it is known.
+    Next(Option<Chain>),
+    /// Nothing: the log ends in it.
+    Nothing,
+}
+
+impl Walk<'_> {
+    fn problem(&mut self, finding: impl Into<Finding>) -> ControlFlow<()> {
+        (self.visit)(Item::Problem(finding.into()))
     }
 
-    fn walk(&self, visit: &mut dyn FnMut(Item<'_>)) {
-        let mut opened = Vec::new();
-        for part in &self.segments {
-            opened.push(self.segment(part, visit));
+    fn store(&mut self, names: &[Name]) -> ControlFlow<()> {
+        self.claims(names)?;
+        let (parts, mut seal) = match Past::read(self.storage, self.identity, u64::MAX, names) {
+            Ok(past) => {
+                self.missing(&past)?;
+                let first = past.seal.map(|(seal, sum)| (seal.first_ordinal, sum));
+                (past.segments, first)
+            }
+            Err(error) => {
+                self.problem(error)?;
+                (self.all_segments(names), None)
+            }
+        };
+        let marks = self.marks(&parts);
+        let total = parts.iter().map(|part| self.length(part)).sum();
+        let (mut done, mut chain, mut before) = (0, None, None);
+        for (at, part) in parts.iter().enumerate() {
+            let progress = Progress { done, total };
+            (self.progress)(progress);
+            done += self.length(part);
+            let Some(segment) = self.open(part)? else { continue };
+            let follows = (part.file.epoch, part.file.ordinal);
+            if before != Some(follows) {
+                chain = None;
+            }
+            // An owner's first batch follows its seal.
+            if part.own && seal.is_some_and(|(ordinal, _)| ordinal == part.file.ordinal) {
+                chain = seal.take().map(|(_, value)| Chain { value, end: Lsn(0) });
+            }
+            before = Some((follows.0, follows.1 + 1));
+            let next = parts.get(at + 1).filter(|_| part.sealed.is_none());
+            let next = next.and_then(|next| Segment::open(self.storage, &next.file).ok());
+            let leaf = Leaf {
+                segment: &segment,
+                sealed: part.sealed,
+                limit: limit(&segment, part.sealed),
+                mark: marks[at],
+                left_at: next.and_then(|next| left_at(&segment, &next)),
+                chain,
+                progress,
+            };
+            let sealed = part.sealed.map(|end| end.length);
+            (self.visit)(Item::Segment { file: &segment.name, header: &segment.header, sealed })?;
+            match self.leaf(leaf, part.own)? {
+                After::Next(known) => chain = known,
+                After::Nothing => break,
+            }
         }
-        // Marks look back: what one says of the past holds for all segments before it.
+        (self.progress)(Progress { done: total, total });
+        ControlFlow::Continue(())
+    }
+
+    /// The small files: who owned the store, and what each took over.
+    fn claims(&mut self, names: &[Name]) -> ControlFlow<()> {
+        let (storage, store) = (self.storage, self.identity.store);
+        let newest = names.iter().filter(|name| matches!(name, Name::Seal { .. })).max();
+        for name in names {
+            let result = match *name {
+                Name::Claim { epoch } => claim_check(storage, store, epoch),
+                // The newest one is read for what it says.
+                Name::Seal { epoch } if Some(name) != newest => {
+                    seal_read(storage, store, epoch).map(drop)
+                }
+                _ => Ok(()),
+            };
+            if let Err(error) = result {
+                self.problem(error)?;
+            }
+            if let Name::Seal { epoch } = *name
+                && !names.contains(&Name::Claim { epoch })
+            {
+                self.problem(Finding::MissingClaim { file: names::claim(epoch) })?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Segments that the index or the order of the log asks for and that nobody lists.
+    fn missing(&mut self, past: &Past) -> ControlFlow<()> {
+        let listed: BTreeSet<u64> = past.segments.iter().map(|part| part.file.ordinal).collect();
+        let own: BTreeSet<u64> =
+            past.segments.iter().filter(|part| part.own).map(|part| part.file.ordinal).collect();
+        let mut wanted = BTreeMap::new();
+        if let Some(needed) = self.needed {
+            let replay_from = needed.replay.map(|replay| replay.batch.0 / self.size());
+            let live = needed.live.keys().copied().chain(replay_from);
+            wanted.extend(live.map(|ordinal| (ordinal, format!("wal-*-{ordinal:016x}"))));
+            if let (Some((seal, _)), Some(last)) = (&past.seal, own.last()) {
+                let first = seal.first_ordinal.max(replay_from.unwrap_or(0));
+                let holes = (first..*last).filter(|ordinal| !own.contains(ordinal));
+                wanted.extend(holes.map(|o| (o, names::segment(seal.epoch, o))));
+            }
+        }
+        for (ordinal, file) in wanted {
+            if !listed.contains(&ordinal) {
+                self.problem(RecoveryError::MissingSegment { file, ordinal })?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Every segment there is, for when nobody knows which ones count.
+    fn all_segments(&self, names: &[Name]) -> Vec<ToRead> {
+        let Identity { store, segment_size } = self.identity;
+        let mut parts: Vec<ToRead> = Vec::new();
+        for name in names {
+            let (epoch, ordinal, copied_by) = match *name {
+                Name::Segment { epoch, ordinal } => (epoch, ordinal, 0),
+                Name::Copy { by, ordinal } => {
+                    let copy = names::copy(by, ordinal);
+                    let Ok(header) = Segment::header_of(self.storage, &copy) else { continue };
+                    (header.epoch, ordinal, by)
+                }
+                _ => continue,
+            };
+            let sealed = format::Sealed { epoch, ordinal, copied_by, end: None };
+            let file = Expected::sealed(store, segment_size, &sealed);
+            parts.push(ToRead { file, sealed: None, own: false });
+        }
+        parts.sort_by_key(|part| (part.file.ordinal, part.file.epoch));
+        parts
+    }
+
+    fn size(&self) -> u64 {
+        self.identity.segment_size
+    }
+
+    fn length(&self, part: &ToRead) -> u64 {
+        part.sealed.map_or(self.size(), |end| end.length)
+    }
+
+    /// Per segment: what of it is known to have been durable. What a seal lists, was.
+    ///
+    /// A mark looks back over all that lies before it, so the last segments that have any tell it.
+    fn marks(&self, parts: &[ToRead]) -> Vec<Lsn> {
         let mut mark = Lsn(0);
-        let mut marks = vec![mark; opened.len()];
-        for (index, segment) in opened.iter().enumerate().rev() {
-            if let Some(segment) = segment {
-                let own = highest_mark(segment, BLOCK_BYTES as u64, self.identity.segment_size);
+        let mut marks = vec![Lsn(u64::MAX); parts.len()];
+        for (at, part) in parts.iter().enumerate().rev().filter(|(_, part)| part.own) {
+            if mark.0 < (part.file.ordinal + 1) * self.size()
+                && let Ok(segment) = Segment::open(self.storage, &part.file)
+            {
                 // A segment that cannot be read is reported by the walk itself.
+                let own = highest_mark(&segment, BLOCK_BYTES as u64, self.size());
                 mark = mark.max(own.unwrap_or_default());
             }
-            marks[index] = mark;
+            marks[at] = mark;
         }
-        for (index, (part, segment)) in self.segments.iter().zip(&opened).enumerate() {
-            let Some(segment) = segment else { continue };
-            let sealed = part.sealed.map(|end| end.length);
-            visit(Item::Segment { file: &segment.name, header: &segment.header, sealed });
-            let limit = sealed.unwrap_or(u64::MAX).min(self.identity.segment_size);
-            let mark = if sealed.is_some() { Lsn(u64::MAX) } else { marks[index] };
-            let last = index + 1 == opened.len();
-            let next = opened.get(index + 1).and_then(Option::as_ref);
-            let left_at = next.and_then(|next| left_at(segment, next));
-            let leaf =
-                Leaf { segment, limit, mark, sealed: sealed.is_some(), left_at, chain: None };
-            if let Err(error) = leaf.walk(last, visit) {
-                visit(Item::Problem(Finding::Unusable(error)));
-            }
-        }
+        marks
     }
 
-    fn segment(&self, part: &ToRead, visit: &mut dyn FnMut(Item<'_>)) -> Option<Segment> {
-        match Segment::open(&*self.storage, &part.file) {
-            Ok(segment) => Some(segment),
-            Err(error) => {
-                visit(Item::Problem(Finding::Unusable(error)));
-                None
-            }
+    fn open(&mut self, part: &ToRead) -> ControlFlow<(), Option<Segment>> {
+        match Segment::open(self.storage, &part.file) {
+            Ok(segment) => return ControlFlow::Continue(Some(segment)),
+            // Its owner removed it when nothing in it was wanted any more.
+            Err(RecoveryError::MissingSegment { ordinal, .. }) if self.may_be_gone(ordinal) => {}
+            Err(error) => self.problem(error)?,
         }
+        ControlFlow::Continue(None)
+    }
+
+    fn may_be_gone(&self, ordinal: u64) -> bool {
+        self.needed.is_some_and(|needed| {
+            let replayed =
+                needed.replay.is_none_or(|replay| replay.batch.0 / self.size() <= ordinal);
+            !replayed && !needed.live.contains_key(&ordinal)
+        })
+    }
+
+    fn leaf(&mut self, mut leaf: Leaf<'_>, own: bool) -> ControlFlow<(), After> {
+        let after = match leaf.walk(own, self.progress, self.visit) {
+            Ok(flow) => flow?,
+            Err(error) => {
+                self.problem(error)?;
+                After::Next(None)
+            }
+        };
+        ControlFlow::Continue(after)
+    }
+}
+
+impl From<RecoveryError> for Finding {
+    fn from(error: RecoveryError) -> Self {
+        Finding::Unusable(error)
     }
 }
 
 impl Leaf<'_> {
-    fn walk(mut self, last: bool, visit: &mut dyn FnMut(Item<'_>)) -> Result<(), RecoveryError> {
-        let io = |source| RecoveryError::io(&self.segment.name, source);
+    fn walk(
+        &mut self,
+        own: bool,
+        progress: &mut dyn FnMut(Progress),
+        visit: &mut Visit<'_>,
+    ) -> Result<ControlFlow<(), After>, RecoveryError> {
+        let segment = self.segment;
+        let io = |source| RecoveryError::io(&segment.name, source);
         let mut offset = BLOCK_BYTES as u64;
         let mut whole = true;
         while offset < self.limit {
-            let lsn = self.segment.lsn(offset);
-            let room = self.limit - offset;
-            let mut block = vec![0; BLOCK_BYTES.min(room as usize)];
-            self.segment.file.read_at(&mut block, offset).map_err(io)?;
-            let head = match block.len() {
-                BLOCK_BYTES => BatchHeader::decode(self.segment.seed, &block, lsn),
-                _ => BatchHead::Blank,
-            };
-            let epoch = self.segment.header.epoch;
-            if let BatchHead::Good(header, chain) = head
-                && header.fits(epoch, lsn, room)
-            {
+            let Progress { done, total } = self.progress;
+            progress(Progress { done: done + offset, total });
+            let (head, fits) = self.head(offset).map_err(io)?;
+            if let (BatchHead::Good(header, chain), true) = (head, fits) {
                 let mut bytes = vec![0; header.length as usize];
-                self.segment.file.read_at(&mut bytes, offset).map_err(io)?;
-                if !self.batch(offset, &header, chain, bytes.into(), visit) {
-                    visit(Item::End { file: &self.segment.name, offset, torn: true });
-                    return Ok(());
+                segment.file.read_at(&mut bytes, offset).map_err(io)?;
+                match self.batch(offset, &header, chain, bytes.into(), visit) {
+                    ControlFlow::Continue(true) => {}
+                    ControlFlow::Continue(false) => return Ok(self.end(offset, true, visit)),
+                    ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
                 }
                 (offset, whole) = (offset + u64::from(header.length), true);
                 continue;
             }
-            if lsn >= self.mark {
-                // In a segment before the last one, the log went on in the next.
-                if last {
-                    let torn = head != BatchHead::Blank;
-                    visit(Item::End { file: &self.segment.name, offset, torn });
-                }
-                return Ok(());
-            }
             if self.rolled(offset) {
-                return Ok(());
+                return Ok(ControlFlow::Continue(After::Next(self.chain)));
+            }
+            if own && segment.lsn(offset) >= self.mark {
+                return Ok(self.end(offset, head != BatchHead::Blank, visit));
             }
             // Once for a stretch of bad blocks: the walk goes on where it finds the log again.
-            if std::mem::take(&mut whole) {
-                visit(self.corrupt(offset, Corruption::Header));
+            if std::mem::take(&mut whole)
+                && visit(self.corrupt(offset, Corruption::Header)).is_break()
+            {
+                return Ok(ControlFlow::Break(()));
             }
             self.chain = None;
             offset += BLOCK_BYTES as u64;
         }
-        if last {
-            visit(Item::End { file: &self.segment.name, offset, torn: false });
+        Ok(self.last_link(offset, visit))
+    }
+
+    /// What lies where a batch may begin, and whether it is one that can stand there.
+    fn head(&self, offset: u64) -> io::Result<(BatchHead, bool)> {
+        let (lsn, room) = (self.segment.lsn(offset), self.limit - offset);
+        if room < BLOCK_BYTES as u64 {
+            return Ok((BatchHead::Blank, false));
         }
-        Ok(())
+        let mut block = [0; BATCH_HEADER_BYTES];
+        self.segment.file.read_at(&mut block, offset)?;
+        let head = BatchHeader::decode(self.segment.seed, &block, lsn);
+        let epoch = self.segment.header.epoch;
+        let fits = matches!(head, BatchHead::Good(header, _) if header.fits(epoch, lsn, room));
+        Ok((head, fits))
+    }
+
+    fn end(&self, offset: u64, torn: bool, visit: &mut Visit<'_>) -> ControlFlow<(), After> {
+        visit(Item::End { file: &self.segment.name, offset, torn })?;
+        ControlFlow::Continue(After::Nothing)
+    }
+
+    /// The segment is full, or ends as its seal says: with the batch that the seal names.
+    fn last_link(&self, offset: u64, visit: &mut Visit<'_>) -> ControlFlow<(), After> {
+        if let (Some(end), Some(chain)) = (self.sealed, self.chain)
+            && offset > BLOCK_BYTES as u64
+            && (end.chain != chain.value || offset != end.length)
+        {
+            visit(self.corrupt(offset, Corruption::Seal))?;
+        }
+        ControlFlow::Continue(After::Next(self.chain))
     }
 
     /// Whether the log left the segment here for the next one: as that says, or, where that is
     /// gone, because nothing of this segment follows.
     fn rolled(&self, offset: u64) -> bool {
-        match self.left_at {
-            Some(left_at) => left_at == self.segment.lsn(offset),
-            None => {
-                let size = self.segment.header.segment_size;
-                let later = highest_mark(self.segment, offset, size);
-                !self.sealed && later.is_ok_and(|mark| mark == Lsn(0))
-            }
+        if let Some(left_at) = self.left_at {
+            return left_at == self.segment.lsn(offset);
         }
+        let covered = self.segment.lsn(offset) < self.mark;
+        let later = || highest_mark(self.segment, offset, self.limit);
+        covered && self.sealed.is_none() && later().is_ok_and(|mark| mark == Lsn(0))
     }
 
     fn corrupt(&self, offset: u64, reason: Corruption) -> Item<'static> {
@@ -308,36 +468,47 @@ impl Leaf<'_> {
         header: &BatchHeader,
         chain: u32,
         bytes: Bytes,
-        visit: &mut dyn FnMut(Item<'_>),
-    ) -> bool {
+        visit: &mut Visit<'_>,
+    ) -> ControlFlow<(), bool> {
         let mut frames = Vec::new();
         let seed = self.segment.seed;
         let walked = format::batch_walk(seed, header, &bytes, |at, view| frames.push((at, view)));
         let good = walked.is_ok() && frames.iter().all(|(_, view)| view.payload_good);
         if !good && header.lsn >= self.mark {
-            return false;
+            return ControlFlow::Continue(false);
         }
-        visit(Item::Batch { offset, header, chain });
-        if self.chain.is_some_and(|before| before != header.previous) {
-            visit(self.corrupt(offset, Corruption::Chain));
+        visit(Item::Batch { offset, header, chain })?;
+        let follows =
+            |link: Chain| (link.value, link.end) == (header.previous, header.previous_end);
+        if self.chain.is_some_and(|link| !follows(link)) {
+            visit(self.corrupt(offset, Corruption::Chain))?;
         }
-        self.chain = Some(chain);
+        let end = Lsn(header.lsn.0 + u64::from(header.length));
+        self.chain = Some(Chain { value: chain, end });
         for (at, view) in frames {
             let (lsn, kind, payload_good) = (view.header.lsn, view.header.kind, view.payload_good);
             let record = &bytes[at + FRAME_HEADER_BYTES..at + view.header.payload_at()];
-            let payload_len = view.header.payload_len;
-            visit(Item::Frame { lsn, kind, record, payload_len, payload_good });
+            let payload_at = at + view.header.payload_at();
+            let payload = &bytes.slice(payload_at..payload_at + view.header.payload_len as usize);
+            visit(Item::Frame { lsn, kind, record, payload, payload_good })?;
             if !payload_good {
                 let (file, offset) = (self.segment.name.clone(), offset + at as u64);
                 let damage = Damage { file, offset, lsn, part: Part::Payload };
-                visit(Item::Problem(damage.into()));
+                visit(Item::Problem(damage.into()))?;
             }
         }
         if let Err(at) = walked {
-            visit(self.corrupt(offset + at as u64, Corruption::Structure));
+            visit(self.corrupt(offset + at as u64, Corruption::Structure))?;
         }
-        true
+        ControlFlow::Continue(true)
     }
+}
+
+/// Where a segment ends, or may end: a copy whose seal is lost ends with its file.
+fn limit(segment: &Segment, sealed: Option<End>) -> u64 {
+    // Where the size cannot be asked for, the first read tells why.
+    let file = segment.file.size().unwrap_or(u64::MAX);
+    sealed.map_or(u64::MAX, |end| end.length).min(segment.header.segment_size).min(file)
 }
 
 /// What the first batch of `next` says of where the log left `segment`.
@@ -353,14 +524,19 @@ fn left_at(segment: &Segment, next: &Segment) -> Option<Lsn> {
     }
 }
 
-/// The newest claim's epoch, for people: who owns the store, or owned it last.
-pub fn newest_claim(storage: &dyn Storage) -> io::Result<Option<u64>> {
-    let listed = storage.list()?;
-    let claims = listed.iter().filter_map(|name| match Name::parse(name) {
-        Some(Name::Claim { epoch }) => Some(epoch),
-        _ => None,
-    });
-    let newest = claims.max();
-    debug_assert!(newest.is_none_or(|epoch| listed.contains(&names::claim(epoch))));
-    Ok(newest)
+/// Whether a claim is the one that its name promises.
+fn claim_check(storage: &dyn Storage, store: u128, epoch: u64) -> Result<(), RecoveryError> {
+    let file = names::claim(epoch);
+    let io = |source| RecoveryError::io(&file, source);
+    let bytes = storage.open(&file).and_then(|f| read_whole(&*f, CLAIM_BYTES)).map_err(io)?;
+    match format::claim_decode(bytes.as_deref().unwrap_or_default()) {
+        Ok((found, named)) if (found, named) == (store, epoch) => Ok(()),
+        Ok((found, _)) if found != store => {
+            Err(RecoveryError::ForeignStore { file, found, expected: store })
+        }
+        Err(HeadFault::Version(found)) => {
+            Err(RecoveryError::UnknownVersion { file, found, newest: VERSION })
+        }
+        _ => Err(RecoveryError::BadHead { file }),
+    }
 }

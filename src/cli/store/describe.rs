@@ -1,0 +1,197 @@
+//! Records, payloads and times in words for a person.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use crate::broker::delta::Place;
+use crate::ids::{Millis, QueueId};
+use crate::message::{BodyKind, Content};
+use crate::record::{Gone, Record};
+
+/// Characters of a body that are shown.
+const SHOWN_CHARS: usize = 60;
+/// Bytes of a body that is no text that are shown.
+const SHOWN_BYTES: usize = 16;
+/// Messages of one record that are shown one by one.
+const SHOWN_MESSAGES: usize = 8;
+
+/// The names of queues, as far as they are known.
+pub(super) type Names = BTreeMap<QueueId, Box<str>>;
+
+/// The name of a record's kind and what it says.
+pub(super) fn record(record: &Record, names: &Names) -> String {
+    let queue = |id: &QueueId| match names.get(id) {
+        Some(name) => format!("{id} ({})", name.escape_debug()),
+        None => id.to_string(),
+    };
+    match record {
+        Record::Started { epoch, at } => format!("Started epoch {epoch} at {}", time(*at)),
+        Record::QueueCreated { queue, name, at } => {
+            format!("QueueCreated {queue} ({}) at {}", name.escape_debug(), time(*at))
+        }
+        Record::QueueDeleted { queue: id } => format!("QueueDeleted {}", queue(id)),
+        Record::Sent { queue: id, place: to, at, expires, lent } => {
+            let expires = expires.map_or(String::new(), |at| format!(" expires {}", time(at)));
+            let lent = if *lent { " lent at once" } else { "" };
+            format!("Sent to {} {} at {}{expires}{lent}", queue(id), place(*to), time(*at))
+        }
+        Record::Lent { queue: id, rank, through } => {
+            let priority = priority(*rank);
+            format!("Lent from {} priority {priority} through number {through}", queue(id))
+        }
+        Record::Returned { queue: id, entries } => {
+            let list = some(entries, |(to, entry)| {
+                format!("{} born {} returns {}", place(*to), entry.birth, entry.returns)
+            });
+            format!("Returned to {}: {list}", queue(id))
+        }
+        Record::Removed { queue: id, cause, gone: messages } => {
+            format!("Removed from {} {cause:?}: {}", queue(id), some(messages, gone))
+        }
+        Record::Moved { from, gone: message, to, place: new, at } => {
+            let (old, new, at) = (gone(message), place(*new), time(*at));
+            format!("Moved from {} {old} to {} {new} at {at}", queue(from), queue(to))
+        }
+    }
+}
+
+fn some<T>(list: &[T], one: impl Fn(&T) -> String) -> String {
+    let mut text = list.iter().take(SHOWN_MESSAGES).map(one).collect::<Vec<_>>().join(", ");
+    if list.len() > SHOWN_MESSAGES {
+        write!(text, ", and {} more", list.len() - SHOWN_MESSAGES).expect("a string takes all");
+    }
+    text
+}
+
+fn gone(gone: &Gone) -> String {
+    format!("{} born {}", place(gone.place), gone.birth)
+}
+
+fn place(place: Place) -> String {
+    format!("number {} priority {}", place.seq, priority(place.rank))
+}
+
+/// As clients know it: the most urgent is 9.
+fn priority(rank: u8) -> u8 {
+    9_u8.saturating_sub(rank)
+}
+
+/// How long a payload is, and how its body begins.
+pub(super) fn payload(payload: &Bytes) -> String {
+    let length = payload.len();
+    let Ok(content) = Content::decode(payload.clone()) else {
+        return format!("payload of {length} bytes that is no message: {}", beginning(payload));
+    };
+    let kind = match content.kind {
+        BodyKind::Text => "text",
+        BodyKind::Bytes => "bytes",
+    };
+    let (properties, body) = (content.properties.len(), content.body.len());
+    let shown = beginning(&content.body);
+    format!("payload {length} bytes, {properties} properties, {kind} of {body} bytes: {shown}")
+}
+
+/// The first characters of what can be printed, else the first bytes.
+fn beginning(bytes: &[u8]) -> String {
+    // Enough for so many characters; a character that is cut is left out.
+    let head = &bytes[..bytes.len().min(SHOWN_CHARS * 4)];
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => Some(text),
+        Err(e) if e.error_len().is_none() && head.len() < bytes.len() => {
+            std::str::from_utf8(&head[..e.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    };
+    let printable = |c: char| !c.is_control() || c.is_ascii_whitespace();
+    match text {
+        Some(text) if text.chars().all(printable) => {
+            let shown: String = text.chars().take(SHOWN_CHARS).collect();
+            let more = if shown.len() < bytes.len() { "..." } else { "" };
+            format!("{shown:?}{more}")
+        }
+        _ => {
+            let shown = &bytes[..bytes.len().min(SHOWN_BYTES)];
+            let more = if shown.len() < bytes.len() { "..." } else { "" };
+            let hex: Vec<String> = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+            hex.join(" ") + more
+        }
+    }
+}
+
+/// A time of day in UTC; milliseconds since 1970 where the year has more than four digits.
+pub(super) fn time(at: Millis) -> String {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    const YEAR_10000: u64 = 253_402_300_800_000;
+    if at.0 >= YEAR_10000 {
+        return format!("{} ms", at.0);
+    }
+    let (year, month, day) = date(at.0 / DAY);
+    let millis = at.0 % DAY;
+    let (hour, minute) = (millis / 3_600_000, millis / 60_000 % 60);
+    let (second, millis) = (millis / 1000 % 60, millis % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// Year, month and day, so many days after the first of January 1970.
+fn date(mut days: u64) -> (u64, u64, u64) {
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1970;
+    loop {
+        let length = if is_leap(year) { 366 } else { 365 };
+        if days < length {
+            break;
+        }
+        days -= length;
+        year += 1;
+    }
+    let february = if is_leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_as_calendars_tell_them() {
+        let table = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+            (253_402_300_800_000, "253402300800000 ms"),
+            (u64::MAX, "18446744073709551615 ms"),
+        ];
+        for (millis, expected) in table {
+            assert_eq!(time(Millis(millis)), expected);
+        }
+    }
+
+    #[test]
+    fn a_body_is_shown_by_its_beginning_and_never_as_control_characters() {
+        let shown = |body: &[u8]| beginning(body);
+        assert_eq!(shown(b"hello\n"), r#""hello\n""#);
+        assert_eq!(shown(b""), r#""""#);
+        assert_eq!(shown(b"\x1b[2J"), "1b 5b 32 4a");
+        assert_eq!(shown(&[0xff; 20]), format!("{}...", ["ff"; 16].join(" ")));
+        let long = "ä".repeat(1000);
+        assert_eq!(shown(long.as_bytes()), format!("{:?}...", "ä".repeat(60)));
+        // Cut in the middle of a character, after the last that is shown.
+        let odd = format!("x{}", "世".repeat(100));
+        assert!(shown(odd.as_bytes()).starts_with("\"x世世"), "{}", shown(odd.as_bytes()));
+    }
+}

@@ -1,0 +1,334 @@
+//! The admin socket: how an operator's command reaches the broker that runs on a store.
+//!
+//! Owns both ends of a Unix socket in the store's directory and the words spoken on it. Serves
+//! only the user that runs the broker, and root. One request and one reply a connection, in lines
+//! of UTF-8 that end with a line feed:
+//!
+//! ```text
+//! request   list | purge NAME | delete NAME
+//! reply     queue DEPTH CONSUMERS NAME        any number of times, for `list`
+//!           ok | error TEXT                   the last line; without it the reply is cut off
+//! ```
+//!
+//! A name stands last in its line, so it may hold spaces; `\\`, `\n` and `\r` stand for what would
+//! break the line. A reply comes when what was asked for is durable.
+//! Leaves to others: what the commands do (`broker`), and who may be here (the directory's owner).
+
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::stopped;
+use crate::broker::command::{Command, Confirm, Output, QueueInfo, Refusal, Reply, Request};
+use crate::engine::{Closed, Handle};
+use crate::ids::Token;
+use crate::limits;
+
+const SOCKET_MODE: u32 = 0o600;
+
+/// What an operator can ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// All queues.
+    List,
+    /// Removes the messages of a queue that are not lent to a consumer.
+    Purge(String),
+    /// Removes a queue without consumers.
+    Delete(String),
+}
+
+/// The broker's end, open and not yet served. Its file is removed when it ends.
+#[derive(Debug)]
+pub struct Admin {
+    listener: UnixListener,
+    file: SocketFile,
+    /// Who may ask, beside root: the owner of the socket's file.
+    owner: u32,
+}
+
+/// The name of the socket in the directory, for as long as it means something.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "the admin socket stays behind");
+        }
+    }
+}
+
+impl Admin {
+    /// Opens the socket at `path` in place of one that a dead broker left. To be called inside a
+    /// tokio runtime, by the holder of the store's lock alone.
+    ///
+    /// # Errors
+    /// Those of the system; `InvalidInput` where `path` is longer than the address of a Unix
+    /// socket may be (about 100 bytes).
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        let file = SocketFile(path.to_owned());
+        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+        let owner = fs::metadata(path)?.uid();
+        Ok(Self { listener, file, owner })
+    }
+
+    /// Serves until `stop` turns true and those who have asked have their reply.
+    pub async fn serve(self, handle: Handle, mut stop: watch::Receiver<bool>) {
+        let Self { listener, file, owner } = self;
+        let room = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
+        let mut tasks = JoinSet::new();
+        loop {
+            let next = async {
+                let permit = Arc::clone(&room).acquire_owned().await.expect("never closed");
+                (permit, listener.accept().await)
+            };
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                Some(ended) = tasks.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "an operator's task failed");
+                    }
+                }
+                (permit, accepted) = next => match accepted {
+                    // The mode of the file comes a moment after the file: the peer is asked too.
+                    Ok((socket, _)) if is_allowed(&socket, owner) => {
+                        let handle = handle.clone();
+                        tasks.spawn(async move {
+                            serve_one(socket, &handle).await;
+                            drop(permit);
+                        });
+                    }
+                    Ok(_) => tracing::warn!("refused an operator of another user"),
+                    Err(error) => {
+                        tracing::warn!(%error, "an operator's connection cannot be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        }
+        // First nobody new comes, then those who are here get their answers.
+        drop((listener, file));
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+fn is_allowed(socket: &UnixStream, owner: u32) -> bool {
+    socket.peer_cred().is_ok_and(|peer| peer.uid() == owner || peer.uid() == 0)
+}
+
+async fn serve_one(socket: UnixStream, handle: &Handle) {
+    let patience = Duration::from_millis(limits::ADMIN_PEER_MILLIS);
+    let (read, mut write) = socket.into_split();
+    let mut line = String::new();
+    let mut input = tokio::io::BufReader::new(read.take(limits::ADMIN_REQUEST_BYTES_MAX));
+    let read = timeout(patience, input.read_line(&mut line)).await;
+    let reply = match (read, parse_request(&line)) {
+        (Err(_) | Ok(Err(_)), _) => return,
+        (Ok(Ok(_)), None) => "error this is no request that this broker knows\n".to_owned(),
+        (Ok(Ok(_)), Some(ask)) => {
+            tracing::info!(?ask, "an operator asks");
+            encode_reply(perform(handle, ask).await)
+        }
+    };
+    // Whether the operator reads the reply or not, what was asked for is done.
+    let _ = timeout(patience, write.write_all(reply.as_bytes())).await;
+}
+
+/// Why the broker did not do what an operator asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+async fn perform(handle: &Handle, ask: Ask) -> Result<Reply, Failure> {
+    let command = match ask {
+        Ask::List => Command::ListQueues,
+        Ask::Purge(queue) => Command::Purge { queue: queue.into() },
+        Ask::Delete(queue) => Command::Delete { queue: queue.into() },
+    };
+    let connection = handle.connect()?;
+    let request = Request { token: Token(1), confirm: Confirm::Always, command };
+    connection.submit(vec![request]).await?;
+    let mut outputs = Vec::new();
+    loop {
+        connection.receive(&mut outputs).await?;
+        // It asks once and subscribes to nothing, so there is no other output.
+        if let Some(Output::Answer { result, .. }) = outputs.pop() {
+            return Ok(result?);
+        }
+    }
+}
+
+fn encode_reply(result: Result<Reply, Failure>) -> String {
+    match result {
+        Ok(Reply::Done) => "ok\n".to_owned(),
+        Ok(Reply::Queues(queues)) => {
+            let line = |queue: QueueInfo| {
+                let name = escape(&queue.name);
+                format!("queue {} {} {name}\n", queue.depth, queue.consumers)
+            };
+            queues.into_iter().map(line).chain(["ok\n".to_owned()]).collect()
+        }
+        Err(failure) => format!("error {}\n", escape(&failure.to_string())),
+    }
+}
+
+fn encode_request(ask: &Ask) -> String {
+    match ask {
+        Ask::List => "list\n".to_owned(),
+        Ask::Purge(name) => format!("purge {}\n", escape(name)),
+        Ask::Delete(name) => format!("delete {}\n", escape(name)),
+    }
+}
+
+/// A line that does not end was cut off: half a name is another name.
+fn parse_request(line: &str) -> Option<Ask> {
+    let line = line.strip_suffix('\n')?;
+    match line.split_once(' ') {
+        None if line == "list" => Some(Ask::List),
+        Some(("purge", name)) => Some(Ask::Purge(unescape(name)?)),
+        Some(("delete", name)) => Some(Ask::Delete(unescape(name)?)),
+        _ => None,
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r")
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        plain.push(match c {
+            '\\' => match chars.next()? {
+                '\\' => '\\',
+                'n' => '\n',
+                'r' => '\r',
+                _ => return None,
+            },
+            c => c,
+        });
+    }
+    Some(plain)
+}
+
+/// Why an operator has no answer, or not the one that was wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens there.
+    #[error("no broker listens on {}", path.display())]
+    NobodyThere {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The broker would not do it.
+    #[error("{0}")]
+    Refused(String),
+    /// The broker ended, or is of another version.
+    #[error("the broker's reply was cut off: what was asked for may have been done or not")]
+    CutOff,
+    /// The socket could not be used.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Asks the broker that listens at `path`, and waits as long as the answer takes. Gives the queues
+/// for [`Ask::List`], and nothing for the others.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn ask(path: &Path, ask: &Ask) -> Result<Vec<QueueInfo>, AskError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            AskError::NobodyThere { path: path.to_owned() }
+        }
+        _ => AskError::Io { path: path.to_owned(), source },
+    };
+    let mut socket = std::os::unix::net::UnixStream::connect(path).map_err(failed)?;
+    // A broker that ends takes the connection with it, at any moment.
+    let cut_off = |_: io::Error| AskError::CutOff;
+    socket.write_all(encode_request(ask).as_bytes()).map_err(cut_off)?;
+    let mut queues = Vec::new();
+    for line in io::BufReader::new(socket).lines() {
+        let line = line.map_err(cut_off)?;
+        match line.split_once(' ') {
+            None if line == "ok" => return Ok(queues),
+            Some(("error", text)) => {
+                return Err(AskError::Refused(unescape(text).ok_or(AskError::CutOff)?));
+            }
+            Some(("queue", row)) => queues.push(parse_row(row).ok_or(AskError::CutOff)?),
+            _ => return Err(AskError::CutOff),
+        }
+    }
+    Err(AskError::CutOff)
+}
+
+fn parse_row(row: &str) -> Option<QueueInfo> {
+    let (depth, rest) = row.split_once(' ')?;
+    let (consumers, name) = rest.split_once(' ')?;
+    Some(QueueInfo {
+        name: unescape(name)?.into(),
+        depth: depth.parse().ok()?,
+        consumers: consumers.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 5] = ["orders", "two words", "back\\slash\\n", "line\nfeed\r", " \\"];
+
+    #[test]
+    fn a_request_is_read_as_it_was_written_whatever_the_name() {
+        assert_eq!(parse_request(&encode_request(&Ask::List)), Some(Ask::List));
+        for name in NAMES {
+            for ask in [Ask::Purge(name.to_owned()), Ask::Delete(name.to_owned())] {
+                let line = encode_request(&ask);
+                assert_eq!(line.lines().count(), 1, "{line:?}");
+                assert_eq!(parse_request(&line), Some(ask));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_request_is_none() {
+        for line in ["", "\n", "list", "purge orders", "purge\n", "lists\n", "delete a\\x\n"] {
+            assert_eq!(parse_request(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_queues_is_read_as_it_was_written() {
+        let info = |name: &&str| QueueInfo { name: (*name).into(), depth: 7, consumers: 2 };
+        let queues: Vec<_> = NAMES.iter().map(info).collect();
+        let reply = encode_reply(Ok(Reply::Queues(queues.clone())));
+        let (rows, last) = reply.trim_end_matches('\n').rsplit_once('\n').unwrap();
+        assert_eq!(last, "ok");
+        let rows = rows.split('\n').map(|row| parse_row(row.strip_prefix("queue ").unwrap()));
+        assert_eq!(rows.collect::<Option<Vec<_>>>(), Some(queues));
+    }
+}
