@@ -41,9 +41,6 @@ pub const SLEEP_MILLIS_MAX: u64 = 60_000;
 /// How often a full disk is tried again.
 pub const FULL_RETRY_MILLIS: u64 = 500;
 
-/// A page or payload read that waits for its thread; more would only wait longer.
-pub const READS_WAITING_MAX: usize = 4096;
-
 /// Room made for one read from a socket.
 pub const READ_BYTES: usize = 16 << 10;
 

@@ -1,21 +1,39 @@
-//! The fuzzer's corpus, run as a plain test.
+//! The fuzzers' corpora, run as plain tests.
 
 use std::path::Path;
 
 use escrowmq::protocol::stomp::fuzz::fuzz_stomp;
+use escrowmq::record::fuzz_record;
 use escrowmq::session::stomp::fuzz::fuzz_stomp_session;
+use escrowmq::wal::fuzz::fuzz_recovery;
 
-#[test]
-fn every_file_of_the_fuzz_corpus_keeps_the_promises() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/stomp_decode");
+/// Runs every file of a target's corpus; at least so many must be there.
+fn run(target: &str, least: usize, body: impl Fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut files = 0;
     for entry in std::fs::read_dir(&folder).expect("the corpus is part of the source") {
         let path = entry.unwrap().path();
         println!("{}", path.display());
-        let data = std::fs::read(&path).unwrap();
-        fuzz_stomp(&data);
-        fuzz_stomp_session(&data);
+        body(&std::fs::read(&path).unwrap());
         files += 1;
     }
-    assert!(files >= 20, "{files} files in {}", folder.display());
+    assert!(files >= least, "{files} files in {}", folder.display());
+}
+
+#[test]
+fn what_stomp_peers_send_never_panics_and_reads_alike_however_it_is_split() {
+    run("stomp_decode", 20, |data| {
+        fuzz_stomp(data);
+        fuzz_stomp_session(data);
+    });
+}
+
+#[test]
+fn bytes_are_a_record_in_its_one_form_or_none() {
+    run("record_decode", 10, fuzz_record);
+}
+
+#[test]
+fn no_bytes_in_a_log_make_recovery_panic() {
+    run("log_recovery", 10, fuzz_recovery);
 }

@@ -239,26 +239,25 @@ fn verify_finds_no_damage_in_a_store_after_a_clean_end_or_a_kill() {
 }
 
 #[test]
-fn verify_names_the_file_of_a_flipped_bit_and_nobody_gets_the_damaged_message() {
+fn verify_names_the_file_of_a_flipped_bit() {
     let dir = fresh_dir();
-    let broker = Broker::start(&dir.path().join("data"));
-    let mut stomp = broker.connect();
-    for body in ["sound before", "a body to be damaged on the disk", "sound after"] {
-        stomp.publish("/queue/damage", body).unwrap();
-    }
-    stomp.disconnect().unwrap();
-    let data = broker.data().to_owned();
-    assert!(broker.terminate().success());
-    let (file, offset) = flip_a_bit_of(&data, b"a body to be damaged on the disk");
-
+    let (data, file, offset) = store_with_a_damaged_message(&dir.path().join("data"));
     let verify = run_to_end(&["store", "verify", data.to_str().unwrap()]);
     assert!(!verify.status.success(), "{verify:?}");
     let name = file.file_name().unwrap().to_string_lossy();
     assert!(said(&verify).contains(&*name), "does not name {name} ({offset}): {}", said(&verify));
     assert!(!said(&verify).contains("no damage"), "{verify:?}");
+}
 
+#[test]
+fn a_damaged_message_is_set_apart_and_its_neighbours_are_delivered() {
+    let dir = fresh_dir();
+    let (data, ..) = store_with_a_damaged_message(&dir.path().join("data"));
     let broker = Broker::start(&data);
     assert_eq!(bodies_to_the_end(&broker, "/queue/damage"), ["sound before", "sound after"]);
+    let apart = bodies_to_the_end(&broker, "/queue/ActiveMQ.DLQ.Damaged");
+    assert_eq!(apart.len(), 1, "one message was damaged: {apart:?}");
+    assert!(!apart[0].contains("a body to be damaged"), "delivered what is damaged: {apart:?}");
 }
 
 #[test]
@@ -601,6 +600,20 @@ fn bodies_to_the_end(broker: &Broker, queue: &str) -> Vec<String> {
 fn write(path: &Path, text: &str) -> String {
     std::fs::write(path, text).expect("write a file for the test");
     path.to_str().expect("a UTF-8 path").to_owned()
+}
+
+/// A store at rest with three messages, the second of which has lost a bit; where it lost it.
+#[track_caller]
+fn store_with_a_damaged_message(data: &Path) -> (PathBuf, PathBuf, usize) {
+    let broker = Broker::start(data);
+    let mut stomp = broker.connect();
+    for body in ["sound before", "a body to be damaged on the disk", "sound after"] {
+        stomp.publish("/queue/damage", body).unwrap();
+    }
+    stomp.disconnect().unwrap();
+    assert!(broker.terminate().success());
+    let (file, offset) = flip_a_bit_of(data, b"a body to be damaged on the disk");
+    (data.to_owned(), file, offset)
 }
 
 /// Changes one bit in the one place below `dir` where `needle` stands.

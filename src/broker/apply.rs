@@ -34,9 +34,9 @@ impl Broker {
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
                 self.saw(*at);
-                let row = QueueRow::new(name.clone());
-                self.queues.insert(*queue, Queue::new(*queue, row));
-                self.names.insert(Arc::from(&**name), *queue);
+                let known = Queue::new(*queue, QueueRow::new(name.clone()));
+                self.names.insert(Arc::clone(&known.name), *queue);
+                self.queues.insert(*queue, known);
                 self.durable.touch(*queue);
             }
             Record::QueueDeleted { queue } => {
@@ -275,7 +275,7 @@ impl Broker {
         effects.push(Effect::Deliver(Assignment {
             key,
             tag,
-            source: Arc::from(&*queue.row.name),
+            source: Arc::clone(&queue.name),
             topic: false,
             message,
             redelivered,

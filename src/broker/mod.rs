@@ -21,12 +21,15 @@ mod queue;
 mod topic;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::broker::delta::Delta;
 use crate::broker::fact::{ConsumerKey, Effect, Fact};
-use crate::ids::{ConnectionId, Lsn, Millis, QueueId};
+use crate::ids::{ConnectionId, IdMap, Lsn, Millis, QueueId};
 use crate::record::Record;
 
 pub use decide::Verdict;
@@ -68,9 +71,9 @@ pub struct Broker {
     limits: Limits,
     durable: durable::Durable,
     names: HashMap<Arc<str>, QueueId>,
-    queues: HashMap<QueueId, queue::Queue>,
+    queues: IdMap<QueueId, queue::Queue>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
-    consumers: HashMap<ConsumerKey, consumer::Consumer>,
+    consumers: IdMap<ConsumerKey, consumer::Consumer>,
     /// The subscriptions of each connection, ended ones included.
     connections: BTreeMap<ConnectionId, BTreeSet<ConsumerKey>>,
     /// Bytes of content that lives in memory alone.
@@ -93,10 +96,11 @@ impl Broker {
     pub fn new(base: Base, limits: Limits, segment_size: u64) -> Self {
         let durable = durable::Durable::new(&base, segment_size);
         let mut names = HashMap::new();
-        let mut queues = HashMap::new();
+        let mut queues = IdMap::default();
         for (id, row) in base.queues {
-            names.insert(Arc::from(&*row.name), id);
-            queues.insert(id, queue::Queue::new(id, row));
+            let queue = queue::Queue::new(id, row);
+            names.insert(Arc::clone(&queue.name), id);
+            queues.insert(id, queue);
         }
         Self {
             limits,
@@ -104,7 +108,7 @@ impl Broker {
             names,
             queues,
             topics: BTreeMap::new(),
-            consumers: HashMap::new(),
+            consumers: IdMap::default(),
             connections: BTreeMap::new(),
             volatile_bytes: 0,
             last_volatile: 0,

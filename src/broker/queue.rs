@@ -6,6 +6,7 @@
 //! Leaves the durable facts to `durable`, and whom to serve to `dispatch`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
@@ -17,6 +18,8 @@ pub(crate) type Expiries = BTreeSet<(Millis, QueueId, Spot)>;
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
+    /// The name in `row`, shared with every delivery.
+    pub(crate) name: Arc<str>,
     /// The durable facts about the queue itself.
     pub(crate) row: QueueRow,
     /// Durable messages that wait, from the head up to the horizon.
@@ -56,6 +59,7 @@ impl Queue {
         let horizon = (row.depth > 0).then_some(Place::START);
         Self {
             id,
+            name: Arc::from(&*row.name),
             row,
             resident: BTreeMap::new(),
             horizon,

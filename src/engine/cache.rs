@@ -1,6 +1,6 @@
 //! The newest payloads, so that a message that is consumed soon is never read from the disk.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -9,35 +9,34 @@ use crate::ids::Lsn;
 /// Payloads by birth, the oldest going first when the bound is reached.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    payloads: HashMap<Lsn, Bytes>,
-    /// In the order they came, which is the order of positions.
-    order: VecDeque<Lsn>,
+    /// In the order they came, which is the order of positions: found by halving, without a table.
+    payloads: VecDeque<(Lsn, Bytes)>,
     bytes: usize,
     bytes_max: usize,
 }
 
-/// What an entry costs beside its payload, roughly: two table slots and an allocation.
+/// What an entry costs beside its payload, roughly: its slot and an allocation.
 const OVERHEAD: usize = 128;
 
 impl Cache {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { payloads: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+        Self { payloads: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     pub(crate) fn put(&mut self, birth: Lsn, payload: Bytes) {
+        let last = self.payloads.back().map(|(last, _)| *last);
+        assert!(last.is_none_or(|last| last < birth), "{birth} comes after {last:?}");
         self.bytes += payload.len() + OVERHEAD;
-        self.payloads.insert(birth, payload);
-        self.order.push_back(birth);
+        self.payloads.push_back((birth, payload));
         while self.bytes > self.bytes_max {
-            let Some(oldest) = self.order.pop_front() else { break };
-            if let Some(payload) = self.payloads.remove(&oldest) {
-                self.bytes -= payload.len() + OVERHEAD;
-            }
+            let Some((_, oldest)) = self.payloads.pop_front() else { break };
+            self.bytes -= oldest.len() + OVERHEAD;
         }
     }
 
     pub(crate) fn get(&self, birth: Lsn) -> Option<&Bytes> {
-        self.payloads.get(&birth)
+        let at = self.payloads.binary_search_by_key(&birth, |(birth, _)| *birth).ok()?;
+        Some(&self.payloads[at].1)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +28,9 @@ struct State {
     inputs: VecDeque<Input>,
     /// Something else has happened: the log is durable further, or has more room.
     woken: bool,
+    /// The engine waits. Only then is it woken: a wake-up is a system call even where nobody
+    /// listens, and a busy engine takes everything at its next turn anyway.
+    waits: bool,
     /// The engine has ended and takes nothing more.
     closed: Option<Closed>,
 }
@@ -44,25 +47,38 @@ impl Inbox {
             return false;
         }
         state.inputs.push_back(input);
-        drop(state);
-        self.arrived.notify_one();
+        self.rouse(state);
         true
     }
 
     pub(crate) fn wake(&self) {
-        self.state.lock().expect("no panic holds it").woken = true;
-        self.arrived.notify_one();
+        let mut state = self.state.lock().expect("no panic holds it");
+        state.woken = true;
+        self.rouse(state);
+    }
+
+    fn rouse(&self, mut state: MutexGuard<'_, State>) {
+        if std::mem::take(&mut state.waits) {
+            // Woken while the lock is held, the engine would only wait for that.
+            drop(state);
+            self.arrived.notify_one();
+        }
     }
 
     /// Takes all that has arrived; waits for it first if `wait` allows, at most so long.
     pub(crate) fn take(&self, into: &mut VecDeque<Input>, wait: Option<Duration>) {
         let mut state = self.state.lock().expect("no panic holds it");
         if let Some(longest) = wait {
-            let quiet = |state: &mut State| state.inputs.is_empty() && !state.woken;
+            let quiet = |state: &mut State| {
+                state.waits = state.inputs.is_empty() && !state.woken;
+                state.waits
+            };
             let waited = self.arrived.wait_timeout_while(state, longest, quiet);
             state = waited.expect("no panic holds it").0;
         }
         state.woken = false;
+        // Still set where the wait was over before anything came.
+        state.waits = false;
         into.append(&mut state.inputs);
     }
 
@@ -184,4 +200,36 @@ fn request_bytes(request: &Request) -> usize {
         _ => 0,
     };
     content + limits::REQUEST_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_waits_is_woken_by_every_input_and_every_wake() {
+        const ROUNDS: u64 = 5_000;
+        let inbox = Arc::new(Inbox::new());
+        let pusher = Arc::clone(&inbox);
+        let (taken, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for number in 0..ROUNDS {
+                if number % 2 == 0 {
+                    assert!(pusher.push(Input::Stop));
+                } else {
+                    pusher.wake();
+                }
+                told.recv().expect("the engine took it");
+            }
+        });
+        let mut inputs = VecDeque::new();
+        for number in 0..ROUNDS {
+            let begun = std::time::Instant::now();
+            inbox.take(&mut inputs, Some(Duration::from_secs(20)));
+            assert!(begun.elapsed() < Duration::from_secs(10), "nobody woke the engine");
+            assert_eq!(inputs.drain(..).count() as u64, 1 - number % 2);
+            taken.send(()).expect("the pusher goes on");
+        }
+        thread.join().expect("the pusher ends");
+    }
 }

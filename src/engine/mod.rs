@@ -110,6 +110,9 @@ pub enum StopError {
     /// A checkpoint failed.
     #[error("{0}; a restart finds what is durable")]
     Checkpoint(CommitError),
+    /// A thread beside the engine panicked: a defect, or damage that a library did not expect.
+    #[error("the {0} thread has panicked; a restart finds what is durable")]
+    Panic(&'static str),
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),
@@ -234,6 +237,9 @@ impl Engine {
         while commands < limits::TURN_COMMANDS_MAX {
             let Some(input) = inputs.pop_front() else { break };
             match input {
+                // Whoever asks after the end has begun is told that it has, and nothing else:
+                // the last checkpoint must not chase a log that grows.
+                Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
                         commands += 1;
@@ -338,6 +344,9 @@ impl Engine {
 
     /// Does what follows by itself, up to so many steps; true if there may be more.
     fn work(&mut self, now: Millis, steps: usize) -> bool {
+        if self.stopping {
+            return false;
+        }
         for _ in 0..steps {
             if self.log.admit(limits::STEP_LOG_BYTES_MAX, Class::Clear) != Admission::Yes {
                 return false;

@@ -4,7 +4,7 @@
 //! of dispatch. A delivery whose time has come then waits for its payload and for room in its
 //! connection's window. Owns no rule of the broker and no byte of the wire.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply};
 use crate::broker::fact::{Assignment, ConsumerKey, Lent};
 use crate::engine::cache::Cache;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
-use crate::ids::{ConnectionId, Lsn, SubscriptionId, Tag, Token};
+use crate::ids::{ConnectionId, IdMap, Lsn, SubscriptionId, Tag, Token};
 use crate::limits;
 use crate::message::Destination;
 
@@ -21,7 +21,7 @@ use crate::message::Destination;
 pub(crate) struct Outbox {
     window: usize,
     epoch: u64,
-    connections: HashMap<ConnectionId, Connection>,
+    connections: IdMap<ConnectionId, Connection>,
     /// By what must be durable first, then in the order of arrival.
     held: BTreeMap<(Lsn, u64), (ConnectionId, Held)>,
     arrivals: u64,
@@ -34,7 +34,7 @@ struct Connection {
     mailbox: Arc<Mailbox>,
     /// No answer leaves before this is durable: answers keep their order.
     need: Lsn,
-    subscriptions: HashMap<SubscriptionId, Subscription>,
+    subscriptions: IdMap<SubscriptionId, Subscription>,
     /// Durable deliveries that wait for payload or window.
     ready: VecDeque<Ready>,
 }
@@ -86,7 +86,7 @@ impl Outbox {
         Self {
             window,
             epoch: 0,
-            connections: HashMap::new(),
+            connections: IdMap::default(),
             held: BTreeMap::new(),
             arrivals: 0,
             lively: BTreeSet::new(),
@@ -102,7 +102,7 @@ impl Outbox {
         let connection = Connection {
             mailbox,
             need: Lsn::default(),
-            subscriptions: HashMap::new(),
+            subscriptions: IdMap::default(),
             ready: VecDeque::new(),
         };
         self.connections.insert(id, connection);
@@ -140,8 +140,8 @@ impl Outbox {
         token: Token,
         result: Result<Reply, Refusal>,
     ) {
-        self.depend(id, need);
-        let Some(connection) = self.connections.get(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.need = connection.need.max(need);
         self.arrivals += 1;
         self.held.insert((connection.need, self.arrivals), (id, Held::Answer(token, result)));
     }

@@ -43,7 +43,12 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     let (reads, to_read) = channel();
     let (checkpoints, to_checkpoint) = channel();
     let mut others = Vec::new();
-    let mut spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+    let mut spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
+        let alarm = Alarm { name, inbox: Arc::clone(&inbox) };
+        let body = move || {
+            let _alarm = alarm;
+            body();
+        };
         Builder::new().name(name.to_owned()).spawn(body).map(|thread| others.push(thread))
     };
     let (l, i) = (Arc::clone(&log), Arc::clone(&inbox));
@@ -71,6 +76,21 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     Ok(Running { handle, engine: engine.map_err(StopError::Thread)?, log, others })
 }
 
+/// Tells the engine when its thread panics: without it the broker would stand still, or go on
+/// without checkpoints, and nobody would know.
+struct Alarm {
+    name: &'static str,
+    inbox: Arc<Inbox>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.inbox.push(Input::Failed(StopError::Panic(self.name)));
+        }
+    }
+}
+
 impl Running {
     /// A way to the broker.
     #[must_use]
@@ -84,9 +104,8 @@ impl Running {
     /// Why it ended otherwise.
     pub fn join(self) -> Result<(), StopError> {
         let result = self.engine.join().expect("a panic of the engine is a defect");
-        for thread in self.others {
-            thread.join().expect("a panic beside the engine is a defect");
-        }
+        // A panic of one of these has ended the engine, which has said so.
+        self.others.into_iter().for_each(|thread| drop(thread.join()));
         result?;
         self.log.failure().map_or(Ok(()), |failure| Err(StopError::Log(failure)))
     }

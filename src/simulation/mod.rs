@@ -6,6 +6,7 @@
 //! weather; `one_seed` runs them again.
 
 mod clients;
+mod full_disk;
 mod model;
 mod node;
 mod random;

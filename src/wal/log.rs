@@ -38,7 +38,7 @@ pub enum Admission {
     Yes,
     /// Not yet: too much waits for the disk, or a segment is being made.
     Wait,
-    /// The disk is full: making a segment failed, and was not tried again since.
+    /// The disk is full: making a segment failed, and none was made since.
     Full,
 }
 
@@ -101,6 +101,9 @@ struct State {
     closed: bool,
     /// Making a segment failed for lack of room.
     full: bool,
+    /// The disk may have room again: making a segment is to be tried once more. Until that
+    /// succeeds the disk counts as full, so that senders are told and not kept waiting.
+    retry: bool,
     log_waits: bool,
     /// Dead segments that the maker has not yet been told of.
     retired: Vec<u64>,
@@ -143,6 +146,7 @@ impl Log {
             failure: None,
             closed: false,
             full: false,
+            retry: false,
             log_waits: false,
             retired: Vec::new(),
         };
@@ -358,7 +362,7 @@ impl Log {
 
     /// Lets the maker of segments try again after it found the disk full.
     pub fn retry_room(&self) {
-        lock(&self.state).full = false;
+        lock(&self.state).retry = true;
         self.making.notify_one();
     }
 
@@ -378,7 +382,8 @@ impl Log {
             if state.closed || state.failure.is_some() {
                 return Wake::Closed;
             }
-            let short = state.ready.len() < self.options.ready_segments && !state.full;
+            let wanted = state.ready.len() < self.options.ready_segments;
+            let short = wanted && (!state.full || state.retry);
             if short || !state.retired.is_empty() {
                 return Wake::Work;
             }
@@ -401,11 +406,12 @@ impl Log {
         let last = state.ready.back().map_or(state.gather.ordinal(), |last| last.header.ordinal);
         assert_eq!(segment.header.ordinal, last + 1, "segments are made in order");
         state.ready.push_back(segment);
-        state.full = false;
+        (state.full, state.retry) = (false, false);
     }
 
     pub(crate) fn found_full(&self) {
-        lock(&self.state).full = true;
+        let mut state = lock(&self.state);
+        (state.full, state.retry) = (true, false);
     }
 
     /// The number of the next segment to make.

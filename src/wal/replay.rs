@@ -188,7 +188,7 @@ impl Walk {
             place: None,
             chain: None,
             seal,
-            mark: from.map_or(Lsn(0), |from| Lsn(from.through.0 + 1)),
+            mark: from.map_or(Lsn(0), |from| Lsn(from.through.0.saturating_add(1))),
             mark_final: false,
             said_goodbye: false,
             pending: VecDeque::new(),

@@ -109,6 +109,10 @@ impl Broker {
         self.port
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }

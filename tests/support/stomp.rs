@@ -124,6 +124,12 @@ impl Stomp {
         self.stream.write_all(bytes)
     }
 
+    /// The bare connection, for a client of another kind.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.input.is_empty() && self.early.is_empty(), "everything read was taken");
+        self.stream
+    }
+
     /// Ends this side's half of the connection: nothing more will be sent.
     pub(crate) fn shut_writing(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)

@@ -156,8 +156,8 @@ fn check_live(index: &Index, base: &Base, segment_size: u64, damages: &mut Damag
         let of = |map: &BTreeMap<u64, u64>| map.get(&ordinal).copied().unwrap_or(0);
         let (found, counted) = (of(&live), of(&base.live));
         if found != counted {
-            let what = format_args!(
-                "its messages keep {found} bytes of segment {ordinal} alive, not {counted}"
+            let what = format!(
+                "its messages keep {found} bytes of segment {ordinal} alive, it counts {counted}"
             );
             damages.file(INDEX_NAME, what);
         }

@@ -2,12 +2,16 @@
 //! that was never appended.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::io::Storage;
 use crate::io::sim::{Fault, SimDisk};
-use crate::wal::tests::bench::{Bench, open, options, payload, try_open};
-use crate::wal::{ClaimError, RecoveryError, claim};
+use crate::wal::tests::bench::{Bench, SEGMENT, open, options, payload, try_open};
+use crate::wal::{
+    Admission, ClaimError, Class, Finding, Item, Log, RecoveryError, ReplayPoint, RoomStep, claim,
+    survey,
+};
 
 /// Opens, unless the disk fails or the power goes meanwhile.
 fn open_until_it_fails(disk: &SimDisk) -> Option<Bench> {
@@ -186,7 +190,7 @@ fn after_a_goodbye_nothing_is_copied_and_otherwise_only_what_is_unproven() {
         let mut next = open(&disk);
         is_prefix(&next, 40, 40);
         let point = next.recovered.last().map(|last| (last.batch, last.lsn)).expect("some");
-        let point = crate::wal::ReplayPoint { batch: point.0, through: point.1 };
+        let point = ReplayPoint { batch: point.0, through: point.1 };
         next = try_open(&disk, Some(point), &BTreeMap::from([(3, 1)])).expect("opens");
         // A dead copy goes like every file of an earlier owner.
         next.append(40, 3000);
@@ -224,6 +228,83 @@ fn live_on(mut bench: Bench) -> (u64, u64) {
         confirmed = appended;
     }
     (confirmed, appended)
+}
+
+/// A life whose index follows every commit, so that segments die and are recycled all the time.
+/// Returns the index's point, and how many frames were confirmed and appended.
+fn live_recycling(disk: &SimDisk) -> (Option<ReplayPoint>, u64, u64) {
+    let (mut point, mut confirmed, mut appended) = (None, 0, 0);
+    let Some(mut bench) = open_until_it_fails(disk) else { return (None, 0, 0) };
+    let mut retired = bench.log.durable().0 / SEGMENT;
+    for _ in 0..12 {
+        while bench.room.step().unwrap_or(RoomStep::Idle) == RoomStep::Worked {}
+        let mut last = None;
+        for _ in 0..8 {
+            if bench.log.admit(Log::frame_bytes(8, 3000), Class::Clear) == Admission::Yes {
+                let record = u64::to_le_bytes(appended);
+                last = Some(bench.log.append(1, &record, &payload(appended, 3000)));
+                appended += 1;
+            }
+        }
+        let (Some(last), Some(mut group)) = (last, bench.log.take()) else { break };
+        let result = group.write().and_then(|()| group.sync());
+        if bench.log.complete(group, result).is_err() {
+            break;
+        }
+        confirmed = appended;
+        point = Some(ReplayPoint { batch: last.batch, through: last.lsn });
+        let dead: Vec<u64> = (retired..last.batch.0 / SEGMENT).collect();
+        retired = last.batch.0 / SEGMENT;
+        bench.room.retire(&dead);
+    }
+    (point, confirmed, appended)
+}
+
+/// What a survey finds wrong; nothing where there is no store yet.
+fn findings(storage: &Arc<dyn Storage>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut visit = |item: Item<'_>| {
+        if let Item::Problem(finding) = item {
+            findings.push(finding);
+        }
+        ControlFlow::Continue(())
+    };
+    let _ = survey(storage, None, &mut |_| {}, &mut visit);
+    findings
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_recycling_keeps_what_was_confirmed() {
+    let mut places = BTreeMap::new();
+    for operation in 0.. {
+        let disk = SimDisk::new();
+        disk.fail_at(operation, Fault::PowerOff);
+        let (point, confirmed, appended) = live_recycling(&disk);
+        *places.entry(disk.last_label()).or_insert(0) += 1;
+        for seed in 0..4 {
+            let found = disk.snapshot_crash(seed);
+            let storage: Arc<dyn Storage> = Arc::new(found.clone());
+            let findings = findings(&storage);
+            assert!(findings.is_empty(), "{findings:?}");
+            let bench = try_open(&found, point, &BTreeMap::new()).expect("opens");
+            let mut numbers = bench.numbers();
+            if point.is_some() {
+                // The index has all that was confirmed; what was under way may be there too.
+                let first = numbers.first().copied().unwrap_or(confirmed);
+                assert_eq!(first, confirmed);
+            }
+            numbers.retain(|number| *number >= confirmed);
+            let end = confirmed + numbers.len() as u64;
+            assert_eq!(numbers, (confirmed..end).collect::<Vec<_>>());
+            assert!(end <= appended);
+        }
+        if !disk.is_off() {
+            break;
+        }
+    }
+    for named in ["rename spare-", "write spare-", "sync spare-"] {
+        assert!(places.contains_key(named), "no cut at {named}: {places:?}");
+    }
 }
 
 #[test]

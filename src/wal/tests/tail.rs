@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
-use crate::wal::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, SegmentHeader};
+use crate::wal::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, FRAME_HEADER_BYTES, SegmentHeader,
+};
 use crate::wal::tests::bench::{Bench, SEGMENT, open, payload, try_open};
 use crate::wal::{Corruption, RecoveryError, TailVerdict};
 
@@ -312,17 +315,16 @@ fn what_an_earlier_life_left_in_a_recycled_file_never_comes_back() {
 
 #[test]
 fn a_batch_forged_inside_a_payload_is_not_believed() {
-    // A client knows the format and guesses epoch, position and marks, but not the seed.
-    let disk = SimDisk::new();
-    let mut bench = open(&disk);
-    bench.append(0, 100);
-    let start = bench.commit();
-    let mut forged = vec![0; 12 << 10];
-    let base = start.0 + 64 + 32 + 8;
+    // A client knows the format and guesses epoch, position and marks right, but not the seed.
     for guess in [0, crc32fast::hash(b""), u32::MAX] {
-        let aligned = base.next_multiple_of(BLOCK_BYTES as u64);
-        for block in 0..2 {
-            let lsn = crate::ids::Lsn(aligned + block * BLOCK_BYTES as u64);
+        let disk = SimDisk::new();
+        let mut bench = open(&disk);
+        bench.append(0, 100);
+        let start = bench.commit().0;
+        let base = start + (BATCH_HEADER_BYTES + FRAME_HEADER_BYTES + 8) as u64;
+        let mut forged = vec![0; 12 << 10];
+        for block in 1..3 {
+            let lsn = Lsn(start + block * BLOCK_BYTES as u64);
             let header = BatchHeader {
                 count: 0,
                 epoch: 1,
@@ -335,17 +337,67 @@ fn a_batch_forged_inside_a_payload_is_not_believed() {
             };
             header.encode(guess, &mut forged[(lsn.0 - base) as usize..]);
         }
-        let disk = disk.kill();
-        let mut bench = open(&disk);
         bench.log.append(1, &9u64.to_le_bytes(), &forged);
-        let torn = bench.log.appended().0 % SEGMENT;
         bench.write_unsynced();
         // The batch that carries it is torn; the forgery is whole.
-        let segment = bench.log.appended().0 / SEGMENT;
-        let file = format!("wal-{:016x}-{segment:016x}", bench.log.epoch());
-        disk.flip_bit(&file, BLOCK_BYTES as u64 + 10, 1);
-        assert!(torn > 0);
+        disk.flip_bit(FIRST, start % SEGMENT + 10, 1);
         assert_eq!(open(&disk).numbers(), [0]);
+    }
+}
+
+/// Changes the header of the batch at `offset` of the first segment as a careful forger would.
+fn rewrite(disk: &SimDisk, offset: u64, change: impl FnOnce(&mut BatchHeader)) {
+    let mut content = disk.read_file(FIRST);
+    let block = content[..BLOCK_BYTES].try_into().expect("a block");
+    let segment = SegmentHeader::decode(block).expect("good");
+    let lsn = Lsn(segment.first_lsn().0 + offset);
+    let bytes = &mut content[offset as usize..];
+    let BatchHead::Good(mut header, _) = BatchHeader::decode(segment.seed(), bytes, lsn) else {
+        panic!("no batch at {offset}");
+    };
+    change(&mut header);
+    header.encode(segment.seed(), bytes);
+    disk.write_file(FIRST, &content);
+}
+
+#[test]
+fn a_batch_must_follow_the_one_before_it() {
+    for covered in [false, true] {
+        let disk = SimDisk::new();
+        let mut bench = open(&disk);
+        bench.append(0, 100);
+        let second = bench.commit().0 % SEGMENT;
+        bench.append(1, 100);
+        bench.commit();
+        if covered {
+            bench.append(2, 100);
+            bench.commit();
+        }
+        type Change = fn(&mut BatchHeader);
+        let changes: [(Change, Corruption); 6] = [
+            (|header| header.previous ^= 1, Corruption::Chain),
+            (|header| header.previous_end.0 -= 4096, Corruption::Chain),
+            (|header| header.lsn.0 += 4096, Corruption::Position),
+            (|header| header.epoch += 1, Corruption::Position),
+            (|header| header.digest ^= 1, Corruption::Structure),
+            (|header| header.count += 1, Corruption::Structure),
+        ];
+        for (change, reason) in changes {
+            let disk = disk.kill();
+            rewrite(&disk, second, change);
+            match try_open(&disk, None, &BTreeMap::new()) {
+                Ok(bench) => {
+                    assert!(!covered);
+                    assert_eq!(bench.numbers(), [0]);
+                    assert!(matches!(bench.tail, TailVerdict::Torn { .. }));
+                }
+                Err(RecoveryError::Corrupt { reason: found, .. }) => {
+                    assert!(covered);
+                    assert_eq!(found, reason);
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
     }
 }
 
