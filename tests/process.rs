@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::process::Signal;
 use support::broker::{Broker, assert_no_damage, run_to_end, said};
@@ -283,6 +285,297 @@ fn store_tools_refuse_what_is_no_store() {
     }
 }
 
+#[test]
+fn verify_and_dump_leave_a_store_exactly_as_it_was() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    broker.connect().publish("/queue/untouched", "kept").unwrap();
+    let data = broker.kill();
+    // A copy has no lock file, and none shall be made in it.
+    std::fs::remove_file(data.join("lock")).unwrap();
+    let before = content_of(&data);
+    assert_no_damage(&data);
+    let dump = run_to_end(&["store", "dump", data.to_str().unwrap()]);
+    assert!(dump.status.success(), "{dump:?}");
+    assert!(content_of(&data) == before, "a byte, a name or a time has changed");
+}
+
+#[test]
+fn verify_takes_a_segment_that_its_owner_removed_for_no_damage_and_any_other_for_one() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    broker.connect().publish("/queue/kept", "stays in the first segment").unwrap();
+    let broker = broker.terminate_and_restart();
+    broker.connect().publish("/queue/gone", "goes with the second segment").unwrap();
+    let broker = broker.terminate_and_restart();
+    assert_eq!(consume(&broker, "/queue/gone"), "goes with the second segment");
+    let broker = broker.terminate_and_restart();
+    let data = broker.data().to_owned();
+    assert!(broker.terminate().success());
+
+    let segment = |epoch: u64| {
+        let prefix = format!("wal-{epoch:016x}-");
+        let names = content_of(&data).into_keys();
+        names.into_iter().find(|name| name.starts_with(&prefix))
+    };
+    assert_eq!(segment(2), None, "nothing needs the segment of the second life");
+    assert_no_damage(&data);
+    let first = segment(1).expect("a message lies in it");
+    std::fs::rename(data.join(&first), dir.path().join("aside")).unwrap();
+    let verify = run_to_end(&["store", "verify", data.to_str().unwrap()]);
+    assert_eq!(verify.status.code(), Some(1), "{verify:?}");
+    assert!(said(&verify).contains(&first), "does not name {first}: {verify:?}");
+}
+
+#[test]
+fn verify_finds_damage_in_every_kind_of_file() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    broker.connect().publish("/queue/a.name.in.the.index", "sound").unwrap();
+    let data = broker.data().to_owned();
+    assert!(broker.terminate().success());
+    let needles: [(&str, &[u8]); 5] = [
+        ("store", b"EscMQsto"),
+        ("claim-", b"EscMQcla"),
+        ("seal-", b"EscMQsea"),
+        ("wal-", b"a.name.in.the.index"),
+        ("index.redb", b"a.name.in.the.index"),
+    ];
+    for (prefix, needle) in needles {
+        let (name, bytes) = content_of(&data)
+            .into_iter()
+            .find(|(name, (bytes, _))| name.starts_with(prefix) && find(bytes, needle).is_some())
+            .map(|(name, (bytes, _))| (name, bytes))
+            .unwrap_or_else(|| panic!("no file {prefix}* holds {needle:?}"));
+        let mut bad = bytes.clone();
+        // Everywhere: the index keeps older versions of its pages.
+        while let Some(at) = find(&bad, needle) {
+            bad[at + 1] ^= 0x10;
+        }
+        std::fs::write(data.join(&name), bad).unwrap();
+        let verify = run_to_end(&["store", "verify", data.to_str().unwrap()]);
+        assert_eq!(verify.status.code(), Some(1), "{name}: {verify:?}");
+        let out = String::from_utf8_lossy(&verify.stdout);
+        let named = out.lines().any(|line| line.starts_with(&name) && line.contains(": "));
+        assert!(named, "does not name {name}: {verify:?}");
+        assert!(out.trim_end().ends_with("damage") || out.trim_end().ends_with("damages"));
+        assert!(!out.contains("no damage"), "{verify:?}");
+        assert_no_panic(&said(&verify));
+        std::fs::write(data.join(&name), bytes).unwrap();
+    }
+    assert_no_damage(&data);
+}
+
+#[test]
+fn dump_shows_damage_in_its_place_and_goes_on() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let mut stomp = broker.connect();
+    for body in ["body before", "body to be damaged", "body after"] {
+        stomp.publish("/queue/dump", body).unwrap();
+    }
+    let data = broker.data().to_owned();
+    assert!(broker.terminate().success());
+    flip_a_bit_of(&data, b"body to be damaged");
+    let dump = run_to_end(&["store", "dump", data.to_str().unwrap()]);
+    let said = said(&dump);
+    let places = ["body before", "DAMAGED", "body after"].map(|word| said.find(word));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{said}");
+}
+
+#[test]
+fn a_reader_of_a_dump_may_go_away() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let mut stomp = broker.connect();
+    for number in 0..2000 {
+        let send = Frame::new("SEND").with("destination", "/queue/long");
+        stomp.send(&send.body(format!("message {number}"))).unwrap();
+    }
+    stomp.publish("/queue/long", "the last").unwrap();
+    let data = broker.data().to_owned();
+    assert!(broker.terminate().success());
+    let mut command = support::broker::escrowmq();
+    command.args(["store", "dump"]).arg(&data);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn store_tools_refuse_a_store_in_use() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    for tool in ["verify", "dump"] {
+        let output = run_to_end(&["store", tool, broker.data().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{tool}: {output:?}");
+        assert!(said(&output).contains("open"), "{tool}: {output:?}");
+    }
+}
+
+#[test]
+fn queues_are_listed_with_what_is_in_them_and_who_consumes() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    assert_eq!(queues(&broker), []);
+    let mut stomp = broker.connect();
+    stomp.publish("/queue/two words", "one").unwrap();
+    stomp.publish("/queue/two words", "two").unwrap();
+    let fleeting = Frame::new("SEND").with("destination", "/queue/b").with("persistent", "false");
+    stomp.confirm(fleeting.body("fleeting")).unwrap();
+    stomp.subscribe("s", "/queue/b", "client-individual").unwrap();
+    stomp.message().unwrap();
+    assert_eq!(queues(&broker), [row("b", 1, 1), row("two words", 2, 0)]);
+}
+
+#[test]
+fn a_purge_removes_for_good_what_waits_and_leaves_what_is_lent() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let mut stomp = broker.connect();
+    for number in 0..1999 {
+        let send = Frame::new("SEND").with("destination", "/queue/purge");
+        stomp.send(&send.body(format!("message {number}"))).unwrap();
+    }
+    stomp.publish("/queue/purge", "the last").unwrap();
+    let subscribe = Frame::new("SUBSCRIBE").with("id", "s").with("destination", "/queue/purge");
+    let subscribe = subscribe.with("ack", "client-individual").with("activemq.prefetchSize", "3");
+    stomp.confirm(subscribe).unwrap();
+    let lent: Vec<Frame> = (0..3).map(|_| stomp.message().unwrap()).collect();
+    assert_eq!(queues(&broker), [row("purge", 2000, 1)]);
+
+    let purge = queue_command(&broker, &["purge", "purge"]);
+    assert!(purge.status.success() && said(&purge).is_empty(), "{purge:?}");
+    assert_eq!(queues(&broker), [row("purge", 3, 1)]);
+    stomp.ack(&lent[0]).unwrap();
+    assert_eq!(queues(&broker), [row("purge", 2, 1)]);
+
+    // It was told to be done, so it is durable.
+    let broker = broker.kill_and_restart();
+    assert_eq!(queues(&broker), [row("purge", 2, 0)]);
+    assert_eq!(bodies_to_the_end(&broker, "/queue/purge"), ["message 1", "message 2"]);
+    assert_no_damage(&broker.kill());
+}
+
+#[test]
+fn a_queue_is_deleted_with_what_is_in_it_and_only_without_consumers() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let mut stomp = broker.connect();
+    stomp.publish("/queue/delete", "one").unwrap();
+    stomp.publish("/queue/other", "stays").unwrap();
+    stomp.subscribe("s", "/queue/delete", "client-individual").unwrap();
+    stomp.message().unwrap();
+    let refused = queue_command(&broker, &["delete", "delete"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(said(&refused).contains("consumers"), "{refused:?}");
+    assert_eq!(queues(&broker), [row("delete", 1, 1), row("other", 1, 0)]);
+
+    stomp.disconnect().unwrap();
+    // The end of a connection is noticed a moment later.
+    support::wait_until("the consumer is gone", || queues(&broker)[0] == row("delete", 1, 0));
+    let deleted = queue_command(&broker, &["delete", "delete"]);
+    assert!(deleted.status.success(), "{deleted:?}");
+    let broker = broker.kill_and_restart();
+    assert_eq!(queues(&broker), [row("other", 1, 0)]);
+}
+
+#[test]
+fn queue_commands_say_what_is_wrong() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    for command in ["purge", "delete"] {
+        let output = queue_command(&broker, &[command, "no.such.queue"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(said(&output).contains("no queue no.such.queue"), "{output:?}");
+    }
+    // A dead broker leaves its socket, which hinders neither the next broker nor the commands.
+    let data = broker.kill();
+    assert!(data.join("admin.sock").exists());
+    let list = ["queue", "list", "--data", data.to_str().unwrap()];
+    let output = run_to_end(&list);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("no broker is running"), "{output:?}");
+    let broker = Broker::start(&data);
+    assert_eq!(queues(&broker), []);
+    assert!(broker.terminate().success());
+    assert!(!data.join("admin.sock").exists(), "a clean end leaves no socket");
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_costs_the_queue_commands_and_nothing_else() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("long-".repeat(30)));
+    assert!(broker.log().contains("no admin socket"), "{}", broker.log());
+    broker.connect().publish("/queue/long", "kept").unwrap();
+    let output = queue_command(&broker, &["list"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("path"), "{output:?}");
+    assert!(broker.terminate().success());
+}
+
+/// What is asked of the broker's admin socket.
+fn queue_command(broker: &Broker, args: &[&str]) -> std::process::Output {
+    let data = broker.data().to_str().unwrap();
+    run_to_end(&[&["queue", args[0], "--data", data], &args[1..]].concat())
+}
+
+/// The table of `queue list` without its head: name, depth, consumers.
+#[track_caller]
+fn queues(broker: &Broker) -> Vec<(String, u64, u64)> {
+    let list = queue_command(broker, &["list"]);
+    assert!(list.status.success(), "{list:?}");
+    let text = String::from_utf8(list.stdout).unwrap();
+    let mut lines = text.lines();
+    let head = lines.next().unwrap_or_default();
+    assert_eq!(head.split_whitespace().collect::<Vec<_>>(), ["NAME", "DEPTH", "CONSUMERS"]);
+    let last_number = |line: &str| {
+        let (rest, number) = line.rsplit_once(' ').unwrap();
+        (rest.trim_end().to_owned(), number.parse().unwrap())
+    };
+    let row = |line: &str| {
+        let (rest, consumers) = last_number(line);
+        let (name, depth) = last_number(&rest);
+        (name, depth, consumers)
+    };
+    lines.map(row).collect()
+}
+
+fn row(name: &str, depth: u64, consumers: u64) -> (String, u64, u64) {
+    (name.to_owned(), depth, consumers)
+}
+
+/// Consumes the one message of a queue.
+#[track_caller]
+fn consume(broker: &Broker, queue: &str) -> String {
+    let mut stomp = broker.connect();
+    stomp.subscribe("s", queue, "client-individual").unwrap();
+    let message = stomp.message().unwrap();
+    stomp.ack(&message).unwrap();
+    stomp.disconnect().unwrap();
+    message.text().to_owned()
+}
+
+/// Every file of a store, with its bytes and the time of its last change.
+#[track_caller]
+fn content_of(dir: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).expect("the store") {
+        let entry = entry.expect("an entry of the store");
+        let name = entry.file_name().into_string().expect("a UTF-8 name");
+        let changed = entry.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+        // A socket has no bytes to read.
+        files.insert(name, (std::fs::read(entry.path()).unwrap_or_default(), changed));
+    }
+    files
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
 /// Consumes a queue to its end, without acknowledging, and returns the bodies.
 ///
 /// The end is a non-persistent mark sent behind everything else.
@@ -330,7 +623,7 @@ fn flip_a_bit_of(dir: &Path, needle: &[u8]) -> (PathBuf, usize) {
     for entry in std::fs::read_dir(dir).expect("the store") {
         let path = entry.expect("an entry of the store").path();
         let bytes = std::fs::read(&path).unwrap_or_default();
-        let found = bytes.windows(needle.len()).position(|window| window == needle);
+        let found = find(&bytes, needle);
         places.extend(found.map(|offset| (path, bytes, offset)));
     }
     assert_eq!(places.len(), 1, "the body should lie in one file");

@@ -265,6 +265,7 @@ impl Broker {
             Spot::Volatile(place) => {
                 let (message, returns) =
                     queue.dequeue(place, &mut self.expiries).expect("it waits");
+                queue.volatile_on_loan += 1;
                 (Lent::Volatile { place, message, returns }, returns, false)
             }
         };
@@ -322,8 +323,11 @@ impl Broker {
                 self.queue(*id).on_loan.remove(place);
             }
             (_, Lent::Durable { .. }) => unreachable!("topics lend nothing durable"),
-            (_, Lent::Volatile { message, .. } | Lent::Published { message, .. }) => {
+            (source, Lent::Volatile { message, .. } | Lent::Published { message, .. }) => {
                 self.volatile_bytes -= message.content.len() as u64;
+                if let Source::Queue(id) = source {
+                    self.queue(*id).volatile_on_loan -= 1;
+                }
             }
         }
     }
@@ -339,6 +343,7 @@ impl Broker {
                 self.stir(*id);
             }
             (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
+                self.queue(*id).volatile_on_loan -= 1;
                 self.enqueue(*id, place, message, returns + u32::from(counted));
                 self.stir(*id);
             }

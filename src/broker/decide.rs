@@ -243,7 +243,8 @@ impl Broker {
             return Err(Refusal::QueueBusy(name.into()));
         }
         let queue = &self.queues[id];
-        if delete && (queue.consumers > 0 || !queue.on_loan.is_empty()) {
+        let on_loan = !queue.on_loan.is_empty() || queue.volatile_on_loan > 0;
+        if delete && (queue.consumers > 0 || on_loan) {
             return Err(Refusal::QueueInUse(name.into()));
         }
         facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));
@@ -259,7 +260,7 @@ impl Broker {
     fn info(&self, queue: &super::queue::Queue) -> QueueInfo {
         QueueInfo {
             name: queue.row.name.clone(),
-            depth: queue.row.depth + queue.volatile_len() as u64,
+            depth: queue.row.depth + (queue.volatile_len() + queue.volatile_on_loan) as u64,
             consumers: queue.consumers,
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct Queue {
     volatile: BTreeMap<VolatilePlace, (Volatile, u32)>,
     /// Durable messages in the hands of consumers.
     pub(crate) on_loan: BTreeSet<Place>,
+    /// How many non-persistent messages are lent to consumers, ended ones included.
+    pub(crate) volatile_on_loan: usize,
     /// Subscriptions that have not ended.
     pub(crate) consumers: usize,
     /// Those with credit, the next one first.
@@ -67,6 +69,7 @@ impl Queue {
             paging: false,
             volatile: BTreeMap::new(),
             on_loan: BTreeSet::new(),
+            volatile_on_loan: 0,
             consumers: 0,
             ready: VecDeque::new(),
         }

@@ -244,7 +244,8 @@ impl Broker {
         });
         let left = queue.row.depth - gone.len() as u64;
         decide::removed(id, Cause::Purged, gone, facts);
-        let unused = queue.consumers == 0 && queue.volatile_len() == 0;
+        let volatile = queue.volatile_len() + queue.volatile_on_loan;
+        let unused = queue.consumers == 0 && volatile == 0;
         if cursor.is_none() && sweep.delete && left == 0 && unused {
             facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
         }

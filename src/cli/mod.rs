@@ -102,10 +102,10 @@ enum StoreCommand {
     ///
     /// Reads the identity, claims and seals, every batch, record and payload of the log, and every
     /// page and row of the index; replays what a start would replay; and checks that log and index
-    /// belong together. Prints a line `FILE at offset N: WHAT` for each damage and at the end
-    /// `no damage` or how many there are; how far it has come goes to standard error. Exits with 0
-    /// if there is no damage, else with 1. What a crash left half written was never confirmed and
-    /// is no damage.
+    /// belong together. Prints a line `FILE at offset N: WHAT` for each damage (`FILE: WHAT` where
+    /// it has no one place) and at the end `no damage` or how many there are; how far it has come
+    /// goes to standard error. Exits with 0 if there is no damage, else with 1. What a crash left
+    /// half written was never confirmed and is no damage.
     Verify {
         /// The store's directory.
         dir: PathBuf,

@@ -140,7 +140,10 @@ async fn serve_one(socket: UnixStream, handle: &Handle) {
         (Err(_) | Ok(Err(_)), _) => return,
         (Ok(Ok(_)), None) => "error this is no request that this broker knows\n".to_owned(),
         (Ok(Ok(_)), Some(ask)) => {
-            tracing::info!(?ask, "an operator asks");
+            match ask {
+                Ask::List => tracing::debug!("an operator lists the queues"),
+                Ask::Purge(_) | Ask::Delete(_) => tracing::info!(?ask, "an operator asks"),
+            }
             encode_reply(perform(handle, ask).await)
         }
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
+use crate::wal::format::Seal;
 use crate::wal::tests::bench::{SEGMENT, open};
 use crate::wal::{Corruption, Finding, Item, Needed, Part, Progress, RecoveryError, survey};
 
@@ -117,6 +118,33 @@ fn damage_in_a_claim_or_a_seal_is_found_and_the_segments_are_shown_all_the_same(
         assert_eq!(seen.frames, 80);
         disk.flip_bit(name(prefix), 20, 1);
     }
+}
+
+#[test]
+fn a_segment_that_does_not_end_as_its_seal_says_and_a_batch_that_does_not_follow_are_found() {
+    let disk = used_store();
+    let mut bench = open(&disk);
+    bench.append(80, 3000);
+    bench.commit();
+    let names = disk.list().expect("works");
+    let name = names.iter().rfind(|name| name.starts_with("seal-")).expect("one");
+    let file = disk.open(name).expect("it is there");
+    let mut bytes = vec![0; file.size().expect("works") as usize];
+    file.read_at(&mut bytes, 0).expect("works");
+    let (mut seal, _) = Seal::decode(&bytes).expect("as it was written");
+    let end = seal.segments.last_mut().and_then(|last| last.end.as_mut()).expect("an end");
+    end.chain ^= 1;
+    disk.write_file(name, &seal.encode().0);
+    let reasons: Vec<Corruption> = seen(&disk, None)
+        .findings
+        .iter()
+        .map(|finding| match finding {
+            Finding::Corrupt { reason, .. } => *reason,
+            other => panic!("{other}"),
+        })
+        .collect();
+    // The owner's first batch follows the seal that it wrote, and this is another.
+    assert_eq!(reasons, [Corruption::Seal, Corruption::Chain]);
 }
 
 #[test]
