@@ -66,6 +66,27 @@ fn killed_under_load_again_and_again_it_loses_repeats_and_invents_nothing() {
     println!("{kills:?} in {:.1?}: {}", started.elapsed(), ledger.counts());
 }
 
+#[test]
+fn a_clean_end_waits_for_no_client_that_never_pauses() {
+    let mut random = Random::from_env();
+    let dir = support::fresh_dir();
+    let data = dir.path().join("data");
+    let ledger = Arc::new(Ledger::default());
+    for _ in 0..5 {
+        let broker = Broker::start(&data);
+        let clients = Clients::start(&ledger, broker.port(), Errors::Allowed, &mut random);
+        wait_for_work(&ledger, &mut random);
+        let before = ledger.counts().confirmed;
+        let status = broker.terminate();
+        clients.join();
+        ledger.check();
+        assert!(status.success(), "SIGTERM under load ends with {status}");
+        // What had arrived may still be done; a broker that takes on more may never end.
+        let after = ledger.counts().confirmed - before;
+        assert!(after < 1_000, "{after} more sends were taken and confirmed after SIGTERM");
+    }
+}
+
 /// How the lives of the broker ended.
 #[derive(Debug, Default)]
 struct Kills {

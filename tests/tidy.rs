@@ -161,13 +161,13 @@ fn no_file_names_a_place_on_somebodys_machine() {
 #[test]
 fn every_file_that_a_document_names_is_there() {
     let mut wrong = Vec::new();
-    let documents = project_files().into_iter().filter(|file| has_extension(file, &["md"]));
-    for file in documents {
-        let text = read(&file);
+    let files = project_files();
+    for file in files.iter().filter(|file| has_extension(file, &["md"])) {
+        let text = read(file);
         // Between backticks stand code and names: every odd piece of the text.
         for name in text.split('`').skip(1).step_by(2).filter(|name| names_a_file(name)) {
-            let candidates = [name.to_owned(), format!("src/{name}"), format!("tests/{name}")];
-            if !candidates.iter().any(|path| root().join(path).exists()) {
+            // A text about one room names its files from there: the end of a path will do.
+            if !files.iter().any(|file| file.ends_with(name)) {
                 wrong.push(format!("{}: `{name}` does not exist", file.display()));
             }
         }

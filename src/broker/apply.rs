@@ -43,7 +43,6 @@ impl Broker {
                 let queue = self.queues.remove(queue).expect("fits");
                 self.names.remove(&*queue.row.name);
                 self.durable.queue_gone(queue.id);
-                self.restless.remove(&queue.id);
             }
             Record::Sent { queue, place, at, expires, lent } => {
                 self.apply_birth(written, *queue, *place, *at, *expires);
@@ -118,6 +117,15 @@ impl Broker {
         }
     }
 
+    /// Something may be handed out from a queue.
+    pub(super) fn stir(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues.get_mut(&id)
+            && !std::mem::replace(&mut queue.restless, true)
+        {
+            self.restless.push_back(id);
+        }
+    }
+
     fn saw(&mut self, at: Millis) {
         let last = &mut self.durable.scalars.last_at;
         *last = (*last).max(at.0);
@@ -145,7 +153,7 @@ impl Broker {
         queue.row.depth += 1;
         queue.admit(place, entry, self.limits.resident, &mut self.expiries);
         if !queue.ready.is_empty() {
-            self.restless.insert(id);
+            self.stir(id);
         }
     }
 
@@ -198,7 +206,7 @@ impl Broker {
         let queue = self.queues.get_mut(&id).expect("stated of a queue");
         queue.enqueue(place, message, returns, &mut self.expiries);
         if !queue.ready.is_empty() {
-            self.restless.insert(id);
+            self.stir(id);
         }
     }
 
@@ -224,7 +232,7 @@ impl Broker {
         consumer.in_line = true;
         let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
         queue.ready.push_back(key);
-        self.restless.insert(id);
+        self.stir(id);
     }
 
     fn apply_end(&mut self, key: ConsumerKey, unsent_from: Option<Tag>) {
@@ -328,11 +336,11 @@ impl Broker {
                 let queue = self.queues.get_mut(id).expect("a loan keeps its queue");
                 queue.on_loan.remove(&place);
                 queue.admit(place, entry, self.limits.resident, &mut self.expiries);
-                self.restless.insert(*id);
+                self.stir(*id);
             }
             (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
                 self.enqueue(*id, place, message, returns + u32::from(counted));
-                self.restless.insert(*id);
+                self.stir(*id);
             }
             (source, loan) => self.end_loan(source, &loan),
         }

@@ -82,8 +82,8 @@ pub struct Broker {
     /// Messages that slow subscribers of topics have missed.
     missed: u64,
     expiries: queue::Expiries,
-    /// Queues in which something may be handed out.
-    restless: BTreeSet<QueueId>,
+    /// Queues in which something may be handed out, each once, in the order of their turns.
+    restless: VecDeque<QueueId>,
     /// Subscriptions that have ended and still hold messages.
     ended: VecDeque<ConsumerKey>,
     sweeps: BTreeMap<QueueId, work::Sweep>,
@@ -114,7 +114,7 @@ impl Broker {
             last_volatile: 0,
             missed: 0,
             expiries: queue::Expiries::new(),
-            restless: BTreeSet::new(),
+            restless: VecDeque::new(),
             ended: VecDeque::new(),
             sweeps: BTreeMap::new(),
         }

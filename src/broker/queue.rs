@@ -26,6 +26,8 @@ pub(crate) struct Queue {
     resident: BTreeMap<Place, Entry>,
     /// How far `resident` is complete; `None` where it is so to the end.
     horizon: Option<Place>,
+    /// It stands in the line of queues in which something may be handed out.
+    pub(crate) restless: bool,
     /// A page of the index is on its way.
     pub(crate) paging: bool,
     /// Non-persistent messages that wait, with how often they came back.
@@ -61,6 +63,7 @@ impl Queue {
             row,
             resident: BTreeMap::new(),
             horizon,
+            restless: false,
             paging: false,
             volatile: BTreeMap::new(),
             on_loan: BTreeSet::new(),

@@ -53,11 +53,15 @@ impl Broker {
             self.state_take_back(*key, facts);
             return true;
         }
-        while let Some(id) = self.restless.first().copied() {
+        // Queues take turns, one step each, so that a busy one keeps no other waiting.
+        while let Some(id) = self.restless.pop_front() {
             if self.state_dispatch(now, id, facts, effects) {
+                self.restless.push_back(id);
                 return true;
             }
-            self.restless.remove(&id);
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.restless = false;
+            }
         }
         if self.expiries.first().is_some_and(|(at, _, _)| *at <= now) {
             self.state_expiry(now, facts);
@@ -192,10 +196,10 @@ impl Broker {
             Purpose::Dispatch => {
                 let Some(queue) = self.queues.get_mut(&id) else { return };
                 queue.paging = false;
-                self.restless.insert(id);
                 if current && queue.horizon() == Some(after) {
                     self.extend_window(page, exhausted);
                 }
+                self.stir(id);
             }
             Purpose::Sweep => {
                 let Some(sweep) = self.sweeps.get_mut(&id) else { return };

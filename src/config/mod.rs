@@ -191,6 +191,9 @@ pub struct Listener {
     pub port: u16,
 }
 
+/// Outstanding deliveries of a subscription at most, whatever a client asks for.
+const PREFETCH_MAX: u32 = 32_767;
+
 /// The port of STOMP where none is given.
 const STOMP_PORT: u16 = 61613;
 
@@ -258,14 +261,17 @@ impl Config {
     #[must_use]
     pub fn engine_settings(&self) -> engine::Settings {
         let bytes = |size: Size| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+        // One acknowledgement may settle so many deliveries, and must fit into one batch.
+        let largest = self.wal_options().batch_bytes_max.min(bytes(self.log.segment_size));
+        let prefetch = u32::try_from(largest / 64).unwrap_or(u32::MAX).min(PREFETCH_MAX);
         engine::Settings {
             limits: crate::broker::Limits {
+                prefetch,
                 queues: self.limits.queues,
                 volatile_bytes: self.memory.non_persistent.bytes(),
                 message_bytes: self.limits.message.bytes() + (64 << 10),
                 resident: self.memory.queue_window,
                 topic_backlog: self.limits.topic_backlog,
-                ..crate::broker::Limits::default()
             },
             cache_bytes: bytes(self.memory.cache),
             window_bytes: bytes(self.memory.connection_window),

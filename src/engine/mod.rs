@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::command::{Refusal, Request};
+use crate::broker::command::{MessageId, Refusal, Request};
 use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest};
 use crate::broker::{Broker, Effects, Verdict, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
@@ -110,6 +110,9 @@ pub enum StopError {
     /// A checkpoint failed.
     #[error("{0}; a restart finds what is durable")]
     Checkpoint(CommitError),
+    /// A payload cannot be read, though nothing says that it is damaged.
+    #[error("{0}; a restart finds what is durable")]
+    Read(ReadError),
     /// A thread beside the engine panicked: a defect, or damage that a library did not expect.
     #[error("the {0} thread has panicked; a restart finds what is durable")]
     Panic(&'static str),
@@ -152,6 +155,8 @@ pub struct Engine {
     checkpoints: Checkpoints,
     stopping: bool,
     missed_told: u64,
+    /// What would be logged by itself, and must wait because the log cannot take it.
+    deferred: VecDeque<Input>,
     // Reused from turn to turn.
     facts: Vec<Fact>,
     effects: Effects,
@@ -175,6 +180,7 @@ impl Engine {
             log,
             stopping: false,
             missed_told: 0,
+            deferred: VecDeque::new(),
             facts: Vec::new(),
             effects: Effects::new(),
             record: Vec::new(),
@@ -217,6 +223,11 @@ impl Engine {
         if let Some(failure) = self.log.failure() {
             return Err(StopError::Log(failure));
         }
+        if self.has_room() {
+            while let Some(input) = self.deferred.pop_back() {
+                inputs.push_front(input);
+            }
+        }
         let blocked = self.take(now, inputs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX);
         self.follow(jobs);
@@ -237,6 +248,9 @@ impl Engine {
         while commands < limits::TURN_COMMANDS_MAX {
             let Some(input) = inputs.pop_front() else { break };
             match input {
+                // Whoever asks after the end has begun is told that it has, and nothing else:
+                // the last checkpoint must not chase a log that grows.
+                Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
                         commands += 1;
@@ -267,13 +281,17 @@ impl Engine {
                 self.outbox.disconnect(id);
             }
             Input::Requests(..) => unreachable!("taken one by one"),
+            Input::Page(_) | Input::Loaded(_, Err(_)) if !self.has_room() => {
+                self.deferred.push_back(input);
+            }
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => {
                 self.broker.page_in(&page, &mut self.facts);
                 self.commit();
             }
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
-            Input::Loaded(load, Err(error)) => self.lost(now, &load, &error),
+            Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
+            Input::Loaded(_, Err(error)) => return Err(StopError::Read(error)),
             Input::Checkpointed(result) => self.checkpoints.end(&mut self.broker, result)?,
             Input::Failed(error) => return Err(error),
             Input::Stop => self.stopping = true,
@@ -341,16 +359,21 @@ impl Engine {
 
     /// Does what follows by itself, up to so many steps; true if there may be more.
     fn work(&mut self, now: Millis, steps: usize) -> bool {
+        if self.stopping {
+            return false;
+        }
         for _ in 0..steps {
-            if self.log.admit(limits::STEP_LOG_BYTES_MAX, Class::Clear) != Admission::Yes {
-                return false;
-            }
-            if !self.broker.work(now, &mut self.facts, &mut self.effects) {
+            if !self.has_room() || !self.broker.work(now, &mut self.facts, &mut self.effects) {
                 return false;
             }
             self.commit();
         }
         true
+    }
+
+    /// Whether the log can take what one step of background work may state.
+    fn has_room(&self) -> bool {
+        self.log.admit(limits::STEP_LOG_BYTES_MAX, Class::Clear) == Admission::Yes
     }
 
     /// Makes the stated facts true: append, then apply. Returns what must be durable for them
@@ -415,14 +438,10 @@ impl Engine {
         }
     }
 
-    /// A payload cannot be read: the message goes where an operator finds it, the queue goes on.
-    fn lost(&mut self, now: Millis, load: &Load, error: &ReadError) {
-        let damage = match error {
-            ReadError::Damaged(damage) => Some(damage),
-            _ => None,
-        };
-        tracing::error!(position = %load.birth, %error, "a message's payload cannot be read");
-        let content = lost_content(load.birth, error, damage);
+    /// A payload is damaged: the message goes where an operator finds it, the queue goes on.
+    fn lost(&mut self, now: Millis, load: &Load, damage: &Damage) {
+        tracing::error!(%damage, "the content of a message is damaged; it is set apart");
+        let content = lost_content(load.birth, damage);
         let (key, tag) = (load.key, load.tag);
         self.broker.decide_damaged(now, key, tag, content, &mut self.facts);
         self.commit();
@@ -449,17 +468,15 @@ impl Engine {
     }
 }
 
-/// What stands in for a message whose payload cannot be read.
-fn lost_content(birth: Lsn, error: &ReadError, damage: Option<&Damage>) -> Bytes {
-    let mut properties = vec![
-        ("dlqDeliveryFailureCause".to_owned(), error.to_string()),
-        ("damagedMessage".to_owned(), format!("d{:x}", birth.0)),
+/// What stands in for a message whose payload is damaged.
+fn lost_content(birth: Lsn, damage: &Damage) -> Bytes {
+    let properties = vec![
+        ("dlqDeliveryFailureCause".to_owned(), damage.to_string()),
+        ("damagedMessage".to_owned(), MessageId::Durable(birth).to_string()),
+        ("damagedFile".to_owned(), damage.file.clone()),
+        ("damagedOffset".to_owned(), damage.offset.to_string()),
     ];
-    if let Some(damage) = damage {
-        properties.push(("damagedFile".to_owned(), damage.file.clone()));
-        properties.push(("damagedOffset".to_owned(), damage.offset.to_string()));
-    }
-    let body = format!("The content of the message at {birth} cannot be read: {error}\n");
+    let body = format!("The content of the message at {birth} is damaged: {damage}\n");
     Content { kind: BodyKind::Text, properties, body: body.into() }.encode()
 }
 

@@ -86,24 +86,26 @@ pub(crate) fn drain(ledger: &Ledger, port: u16) {
         stomp.subscribe("drain", queue, "client-individual").expect("subscribe for the drain");
         let mut order = Order::Kept(HashMap::new());
         let mut last = HashMap::new();
-        loop {
-            let message = stomp.message().expect("the queue up to the mark");
-            let redelivered = message.is_redelivered();
-            let id = ledger.delivered(&message.body, queue, redelivered, &mut order);
-            if let Some(id) = id {
-                // What came back lies at its old place: here even the redelivered come in order.
-                if last.insert(id.producer, id.seq).is_some_and(|last| last >= id.seq) {
-                    ledger.violation(format!("{id} is out of order in the drain of {queue}"));
-                }
-                ledger.acking(id);
+        let mut outstanding: HashMap<String, Id> = HashMap::new();
+        let mut marked = false;
+        while !marked || !outstanding.is_empty() {
+            let frame = stomp.receive().expect("the queue up to the mark");
+            if frame.command != "MESSAGE" {
+                let receipt = receipt_id(&frame).expect("a receipt in the drain");
+                ledger.acked(outstanding.remove(receipt).expect("a receipt that was asked for"));
+                continue;
             }
-            stomp.ack(&message).expect("acknowledge in the drain");
-            if let Some(id) = id {
-                ledger.acked(id);
+            let redelivered = frame.is_redelivered();
+            let id = ledger.delivered(&frame.body, queue, redelivered, &mut order);
+            let Some(id) = id else { continue };
+            // What came back lies at its old place: here even the redelivered come in order.
+            if last.insert(id.producer, id.seq).is_some_and(|last| last >= id.seq) {
+                ledger.violation(format!("{id} is out of order in the drain of {queue}"));
             }
-            if id == Some(mark) {
-                break;
-            }
+            ledger.acking(id);
+            let receipt = stomp.ask(stomp.ack_of(&frame)).expect("acknowledge in the drain");
+            outstanding.insert(receipt, id);
+            marked |= id == mark;
         }
         stomp.disconnect().expect("end the drain");
     }

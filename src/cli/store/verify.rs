@@ -157,7 +157,7 @@ fn check_live(index: &Index, base: &Base, segment_size: u64, damages: &mut Damag
         let (found, counted) = (of(&live), of(&base.live));
         if found != counted {
             let what = format!(
-                "its messages keep {found} bytes of segment {ordinal} alive, and it counts {counted}"
+                "its messages keep {found} bytes of segment {ordinal} alive, it counts {counted}"
             );
             damages.file(INDEX_NAME, what);
         }
