@@ -37,10 +37,13 @@ fn main() {
     }
     headline("sync_latency: one producer, each message confirmed before the next", size.rounds);
     figures("A: write and fdatasync of 4 KiB, median", "us", &bare.median);
+    figures("A: 10th of 100", "us", &bare.early);
     figures("A: 99th of 100", "us", &bare.late);
     figures("B: SEND of 1 KiB to RECEIPT, median", "us", &sends.median);
+    figures("B: 10th of 100", "us", &sends.early);
     figures("B: 99th of 100", "us", &sends.late);
     verdict("B / A, medians", &sends.median.per(&bare.median), Goal::AtMost(2.0));
+    figures("B / A, 10th of 100", "ratio", &sends.early.per(&bare.early));
     let blocks = size.rounds * (size.operations / BLOCK);
     cpu.print("the broker", blocks * (WARM_UP + BLOCK));
 }
@@ -56,6 +59,8 @@ const WARM_UP: usize = 2;
 struct Side {
     round: Vec<f64>,
     median: Series,
+    /// What neighbours disturb least.
+    early: Series,
     late: Series,
 }
 
@@ -69,6 +74,7 @@ impl Side {
 
     fn end_round(&mut self) {
         self.median.push(quantile(&mut self.round, 0.5));
+        self.early.push(quantile(&mut self.round, 0.1));
         self.late.push(quantile(&mut self.round, 0.99));
         self.round.clear();
     }
