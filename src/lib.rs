@@ -1,7 +1,7 @@
-//! EscrowMQ: a transactional, durable message broker.
+//! EscrowMQ: a durable message broker.
 //!
 //! `ARCHITECTURE.md` is the map of this crate. The modules are public for the binary, the
-//! benchmarks and the fuzzers; what a program may rely on is re-exported here by name.
+//! benchmarks and the fuzzers only; there is no interface for other programs yet.
 
 #![forbid(unsafe_code)]
 

@@ -35,11 +35,14 @@ pub const COMMAND_STEPS_MAX: usize = 16;
 /// [`RECORD_ENTRIES_MAX`] messages.
 pub const STEP_LOG_BYTES_MAX: usize = 64 << 10;
 
-/// How long the engine sleeps at most: bounds how late it sees that a full disk has room.
+/// How long the engine sleeps at most: bounds how late it sees that the clock was set.
 pub const SLEEP_MILLIS_MAX: u64 = 60_000;
 
 /// How often a full disk is tried again.
 pub const FULL_RETRY_MILLIS: u64 = 500;
+
+/// Open files kept for the store, the listeners and the system; the others are for connections.
+pub const FILES_RESERVED: usize = 256;
 
 /// Room made for one read from a socket.
 pub const READ_BYTES: usize = 16 << 10;
@@ -77,7 +80,7 @@ pub const SUBSCRIPTION_NAME_BYTES_MAX: usize = 1024;
 
 /// Deliveries outstanding on one subscription: a larger prefetch counts as this, since the session
 /// remembers each.
-pub const PREFETCH_MAX: u32 = 65_535;
+pub const PREFETCH_MAX: u32 = 32_767;
 
 /// Bytes of a frame's headers before the connection is greeted.
 pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;

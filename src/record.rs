@@ -127,6 +127,7 @@ pub enum RecordError {
 }
 
 const STARTED: u16 = 1;
+// 2 was never written.
 const QUEUE_CREATED: u16 = 3;
 const QUEUE_DELETED: u16 = 4;
 const SENT: u16 = 5;

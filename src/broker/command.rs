@@ -106,7 +106,7 @@ pub enum Refusal {
     #[error("{0} is not an outstanding delivery of this subscription")]
     NotOutstanding(Tag),
     /// The disk is full.
-    #[error("the store's disk is full: sends are refused until there is room again")]
+    #[error("the store's disk is full: nothing more is stored until there is room again")]
     StorageFull,
     /// Non-persistent messages fill the memory set aside for them.
     #[error("the memory for non-persistent messages ({limit} bytes) is full")]

@@ -1,8 +1,8 @@
 //! The broker's rules: pure, no I/O, clock, thread or randomness.
 //!
 //! Owns every decision about messages. [`Broker::decide`] reads the state and answers a command
-//! with facts, in which id, order, time and every choice are fixed; [`Broker::apply`] makes a
-//! fact true, and nothing else changes the state; [`Broker::work`] states the facts that follow
+//! with facts, in which id, order, time and every choice are fixed; [`Broker::apply_record`] and
+//! [`Broker::apply_change`] make a fact true, and nothing else changes the state; [`Broker::work`] states the facts that follow
 //! by themselves (dispatch, expiry, returns, sweeps). The same `apply` runs live and in recovery.
 //!
 //! Always: a durable fact's `apply` reads nothing volatile; no step is longer than a bounded
@@ -29,7 +29,8 @@ use std::sync::Arc;
 
 use crate::broker::delta::Delta;
 use crate::broker::fact::{ConsumerKey, Effect, Fact};
-use crate::ids::{ConnectionId, IdMap, Lsn, Millis, QueueId};
+use crate::ids::{ConnectionId, IdMap, Lsn, Millis, QueueId, Tag};
+use crate::limits;
 use crate::record::Record;
 
 pub use decide::Verdict;
@@ -60,7 +61,7 @@ impl Default for Limits {
             message_bytes: 16 << 20,
             resident: 1024,
             topic_backlog: 1000,
-            prefetch: 32_767,
+            prefetch: limits::PREFETCH_MAX,
         }
     }
 }
@@ -165,6 +166,12 @@ impl Broker {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         self.expiries.first().map(|(at, _, _)| *at)
+    }
+
+    /// Whether a delivery is outstanding.
+    #[must_use]
+    pub fn is_lent(&self, key: ConsumerKey, tag: Tag) -> bool {
+        self.consumers.get(&key).is_some_and(|consumer| consumer.loans.contains_key(&tag))
     }
 
     /// Messages that slow subscribers of topics have missed in this life.

@@ -3,7 +3,7 @@
 //! Owns the window of resident entries and its horizon: every durable message that waits at or
 //! before the horizon is in the window; what lies beyond is in the deltas and the index and is
 //! asked for when the window runs low. Residency is a cache: it never changes a record.
-//! Leaves the durable facts to `durable`, and whom to serve to `dispatch`.
+//! Leaves the durable facts to `durable`, and whom to serve to `work`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

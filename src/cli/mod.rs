@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A transactional, durable message broker.
+/// A durable message broker.
 #[derive(Debug, Parser)]
 #[command(name = "escrowmq", version, about, long_about = LONG_ABOUT)]
 struct Cli {
@@ -18,7 +18,7 @@ struct Cli {
 }
 
 const LONG_ABOUT: &str = "\
-A transactional, durable message broker.
+A durable message broker.
 
 `escrowmq run` starts a broker with its store in ./escrowmq-data, for STOMP clients on \
 127.0.0.1:61613. What it has confirmed survives a crash and a power cut. Logs go to standard \

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::engine::{self, Handle, Running, StopError, Store};
 use crate::io::real::{DirStorage, SystemClock};
 use crate::io::{Clock, Storage};
+use crate::limits;
 use crate::protocol::stomp::Limits;
 use crate::server::admin::Admin;
 use crate::server::{Server, Shared};
@@ -57,7 +59,8 @@ fn settings(args: &RunArgs) -> Result<Config, CliError> {
 async fn serve(config: Config) -> Result<ExitCode, CliError> {
     // The address first: a second broker by mistake should not touch the store.
     let listeners = config.listeners()?;
-    let server = Server::bind(&listeners, config.limits.connections).await?;
+    let connections = connections_within_files(config.limits.connections);
+    let server = Server::bind(&listeners, connections).await?;
     warn_of_open_doors(&server)?;
     let directory = DirStorage::open_or_create(&config.data)?;
     // Held until the process ends; the epoch is what makes a second owner harmless.
@@ -166,6 +169,27 @@ fn session_config(config: &Config, id_prefix: String) -> SessionConfig {
         prefetch: config.stomp.prefetch,
         ..default
     }
+}
+
+/// Raises the limit of open files as far as the system lets it, and returns how many connections
+/// that leaves room for: a broker that runs out of files could not read its own store.
+fn connections_within_files(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    // No limit at all is `None`.
+    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    let room = files.saturating_sub(limits::FILES_RESERVED).max(1);
+    if room < wanted {
+        tracing::warn!(
+            "limits.connections is {wanted}, and the limit of open files ({files}) leaves room \
+             for {room}"
+        );
+    }
+    wanted.min(room)
 }
 
 /// There is no authentication yet, so an address others can reach deserves a word.

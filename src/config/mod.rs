@@ -11,6 +11,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::engine;
+use crate::limits;
 use crate::wal;
 
 pub use size::Size;
@@ -191,8 +192,11 @@ pub struct Listener {
     pub port: u16,
 }
 
-/// Outstanding deliveries of a subscription at most, whatever a client asks for.
-const PREFETCH_MAX: u32 = 32_767;
+/// What a frame of the log may hold beside a message's body.
+const FRAME_EXTRA: usize = 1 << 20;
+
+/// What a message's head may take beside its body.
+const HEAD_BYTES_MAX: u64 = 64 << 10;
 
 /// The port of STOMP where none is given.
 const STOMP_PORT: u16 = 61613;
@@ -222,31 +226,55 @@ impl Config {
     /// # Errors
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let range = |ok: bool, name, value: String, must| {
-            if ok { Ok(()) } else { Err(ConfigError::Range { name, value, must }) }
-        };
+        self.check_sizes()?;
+        let printable = !self.name.is_empty() && self.name.chars().all(|c| c.is_ascii_graphic());
+        let must = "1 to 64 printable ASCII characters without a space";
+        in_range(printable && self.name.len() <= 64, "name", &self.name, must)?;
+        let at_least_one = "at least 1";
+        for (name, value) in [
+            ("limits.connections", self.limits.connections),
+            ("limits.queues", self.limits.queues),
+            ("limits.topic_backlog", self.limits.topic_backlog),
+            ("log.checkpoint_changes", self.log.checkpoint_changes),
+        ] {
+            in_range(value >= 1, name, value, at_least_one)?;
+        }
+        let window = self.memory.queue_window;
+        in_range(window >= 16, "memory.queue_window", window, "at least 16")?;
+        let prefetch = self.stomp.prefetch;
+        let fits = (1..=limits::PREFETCH_MAX).contains(&prefetch);
+        in_range(fits, "stomp.prefetch", prefetch, "from 1 to 32767")?;
+        let (timeout, beat) = (self.stomp.connect_timeout, self.stomp.heart_beat_min);
+        in_range(timeout >= 1, "stomp.connect_timeout", timeout, at_least_one)?;
+        in_range(beat >= 1, "stomp.heart_beat_min", beat, at_least_one)?;
+        in_range(!self.listen.is_empty(), "listen", "[]", "at least one address")?;
+        self.listeners().map(drop)
+    }
+
+    fn check_sizes(&self) -> Result<(), ConfigError> {
         let segment = self.log.segment_size.bytes();
         let whole = segment.is_multiple_of(4096) && (1 << 20..=1 << 30).contains(&segment);
         let must = "a multiple of 4 KiB from 1 MiB to 1 GiB";
-        range(whole, "log.segment_size", segment.to_string(), must)?;
+        in_range(whole, "log.segment_size", segment, must)?;
         let message = self.limits.message.bytes();
         let must = "at least 1 and at most a quarter of log.segment_size";
-        range((1..=segment / 4).contains(&message), "limits.message", message.to_string(), must)?;
-        let window = self.memory.queue_window;
-        range(window >= 16, "memory.queue_window", window.to_string(), "at least 16")?;
-        let prefetch = self.stomp.prefetch;
-        let must = "from 1 to 32767";
-        range((1..=32_767).contains(&prefetch), "stomp.prefetch", prefetch.to_string(), must)?;
-        let name_ok = !self.name.is_empty() && self.name.len() <= 64;
-        range(name_ok, "name", self.name.clone(), "1 to 64 bytes")?;
-        self.listeners().map(drop)
+        in_range((1..=segment / 4).contains(&message), "limits.message", message, must)?;
+        for (name, size, least, must) in [
+            ("log.checkpoint_bytes", self.log.checkpoint_bytes, 1 << 20, "at least 1 MiB"),
+            ("memory.index", self.memory.index, 1 << 20, "at least 1 MiB"),
+            ("memory.connection_window", self.memory.connection_window, 1 << 10, "at least 1 KiB"),
+        ] {
+            in_range(size.bytes() >= least, name, size.bytes(), must)?;
+        }
+        Ok(())
     }
 
     /// What the log is to know.
     #[must_use]
     pub fn wal_options(&self) -> wal::Options {
         let segment_size = self.log.segment_size.bytes();
-        let frame = usize::try_from(self.limits.message.bytes()).expect("checked") + (1 << 20);
+        // A frame holds a message's body and head, and the record of it.
+        let frame = usize::try_from(self.limits.message.bytes()).expect("checked") + FRAME_EXTRA;
         wal::Options {
             segment_size,
             batch_bytes_max: frame,
@@ -263,13 +291,13 @@ impl Config {
         let bytes = |size: Size| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
         // One acknowledgement may settle so many deliveries, and must fit into one batch.
         let largest = self.wal_options().batch_bytes_max.min(bytes(self.log.segment_size));
-        let prefetch = u32::try_from(largest / 64).unwrap_or(u32::MAX).min(PREFETCH_MAX);
+        let prefetch = u32::try_from(largest / 64).unwrap_or(u32::MAX).min(limits::PREFETCH_MAX);
         engine::Settings {
             limits: crate::broker::Limits {
                 prefetch,
                 queues: self.limits.queues,
                 volatile_bytes: self.memory.non_persistent.bytes(),
-                message_bytes: self.limits.message.bytes() + (64 << 10),
+                message_bytes: self.limits.message.bytes() + HEAD_BYTES_MAX,
                 resident: self.memory.queue_window,
                 topic_backlog: self.limits.topic_backlog,
             },
@@ -280,6 +308,15 @@ impl Config {
             index_bytes: bytes(self.memory.index),
         }
     }
+}
+
+fn in_range(
+    ok: bool,
+    name: &'static str,
+    value: impl std::fmt::Display,
+    must: &'static str,
+) -> Result<(), ConfigError> {
+    if ok { Ok(()) } else { Err(ConfigError::Range { name, value: value.to_string(), must }) }
 }
 
 fn listener(text: &str) -> Result<Listener, ConfigError> {
@@ -355,9 +392,26 @@ mod tests {
 
     #[test]
     fn a_value_out_of_its_range_is_named_with_what_it_may_be() {
-        let mut config = Config::default();
-        config.log.segment_size = Size::kib(5);
-        let error = config.check().unwrap_err().to_string();
-        assert!(error.contains("log.segment_size") && error.contains("4 KiB"), "{error}");
+        for (text, name) in [
+            ("log.segment_size = \"5KiB\"", "log.segment_size"),
+            ("log.checkpoint_bytes = 0", "log.checkpoint_bytes"),
+            ("log.checkpoint_changes = 0", "log.checkpoint_changes"),
+            ("memory.connection_window = 0", "memory.connection_window"),
+            ("memory.index = 0", "memory.index"),
+            ("memory.queue_window = 1", "memory.queue_window"),
+            ("limits.message = \"17MiB\"", "limits.message"),
+            ("limits.connections = 0", "limits.connections"),
+            ("limits.queues = 0", "limits.queues"),
+            ("limits.topic_backlog = 0", "limits.topic_backlog"),
+            ("stomp.prefetch = 32768", "stomp.prefetch"),
+            ("stomp.connect_timeout = 0", "stomp.connect_timeout"),
+            ("stomp.heart_beat_min = 0", "stomp.heart_beat_min"),
+            ("listen = []", "listen"),
+            ("name = \"two\\nlines\"", "name"),
+        ] {
+            let config: Config = toml::from_str(text).expect(text);
+            let error = config.check().expect_err(text).to_string();
+            assert!(error.contains(&format!("the setting {name} is")), "{text}: {error}");
+        }
     }
 }

@@ -59,7 +59,7 @@ enum State {
     Waiting(CheckpointJob),
     /// The index is taking it.
     Running(CheckpointJob),
-    /// The disk was full; it is tried again when something has been given back or time goes by.
+    /// The disk was full; it is tried again in the next turn. The thread that tries takes its time.
     Refused(CheckpointJob),
 }
 
@@ -98,7 +98,7 @@ impl Checkpoints {
         if !self.retire.is_empty() {
             jobs.push(Job::Retire(std::mem::take(&mut self.retire)));
         }
-        if matches!(self.state, State::Idle) && self.is_due(broker, stopping) {
+        if matches!(self.state, State::Idle) && self.is_due(broker, log, stopping) {
             let replay = self.last.expect("due only after a record");
             let delta = broker.freeze(replay.through);
             self.state = State::Waiting(CheckpointJob { delta, replay });
@@ -122,15 +122,19 @@ impl Checkpoints {
         }
     }
 
-    fn is_due(&self, broker: &Broker, stopping: bool) -> bool {
+    fn is_due(&self, broker: &Broker, log: &Log, stopping: bool) -> bool {
         let Some(last) = self.last else { return false };
         let known = self.known.map_or(Lsn::default(), |known| known.through);
         if last.through == known {
             return false;
         }
+        let since = last.through.0 - known.0.min(last.through.0);
+        // On a full disk only a checkpoint can set segments free, and every acknowledgement eats
+        // of the reserve: it must come well before the reserve is gone.
         stopping
             || broker.delta_len() >= self.changes
-            || last.through.0 - known.0.min(last.through.0) >= self.bytes
+            || since >= self.bytes
+            || (log.is_full() && since >= self.segment_size / 16)
     }
 
     /// The index has taken the changes, or has no room for them.

@@ -157,7 +157,7 @@ pub struct Engine {
     missed_told: u64,
     /// What would be logged by itself, and must wait because the log cannot take it.
     deferred: VecDeque<Input>,
-    // Reused from turn to turn.
+    // Buffers, reused.
     facts: Vec<Fact>,
     effects: Effects,
     record: Vec<u8>,
@@ -291,7 +291,11 @@ impl Engine {
             }
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
-            Input::Loaded(_, Err(error)) => return Err(StopError::Read(error)),
+            // A delivery that is over may be read too late, when its segment is gone.
+            Input::Loaded(load, Err(error)) if self.broker.is_lent(load.key, load.tag) => {
+                return Err(StopError::Read(error));
+            }
+            Input::Loaded(_, Err(_)) => {}
             Input::Checkpointed(result) => self.checkpoints.end(&mut self.broker, result)?,
             Input::Failed(error) => return Err(error),
             Input::Stop => self.stopping = true,
@@ -380,7 +384,8 @@ impl Engine {
     /// to count, if anything.
     fn commit(&mut self) -> Option<Lsn> {
         let mut need = None;
-        for mut fact in std::mem::take(&mut self.facts) {
+        let mut facts = std::mem::take(&mut self.facts);
+        for mut fact in facts.drain(..) {
             match &mut fact {
                 Fact::Log(record, payload) => {
                     self.append(record, payload);
@@ -397,6 +402,7 @@ impl Engine {
             }
             self.hold();
         }
+        self.facts = facts;
         need
     }
 

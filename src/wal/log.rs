@@ -258,6 +258,11 @@ impl Log {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
+    /// Whether the disk was found full and no segment was made since.
+    pub fn is_full(&self) -> bool {
+        lock(&self.state).full
+    }
+
     /// Whether what was gathered has reached the disk and nothing is under way.
     pub fn is_quiet(&self) -> bool {
         let state = lock(&self.state);

@@ -204,7 +204,7 @@ fn version_1_2_in_transcripts() {
                 requests: &[
                     "subscribe 1 queue://a 1000!",
                     "subscribe 2 topic://t 1",
-                    "subscribe 3 queue://a 65535",
+                    "subscribe 3 queue://a 32767",
                     "unsubscribe 2!",
                 ],
                 got: "RECEIPT\nreceipt-id:s\n\n^RECEIPT\nreceipt-id:u\n\n^",
