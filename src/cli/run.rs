@@ -23,8 +23,18 @@ use crate::session::stomp::{HeartBeat, SessionConfig};
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     start_logs();
     let config = settings(args)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(connection_threads())
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(config))
+}
+
+/// Threads for the connections: a processor is left to the engine and the log. A thread more than
+/// there is work for is not free: it is woken with each request, only to find nothing.
+fn connection_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.saturating_sub(1).max(1)
 }
 
 fn start_logs() {
