@@ -25,6 +25,9 @@ pub const INBOX_BYTES_MAX: usize = 32 << 20;
 /// What a request is taken to cost beside its content.
 pub const REQUEST_OVERHEAD_BYTES: usize = 256;
 
+/// Turns that a thread runs on the side when it brings news; what is left is the engine's own.
+pub const TURNS_ON_THE_SIDE_MAX: usize = 4;
+
 /// Steps of background work in one turn at most.
 pub const TURN_STEPS_MAX: usize = 1024;
 

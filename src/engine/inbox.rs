@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::command::{Command, Output, Request};
 use crate::engine::Input;
+use crate::engine::driver::Driver;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
 use crate::ids::ConnectionId;
 use crate::limits;
@@ -40,24 +41,37 @@ impl Inbox {
         Self { state: Mutex::default(), arrived: Condvar::new() }
     }
 
-    /// False when the engine has ended.
+    /// Leaves an input, and wakes the engine's thread. False when the engine has ended.
     pub(crate) fn push(&self, input: Input) -> bool {
-        let mut state = self.state.lock().expect("no panic holds it");
-        if state.closed.is_some() {
-            return false;
+        let taken = self.post(input);
+        self.rouse();
+        taken
+    }
+
+    /// Leaves an input for whoever runs the next turn. False when the engine has ended.
+    pub(crate) fn post(&self, input: Input) -> bool {
+        let mut state = self.lock();
+        let open = state.closed.is_none();
+        if open {
+            state.inputs.push_back(input);
         }
-        state.inputs.push_back(input);
-        self.rouse(state);
-        true
+        open
     }
 
+    /// Something else has happened that a turn should see; wakes the engine's thread.
     pub(crate) fn wake(&self) {
-        let mut state = self.state.lock().expect("no panic holds it");
-        state.woken = true;
-        self.rouse(state);
+        self.note();
+        self.rouse();
     }
 
-    fn rouse(&self, mut state: MutexGuard<'_, State>) {
+    /// Something else has happened that a turn should see.
+    pub(crate) fn note(&self) {
+        self.lock().woken = true;
+    }
+
+    /// Wakes the engine's thread if it waits.
+    pub(crate) fn rouse(&self) {
+        let mut state = self.lock();
         if std::mem::take(&mut state.waits) {
             // Woken while the lock is held, the engine would only wait for that.
             drop(state);
@@ -65,21 +79,26 @@ impl Inbox {
         }
     }
 
-    /// Takes all that has arrived; waits for it first if `wait` allows, at most so long.
-    pub(crate) fn take(&self, into: &mut VecDeque<Input>, wait: Option<Duration>) {
-        let mut state = self.state.lock().expect("no panic holds it");
-        if let Some(longest) = wait {
-            let quiet = |state: &mut State| {
-                state.waits = state.inputs.is_empty() && !state.woken;
-                state.waits
-            };
-            let waited = self.arrived.wait_timeout_while(state, longest, quiet);
-            state = waited.expect("no panic holds it").0;
-        }
-        state.woken = false;
+    /// Waits until something has arrived, at most so long.
+    pub(crate) fn wait(&self, longest: Duration) {
+        let quiet = |state: &mut State| {
+            state.waits = state.inputs.is_empty() && !state.woken;
+            state.waits
+        };
+        let waited = self.arrived.wait_timeout_while(self.lock(), longest, quiet);
         // Still set where the wait was over before anything came.
-        state.waits = false;
+        waited.expect("no panic holds it").0.waits = false;
+    }
+
+    /// Takes all that has arrived.
+    pub(crate) fn take(&self, into: &mut VecDeque<Input>) {
+        let mut state = self.lock();
+        state.woken = false;
         into.append(&mut state.inputs);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic holds it")
     }
 
     /// The engine has ended: whoever comes now, and whoever waits in line, is told.
@@ -101,16 +120,16 @@ impl Inbox {
 /// A way to the engine, for whoever opens connections.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    inbox: Arc<Inbox>,
+    driver: Arc<Driver>,
     next: Arc<AtomicU64>,
     /// Bytes of requests that may wait for the engine, over all connections.
     room: Arc<Semaphore>,
 }
 
 impl Handle {
-    pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
+    pub(crate) fn new(driver: Arc<Driver>) -> Self {
         let room = Arc::new(Semaphore::new(limits::INBOX_BYTES_MAX));
-        Self { inbox, next: Arc::new(AtomicU64::new(1)), room }
+        Self { driver, next: Arc::new(AtomicU64::new(1)), room }
     }
 
     /// Opens a connection to the broker; it ends when it is dropped.
@@ -120,16 +139,16 @@ impl Handle {
     pub fn connect(&self) -> Result<Connection, Closed> {
         let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
         let mailbox = Arc::new(Mailbox::default());
-        if !self.inbox.push(Input::Connect(id, Arc::clone(&mailbox))) {
-            return Err(self.inbox.closed().unwrap_or(Closed::Stopping));
+        if !self.driver.inbox.push(Input::Connect(id, Arc::clone(&mailbox))) {
+            return Err(self.driver.inbox.closed().unwrap_or(Closed::Stopping));
         }
-        let (inbox, room) = (Arc::clone(&self.inbox), Arc::clone(&self.room));
-        Ok(Connection { id, inbox, room, mailbox })
+        let (driver, room) = (Arc::clone(&self.driver), Arc::clone(&self.room));
+        Ok(Connection { id, driver, room, mailbox })
     }
 
     /// Asks the broker to end; `Running::join` tells when it has.
     pub fn stop(&self) {
-        self.inbox.push(Input::Stop);
+        self.driver.inbox.push(Input::Stop);
     }
 }
 
@@ -137,7 +156,7 @@ impl Handle {
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
-    inbox: Arc<Inbox>,
+    driver: Arc<Driver>,
     room: Arc<Semaphore>,
     mailbox: Arc<Mailbox>,
 }
@@ -159,10 +178,10 @@ impl Connection {
         let permits = u32::try_from(bytes.min(limits::INBOX_BYTES_MAX)).expect("a small limit");
         let room = Arc::clone(&self.room).acquire_many_owned(permits);
         let permit = Some(room.await.expect("never closed"));
-        if self.inbox.push(Input::Requests(self.id, requests.into(), permit)) {
+        if self.driver.bring(Input::Requests(self.id, requests.into(), permit)) {
             Ok(())
         } else {
-            Err(self.inbox.closed().unwrap_or(Closed::Stopping))
+            Err(self.driver.inbox.closed().unwrap_or(Closed::Stopping))
         }
     }
 
@@ -177,7 +196,7 @@ impl Connection {
     /// Says that a delivery has been written to the peer: there is room for the next.
     pub fn written(&self, outputs_bytes: usize) {
         if self.mailbox.written(outputs_bytes) {
-            self.inbox.push(Input::Writable(self.id));
+            self.driver.inbox.push(Input::Writable(self.id));
         }
     }
 
@@ -190,7 +209,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.inbox.push(Input::Close(self.id));
+        self.driver.inbox.push(Input::Close(self.id));
     }
 }
 
@@ -225,7 +244,8 @@ mod tests {
         let mut inputs = VecDeque::new();
         for number in 0..ROUNDS {
             let begun = std::time::Instant::now();
-            inbox.take(&mut inputs, Some(Duration::from_secs(20)));
+            inbox.wait(Duration::from_secs(20));
+            inbox.take(&mut inputs);
             assert!(begun.elapsed() < Duration::from_secs(10), "nobody woke the engine");
             assert_eq!(inputs.drain(..).count() as u64, 1 - number % 2);
             taken.send(()).expect("the pusher goes on");

@@ -10,6 +10,7 @@
 
 mod cache;
 mod checkpoint;
+mod driver;
 mod inbox;
 mod mailbox;
 mod outbox;

@@ -1,16 +1,16 @@
 //! The threads of a running broker: the engine, the log, the maker of segments, the readers and
 //! the checkpointer. Each runs the steps of one part; none holds a rule.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::broker::fact::{Page, PageRequest};
+use crate::engine::driver::Driver;
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
-use crate::engine::{CheckpointJob, Engine, Input, Job, Load, StopError, Store, Turn};
+use crate::engine::{CheckpointJob, Input, Load, StopError, Store};
 use crate::io::Clock;
 use crate::limits;
 use crate::store::index::{CommitError, Index};
@@ -27,7 +27,7 @@ pub struct Running {
 
 /// Work for one of the threads beside the engine.
 #[derive(Debug)]
-enum Read {
+pub(crate) enum Read {
     Page(PageRequest),
     Load(Load),
 }
@@ -38,55 +38,54 @@ enum Read {
 /// Where the system gives no threads.
 pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> {
     let Store { engine, log, room, reader, index, .. } = store;
-    let inbox = Arc::new(Inbox::new());
-    let handle = Handle::new(Arc::clone(&inbox));
     let (reads, to_read) = channel();
     let (checkpoints, to_checkpoint) = channel();
+    let driver = Driver::new(engine, Arc::clone(&log), clock, reads, checkpoints);
+    let driver = Arc::new(driver);
     let mut others = Vec::new();
-    let mut spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
-        let alarm = Alarm { name, inbox: Arc::clone(&inbox) };
-        let body = move || {
-            let _alarm = alarm;
-            body();
-        };
+    let mut spawn = |name: &'static str, body: Box<dyn FnOnce(&Driver) + Send>| {
+        let alarm = Alarm { name, driver: Arc::clone(&driver) };
+        let body = move || body(&alarm.driver);
         Builder::new().name(name.to_owned()).spawn(body).map(|thread| others.push(thread))
     };
-    let (l, i) = (Arc::clone(&log), Arc::clone(&inbox));
-    spawn("log", Box::new(move || write_log(&l, &i))).map_err(StopError::Thread)?;
-    let (l, i) = (Arc::clone(&log), Arc::clone(&inbox));
-    spawn("room", Box::new(move || make_room(room, &l, &i))).map_err(StopError::Thread)?;
-    let (x, i) = (Arc::clone(&index), Arc::clone(&inbox));
-    let read = move || read(&to_read, &x, &reader, &i);
-    spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
-    let i = Arc::clone(&inbox);
-    let checkpoint = move || checkpoint(&to_checkpoint, &index, &i);
-    spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
     let l = Arc::clone(&log);
+    spawn("log", Box::new(move |driver| write_log(&l, driver))).map_err(StopError::Thread)?;
+    let l = Arc::clone(&log);
+    let make = move |driver: &Driver| make_room(room, &l, &driver.inbox);
+    spawn("room", Box::new(make)).map_err(StopError::Thread)?;
+    let x = Arc::clone(&index);
+    let read = move |driver: &Driver| read(&to_read, &x, &reader, &driver.inbox);
+    spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
+    let checkpoint = move |driver: &Driver| checkpoint(&to_checkpoint, &index, &driver.inbox);
+    spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
+    let (d, l) = (Arc::clone(&driver), Arc::clone(&log));
     let turns = move || {
-        let result = run(engine, &inbox, &*clock, &l, &reads, &checkpoints);
+        let result = d.run();
         if let Err(error) = &result {
             tracing::error!(%error, "the broker has stopped");
         }
         let why = if result.is_ok() { Closed::Stopping } else { Closed::Failed };
-        inbox.close(why);
+        d.inbox.close(why);
+        d.dismiss();
         l.close();
         result
     };
     let engine = Builder::new().name("engine".to_owned()).spawn(turns);
-    Ok(Running { handle, engine: engine.map_err(StopError::Thread)?, log, others })
+    let engine = engine.map_err(StopError::Thread)?;
+    Ok(Running { handle: Handle::new(driver), engine, log, others })
 }
 
 /// Tells the engine when its thread panics: without it the broker would stand still, or go on
 /// without checkpoints, and nobody would know.
 struct Alarm {
     name: &'static str,
-    inbox: Arc<Inbox>,
+    driver: Arc<Driver>,
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.inbox.push(Input::Failed(StopError::Panic(self.name)));
+            self.driver.inbox.push(Input::Failed(StopError::Panic(self.name)));
         }
     }
 }
@@ -117,53 +116,12 @@ impl Running {
     }
 }
 
-fn run(
-    mut engine: Engine,
-    inbox: &Inbox,
-    clock: &dyn Clock,
-    log: &Log,
-    reads: &Sender<Read>,
-    checkpoints: &Sender<CheckpointJob>,
-) -> Result<(), StopError> {
-    let (mut inputs, mut jobs) = (VecDeque::new(), Vec::new());
-    let mut wait = None;
-    loop {
-        inbox.take(&mut inputs, wait);
-        let now = clock.wall();
-        let turn = engine.turn(now, &mut inputs, &mut jobs)?;
-        for job in jobs.drain(..) {
-            // A thread beside the engine ends only after the engine has.
-            let _ = match job {
-                Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
-                Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
-                Job::Checkpoint(job) => checkpoints.send(job).is_ok(),
-                Job::Retire(segments) => {
-                    log.retire(&segments);
-                    true
-                }
-            };
-        }
-        wait = match turn {
-            Turn::Stopped => {
-                // The last word of a clean stop: the next start then knows that nothing is missing.
-                log.goodbye();
-                return Ok(());
-            }
-            Turn::Busy => None,
-            Turn::Idle(deadline) => {
-                let until = deadline.map_or(u64::MAX, |at| at.0.saturating_sub(now.0).max(1));
-                Some(Duration::from_millis(until.min(limits::SLEEP_MILLIS_MAX)))
-            }
-        };
-    }
-}
-
-fn write_log(log: &Log, inbox: &Inbox) {
+fn write_log(log: &Log, driver: &Driver) {
     while log.wait() == Wake::Work {
         let Some(mut group) = log.take() else { continue };
         let result = group.write().and_then(|()| group.sync());
         let failed = log.complete(group, result).is_err();
-        inbox.wake();
+        driver.bring_durable();
         if failed {
             return;
         }

@@ -1,0 +1,190 @@
+//! Who runs the engine's turns: whoever brings news, if nobody else is at it.
+//!
+//! The state has one owner at a time, behind a lock that is only ever tried by those who bring
+//! news: a connection with requests, the log thread with a sync. Each runs the turns that follow
+//! itself, which saves waking the engine's thread and, for a lone client, half the time that a
+//! confirmation takes beside the sync. Where the engine is busy the news waits in the inbox; the
+//! engine's own thread takes what is left, keeps the deadlines, and ends the broker.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
+
+use crate::engine::inbox::Inbox;
+use crate::engine::threads::Read;
+use crate::engine::{CheckpointJob, Engine, Input, Job, StopError, Turn};
+use crate::ids::Millis;
+use crate::io::Clock;
+use crate::limits;
+use crate::wal::Log;
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) inbox: Inbox,
+    turns: Mutex<Turns>,
+    log: Arc<Log>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The engine with what its turns need.
+#[derive(Debug)]
+struct Turns {
+    engine: Engine,
+    inputs: VecDeque<Input>,
+    jobs: Vec<Job>,
+    /// To the threads beside the engine, which end when these are gone.
+    helpers: Option<(Sender<Read>, Sender<CheckpointJob>)>,
+    /// Until when the engine's thread sleeps at most.
+    awaited: Option<Millis>,
+    /// The broker has ended: nothing is run any more.
+    over: bool,
+    /// How it ended, for its own thread to tell.
+    ended: Option<Result<(), StopError>>,
+}
+
+/// What is to be done when a drive is over.
+enum Next {
+    /// More turns are due at once.
+    Busy,
+    /// Nothing, until something happens or this time comes.
+    Wait(Option<Millis>),
+    /// Nothing more: the broker has ended.
+    End,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        engine: Engine,
+        log: Arc<Log>,
+        clock: Arc<dyn Clock>,
+        reads: Sender<Read>,
+        checkpoints: Sender<CheckpointJob>,
+    ) -> Self {
+        let turns = Turns {
+            engine,
+            inputs: VecDeque::new(),
+            jobs: Vec::new(),
+            helpers: Some((reads, checkpoints)),
+            awaited: None,
+            over: false,
+            ended: None,
+        };
+        Self { inbox: Inbox::new(), turns: Mutex::new(turns), log, clock }
+    }
+
+    /// Brings an input, and runs what follows if nobody else does. False when the broker has
+    /// ended.
+    pub(crate) fn bring(&self, input: Input) -> bool {
+        let taken = self.inbox.post(input);
+        self.follow_up();
+        taken
+    }
+
+    /// The log is durable further: lets out what waits for that.
+    pub(crate) fn bring_durable(&self) {
+        self.inbox.note();
+        self.follow_up();
+    }
+
+    /// Runs turns if nobody else does; if somebody does, or more are due than one should run on
+    /// the side, the engine's thread goes on.
+    fn follow_up(&self) {
+        let mut turns = match self.turns.try_lock() {
+            Ok(turns) => turns,
+            // A panic in a turn ends the broker; its own thread finds it.
+            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => {
+                return self.inbox.rouse();
+            }
+        };
+        let panic = RouseOnPanic(&self.inbox);
+        let next = self.drive(&mut turns, limits::TURNS_ON_THE_SIDE_MAX);
+        let sooner = match next {
+            Next::Wait(None) => false,
+            Next::Wait(Some(at)) => turns.awaited.is_none_or(|awaited| at < awaited),
+            Next::Busy | Next::End => true,
+        };
+        drop(turns);
+        drop(panic);
+        if sooner {
+            self.inbox.wake();
+        }
+    }
+
+    /// Runs turns until nothing is due, or so many have been run.
+    fn drive(&self, turns: &mut MutexGuard<'_, Turns>, count: usize) -> Next {
+        for _ in 0..count {
+            if turns.over {
+                return Next::End;
+            }
+            self.inbox.take(&mut turns.inputs);
+            let now = self.clock.wall();
+            let Turns { engine, inputs, jobs, .. } = &mut **turns;
+            let turn = engine.turn(now, inputs, jobs);
+            turns.hand_out(&self.log);
+            match turn {
+                Ok(Turn::Busy) => {}
+                Ok(Turn::Idle(deadline)) => return Next::Wait(deadline),
+                Ok(Turn::Stopped) => {
+                    // The last word of a clean stop: the next start knows that nothing is missing.
+                    self.log.goodbye();
+                    (turns.over, turns.ended) = (true, Some(Ok(())));
+                }
+                Err(error) => (turns.over, turns.ended) = (true, Some(Err(error))),
+            }
+        }
+        Next::Busy
+    }
+
+    /// Lets the threads beside the engine end; the broker has ended.
+    pub(crate) fn dismiss(&self) {
+        let mut turns = self.turns.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        turns.helpers = None;
+    }
+
+    /// The engine's own thread: runs what nobody else does, until the broker ends.
+    pub(crate) fn run(&self) -> Result<(), StopError> {
+        loop {
+            let mut turns = self.turns.lock().map_err(|_| StopError::Panic("engine"))?;
+            let deadline = match self.drive(&mut turns, usize::MAX) {
+                Next::Busy => continue,
+                Next::Wait(deadline) => deadline,
+                Next::End => return turns.ended.take().expect("told once"),
+            };
+            turns.awaited = deadline;
+            drop(turns);
+            let now = self.clock.wall();
+            let until = deadline.map_or(u64::MAX, |at| at.0.saturating_sub(now.0).max(1));
+            self.inbox.wait(Duration::from_millis(until.min(limits::SLEEP_MILLIS_MAX)));
+        }
+    }
+}
+
+impl Turns {
+    /// Gives jobs to the threads beside the engine; these end only after it has.
+    fn hand_out(&mut self, log: &Log) {
+        for job in self.jobs.drain(..) {
+            let (reads, checkpoints) = self.helpers.as_ref().expect("they end after the engine");
+            let _ = match job {
+                Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
+                Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
+                Job::Checkpoint(job) => checkpoints.send(job).is_ok(),
+                Job::Retire(segments) => {
+                    log.retire(&segments);
+                    true
+                }
+            };
+        }
+    }
+}
+
+/// A turn that panics on another thread must not leave the engine's own asleep.
+struct RouseOnPanic<'a>(&'a Inbox);
+
+impl Drop for RouseOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.wake();
+        }
+    }
+}
