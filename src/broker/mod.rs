@@ -2,8 +2,9 @@
 //!
 //! Owns every decision about messages. [`Broker::decide`] reads the state and answers a command
 //! with facts, in which id, order, time and every choice are fixed; [`Broker::apply_record`] and
-//! [`Broker::apply_change`] make a fact true, and nothing else changes the state; [`Broker::work`] states the facts that follow
-//! by themselves (dispatch, expiry, returns, sweeps). The same `apply` runs live and in recovery.
+//! [`Broker::apply_change`] make a fact true, and nothing else changes the state;
+//! [`Broker::work`] states the facts that follow by themselves (dispatch, expiry, returns,
+//! sweeps). The same `apply_record` runs live and in recovery.
 //!
 //! Always: a durable fact's `apply` reads nothing volatile; no step is longer than a bounded
 //! number of messages. Leaves to others: bytes (`record`), files (`wal`, `store`), who waits for
