@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::PATIENCE;
 use super::stomp::Stomp;
 
+/// Where tests listen: at a port that the system chooses.
+pub(crate) const ANY_PORT: &str = "stomp://127.0.0.1:0";
+
 /// The binary that Cargo built for this test run.
 pub(crate) fn escrowmq() -> Command {
     Command::new(env!("CARGO_BIN_EXE_escrowmq"))
@@ -52,6 +55,13 @@ pub(crate) fn assert_no_damage(data: &Path) {
     assert!(verify.status.success() && said(&verify).contains("no damage"), "{verify:?}");
 }
 
+/// # Panics
+/// When a command told of a bug instead of a reason.
+#[track_caller]
+pub(crate) fn assert_no_panic(said: &str) {
+    assert!(!said.contains("panicked"), "a bug's words instead of a reason: {said}");
+}
+
 /// All that a command printed, to look for words in.
 pub(crate) fn said(output: &Output) -> String {
     let (out, err) =
@@ -63,7 +73,7 @@ pub(crate) fn said(output: &Output) -> String {
 #[derive(Debug)]
 pub(crate) struct Broker {
     child: Child,
-    port: u16,
+    ports: Vec<u16>,
     data: PathBuf,
     log: PathBuf,
 }
@@ -87,11 +97,31 @@ impl Broker {
         Self::spawn(data, &data.with_extension("log")).wait_ready()
     }
 
+    /// Starts a broker with a configuration file of these settings and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start_configured(data: &Path, settings: &str) -> Self {
+        let file = data.with_extension("toml");
+        std::fs::write(&file, settings).expect("write the configuration");
+        let file = file.to_str().expect("a UTF-8 path");
+        Self::start_with(data, &["--config", file, "--listen", ANY_PORT])
+    }
+
+    /// Starts a broker with options beside `--data` and waits until it serves. They must say where
+    /// to listen, and only at ports that the system chooses.
+    #[track_caller]
+    pub(crate) fn start_with(data: &Path, options: &[&str]) -> Self {
+        Self::spawn_with(data, &data.with_extension("log"), options).wait_ready()
+    }
+
     /// Starts a broker without waiting. What it logs is added to the file `log`.
     pub(crate) fn spawn(data: &Path, log: &Path) -> Starting {
+        Self::spawn_with(data, log, &["--listen", ANY_PORT])
+    }
+
+    fn spawn_with(data: &Path, log: &Path, options: &[&str]) -> Starting {
         let stderr = File::options().create(true).append(true).open(log).expect("the log file");
         let mut command = escrowmq();
-        command.arg("run").arg("--data").arg(data).args(["--listen", "stomp://127.0.0.1:0"]);
+        command.arg("run").arg("--data").arg(data).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().expect("start the broker");
         let stdout = child.stdout.take().expect("piped");
@@ -105,8 +135,14 @@ impl Broker {
         Starting { child, lines, data: data.to_owned(), log: log.to_owned() }
     }
 
+    /// The port of its first listener.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.ports[0]
+    }
+
+    /// The port of each listener, in the order in which it named them.
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.ports
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -120,7 +156,7 @@ impl Broker {
     /// A connected STOMP 1.2 client.
     #[track_caller]
     pub(crate) fn connect(&self) -> Stomp {
-        Stomp::connect(self.port, "1.2").expect("connect")
+        Stomp::connect(self.port(), "1.2").expect("connect")
     }
 
     /// Ends the broker as a crash of the process does, and gives back its directory.
@@ -194,6 +230,35 @@ impl Broker {
         kib.expect("VmRSS in kB") * 1024
     }
 
+    /// What `escrowmq queue` says when it is asked of this broker: `args` are the command and
+    /// what stands behind `--data`.
+    #[track_caller]
+    pub(crate) fn queue_command(&self, args: &[&str]) -> Output {
+        let data = self.data.to_str().expect("a UTF-8 path");
+        run_to_end(&[&["queue", args[0], "--data", data], &args[1..]].concat())
+    }
+
+    /// The table of `queue list` without its head: name, depth, consumers.
+    #[track_caller]
+    pub(crate) fn queues(&self) -> Vec<(String, u64, u64)> {
+        let list = self.queue_command(&["list"]);
+        assert!(list.status.success(), "{list:?}");
+        let text = String::from_utf8(list.stdout).expect("UTF-8");
+        let mut lines = text.lines();
+        let head = lines.next().unwrap_or_default();
+        assert_eq!(head.split_whitespace().collect::<Vec<_>>(), ["NAME", "DEPTH", "CONSUMERS"]);
+        let last_number = |line: &str| {
+            let (rest, number) = line.rsplit_once(' ').expect("columns");
+            (rest.trim_end().to_owned(), number.parse().expect("a number"))
+        };
+        let row = |line: &str| {
+            let (rest, consumers) = last_number(line);
+            let (name, depth) = last_number(&rest);
+            (name, depth, consumers)
+        };
+        lines.map(row).collect()
+    }
+
     /// What the broker has logged since the directory's first start.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -218,7 +283,7 @@ impl Starting {
     #[track_caller]
     pub(crate) fn wait_ready(mut self) -> Broker {
         let deadline = Instant::now() + PATIENCE;
-        let mut port = None;
+        let mut ports = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = match self.lines.recv_timeout(left) {
@@ -233,11 +298,13 @@ impl Starting {
                 }
             };
             if let Some(address) = line.strip_prefix("listening on stomp://") {
-                port = address.rsplit(':').next().and_then(|port| port.parse().ok());
+                let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
+                ports.push(port.expect("a port behind the last colon"));
             }
             if line == "ready" {
-                let port = port.expect("a line `listening on stomp://HOST:PORT` before `ready`");
-                return Broker { child: self.child, port, data: self.data, log: self.log };
+                let named = "a line `listening on stomp://HOST:PORT` before `ready`";
+                assert!(!ports.is_empty(), "{named}");
+                return Broker { child: self.child, ports, data: self.data, log: self.log };
             }
         }
     }

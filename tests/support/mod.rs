@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "every test crate includes this module and uses a part of it")]
 
 pub(crate) mod broker;
+pub(crate) mod damage;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod random;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
@@ -128,11 +128,6 @@ impl Stomp {
     pub(crate) fn into_stream(self) -> TcpStream {
         assert!(self.input.is_empty() && self.early.is_empty(), "everything read was taken");
         self.stream
-    }
-
-    /// Ends this side's half of the connection: nothing more will be sent.
-    pub(crate) fn shut_writing(&self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
     }
 
     /// Sends a frame with a receipt and returns the receipt's id without waiting for it.

@@ -335,9 +335,10 @@ fn the_clock_moves_only_when_told() {
     assert_eq!((clock.wall(), clock.monotonic()), (Millis(10), Duration::from_secs(1)));
 }
 
-/// The crash tests of the whole need very many; the bound is generous, the usual is 30 µs.
+/// The crash tests of the whole need very many; the usual is 30 µs.
 #[test]
-fn a_crash_state_is_cheap() {
+#[ignore = "a measurement: `cargo test --lib what_a_crash_state_costs -- --ignored --nocapture`"]
+fn what_a_crash_state_costs() {
     let disk = SimDisk::new();
     for segment in 0..8 {
         disk.write_file(&format!("wal-{segment}"), &[1; 1 << 18]);
@@ -353,7 +354,5 @@ fn a_crash_state_is_cheap() {
     for seed in 0..1000 {
         drop(disk.snapshot_crash(seed));
     }
-    let each = start.elapsed() / 1000;
-    println!("one crash state: {each:?}");
-    assert!(each < Duration::from_millis(2), "{each:?}");
+    println!("one crash state: {:?}", start.elapsed() / 1000);
 }
