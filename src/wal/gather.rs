@@ -112,9 +112,8 @@ impl Gather {
     /// Where a frame of `bytes` goes.
     pub(crate) fn place(&self, bytes: usize) -> Place {
         debug_assert!(bytes.is_multiple_of(format::FRAME_ALIGN));
-        let size = self.segment.header.segment_size;
-        let end = self.file_end();
         if self.open {
+            let (size, end) = (self.segment.header.segment_size, self.file_end());
             let run = self.runs.last().expect("an open batch lies in a run");
             let batch = run.batches.last().expect("an open batch is in its run");
             let batch_len = run.buf.len() - batch.at + bytes;
@@ -122,12 +121,14 @@ impl Gather {
                 return Place::SameBatch;
             }
         }
-        let start = end.next_multiple_of(BLOCK_BYTES as u64);
-        if start + (BATCH_HEADER_BYTES + bytes) as u64 <= size {
-            Place::NewBatch
-        } else {
-            Place::NextSegment
-        }
+        if self.may_roll(bytes) { Place::NextSegment } else { Place::NewBatch }
+    }
+
+    /// Whether a frame of `bytes` needs the next segment should it begin a batch: which it does if
+    /// what has gathered is taken before the frame comes.
+    pub(crate) fn may_roll(&self, bytes: usize) -> bool {
+        let start = self.file_end().next_multiple_of(BLOCK_BYTES as u64);
+        start + (BATCH_HEADER_BYTES + bytes) as u64 > self.segment.header.segment_size
     }
 
     /// Places a frame. A segment is taken from `ready` where `place` says so.

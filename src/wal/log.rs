@@ -12,14 +12,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ids::Lsn;
 use crate::wal::Options;
 use crate::wal::format::{self, FRAME_ALIGN};
-use crate::wal::gather::{Chain, Gather, Place, Run};
+use crate::wal::gather::{Chain, Gather, Run};
 use crate::wal::segment::Segment;
-use crate::wal::sync::{Condvar, Mutex, lock};
+use crate::wal::sync::{AtomicU64, Condvar, Mutex, Ordering, lock};
 
 /// What a frame is for, when room is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +181,7 @@ impl Log {
     }
 
     /// Whether one frame of `bytes` (see [`Log::frame_bytes`]) may be appended now. The answer
-    /// holds until the next `append`.
+    /// holds until the next `append`, whatever the other threads do meanwhile.
     pub fn admit(&self, bytes: usize, class: Class) -> Admission {
         assert!(bytes <= self.options.frame_bytes(), "a frame of {bytes} bytes never fits");
         let bytes = bytes.next_multiple_of(FRAME_ALIGN);
@@ -191,7 +190,8 @@ impl Log {
         if gathered > 0 && gathered + bytes > self.options.gather_bytes_max {
             return Admission::Wait;
         }
-        let rolls = state.gather.place(bytes) == Place::NextSegment;
+        // The log thread may take the open batch before the frame comes, and so close it.
+        let rolls = state.gather.may_roll(bytes);
         let left = state.ready.len().checked_sub(usize::from(rolls));
         let enough = left.is_some_and(|left| match class {
             Class::Send => left as u64 * self.options.segment_size >= self.options.reserve_bytes,
@@ -206,18 +206,20 @@ impl Log {
 
     /// Appends a frame: a record of `kind`, and a payload that belongs to it.
     ///
-    /// It is durable once [`durable`](Log::durable) is greater than its Lsn.
+    /// It is durable once [`durable`](Log::durable) is greater than its Lsn: never, after a
+    /// failure. A failure is no reason to refuse it, since the disk may fail between any look at
+    /// [`failure`](Log::failure) and the append.
     ///
     /// # Panics
     ///
-    /// Where the frame was not admitted, where `kind` is zero, and after a failure or `close`.
+    /// Where the frame was not admitted, where `kind` is zero, and after `close`.
     pub fn append(&self, kind: u16, record: &[u8], payload: &[u8]) -> Appended {
         assert_ne!(kind, 0, "kind zero means never written");
         let frame_len = format::frame_bytes(record.len(), payload.len());
         assert!(frame_len <= self.options.frame_bytes(), "a frame of {frame_len} bytes");
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        assert!(!state.closed && state.failure.is_none(), "the log has ended");
+        assert!(!state.closed, "the log is closed");
         let ready_before = state.ready.len();
         let placed = state.gather.append(kind, record, payload, &mut state.ready);
         if state.ready.len() < ready_before {

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use crate::wal::damage::{Damage, Part};
 use crate::wal::error::RecoveryError;
 use crate::wal::format::{self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES};
 use crate::wal::segment::{Expected, Segment};
+use crate::wal::sync::{AtomicU64, Ordering};
 
 /// Files kept open for reading: well below the usual limit of 1024 descriptors a process.
 const OPEN_MAX: usize = 128;

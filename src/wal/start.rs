@@ -15,7 +15,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crate::io::Storage;
 use crate::wal::claim::{self, Claim, publish, read_whole, remove};
@@ -32,6 +31,7 @@ use crate::wal::replay::{
 };
 use crate::wal::room::{Making, Room, segment_nonce};
 use crate::wal::segment::{Expected, Segment};
+use crate::wal::sync::AtomicU64;
 
 /// A log ready for use, with its parts.
 #[derive(Debug)]

@@ -1,10 +1,16 @@
-//! The locks of the hand-over between the threads, in their ordinary or their model form.
+//! The locks and atomics of the hand-over between the threads, in their ordinary or their model
+//! form.
 //!
-//! Under `cfg(model_loom)` the same code runs on `loom`'s locks, so that every interleaving of the
-//! hand-over can be tried. Only what two threads of this module share is taken from here.
+//! Under `cfg(model_loom)` the same code runs on `loom`'s, so that `tests::loom` can try every
+//! interleaving of the hand-over. What takes no part in it stays ordinary: reference counts, and
+//! the catalog's lock, under which nothing of the hand-over is ever touched.
 
 #[cfg(model_loom)]
+pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+#[cfg(model_loom)]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(not(model_loom))]
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(model_loom))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 

@@ -81,6 +81,10 @@ fn the_first_failed_sync_is_final() {
     assert_eq!(bench.log.durable(), durable);
     assert_eq!(bench.log.wait(), Wake::Closed);
     assert_eq!(bench.room.wait(), Wake::Closed);
+    // An engine in the middle of a turn appends on, to no effect.
+    bench.append(3, 10);
+    assert!(bench.log.take().is_none());
+    assert_eq!(bench.log.durable(), durable);
 }
 
 #[test]
@@ -203,6 +207,26 @@ fn a_full_disk_refuses_sends_keeps_room_for_clearing_and_recovers() {
     bench.log.retry_room();
     bench.make_room();
     assert_eq!(bench.log.ready(), 2);
+}
+
+#[test]
+fn an_admitted_frame_has_its_place_though_the_open_batch_is_taken_first() {
+    let disk = SimDisk::new();
+    let bench = open(&disk);
+    assert_eq!(bench.log.ready(), 0);
+    let bytes = Log::frame_bytes(8, 0);
+    let mut admitted = 0;
+    while bench.log.admit(bytes, Class::Clear) == Admission::Yes {
+        // What the log thread does at the worst moment, and the best one in between.
+        if admitted % 2 == 1 {
+            let mut group = bench.log.take().expect("one has gathered");
+            let result = group.write().and_then(|()| group.sync());
+            bench.log.complete(group, result).expect("a disk that works");
+        }
+        bench.log.append(1, &[1; 8], &[]);
+        admitted += 1;
+    }
+    assert!(admitted > 8);
 }
 
 #[test]

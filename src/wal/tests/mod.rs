@@ -5,6 +5,8 @@ mod bench;
 mod crash;
 mod golden;
 mod life;
+#[cfg(model_loom)]
+mod loom;
 mod survey;
 mod tail;
 mod threads;
