@@ -262,7 +262,10 @@ impl Engine {
                         }
                     }
                 }
-                other => self.input(now, other)?,
+                other => {
+                    commands += 1;
+                    self.input(now, other)?;
+                }
             }
         }
         Ok(false)
@@ -487,5 +490,5 @@ fn lost_content(birth: Lsn, damage: &Damage) -> Bytes {
     Content { kind: BodyKind::Text, properties, body: body.into() }.encode()
 }
 
-/// A token for answers nobody waits for.
+/// A token for requests whose answers need not be told apart.
 pub const NO_TOKEN: Token = Token(0);

@@ -108,12 +108,6 @@ impl Running {
         result?;
         self.log.failure().map_or(Ok(()), |failure| Err(StopError::Log(failure)))
     }
-
-    /// Whether the engine has ended, well or not.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.engine.is_finished()
-    }
 }
 
 fn write_log(log: &Log, driver: &Driver) {

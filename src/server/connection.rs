@@ -98,6 +98,7 @@ impl Task<'_> {
         let deadline = self.session.poll_timeout();
         let sleep = deadline.map(|at| at.saturating_sub(self.now()));
         let idle_writer = self.outgoing.is_empty();
+        let takes = idle_writer && self.session.wants_outputs();
         let reads = self.session.wants_bytes();
         if reads {
             self.incoming.reserve(limits::READ_BYTES);
@@ -113,7 +114,7 @@ impl Task<'_> {
             }
             // What is written is written whole before more is taken: the engine's window then
             // bounds what a slow peer costs.
-            received = self.connection.receive(&mut self.outputs), if idle_writer => received?,
+            received = self.connection.receive(&mut self.outputs), if takes => received?,
             () = sleep_or_never(sleep) => {
                 // A peer is silent only if nothing of it waits in the socket.
                 if !(reads && self.read_some()?) {
