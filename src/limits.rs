@@ -34,6 +34,9 @@ pub const TURN_STEPS_MAX: usize = 1024;
 /// Steps of background work after one command at most; what is left waits for the turn's end.
 pub const COMMAND_STEPS_MAX: usize = 16;
 
+/// What a frame may cost beside itself where it begins a batch: padding and a header.
+pub const BATCH_EXTRA_BYTES: usize = 4096 + 64;
+
 /// Bytes of log that one step of background work may need: its records name at most
 /// [`RECORD_ENTRIES_MAX`] messages.
 pub const STEP_LOG_BYTES_MAX: usize = 64 << 10;
@@ -44,6 +47,13 @@ pub const SLEEP_MILLIS_MAX: u64 = 60_000;
 /// How often a full disk is tried again.
 pub const FULL_RETRY_MILLIS: u64 = 500;
 
+/// What a non-persistent message, or one held for a subscriber of a topic, is taken to cost beside
+/// its content.
+pub const VOLATILE_OVERHEAD_BYTES: u64 = 384;
+
+/// One subscriber of a topic may hold this part of the memory for non-persistent messages.
+pub const TOPIC_SHARE: u64 = 16;
+
 /// Open files kept for the store, the listeners and the system; the others are for connections.
 pub const FILES_RESERVED: usize = 256;
 
@@ -52,6 +62,9 @@ pub const READ_BYTES: usize = 16 << 10;
 
 /// Bytes a connection that ends still reads, and throws away, so that its peer gets to read.
 pub const LAST_WORDS_READ_MAX: u64 = 1 << 20;
+
+/// How long the broker waits for its connections to end.
+pub const SERVER_END_MILLIS: u64 = 5_000;
 
 /// How long a connection that ends may take to read what is still to be said.
 pub const LAST_WORDS_MILLIS: u64 = 2_000;

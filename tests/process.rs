@@ -160,6 +160,22 @@ fn a_second_broker_on_the_same_store_is_refused_and_the_first_is_unharmed() {
     assert_eq!(bodies_to_the_end(&broker, "/queue/owner"), ["before", "after"]);
 }
 
+/// The lock is a convenience: what keeps two brokers apart is the claim, even where a lock was
+/// removed, or a file system has none that works.
+#[test]
+fn a_broker_that_was_taken_over_confirms_nothing_more() {
+    let dir = fresh_dir();
+    let data = dir.path().join("data");
+    let first = Broker::start(&data);
+    let mut stomp = first.connect();
+    stomp.publish("/queue/owner", "by the first").unwrap();
+    std::fs::remove_file(data.join("lock")).unwrap();
+    let second = Broker::start(&data);
+    assert!(stomp.publish("/queue/owner", "too late").is_err(), "confirmed by who lost the store");
+    second.connect().publish("/queue/owner", "by the second").unwrap();
+    assert_eq!(bodies_to_the_end(&second, "/queue/owner"), ["by the first", "by the second"]);
+}
+
 #[test]
 fn sigterm_and_ctrl_c_end_the_broker_cleanly_with_clients_connected() {
     let dir = fresh_dir();

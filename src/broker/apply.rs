@@ -173,7 +173,7 @@ impl Broker {
             Change::Unsubscribe { key, unsent_from } => self.apply_end(key, unsent_from),
             Change::Enqueue { queue, rank, message } => {
                 self.last_volatile += 1;
-                self.volatile_bytes += message.content.len() as u64;
+                self.volatile_bytes += message.charge();
                 let number = self.last_volatile;
                 let before = self.queue(queue).row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
@@ -189,7 +189,7 @@ impl Broker {
                 for place in places {
                     let queue = self.queues.get_mut(&queue).expect("stated of a queue");
                     if let Some((message, _)) = queue.dequeue(place, &mut self.expiries) {
-                        self.volatile_bytes -= message.content.len() as u64;
+                        self.volatile_bytes -= message.charge();
                     }
                 }
             }
@@ -240,7 +240,7 @@ impl Broker {
         consumer.ended = Some(Ended { unsent_from });
         consumer.in_line = false;
         for (_, message) in std::mem::take(&mut consumer.backlog) {
-            self.volatile_bytes -= message.content.len() as u64;
+            self.volatile_bytes -= message.charge();
         }
         match consumer.source.clone() {
             Source::Queue(id) => {
@@ -304,6 +304,11 @@ impl Broker {
         let tags = consumer.named(which).expect("stated of outstanding ones");
         let loans: Vec<_> =
             tags.iter().map(|tag| consumer.loans.remove(tag).expect("named")).collect();
+        for loan in &loans {
+            if let Lent::Published { message, .. } = loan {
+                consumer.held_bytes -= message.charge();
+            }
+        }
         for loan in loans {
             match outcome {
                 Outcome::Accepted => self.end_loan(&source, &loan),
@@ -324,7 +329,7 @@ impl Broker {
             }
             (_, Lent::Durable { .. }) => unreachable!("topics lend nothing durable"),
             (source, Lent::Volatile { message, .. } | Lent::Published { message, .. }) => {
-                self.volatile_bytes -= message.content.len() as u64;
+                self.volatile_bytes -= message.charge();
                 if let Source::Queue(id) = source {
                     self.queue(*id).volatile_on_loan -= 1;
                 }

@@ -17,6 +17,8 @@ pub(crate) struct Consumer {
     pub(crate) in_line: bool,
     /// It has ended, and its loans are on their way back.
     pub(crate) ended: Option<Ended>,
+    /// Bytes charged for what it holds of a topic, lent or waiting.
+    pub(crate) held_bytes: u64,
     /// Messages of a topic that wait for credit, oldest first.
     pub(crate) backlog: VecDeque<(u64, Volatile)>,
 }
@@ -43,6 +45,7 @@ impl Consumer {
             loans: BTreeMap::new(),
             in_line: false,
             ended: None,
+            held_bytes: 0,
             backlog: VecDeque::new(),
         }
     }

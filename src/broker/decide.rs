@@ -136,11 +136,11 @@ impl Broker {
         let rank = 9 - message.priority.get();
         if message.durability == Durability::NonPersistent {
             let limit = self.limits.volatile_bytes;
-            if self.volatile_bytes + message.content.len() as u64 > limit {
+            let message = self.volatile(now, message);
+            if self.volatile_bytes + message.charge() > limit {
                 return Err(Refusal::MemoryFull { limit });
             }
             let (queue, _) = self.queue_or_new(now, name, facts);
-            let message = self.volatile(now, message);
             facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
             return DONE;
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::delta::{Entry, Place};
 use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token};
+use crate::limits;
 use crate::record::Record;
 
 /// One step of the broker's state.
@@ -165,6 +166,14 @@ pub struct Volatile {
     pub persistent: bool,
     /// Properties and body.
     pub content: Bytes,
+}
+
+impl Volatile {
+    /// Bytes that each holder of it counts for: its content, and about what its place costs.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        self.content.len() as u64 + limits::VOLATILE_OVERHEAD_BYTES
+    }
 }
 
 /// What follows from a fact for the world outside the broker's state.

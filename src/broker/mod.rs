@@ -128,6 +128,12 @@ impl Broker {
         self.durable.live()
     }
 
+    /// Whether the next checkpoint will find less needed in some segment.
+    #[must_use]
+    pub fn frees_room(&self) -> bool {
+        self.durable.delta.live.values().any(|change| *change < 0)
+    }
+
     /// Whether, by the last checkpoint, nothing in a segment is needed any more.
     #[must_use]
     pub fn is_dead(&self, segment: u64) -> bool {

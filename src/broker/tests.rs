@@ -279,6 +279,25 @@ fn a_slow_subscriber_of_a_topic_misses_the_oldest_and_the_others_miss_nothing() 
 }
 
 #[test]
+fn a_subscriber_that_never_settles_holds_its_share_of_the_memory_and_no_more() {
+    let mut bench = Bench::with(Limits { volatile_bytes: 1 << 20, ..Limits::default() });
+    bench.subscribe(1, topic("t"), 30_000);
+    for _ in 0..1000 {
+        let message = Message {
+            durability: Durability::NonPersistent,
+            priority: Priority::DEFAULT,
+            expires: None,
+            content: Bytes::new(),
+        };
+        bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
+    }
+    let held = bench.delivered.len() as u64 * crate::limits::VOLATILE_OVERHEAD_BYTES;
+    assert!(held <= (1 << 20) / crate::limits::TOPIC_SHARE, "{held} bytes");
+    // Others are served all the while.
+    bench.send_as("q", Durability::NonPersistent, 4, None);
+}
+
+#[test]
 fn a_purge_takes_what_waits_and_leaves_what_is_lent_and_what_comes_later() {
     let mut bench = Bench::new();
     bench.subscribe(1, queue("q"), 1);
@@ -327,7 +346,7 @@ fn a_subscription_id_means_one_subscription() {
 
 #[test]
 fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
-    let limits = Limits { queues: 1, volatile_bytes: 10, message_bytes: 8, ..Limits::default() };
+    let limits = Limits { queues: 1, volatile_bytes: 400, message_bytes: 8, ..Limits::default() };
     let mut bench = Bench::with(limits);
     let message = |size: usize, durability| Message {
         durability,
@@ -341,7 +360,7 @@ fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
     };
     bench.ask(1, &send("q", 8, Durability::NonPersistent)).unwrap();
     for (command, refusal) in [
-        (send("q", 3, Durability::NonPersistent), Refusal::MemoryFull { limit: 10 }),
+        (send("q", 3, Durability::NonPersistent), Refusal::MemoryFull { limit: 400 }),
         (send("q", 9, Durability::Persistent), Refusal::MessageTooLarge { size: 9, limit: 8 }),
         (send("r", 1, Durability::Persistent), Refusal::TooManyDestinations { limit: 1 }),
         (send("", 1, Durability::Persistent), Refusal::BadDestinationName { limit: 1024 }),

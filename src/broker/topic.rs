@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::broker::fact::{Assignment, ConsumerKey, Effect, Lent, Source, Volatile};
 use crate::broker::{Broker, Effects};
+use crate::limits;
 
 #[derive(Debug, Default)]
 pub(crate) struct Topic {
@@ -24,15 +25,27 @@ impl Broker {
         for key in subscribers {
             let consumer = self.consumers.get_mut(&key).expect("a topic knows only the living");
             consumer.backlog.push_back((self.last_volatile, message.clone()));
-            self.volatile_bytes += message.content.len() as u64;
+            self.volatile_bytes += message.charge();
+            consumer.held_bytes += message.charge();
             self.serve_subscriber(key, effects);
         }
     }
 
-    /// Hands a subscriber what its credit allows, then drops the oldest beyond the bounds.
+    /// Drops the oldest of what waits for a subscriber beyond its share of the memory, then hands
+    /// out what its credit allows. One message it may hold, however large.
     pub(super) fn serve_subscriber(&mut self, key: ConsumerKey, effects: &mut Effects) {
+        let limit = self.limits.volatile_bytes;
         let consumer = self.consumers.get_mut(&key).expect("served while it exists");
         let Source::Topic(source) = consumer.source.clone() else { return };
+        while consumer.backlog.len() + consumer.loans.len() > 1
+            && (consumer.held_bytes > limit / limits::TOPIC_SHARE || self.volatile_bytes > limit)
+            || consumer.backlog.len() > self.limits.topic_backlog + consumer.credit()
+        {
+            let Some((_, message)) = consumer.backlog.pop_front() else { return };
+            consumer.held_bytes -= message.charge();
+            self.volatile_bytes -= message.charge();
+            self.missed += 1;
+        }
         while consumer.credit() > 0 {
             let Some((number, message)) = consumer.backlog.pop_front() else { return };
             let lent = Lent::Published { number, message };
@@ -45,13 +58,6 @@ impl Broker {
                 redelivered: false,
                 attempt: 1,
             }));
-        }
-        while consumer.backlog.len() > self.limits.topic_backlog
-            || self.volatile_bytes > self.limits.volatile_bytes
-        {
-            let Some((_, message)) = consumer.backlog.pop_front() else { return };
-            self.volatile_bytes -= message.content.len() as u64;
-            self.missed += 1;
         }
     }
 

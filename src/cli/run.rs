@@ -94,7 +94,11 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let serving = tokio::spawn(server.serve(shared, stopping));
     let result = until_the_end(running, &handle).await;
     let _ = stop.send(true);
-    let _ = serving.await;
+    // Connections have their own, shorter limit; this one is for what nobody thought of.
+    let longest = Duration::from_millis(limits::SERVER_END_MILLIS);
+    if tokio::time::timeout(longest, serving).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
     if let Some(admin) = admin {
         let _ = admin.await;
     }

@@ -109,7 +109,8 @@ impl Checkpoints {
         };
         let ready = match &self.state {
             State::Waiting(job) => durable(job.replay),
-            State::Refused(_) => true,
+            // At the end it is not tried again: the log has it all.
+            State::Refused(_) => !stopping,
             State::Idle | State::Running(_) => false,
         };
         if ready {
@@ -129,12 +130,12 @@ impl Checkpoints {
             return false;
         }
         let since = last.through.0 - known.0.min(last.through.0);
-        // On a full disk only a checkpoint can set segments free, and every acknowledgement eats
-        // of the reserve: it must come well before the reserve is gone.
+        // On a full disk only a checkpoint can set segments free: one comes with everything that
+        // is consumed, and before acknowledgements have eaten the reserve.
         stopping
             || broker.delta_len() >= self.changes
             || since >= self.bytes
-            || (log.is_full() && since >= self.segment_size / 16)
+            || (log.is_full() && (broker.frees_room() || since >= self.segment_size / 16))
     }
 
     /// The index has taken the changes, or has no room for them.

@@ -17,7 +17,7 @@ use crate::engine::{CheckpointJob, Engine, Input, Job, StopError, Turn};
 use crate::ids::Millis;
 use crate::io::Clock;
 use crate::limits;
-use crate::wal::Log;
+use crate::wal::{Fence, Log};
 
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -25,6 +25,7 @@ pub(crate) struct Driver {
     turns: Mutex<Turns>,
     log: Arc<Log>,
     clock: Arc<dyn Clock>,
+    fence: Fence,
 }
 
 /// The engine with what its turns need.
@@ -58,19 +59,19 @@ impl Driver {
         engine: Engine,
         log: Arc<Log>,
         clock: Arc<dyn Clock>,
-        reads: Sender<Read>,
-        checkpoints: Sender<CheckpointJob>,
+        fence: Fence,
+        helpers: (Sender<Read>, Sender<CheckpointJob>),
     ) -> Self {
         let turns = Turns {
             engine,
             inputs: VecDeque::new(),
             jobs: Vec::new(),
-            helpers: Some((reads, checkpoints)),
+            helpers: Some(helpers),
             awaited: None,
             over: false,
             ended: None,
         };
-        Self { inbox: Inbox::new(), turns: Mutex::new(turns), log, clock }
+        Self { inbox: Inbox::new(), turns: Mutex::new(turns), log, clock, fence }
     }
 
     /// Brings an input, and runs what follows if nobody else does. False when the broker has
@@ -121,7 +122,7 @@ impl Driver {
             let now = self.clock.wall();
             let Turns { engine, inputs, jobs, .. } = &mut **turns;
             let turn = engine.turn(now, inputs, jobs);
-            turns.hand_out(&self.log);
+            turns.hand_out(&self.log, &self.fence);
             match turn {
                 Ok(Turn::Busy) => {}
                 Ok(Turn::Idle(deadline)) => return Next::Wait(deadline),
@@ -162,16 +163,20 @@ impl Driver {
 
 impl Turns {
     /// Gives jobs to the threads beside the engine; these end only after it has.
-    fn hand_out(&mut self, log: &Log) {
+    fn hand_out(&mut self, log: &Log, fence: &Fence) {
         for job in self.jobs.drain(..) {
             let (reads, checkpoints) = self.helpers.as_ref().expect("they end after the engine");
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
                 Job::Checkpoint(job) => checkpoints.send(job).is_ok(),
+                // Who has lost the store leaves its files to the new owner.
                 Job::Retire(segments) => {
-                    log.retire(&segments);
-                    true
+                    let owned = fence.check().is_ok();
+                    if owned {
+                        log.retire(&segments);
+                    }
+                    owned
                 }
             };
         }

@@ -193,6 +193,11 @@ impl Connection {
         self.mailbox.receive(into).await
     }
 
+    /// Waits until the broker has ended, whatever is still to be received.
+    pub async fn closed(&self) -> Closed {
+        self.mailbox.closed().await
+    }
+
     /// Says that a delivery has been written to the peer: there is room for the next.
     pub fn written(&self, outputs_bytes: usize) {
         if self.mailbox.written(outputs_bytes) {

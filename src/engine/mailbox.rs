@@ -14,6 +14,7 @@ use crate::broker::command::Output;
 pub struct Mailbox {
     state: Mutex<State>,
     arrived: Notify,
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +62,7 @@ impl Mailbox {
     pub(crate) fn close(&self, why: Closed) {
         self.state.lock().expect("no panic holds it").closed.get_or_insert(why);
         self.arrived.notify_one();
+        self.ended.notify_one();
     }
 
     /// Takes everything that is there.
@@ -89,6 +91,16 @@ impl Mailbox {
                 return Ok(());
             }
             self.arrived.notified().await;
+        }
+    }
+
+    /// Waits until the mailbox is closed, whatever is still in it.
+    pub async fn closed(&self) -> Closed {
+        loop {
+            if let Some(why) = self.state.lock().expect("no panic holds it").closed {
+                return why;
+            }
+            self.ended.notified().await;
         }
     }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::command::{MessageId, Refusal, Request};
+use crate::broker::command::{MessageId, Refusal, Reply, Request};
 use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest};
 use crate::broker::{Broker, Effects, Verdict, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
@@ -207,10 +207,17 @@ impl Engine {
         jobs: &mut Vec<Job>,
     ) -> Result<Turn, StopError> {
         let turn = self.try_turn(now, inputs, jobs);
-        match &turn {
-            Ok(Turn::Stopped) => self.outbox.close(Closed::Stopping),
-            Ok(_) => {}
-            Err(_) => self.outbox.close(Closed::Failed),
+        let why = match &turn {
+            Ok(Turn::Stopped) => Closed::Stopping,
+            Ok(_) => return turn,
+            Err(_) => Closed::Failed,
+        };
+        self.outbox.close(why);
+        for input in inputs.drain(..) {
+            // Those who had only begun to connect are told as well.
+            if let Input::Connect(_, mailbox) = input {
+                mailbox.close(why);
+            }
         }
         turn
     }
@@ -334,7 +341,12 @@ impl Engine {
                     self.outbox.depend(from, need);
                 }
                 if confirm == crate::broker::command::Confirm::Always {
-                    self.outbox.answer(from, Lsn::default(), token, Ok(reply));
+                    // What tells of the state waits for all that made it.
+                    let need = match reply {
+                        Reply::Done => Lsn::default(),
+                        Reply::Queues(_) => self.log.appended(),
+                    };
+                    self.outbox.answer(from, need, token, Ok(reply));
                 }
             }
             Ok(Verdict::Later) => {
@@ -357,10 +369,13 @@ impl Engine {
             Fact::Log(record, payload) => Log::frame_bytes(record.size_max(), payload.len()),
             Fact::Memory(_) => 0,
         };
-        let bytes = self.facts.iter().map(frame).sum();
+        let bytes: usize = self.facts.iter().map(frame).sum();
         if bytes == 0 {
             return Admission::Yes;
         }
+        // Each frame but the first may begin a batch of its own.
+        let bytes = bytes + (self.facts.len() - 1) * limits::BATCH_EXTRA_BYTES;
+        let bytes = bytes.min(self.log.frame_bytes_max());
         let class = if takes_room(&self.facts) { Class::Send } else { Class::Clear };
         self.log.admit(bytes, class)
     }

@@ -10,7 +10,7 @@ use crate::io::Storage;
 use crate::record::{Record, RecordError};
 use crate::store::index::{Index, IndexError};
 use crate::wal::{
-    self, ClaimError, Damage, Log, Progress, Reader, RecoveryError, ReplayPoint, Room,
+    self, ClaimError, Damage, Fence, Log, Progress, Reader, RecoveryError, ReplayPoint, Room,
 };
 
 /// A store that has been recovered and belongs to this process.
@@ -24,6 +24,8 @@ pub struct Store {
     pub room: Room,
     /// Reads payloads.
     pub reader: Reader,
+    /// Tells whether the store is still ours.
+    pub fence: Fence,
     /// What the log need not repeat.
     pub index: Arc<Index>,
     /// What was found.
@@ -121,5 +123,6 @@ pub fn open_store(
     let mut engine = Engine::new(broker, Arc::clone(&log), settings, checkpoints);
     engine.begin(now, report.epoch);
     let index = Arc::new(index);
-    Ok(Store { engine, log, room: opened.room, reader: opened.reader, index, report })
+    let (room, reader, fence) = (opened.room, opened.reader, opened.fence);
+    Ok(Store { engine, log, room, reader, fence, index, report })
 }

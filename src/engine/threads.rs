@@ -1,6 +1,7 @@
 //! The threads of a running broker: the engine, the log, the maker of segments, the readers and
 //! the checkpointer. Each runs the steps of one part; none holds a rule.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{Builder, JoinHandle};
@@ -13,8 +14,8 @@ use crate::engine::mailbox::Closed;
 use crate::engine::{CheckpointJob, Input, Load, StopError, Store};
 use crate::io::Clock;
 use crate::limits;
-use crate::store::index::{CommitError, Index};
-use crate::wal::{Log, Reader, Room, RoomStep, Wake};
+use crate::store::index::{CommitError, Index, IndexError};
+use crate::wal::{Fence, Log, Reader, Room, RoomStep, Wake};
 
 /// A broker at work.
 #[derive(Debug)]
@@ -37,10 +38,11 @@ pub(crate) enum Read {
 /// # Errors
 /// Where the system gives no threads.
 pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> {
-    let Store { engine, log, room, reader, index, .. } = store;
+    let Store { engine, log, room, reader, fence, index, .. } = store;
     let (reads, to_read) = channel();
     let (checkpoints, to_checkpoint) = channel();
-    let driver = Driver::new(engine, Arc::clone(&log), clock, reads, checkpoints);
+    let helpers = (reads, checkpoints);
+    let driver = Driver::new(engine, Arc::clone(&log), clock, fence.clone(), helpers);
     let driver = Arc::new(driver);
     let mut others = Vec::new();
     let mut spawn = |name: &'static str, body: Box<dyn FnOnce(&Driver) + Send>| {
@@ -48,19 +50,22 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
         let body = move || body(&alarm.driver);
         Builder::new().name(name.to_owned()).spawn(body).map(|thread| others.push(thread))
     };
-    let l = Arc::clone(&log);
-    spawn("log", Box::new(move |driver| write_log(&l, driver))).map_err(StopError::Thread)?;
+    let (l, f) = (Arc::clone(&log), fence.clone());
+    let write = move |driver: &Driver| write_log(&l, &f, driver);
+    spawn("log", Box::new(write)).map_err(StopError::Thread)?;
     let l = Arc::clone(&log);
     let make = move |driver: &Driver| make_room(room, &l, &driver.inbox);
     spawn("room", Box::new(make)).map_err(StopError::Thread)?;
     let x = Arc::clone(&index);
     let read = move |driver: &Driver| read(&to_read, &x, &reader, &driver.inbox);
     spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
-    let checkpoint = move |driver: &Driver| checkpoint(&to_checkpoint, &index, &driver.inbox);
+    let checkpoint =
+        move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &driver.inbox);
     spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
     let (d, l) = (Arc::clone(&driver), Arc::clone(&log));
     let turns = move || {
-        let result = d.run();
+        let result = catch_unwind(AssertUnwindSafe(|| d.run()));
+        let result = result.unwrap_or(Err(StopError::Panic("engine")));
         if let Err(error) = &result {
             tracing::error!(%error, "the broker has stopped");
         }
@@ -110,10 +115,12 @@ impl Running {
     }
 }
 
-fn write_log(log: &Log, driver: &Driver) {
+fn write_log(log: &Log, fence: &Fence, driver: &Driver) {
     while log.wait() == Wake::Work {
         let Some(mut group) = log.take() else { continue };
-        let result = group.write().and_then(|()| group.sync());
+        // The look comes after the sync and before any answer; the other way round, answers could
+        // be lost to a new owner.
+        let result = group.write().and_then(|()| group.sync()).and_then(|()| fence.check());
         let failed = log.complete(group, result).is_err();
         driver.bring_durable();
         if failed {
@@ -135,7 +142,9 @@ fn make_room(mut room: Room, log: &Log, inbox: &Inbox) {
             Err(error) => {
                 // Nothing in use was touched; the log lives on what is ready.
                 tracing::error!(%error, "making room for the log failed; trying again");
+                inbox.wake();
                 std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
+                log.retry_room();
             }
         }
     }
@@ -144,7 +153,7 @@ fn make_room(mut room: Room, log: &Log, inbox: &Inbox) {
 fn read(reads: &Receiver<Read>, index: &Index, reader: &Reader, inbox: &Inbox) {
     while let Ok(read) = reads.recv() {
         inbox.push(match read {
-            Read::Page(request) => match read_page(index, request) {
+            Read::Page(request) => match read_page_until_room(index, request) {
                 Ok(page) => Input::Page(page),
                 Err(error) => Input::Failed(error),
             },
@@ -156,15 +165,28 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: &Reader, inbox: &Inbox) {
     }
 }
 
+/// A full disk may keep the index from being reopened: that passes.
+fn read_page_until_room(index: &Index, request: PageRequest) -> Result<Page, StopError> {
+    loop {
+        match read_page(index, request) {
+            Err(StopError::Index(IndexError::Full)) => {
+                std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Reads the piece of a queue that was asked for.
 pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, StopError> {
     let rows = index.page(request.queue, Some(request.after), request.limit);
     Ok(Page { request, rows: rows.map_err(StopError::Index)? })
 }
 
-fn checkpoint(jobs: &Receiver<CheckpointJob>, index: &Index, inbox: &Inbox) {
+fn checkpoint(jobs: &Receiver<CheckpointJob>, index: &Index, fence: &Fence, inbox: &Inbox) {
     while let Ok(job) = jobs.recv() {
-        let result = index.commit(&job.delta, job.replay);
+        let owned = fence.check().map_err(|e| CommitError::Failed(IndexError::Io(e)));
+        let result = owned.and_then(|()| index.commit(&job.delta, job.replay));
         if matches!(result, Err(CommitError::Full)) {
             std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
         }

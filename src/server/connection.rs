@@ -115,12 +115,15 @@ impl Task<'_> {
             // What is written is written whole before more is taken: the engine's window then
             // bounds what a slow peer costs.
             received = self.connection.receive(&mut self.outputs), if takes => received?,
+            // A peer that does not read must not keep the broker from ending.
+            why = self.connection.closed(), if !idle_writer => return Err(End::Broker(why)),
             () = sleep_or_never(sleep) => {
                 // A peer is silent only if nothing of it waits in the socket.
-                if !(reads && self.read_some()?) {
-                    let now = self.now();
-                    self.session.handle_timeout(now);
+                if reads && self.read_some()? {
+                    self.settle().await?;
                 }
+                let now = self.now();
+                self.session.handle_timeout(now);
             }
         }
         Ok(())

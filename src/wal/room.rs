@@ -85,8 +85,10 @@ impl Room {
                 self.log.found_full();
                 Ok(RoomStep::NoSpace)
             }
+            // Whatever keeps segments from being made, senders are refused and not kept waiting.
             Err(e) => {
                 self.give_up();
+                self.log.found_full();
                 Err(e)
             }
             done => done,

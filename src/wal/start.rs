@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crate::io::Storage;
 use crate::wal::claim::{self, Claim, publish, read_whole, remove};
 use crate::wal::error::RecoveryError;
+use crate::wal::fence::Fence;
 use crate::wal::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, Identity,
     SEAL_BYTES_MAX, Seal, Sealed, SegmentHeader, VERSION,
@@ -44,6 +45,8 @@ pub struct Opened {
     pub reader: Reader,
     /// How the log of the last owner ended.
     pub tail: TailVerdict,
+    /// Tells whether the store is still ours.
+    pub fence: Fence,
     /// The ordinals of the earlier segments that go on counting, oldest first.
     pub past: Vec<u64>,
     /// The ordinal of the first segment of this epoch.
@@ -253,6 +256,7 @@ impl Recovery {
         catalog.insert_open(&segment);
         let catalog = Arc::new(catalog);
         let log = Arc::new(Log::new(options, segment, sum, durable));
+        let fence = Fence { storage: Arc::clone(&storage), epoch };
         let reader = Reader::new(Arc::clone(&catalog));
         let room = Room {
             storage,
@@ -264,7 +268,7 @@ impl Recovery {
             dying: Vec::new(),
             spares: Vec::new(),
         };
-        Ok(Opened { log, room, reader, tail, past, first_ordinal })
+        Ok(Opened { log, room, reader, tail, fence, past, first_ordinal })
     }
 
     /// The segments that go on counting, each with its end where that is known; an error where
