@@ -97,6 +97,10 @@ impl Task<'_> {
         self.settle().await?;
         let deadline = self.session.poll_timeout();
         let sleep = deadline.map(|at| at.saturating_sub(self.now()));
+        if sleep == Some(Duration::ZERO) {
+            // Beside a socket that always has something, a timer might never get its turn.
+            return self.time_is_up(self.session.wants_bytes()).await;
+        }
         let idle_writer = self.outgoing.is_empty();
         let takes = idle_writer && self.session.wants_outputs();
         let reads = self.session.wants_bytes();
@@ -117,15 +121,22 @@ impl Task<'_> {
             received = self.connection.receive(&mut self.outputs), if takes => received?,
             // A peer that does not read must not keep the broker from ending.
             why = self.connection.closed(), if !idle_writer => return Err(End::Broker(why)),
-            () = sleep_or_never(sleep) => {
-                // A peer is silent only if nothing of it waits in the socket.
-                if reads && self.read_some()? {
-                    self.settle().await?;
-                }
-                let now = self.now();
-                self.session.handle_timeout(now);
+            () = sleep_or_never(sleep) => self.time_is_up(reads).await?,
+        }
+        Ok(())
+    }
+
+    /// A deadline of the session has come.
+    async fn time_is_up(&mut self, reads: bool) -> Result<(), End> {
+        // A peer is silent only if nothing of it waits in the socket.
+        if reads {
+            self.incoming.reserve(limits::READ_BYTES);
+            if self.read_some()? {
+                self.settle().await?;
             }
         }
+        let now = self.now();
+        self.session.handle_timeout(now);
         Ok(())
     }
 
