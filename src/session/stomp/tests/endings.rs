@@ -24,7 +24,8 @@ fn nothing_is_confirmed_after_a_refusal() {
     wire.answer(Ok(Reply::Done));
     wire.answer(Ok(Reply::Done));
     let got = wire.written();
-    let message = "SEND was refused: the store's disk is full: nothing more is stored until there is \
+    let message = "SEND was refused: the store's disk is full: \
+    nothing more is stored until there is \
                    room again";
     assert_eq!(error_message(&got), message);
     assert!(got.contains("\nreceipt-id:1\n"), "{got}");
