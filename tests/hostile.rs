@@ -290,6 +290,21 @@ fn a_subscriber_that_never_reads_harms_nobody_and_takes_no_memory_without_end() 
 }
 
 #[test]
+fn a_subscriber_that_never_reads_does_not_keep_the_broker_from_ending() {
+    let case = Case::start();
+    let mut lazy = case.broker.connect();
+    lazy.subscribe("lazy", "/queue/lazy", "auto").unwrap();
+    let mut producer = case.broker.connect();
+    // More than the socket's buffers take, so that the broker has something left to write.
+    for _ in 0..256 {
+        let send = Frame::new("SEND").with("destination", "/queue/lazy");
+        producer.confirm(send.body(vec![b'x'; 64 << 10])).unwrap();
+    }
+    assert!(case.broker.terminate().success());
+    drop(lazy);
+}
+
+#[test]
 fn a_topic_subscriber_that_never_reads_does_not_hold_up_the_others() {
     let case = Case::start();
     let mut lazy = case.broker.connect();

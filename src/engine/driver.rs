@@ -2,8 +2,8 @@
 //!
 //! The state has one owner at a time, behind a lock that is only ever tried by those who bring
 //! news: a connection with requests, the log thread with a sync. Each runs the turns that follow
-//! itself, which saves waking the engine's thread and, for a lone client, half the time that a
-//! confirmation takes beside the sync. Where the engine is busy the news waits in the inbox; the
+//! itself, which saves waking the engine's thread: two of six thread switches of a confirmation
+//! to a lone client. Where the engine is busy the news waits in the inbox; the
 //! engine's own thread takes what is left, keeps the deadlines, and ends the broker.
 
 use std::collections::VecDeque;
@@ -38,10 +38,16 @@ struct Turns {
     helpers: Option<(Sender<Read>, Sender<CheckpointJob>)>,
     /// Until when the engine's thread sleeps at most.
     awaited: Option<Millis>,
-    /// The broker has ended: nothing is run any more.
-    over: bool,
-    /// How it ended, for its own thread to tell.
-    ended: Option<Result<(), StopError>>,
+    life: Life,
+}
+
+/// How far the broker's life has come.
+#[derive(Debug)]
+enum Life {
+    Running,
+    /// It has ended so, and nothing is run any more; the engine's thread is to tell.
+    Ended(Result<(), StopError>),
+    Told,
 }
 
 /// What is to be done when a drive is over.
@@ -68,8 +74,7 @@ impl Driver {
             jobs: Vec::new(),
             helpers: Some(helpers),
             awaited: None,
-            over: false,
-            ended: None,
+            life: Life::Running,
         };
         Self { inbox: Inbox::new(), turns: Mutex::new(turns), log, clock, fence }
     }
@@ -115,7 +120,7 @@ impl Driver {
     /// Runs turns until nothing is due, or so many have been run.
     fn drive(&self, turns: &mut MutexGuard<'_, Turns>, count: usize) -> Next {
         for _ in 0..count {
-            if turns.over {
+            if !matches!(turns.life, Life::Running) {
                 return Next::End;
             }
             self.inbox.take(&mut turns.inputs);
@@ -129,9 +134,9 @@ impl Driver {
                 Ok(Turn::Stopped) => {
                     // The last word of a clean stop: the next start knows that nothing is missing.
                     self.log.goodbye();
-                    (turns.over, turns.ended) = (true, Some(Ok(())));
+                    turns.life = Life::Ended(Ok(()));
                 }
-                Err(error) => (turns.over, turns.ended) = (true, Some(Err(error))),
+                Err(error) => turns.life = Life::Ended(Err(error)),
             }
         }
         Next::Busy
@@ -150,7 +155,10 @@ impl Driver {
             let deadline = match self.drive(&mut turns, usize::MAX) {
                 Next::Busy => continue,
                 Next::Wait(deadline) => deadline,
-                Next::End => return turns.ended.take().expect("told once"),
+                Next::End => match std::mem::replace(&mut turns.life, Life::Told) {
+                    Life::Ended(result) => return result,
+                    Life::Running | Life::Told => unreachable!("it ends once"),
+                },
             };
             turns.awaited = deadline;
             drop(turns);

@@ -55,7 +55,7 @@ fn commit(log: &Log) {
 
 /// Writes `tests/golden/v1` anew. Only for a new format version, into a directory of its own.
 #[test]
-#[ignore = "writes the golden log; it is never rewritten within a format version"]
+#[ignore = "writes the golden log, by name; it is never rewritten within a format version"]
 fn write_golden_log() {
     let disk = SimDisk::new();
     let all = frames();

@@ -60,7 +60,7 @@ fn three_threads_hand_over_without_timers_and_every_frame_becomes_durable() {
 
 /// What an append costs; run with `--release -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo test --lib append_cost -- --ignored --nocapture`"]
 fn append_cost() {
     use std::time::Instant;
     let disk = SimDisk::new();
