@@ -12,6 +12,7 @@ use crate::broker::Broker;
 use crate::broker::delta::Delta;
 use crate::engine::{Job, Settings, StopError};
 use crate::ids::Lsn;
+use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::store::index::CommitError;
 use crate::wal::{Log, ReplayPoint};
@@ -39,6 +40,8 @@ pub(crate) struct Checkpoints {
     kept: BTreeSet<u64>,
     next_segment: u64,
     retire: Vec<u64>,
+    /// What the last checkpoint has merged, to be dropped beside the engine.
+    merged: Option<Arc<Delta>>,
 }
 
 /// The segments that a recovery leaves.
@@ -55,6 +58,8 @@ pub(crate) struct Segments {
 #[derive(Debug)]
 enum State {
     Idle,
+    /// The rows of queues are being taken, some each turn.
+    Freezing(ReplayPoint),
     /// Frozen; the log is not durable so far.
     Waiting(CheckpointJob),
     /// The index is taking it.
@@ -80,6 +85,7 @@ impl Checkpoints {
             kept: segments.past.into_iter().collect(),
             next_segment: segments.first,
             retire: Vec::new(),
+            merged: None,
         }
     }
 
@@ -87,21 +93,30 @@ impl Checkpoints {
         self.last = Some(at);
     }
 
-    /// Begins what is due and hands over what is ready.
+    /// Begins what is due and hands over what is ready. True while there is more to freeze at once.
     pub(crate) fn begin(
         &mut self,
         broker: &mut Broker,
         log: &Log,
         stopping: bool,
         jobs: &mut Vec<Job>,
-    ) {
+    ) -> bool {
+        if let Some(delta) = self.merged.take() {
+            jobs.push(Job::Forget(delta));
+        }
         if !self.retire.is_empty() {
             jobs.push(Job::Retire(std::mem::take(&mut self.retire)));
         }
         if matches!(self.state, State::Idle) && self.is_due(broker, log, stopping) {
             let replay = self.last.expect("due only after a record");
-            let delta = broker.freeze(replay.through);
-            self.state = State::Waiting(CheckpointJob { delta, replay });
+            broker.freeze(replay.through);
+            self.state = State::Freezing(replay);
+        }
+        if let State::Freezing(replay) = self.state {
+            match broker.freeze_rows(limits::FREEZE_ROWS_MAX) {
+                Some(delta) => self.state = State::Waiting(CheckpointJob { delta, replay }),
+                None => return true,
+            }
         }
         // Never before the log: what the index knows must be true after any crash.
         let durable = |replay: ReplayPoint| {
@@ -111,16 +126,19 @@ impl Checkpoints {
             State::Waiting(job) => durable(job.replay),
             // At the end it is not tried again: the log has it all.
             State::Refused(_) => !stopping,
-            State::Idle | State::Running(_) => false,
+            State::Idle | State::Freezing(_) | State::Running(_) => false,
         };
         if ready {
             let job = match std::mem::replace(&mut self.state, State::Idle) {
                 State::Waiting(job) | State::Refused(job) => job,
-                State::Idle | State::Running(_) => unreachable!("not ready"),
+                State::Idle | State::Freezing(_) | State::Running(_) => {
+                    unreachable!("not ready")
+                }
             };
             jobs.push(Job::Checkpoint(job.clone()));
             self.state = State::Running(job);
         }
+        false
     }
 
     fn is_due(&self, broker: &Broker, log: &Log, stopping: bool) -> bool {
@@ -159,7 +177,7 @@ impl Checkpoints {
             }
             Err(error) => return Err(StopError::Checkpoint(error)),
         }
-        broker.install();
+        self.merged = Some(broker.install());
         self.known = Some(job.replay);
         let first_needed = job.replay.batch.0 / self.segment_size;
         while self.next_segment < first_needed {
@@ -175,6 +193,13 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// How many segments there are up to the end of the log, and their bytes.
+    pub(crate) fn segments(&self, appended: Lsn) -> (u64, u64) {
+        let since = (appended.0 / self.segment_size + 1).saturating_sub(self.next_segment);
+        let segments = self.kept.len() as u64 + since;
+        (segments, segments * self.segment_size)
+    }
+
     /// Whether everything is durable and the index knows what it can.
     pub(crate) fn is_final(&self, log: &Log) -> bool {
         let caught_up = self.last.map(|last| last.through) == self.known.map(|known| known.through);
@@ -182,7 +207,7 @@ impl Checkpoints {
             State::Idle => caught_up,
             // The log has it all; the next start replays what the index had no room for.
             State::Refused(_) => true,
-            State::Waiting(_) | State::Running(_) => false,
+            State::Freezing(_) | State::Waiting(_) | State::Running(_) => false,
         };
         settled && log.durable() >= log.appended()
     }

@@ -5,6 +5,8 @@
 
 pub mod admin;
 mod connection;
+mod operator;
+pub mod words;
 
 use std::io;
 use std::net::SocketAddr;

@@ -86,7 +86,7 @@ impl Client {
             26..28 => self.unsubscribe(around),
             28 => self.reconnect(around),
             29 => self.sweep(around),
-            30 => self.ask(around, Command::ListQueues, Asked::Other),
+            30 => self.ask(around, Command::ListQueues { after: None }, Asked::Other),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
