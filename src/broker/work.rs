@@ -99,7 +99,7 @@ impl Broker {
     ) -> bool {
         let Some(queue) = self.queues.get_mut(&id) else { return false };
         let Some(key) = queue.ready.front().copied() else { return false };
-        if queue.resident_len() < self.limits.resident / 2
+        if queue.resident_len() < self.limits.resident.div_ceil(2)
             && !queue.paging
             && let Some(after) = queue.horizon()
         {
