@@ -46,7 +46,10 @@ pub const SCAN_PAGE_MILLIS: u64 = 5;
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 
 /// Payloads read ahead of one connection's window at most.
-pub const LOADS_AHEAD_MAX: usize = 64;
+pub const LOADS_AHEAD_MAX: usize = 256;
+
+/// Reads from the disk that are told of together at most.
+pub const READS_AT_ONCE: usize = 32;
 
 /// Bytes of requests that may wait for the engine, over all connections; a larger request waits
 /// until it is alone.

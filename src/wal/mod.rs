@@ -43,7 +43,7 @@ pub use damage::{Corruption, Damage, Part};
 pub use error::RecoveryError;
 pub use fence::Fence;
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};
-pub use reader::{Frame, Pin, ReadError, Reader};
+pub use reader::{Frame, Pin, ReadAhead, ReadError, Reader};
 pub use recovery::{Head, Signs, Verdict};
 pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};
 pub use room::{Room, RoomStep};
