@@ -143,7 +143,10 @@ impl Bench {
                 Some(Record::Removed { cause: Cause::Purged, gone, .. }),
                 Record::Removed { cause: Cause::Purged, gone: more, .. },
             ) => gone.extend(more),
-            (_, record) => self.log.push(record),
+            (_, record) => {
+                self.log.push(record);
+                self.at = Lsn(self.at.0 + 64);
+            }
         }
     }
 
@@ -154,7 +157,6 @@ impl Bench {
                     let written = Written { lsn: self.at, frame_len: 64 };
                     self.broker.apply_record(written, &record).unwrap();
                     self.write(record);
-                    self.at = Lsn(self.at.0 + 64);
                 }
                 Fact::Memory(change) => self.broker.apply_change(change, effects),
             }

@@ -113,11 +113,13 @@ impl Broker {
             return Err(Refusal::SameQueue(from.into()));
         }
         self.check_count(to)?;
-        for name in [from, to] {
-            let swept = self.names.get(name).is_some_and(|id| self.sweeps.contains_key(id));
-            if swept || (name == from && self.transfers.contains_key(&id)) {
-                return Err(Refusal::QueueBusy(name.into()));
-            }
+        // What a move brings into a queue must not be taken for what was there before.
+        let busy = |id| self.sweeps.contains_key(id) || self.transfers.contains_key(id);
+        if busy(&id) || self.transfers.values().any(|transfer| transfer.is_to(id)) {
+            return Err(Refusal::QueueBusy(from.into()));
+        }
+        if self.names.get(to).is_some_and(busy) {
+            return Err(Refusal::QueueBusy(to.into()));
         }
         let all = Rest {
             queue: id,

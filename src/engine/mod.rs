@@ -328,18 +328,7 @@ impl Engine {
                 self.deferred.push_back(input);
             }
             Input::Writable(id) => self.outbox.writable(id),
-            Input::Page(page) => {
-                // A move takes room, and must leave the reserve to those who make some.
-                let needs_room = page.request.purpose == Purpose::Transfer;
-                match needs_room.then(|| self.log.admit(limits::STEP_LOG_BYTES_MAX, Class::Send)) {
-                    Some(Admission::Wait) => return Ok(self.deferred.push_back(Input::Page(page))),
-                    Some(Admission::Full) => {
-                        self.broker.decide_no_room(&page.request, &mut self.facts);
-                    }
-                    Some(Admission::Yes) | None => self.broker.page_in(&page, &mut self.facts),
-                }
-                self.commit();
-            }
+            Input::Page(page) => self.page(page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
             // A delivery that is over may be read too late, when its segment is gone.
@@ -352,6 +341,18 @@ impl Engine {
             Input::Stop => self.stopping = true,
         }
         Ok(())
+    }
+
+    fn page(&mut self, page: Page) {
+        // A move takes room, and must leave the reserve to those who make some.
+        let takes_room = page.request.purpose == Purpose::Transfer;
+        let class = if takes_room { Class::Send } else { Class::Clear };
+        match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
+            Admission::Yes => self.broker.page_in(&page, &mut self.facts),
+            Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
+            Admission::Wait => return self.deferred.push_back(Input::Page(page)),
+        }
+        self.commit();
     }
 
     /// Decides one request and makes it true, or a part of it.

@@ -442,8 +442,12 @@ fn parse_id(id: &str) -> Result<MessageId, Failure> {
 }
 
 fn body(content: &Content) -> BodyLine {
+    // STOMP calls every body with a length bytes: what reads as text is shown as text.
+    let reads = |text: &str| !text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace());
     match std::str::from_utf8(&content.body) {
-        Ok(text) if content.kind == BodyKind::Text => BodyLine::Text(text.to_owned()),
+        Ok(text) if content.kind == BodyKind::Text || reads(text) => {
+            BodyLine::Text(text.to_owned())
+        }
         _ => BodyLine::Hex(content.body.iter().map(|byte| format!("{byte:02x}")).collect()),
     }
 }
