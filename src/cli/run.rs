@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{CliError, RunArgs};
@@ -86,13 +86,15 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let (stop, stopping) = watch::channel(false);
     let admin =
         admin(&config).map(|admin| tokio::spawn(admin.serve(handle.clone(), stopping.clone())));
+    // Who reads `ready` may ask for the end at once.
+    let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut out = std::io::stdout();
     for address in server.addresses()? {
         let _ = writeln!(out, "listening on stomp://{address}");
     }
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
     let serving = tokio::spawn(server.serve(shared, stopping));
-    let result = until_the_end(running, &handle).await;
+    let result = until_the_end(running, &handle, signals).await;
     let _ = stop.send(true);
     // Connections have their own, shorter limit; this one is for what nobody thought of.
     let longest = Duration::from_millis(limits::SERVER_END_MILLIS);
@@ -125,13 +127,16 @@ fn admin(config: &Config) -> Option<Admin> {
 }
 
 /// Until a signal ends the broker, or its store does.
-async fn until_the_end(running: Running, handle: &Handle) -> Result<(), StopError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(StopError::Thread)?;
+async fn until_the_end(
+    running: Running,
+    handle: &Handle,
+    (mut terminate, mut interrupt): (Signal, Signal),
+) -> Result<(), StopError> {
     let mut ended = tokio::task::spawn_blocking(move || running.join());
     tokio::select! {
         result = &mut ended => return result.expect("joining does not panic"),
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = tokio::signal::ctrl_c() => tracing::info!("interrupted: stopping"),
+        _ = interrupt.recv() => tracing::info!("interrupted: stopping"),
     }
     handle.stop();
     ended.await.expect("joining does not panic")

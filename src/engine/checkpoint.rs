@@ -141,6 +141,15 @@ impl Checkpoints {
         false
     }
 
+    /// Whether the changes since the last freeze have become too many, or their log too long,
+    /// while the index still takes the earlier ones: then nothing is taken in until it has.
+    pub(crate) fn is_behind(&self, broker: &Broker) -> bool {
+        let State::Running(job) = &self.state else { return false };
+        let ahead = self.last.map_or(0, |last| last.through.0 - job.replay.through.0);
+        broker.delta_len() >= self.changes.saturating_mul(limits::CHECKPOINTS_AHEAD_MAX)
+            || ahead >= self.bytes.saturating_mul(limits::CHECKPOINTS_AHEAD_MAX as u64)
+    }
+
     fn is_due(&self, broker: &Broker, log: &Log, stopping: bool) -> bool {
         let Some(last) = self.last else { return false };
         let known = self.known.map_or(Lsn::default(), |known| known.through);

@@ -250,6 +250,10 @@ impl Engine {
                 inputs.push_front(input);
             }
         }
+        if self.checkpoints.is_behind(&self.broker) {
+            // Its end is what those before it in the line wait for.
+            self.take_checkpoint(inputs)?;
+        }
         let blocked = self.take(now, inputs, jobs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX);
         self.follow(jobs);
@@ -280,6 +284,11 @@ impl Engine {
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
+                        if commands >= limits::TURN_COMMANDS_MAX {
+                            requests.push_front(request);
+                            inputs.push_front(Input::Requests(from, requests, permit));
+                            return Ok(false);
+                        }
                         commands += 1;
                         let (request, blocked) = match self.request(now, from, request) {
                             Taken::Done => continue,
@@ -306,6 +315,14 @@ impl Engine {
             }
         }
         Ok(false)
+    }
+
+    fn take_checkpoint(&mut self, inputs: &mut VecDeque<Input>) -> Result<(), StopError> {
+        let ended = inputs.iter().position(|input| matches!(input, Input::Checkpointed(_)));
+        match ended.and_then(|at| inputs.remove(at)) {
+            Some(Input::Checkpointed(result)) => self.checkpoints.end(&mut self.broker, result),
+            _ => Ok(()),
+        }
     }
 
     fn input(&mut self, now: Millis, input: Input) -> Result<(), StopError> {
@@ -347,6 +364,11 @@ impl Engine {
         // A move takes room, and must leave the reserve to those who make some.
         let takes_room = page.request.purpose == Purpose::Transfer;
         let class = if takes_room { Class::Send } else { Class::Clear };
+        let bulk =
+            matches!(page.request.purpose, Purpose::Transfer | Purpose::Sweep | Purpose::Scan);
+        if bulk && self.checkpoints.is_behind(&self.broker) {
+            return self.deferred.push_back(Input::Page(page));
+        }
         match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
             Admission::Yes => self.broker.page_in(&page, &mut self.facts),
             Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
@@ -419,6 +441,9 @@ impl Engine {
         // Each frame but the first may begin a batch of its own.
         let bytes = bytes + (self.facts.len() - 1) * limits::BATCH_EXTRA_BYTES;
         let bytes = bytes.min(self.log.frame_bytes_max());
+        if self.checkpoints.is_behind(&self.broker) {
+            return Admission::Wait;
+        }
         let class = if takes_room(&self.facts) { Class::Send } else { Class::Clear };
         self.log.admit(bytes, class)
     }
