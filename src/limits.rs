@@ -149,5 +149,20 @@ pub const ADMIN_REQUEST_BYTES_MAX: u64 = 64 << 10;
 /// Operators served at once; more wait in line.
 pub const ADMIN_CONNECTIONS_MAX: usize = 8;
 
+/// Queues with lines of their own on the page of metrics: bounds what a monitor must keep.
+pub const METRICS_QUEUES_MAX: usize = 50;
+
+/// Connections to the page of metrics served at once; more are closed.
+pub const METRICS_CONNECTIONS_MAX: usize = 8;
+
+/// How long one connection to the page of metrics may take in all.
+pub const METRICS_PEER_MILLIS: u64 = 10_000;
+
+/// Bytes of a request for the page of metrics at most.
+pub const METRICS_REQUEST_BYTES_MAX: u64 = 8 << 10;
+
+/// How long the page of metrics waits for what only the index knows.
+pub const METRICS_INDEX_MILLIS: u64 = 1_000;
+
 /// How long an operator's tool may take to say what it wants, and to read the reply.
 pub const ADMIN_PEER_MILLIS: u64 = 10_000;

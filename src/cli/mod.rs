@@ -59,6 +59,9 @@ struct RunArgs {
     /// [default: stomp://127.0.0.1:61613]
     #[arg(long, value_name = "URL")]
     listen: Vec<String>,
+    /// Where to show metrics for Prometheus: ADDRESS:PORT, like 127.0.0.1:9161. [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
     /// Name of this broker, for logs and clients. [default: escrowmq]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,

@@ -5,6 +5,8 @@
 
 pub mod admin;
 mod connection;
+mod exposition;
+pub mod metrics;
 mod operator;
 pub mod words;
 
