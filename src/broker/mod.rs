@@ -29,6 +29,8 @@ mod walk;
 mod work;
 
 #[cfg(test)]
+mod pieces;
+#[cfg(test)]
 mod residency;
 #[cfg(test)]
 mod tests;
