@@ -185,6 +185,8 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("checksums are ignored", Mutant::IgnoreChecksum, "is another's"),
         Defect::mutant("deliveries are forgotten", Mutant::ForgetLent, "is not flagged"),
         Defect::mutant("living segments are given back", Mutant::RetireTheLiving, GONE),
+        Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
+        Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
     ];
     for Defect { name, mutant, weather, says } in defects {
         let mut others = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::broker::Limits;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::engine::{
-    Engine, Input, Job, Settings, StopError, Store, StoreError, Turn, open_store, read_page,
+    CompactStep, Compactor, Engine, Input, Job, Settings, StopError, Store, StoreError, Turn, open_store, read_page,
 };
 use crate::ids::{Millis, QueueId};
 use crate::io::Storage;
@@ -34,6 +34,8 @@ pub(super) fn settings() -> Settings {
         window_bytes: 4 << 10,
         checkpoint_bytes: 48 << 10,
         checkpoint_changes: 60,
+        checkpoint_millis: 300,
+        compaction_bytes: u64::MAX,
         index_bytes: 1 << 20,
     }
 }
@@ -44,6 +46,7 @@ pub(super) struct Node {
     pub(super) room: Room,
     pub(super) reader: Reader,
     pub(super) index: Arc<Index>,
+    pub(super) compactor: Compactor,
     pub(super) inputs: VecDeque<Input>,
     pub(super) jobs: VecDeque<Job>,
     writing: Option<Writing>,
@@ -77,9 +80,9 @@ impl Node {
         let storage: Arc<dyn Storage> = Arc::new(disk.clone());
         let nonce = u128::from(nonce) << 64 | 0x5EED;
         let store = open_store(&storage, options(), &settings(), nonce, now, &mut |_| {})?;
-        let Store { engine, log, room, reader, index, .. } = store;
+        let Store { engine, log, room, reader, index, compactor, .. } = store;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { engine, log, room, reader, index, inputs, jobs, writing: None })
+        Ok(Self { engine, log, room, reader, index, compactor, inputs, jobs, writing: None })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
@@ -151,7 +154,29 @@ impl Node {
                 let result = self.index.commit(&job.delta, job.replay);
                 self.inputs.push_back(Input::Checkpointed(result));
             }
-            Job::Retire(segments) => self.log.retire(&segments),
+            Job::Compact(ordinals) => {
+                let step = self.compactor.begin(&ordinals);
+                self.compact_on(step);
+            }
+            Job::Retire(dead) => {
+                self.log.retire(&dead.segments);
+                self.log.retire_packs(&dead.packs);
+            }
+        }
+        true
+    }
+
+    /// One step of compaction; true if it did something.
+    pub(super) fn compact_step(&mut self) -> bool {
+        let step = self.compactor.step();
+        self.compact_on(step)
+    }
+
+    fn compact_on(&mut self, step: CompactStep) -> bool {
+        match step {
+            CompactStep::Idle => return false,
+            CompactStep::Worked(_) => {}
+            CompactStep::Done(input) => self.inputs.push_back(input),
         }
         true
     }

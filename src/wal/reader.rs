@@ -1,7 +1,8 @@
 //! Reading frames by their Lsn, from any thread, while the log goes on.
 //!
-//! Owns the catalog: which segments there are, and which of their files are open. A read holds its
-//! segment, and a held segment is not recycled. At most [`OPEN_MAX`] files stay open.
+//! Owns the catalog: which segments and packs there are, and which of their files are open. A read
+//! holds its file, and a held file is neither recycled nor removed. At most [`OPEN_MAX`] segments
+//! and [`OPEN_PACKS_MAX`] packs stay open.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -13,12 +14,19 @@ use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::wal::damage::{Damage, Part};
 use crate::wal::error::RecoveryError;
-use crate::wal::format::{self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES};
+use crate::wal::format::{
+    self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES, PackId,
+};
+use crate::wal::names;
+use crate::wal::pack::Pack;
 use crate::wal::segment::{Expected, Segment};
 use crate::wal::sync::{AtomicU64, Ordering};
 
 /// Files kept open for reading: well below the usual limit of 1024 descriptors a process.
 const OPEN_MAX: usize = 128;
+
+/// Packs kept open for reading: what a reader holds of each are some numbers for every mebibyte.
+const OPEN_PACKS_MAX: usize = 64;
 
 /// A frame as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +78,11 @@ impl Reader {
         Self { catalog }
     }
 
-    /// Keeps the segment of `lsn` from being recycled while the pin lives: for one who will read
+    /// Keeps the file that holds `lsn` from being recycled or removed while the pin lives: for one who will read
     /// many frames of it and must not lose it on the way.
     pub fn pin(&self, lsn: Lsn) -> Result<Pin, ReadError> {
         let ordinal = lsn.0 / self.catalog.segment_size;
-        Ok(Pin { _segment: self.catalog.open(ordinal, lsn)? })
+        Ok(Pin { _home: self.catalog.open(ordinal, lsn)? })
     }
 
     /// Reads the frame at `lsn`, which takes `frame_len` bytes, and checks both its checksums.
@@ -84,7 +92,10 @@ impl Reader {
         }
         let size = self.catalog.segment_size;
         let (ordinal, offset) = (lsn.0 / size, lsn.0 % size);
-        let segment = self.catalog.open(ordinal, lsn)?;
+        let segment = match self.catalog.open(ordinal, lsn)? {
+            Home::Segment(segment) => segment,
+            Home::Pack(pack) => return pack.read(lsn, frame_len),
+        };
         let damage = |part| Damage { file: segment.name.clone(), offset, lsn, part };
         // A length or position that no frame has comes from a damaged index as well as from a
         // damaged log; neither may make us allocate or read beyond a segment.
@@ -119,16 +130,26 @@ impl Reader {
     }
 }
 
-/// Holds the segment of a frame in its place; see [`Reader::pin`].
+/// Holds the file of a frame in its place; see [`Reader::pin`].
 #[derive(Debug)]
 pub struct Pin {
-    _segment: Arc<Segment>,
+    _home: Home,
 }
 
-/// The segments there are, and the open ones among them.
+/// Where the frames of a segment lie now.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// Where they were written.
+    Segment(Arc<Segment>),
+    /// What was live of them was copied here.
+    Pack(Arc<Pack>),
+}
+
+/// The segments and packs there are, and the open ones among them.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     storage: Arc<dyn Storage>,
+    store: u128,
     segment_size: u64,
     durable: Arc<AtomicU64>,
     known: Mutex<Known>,
@@ -138,8 +159,19 @@ pub(crate) struct Catalog {
 struct Known {
     /// By ordinal: which file it is, and the open file where someone holds it.
     segments: BTreeMap<u64, (Expected, Weak<Segment>)>,
-    /// The files kept open, least recently opened first.
+    /// The segments kept open, least recently opened first.
     open: VecDeque<Arc<Segment>>,
+    /// The segments, by ordinal, whose live frames lie in a pack.
+    packed: BTreeMap<u64, PackId>,
+    packs: BTreeMap<PackId, Weak<Pack>>,
+    /// The packs kept open, least recently opened first.
+    open_packs: VecDeque<Arc<Pack>>,
+}
+
+/// What a position leads to, before it is opened.
+enum Want {
+    Segment(Expected),
+    Pack(PackId),
 }
 
 /// What became of a segment that was to go.
@@ -156,10 +188,11 @@ pub(crate) enum Removed {
 impl Catalog {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
+        store: u128,
         segment_size: u64,
         durable: Arc<AtomicU64>,
     ) -> Self {
-        Self { storage, segment_size, durable, known: Mutex::default() }
+        Self { storage, store, segment_size, durable, known: Mutex::default() }
     }
 
     fn durable(&self) -> Lsn {
@@ -181,32 +214,82 @@ impl Catalog {
         self.known().segments.insert(file.ordinal, (file, open));
     }
 
-    fn open(&self, ordinal: u64, lsn: Lsn) -> Result<Arc<Segment>, ReadError> {
-        let want = {
-            let known = self.known();
-            let (file, open) = known.segments.get(&ordinal).ok_or(ReadError::Gone { lsn })?;
-            match open.upgrade() {
-                Some(segment) => return Ok(segment),
-                None => *file,
-            }
-        };
-        // Opened without the lock: a slow disk stops only those who want this file.
-        let opened = Segment::open(&*self.storage, &want);
+    /// Enters a pack, which from now on is where the live frames of these segments are read.
+    pub(crate) fn insert_pack(&self, id: PackId, ordinals: &[u64]) {
         let mut known = self.known();
-        let Some((_, open)) = known.segments.get_mut(&ordinal) else {
-            // It went while we opened it: what we hold may be recycled under our hands.
-            return Err(ReadError::Gone { lsn });
-        };
+        known.packs.entry(id).or_default();
+        known.packed.extend(ordinals.iter().map(|ordinal| (*ordinal, id)));
+    }
+
+    pub(crate) fn open(&self, ordinal: u64, lsn: Lsn) -> Result<Home, ReadError> {
+        loop {
+            let want = {
+                let known = self.known();
+                let open = match known.packed.get(&ordinal) {
+                    Some(id) => known.packs[id].upgrade().map(Home::Pack).ok_or(Want::Pack(*id)),
+                    None => {
+                        let found = known.segments.get(&ordinal);
+                        let (file, open) = found.ok_or(ReadError::Gone { lsn })?;
+                        open.upgrade().map(Home::Segment).ok_or(Want::Segment(*file))
+                    }
+                };
+                match open {
+                    Ok(home) => return Ok(home),
+                    Err(want) => want,
+                }
+            };
+            // Opened without the lock: a slow disk stops only those who want this file.
+            let opened = match want {
+                Want::Segment(file) => self.open_segment(&file, lsn)?.map(Home::Segment),
+                Want::Pack(id) => self.open_pack(id, lsn)?.map(Home::Pack),
+            };
+            if let Some(home) = opened {
+                return Ok(home);
+            }
+            // It went while it was opened: a pack may have its frames now.
+        }
+    }
+
+    /// `None` where the segment is not in the catalog any more: its file may be recycled under
+    /// our hands.
+    fn open_segment(&self, want: &Expected, lsn: Lsn) -> Result<Option<Arc<Segment>>, ReadError> {
+        let opened = Segment::open(&*self.storage, want);
+        let mut known = self.known();
+        let Some((_, open)) = known.segments.get_mut(&want.ordinal) else { return Ok(None) };
         if let Some(segment) = open.upgrade() {
-            return Ok(segment);
+            return Ok(Some(segment));
         }
-        let segment = Arc::new(opened.map_err(|error| read_error(error, &want, lsn))?);
+        let segment = opened.map_err(|e| read_error(e, want.name(), lsn, lsn.0 % self.segment_size));
+        let segment = Arc::new(segment?);
         *open = Arc::downgrade(&segment);
-        known.open.push_back(Arc::clone(&segment));
-        if known.open.len() > OPEN_MAX {
-            known.open.pop_front();
+        keep_open(&mut known.open, Arc::clone(&segment), OPEN_MAX);
+        Ok(Some(segment))
+    }
+
+    /// `None` where the pack is not in the catalog any more.
+    fn open_pack(&self, id: PackId, lsn: Lsn) -> Result<Option<Arc<Pack>>, ReadError> {
+        let opened = Pack::open(&*self.storage, self.store, id);
+        let mut known = self.known();
+        let Some(open) = known.packs.get_mut(&id) else { return Ok(None) };
+        if let Some(pack) = open.upgrade() {
+            return Ok(Some(pack));
         }
-        Ok(segment)
+        let pack = Arc::new(opened.map_err(|e| read_error(e, names::pack(id), lsn, 0))?);
+        *open = Arc::downgrade(&pack);
+        keep_open(&mut known.open_packs, Arc::clone(&pack), OPEN_PACKS_MAX);
+        Ok(Some(pack))
+    }
+
+    /// Takes a pack out; `false` where someone reads it: ask again later.
+    pub(crate) fn remove_pack(&self, id: PackId) -> bool {
+        let mut known = self.known();
+        known.open_packs.retain(|pack| pack.header.id != id);
+        let free = known.packs.get(&id).is_none_or(|open| open.strong_count() == 0);
+        if free {
+            known.packs.remove(&id);
+            known.packed.retain(|_, home| *home != id);
+        }
+        free
     }
 
     /// Takes a segment out, unless someone holds it. From then on its reads find it gone.
@@ -225,11 +308,17 @@ impl Catalog {
     }
 }
 
-fn read_error(error: RecoveryError, want: &Expected, lsn: Lsn) -> ReadError {
-    let file = want.name();
+fn keep_open<T>(open: &mut VecDeque<Arc<T>>, file: Arc<T>, max: usize) {
+    open.push_back(file);
+    if open.len() > max {
+        open.pop_front();
+    }
+}
+
+fn read_error(error: RecoveryError, file: String, lsn: Lsn, offset: u64) -> ReadError {
     match error {
         RecoveryError::Io { file, source } => ReadError::Io { file, source },
-        // A segment that is gone or is another one now: all of it is damaged, this frame too.
-        _ => Damage { file, offset: lsn.0 % want.segment_size, lsn, part: Part::Structure }.into(),
+        // A file that is gone or is another one now: all of it is damaged, this frame too.
+        _ => Damage { file, offset, lsn, part: Part::Structure }.into(),
     }
 }

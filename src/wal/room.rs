@@ -1,6 +1,7 @@
 //! Room ahead: segments made before they are needed, dead ones taken back.
 //!
-//! Owns files that are not in use: half-made ones under a temporary name, spares, and the dead.
+//! Owns segments that are not in use: half-made ones under a temporary name, spares, and the dead,
+//! dead packs among them.
 //! Every step is one short piece of work, so that a simulator can interleave it and a disk in use
 //! is not held up. A failure here is no failure of the log: a full disk is a refusal, and what was
 //! half made goes away.
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use crate::io::{File, Storage};
 use crate::wal::claim::remove;
 use crate::wal::format::{BLOCK_BYTES, SegmentHeader};
-use crate::wal::log::{Log, Wake};
+use crate::wal::log::{Dead, Log, Wake};
 use crate::wal::names;
 use crate::wal::reader::{Catalog, Removed};
 use crate::wal::segment::{Expected, Segment};
@@ -40,8 +41,8 @@ pub struct Room {
     pub(crate) store: u128,
     pub(crate) nonce: u128,
     pub(crate) making: Option<Making>,
-    /// Dead segments still to be taken back.
-    pub(crate) dying: Vec<u64>,
+    /// Dead files still to be taken back.
+    pub(crate) dying: Vec<Dead>,
     /// Spare files whose names are durable, as (epoch, ordinal) of their last life.
     pub(crate) spares: Vec<(u64, u64)>,
 }
@@ -58,7 +59,7 @@ pub(crate) struct Making {
 impl Room {
     /// Blocks until there is something to do, or the log has ended.
     pub fn wait(&self) -> Wake {
-        self.log.wait_room()
+        self.log.wait_room(self.spares.len())
     }
 
     /// Takes dead segments back, in later steps. Only for ordinals whose death is durable in the
@@ -104,12 +105,13 @@ impl Room {
             self.make_on()?;
             return Ok(RoomStep::Worked);
         }
-        if self.spares.len() > self.log.options().spare_segments_max {
+        let wanted = self.log.wanted();
+        if self.spares.len() > wanted.spares {
             let (epoch, ordinal) = self.spares.remove(0);
             remove(&*self.storage, &names::spare(epoch, ordinal))?;
             return Ok(RoomStep::Worked);
         }
-        if !self.log.wanted().segment {
+        if !wanted.segment {
             return Ok(RoomStep::Idle);
         }
         match self.spares.pop() {
@@ -119,19 +121,28 @@ impl Room {
         Ok(RoomStep::Worked)
     }
 
-    /// Takes back one dead segment that nobody reads. Our own become spares; those of earlier
-    /// owners go, because an owner that only sleeps may still write into them.
+    /// Takes back one dead file that nobody reads. Our own segments become spares; those of
+    /// earlier owners go, because an owner that only sleeps may still write into them. Packs go,
+    /// whoever made them: they have any size.
     fn bury(&mut self) -> io::Result<bool> {
         for index in 0..self.dying.len() {
-            let ordinal = self.dying[index];
-            match self.catalog.remove(ordinal) {
-                Removed::Pinned => continue,
-                Removed::Unknown => {
+            match self.dying[index] {
+                Dead::Segment(ordinal) => match self.catalog.remove(ordinal) {
+                    Removed::Pinned => continue,
+                    Removed::Unknown => {
+                        self.dying.swap_remove(index);
+                    }
+                    Removed::Yes(file) => {
+                        self.dying.swap_remove(index);
+                        self.bury_file(&file)?;
+                    }
+                },
+                Dead::Pack(id) => {
+                    if !self.catalog.remove_pack(id) {
+                        continue;
+                    }
                     self.dying.swap_remove(index);
-                }
-                Removed::Yes(file) => {
-                    self.dying.swap_remove(index);
-                    self.bury_file(&file)?;
+                    remove(&*self.storage, &names::pack(id))?;
                 }
             }
             return Ok(true);

@@ -43,7 +43,7 @@ pub(crate) fn try_open(
     }
     let progress = recovery.progress();
     assert_eq!(progress.done, progress.total);
-    let Opened { log, room, reader, tail, .. } = recovery.finish(live)?;
+    let Opened { log, room, reader, tail, .. } = recovery.finish(live, &BTreeMap::new())?;
     Ok(Bench { log, room, reader, tail, recovered })
 }
 

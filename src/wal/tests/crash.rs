@@ -27,7 +27,7 @@ fn open_until_it_fails(disk: &SimDisk) -> Option<Bench> {
         while let Some(record) = recovery.next()? {
             recovered.push(record);
         }
-        recovery.finish(&BTreeMap::new()).map(|opened| (opened, recovered))
+        recovery.finish(&BTreeMap::new(), &BTreeMap::new()).map(|opened| (opened, recovered))
     })();
     match opened {
         Ok((opened, recovered)) => Some(Bench {

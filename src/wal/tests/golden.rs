@@ -42,7 +42,7 @@ fn open(disk: &SimDisk, nonce: u128) -> Opened {
     let claim = claim(Arc::new(disk.clone()), options, nonce).expect("free");
     let mut recovery = claim.recover(None).expect("readable");
     while recovery.next().expect("readable").is_some() {}
-    let mut opened = recovery.finish(&BTreeMap::new()).expect("opens");
+    let mut opened = recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("opens");
     while opened.room.step().expect("works") == RoomStep::Worked {}
     opened
 }
@@ -110,7 +110,7 @@ fn the_first_version_is_read_frame_by_frame() {
     while let Some(record) = recovery.next().expect("readable") {
         found.push(record);
     }
-    let opened = recovery.finish(&BTreeMap::new()).expect("opens");
+    let opened = recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("opens");
     assert!(matches!(opened.tail, TailVerdict::Ended { .. }), "{:?}", opened.tail);
     let all = frames();
     assert_eq!(found.len(), all.len());
