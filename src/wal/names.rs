@@ -77,7 +77,7 @@ pub(crate) fn spare(epoch: u64, ordinal: u64) -> String {
 }
 
 /// The name of a pack.
-pub(crate) fn pack(id: PackId) -> String {
+pub fn pack(id: PackId) -> String {
     format!("pack-{:016x}-{:016x}", id.epoch, id.number)
 }
 
