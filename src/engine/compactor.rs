@@ -35,9 +35,16 @@ pub struct Compactor {
 /// How far a plan has come.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Packing { packing: Packing, tally: Tally, left: Vec<u64> },
+    Packing {
+        packing: Packing,
+        tally: Tally,
+        left: Vec<u64>,
+    },
     /// The pack is durable, and nobody knows of it.
-    Made { made: Made, left: Vec<u64> },
+    Made {
+        made: Made,
+        left: Vec<u64>,
+    },
 }
 
 /// What was found of the segment that is being read.
@@ -166,7 +173,8 @@ impl Compactor {
     /// Makes it known durably where the frames lie now.
     fn commit(&mut self, made: Made, left: Vec<u64>) -> Result<Compacted, Trouble> {
         let Made { id, bytes, ordinals } = made;
-        let lost = |e| Trouble::Fatal(StopError::Checkpoint(CommitError::Failed(IndexError::Io(e))));
+        let lost =
+            |e| Trouble::Fatal(StopError::Checkpoint(CommitError::Failed(IndexError::Io(e))));
         self.fence.check().map_err(lost)?;
         let packed = if mutant::is(Mutant::PackWithoutPlace) {
             Ok(ordinals)
@@ -206,7 +214,8 @@ fn take(
         }
         Found::Frames(frames) => {
             let places: Vec<_> = frames.iter().filter_map(place_of).collect();
-            let births = index.births(&places.iter().map(|(_, place)| *place).collect::<Vec<_>>())?;
+            let births =
+                index.births(&places.iter().map(|(_, place)| *place).collect::<Vec<_>>())?;
             for ((frame, _), birth) in places.into_iter().zip(births) {
                 if birth != Some(frame.lsn) {
                     continue;

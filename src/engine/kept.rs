@@ -96,11 +96,7 @@ impl Dead {
 }
 
 impl Kept {
-    pub(crate) fn new(
-        segment_size: u64,
-        segments: Vec<PastSegment>,
-        packs: Vec<PastPack>,
-    ) -> Self {
+    pub(crate) fn new(segment_size: u64, segments: Vec<PastSegment>, packs: Vec<PastPack>) -> Self {
         let segments = segments.into_iter().map(|past| (past.ordinal, past.bytes)).collect();
         let file = |past: PastPack| {
             let ordinals = past.ordinals.into_iter().collect();
@@ -117,9 +113,8 @@ impl Kept {
 
     /// Takes out what is dead.
     pub(crate) fn take_dead(&mut self, live: &Live) -> Dead {
-        let is_dead = |ordinal: &u64| {
-            !live.contains_key(ordinal) || mutant::is(Mutant::RetireTheLiving)
-        };
+        let is_dead =
+            |ordinal: &u64| !live.contains_key(ordinal) || mutant::is(Mutant::RetireTheLiving);
         let segments: Vec<u64> = self.segments.keys().copied().filter(is_dead).collect();
         for ordinal in &segments {
             self.segments.remove(ordinal);
@@ -207,5 +202,107 @@ impl Kept {
 impl Source {
     fn waste(&self) -> u64 {
         self.bytes.saturating_sub(self.live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SEGMENT: u64 = 1 << 20;
+    const ID: PackId = PackId { epoch: 1, number: 1 };
+
+    fn kept(segments: u64) -> Kept {
+        let mut kept = Kept::new(SEGMENT, Vec::new(), Vec::new());
+        (1..=segments).for_each(|ordinal| kept.close(ordinal));
+        kept
+    }
+
+    fn live(bytes: &[(u64, u64)]) -> Live {
+        bytes.iter().copied().collect()
+    }
+
+    fn made(number: u64, bytes: u64, packed: &[u64]) -> Compacted {
+        let pack = Some((PackId { epoch: 1, number }, bytes));
+        Compacted { pack, packed: packed.to_vec(), left: Vec::new() }
+    }
+
+    #[test]
+    fn one_old_message_pins_a_segment_while_busy_and_none_at_rest() {
+        let (kept, live) = (kept(1), live(&[(1, 200)]));
+        assert_eq!(kept.plan(&live, 2, false), None);
+        assert_eq!(kept.plan(&live, 2, true), Some(vec![1]));
+        // What the index has not taken over is left alone.
+        assert_eq!(kept.plan(&live, 1, true), None);
+    }
+
+    #[test]
+    fn dense_segments_are_left_alone_and_the_sparsest_go_first() {
+        let dense = SEGMENT - SEGMENT / 50;
+        let all: Vec<_> = (1..=9).map(|ordinal| (ordinal, dense)).collect();
+        assert_eq!(kept(9).plan(&live(&all), 10, true), None);
+        let sparse = [(3, SEGMENT / 2), (5, 100), (7, SEGMENT / 3), (8, SEGMENT / 4)];
+        let mut some = live(&all);
+        some.extend(sparse);
+        // The others fill the pack; the half full one would be too much.
+        assert_eq!(kept(9).plan(&some, 10, true), Some(vec![5, 7, 8]));
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_packed_is_not_tried_again() {
+        let (mut kept, live) = (kept(2), live(&[(1, 100), (2, 100)]));
+        let left = Compacted { pack: None, packed: Vec::new(), left: vec![1] };
+        assert_eq!(kept.compacted(&live, left), Dead::default());
+        assert_eq!(kept.plan(&live, 3, true), Some(vec![2]));
+    }
+
+    #[test]
+    fn what_a_pack_replaces_goes_and_the_pack_goes_with_its_last_message() {
+        let (mut kept, mut live) = (kept(3), live(&[(1, 100), (2, 100), (3, 100)]));
+        let dead = kept.compacted(&live, made(1, 16_384, &[1, 2]));
+        assert_eq!(dead, Dead { segments: vec![1, 2], packs: vec![] });
+        live.remove(&1);
+        assert_eq!(kept.take_dead(&live), Dead::default());
+        let dead = kept.compacted(&live, made(2, 16_384, &[2, 3]));
+        assert_eq!(dead, Dead { segments: vec![3], packs: vec![ID] });
+        live.clear();
+        let last = PackId { epoch: 1, number: 2 };
+        assert_eq!(kept.take_dead(&live), Dead { segments: vec![], packs: vec![last] });
+    }
+
+    #[test]
+    fn a_pack_whose_messages_died_while_it_was_made_goes_at_once() {
+        let mut kept = kept(1);
+        assert_eq!(kept.take_dead(&Live::new()), Dead { segments: vec![1], packs: vec![] });
+        let dead = kept.compacted(&Live::new(), made(1, 16_384, &[1]));
+        assert_eq!(dead, Dead { segments: vec![], packs: vec![ID] });
+    }
+
+    proptest! {
+        /// Carried out again and again, plans come to an end, and then little is wasted.
+        #[test]
+        fn plans_come_to_an_end_with_little_waste(
+            bytes in proptest::collection::vec((0u64..=SEGMENT, 1u64..50), 1..300),
+        ) {
+            let mut kept = kept(bytes.len() as u64);
+            let live: Live = (1..).zip(bytes.iter().map(|(b, part)| b / part + 1)).collect();
+            let mut disk: BTreeMap<PackId, u64> = BTreeMap::new();
+            let (mut number, mut segments) = (0, bytes.len() as u64);
+            while let Some(plan) = kept.plan(&live, u64::MAX, true) {
+                number += 1;
+                prop_assert!(number < 2 * bytes.len() as u64, "no end");
+                prop_assert!(plan.len() <= PACK_ORDINALS_MAX);
+                let sum: u64 = plan.iter().map(|ordinal| live[ordinal]).sum();
+                prop_assert!(sum <= SEGMENT + 1, "{sum} bytes in one pack");
+                disk.insert(PackId { epoch: 1, number }, pack_bytes(sum));
+                let dead = kept.compacted(&live, made(number, pack_bytes(sum), &plan));
+                segments -= dead.segments.len() as u64;
+                disk.retain(|id, _| !dead.packs.contains(id));
+            }
+            let total: u64 = live.values().sum();
+            let taken = segments * SEGMENT + disk.values().sum::<u64>();
+            prop_assert!(taken <= total + total / 8 + SEGMENT, "{taken} for {total}");
+        }
     }
 }

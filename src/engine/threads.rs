@@ -64,8 +64,7 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
         move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &driver.inbox);
     spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
     let l = Arc::clone(&log);
-    let compact =
-        move |driver: &Driver| compact(&to_compact, compactor, &l, &driver.inbox);
+    let compact = move |driver: &Driver| compact(&to_compact, compactor, &l, &driver.inbox);
     spawn("compact", Box::new(compact)).map_err(StopError::Thread)?;
     let (d, l) = (Arc::clone(&driver), Arc::clone(&log));
     let turns = move || {

@@ -95,6 +95,11 @@ fn no_crash_at_any_of_100_000_points_breaks_a_promise() {
         ("link seal-", 500),
         ("link claim-", 500),
         ("rename spare-", 5),
+        ("create tmp-pack-", 50),
+        ("write tmp-pack-", 500),
+        ("sync tmp-pack-", 500),
+        ("rename pack-", 50),
+        ("remove pack-", 30),
     ] {
         let met = report.moments.get(label).copied().unwrap_or(0);
         assert!(met >= least, "{label}: only {met} crashes fell there");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::broker::Limits;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::engine::{
-    CompactStep, Compactor, Engine, Input, Job, Settings, StopError, Store, StoreError, Turn, open_store, read_page,
+    CompactStep, Compactor, Engine, Input, Job, Settings, StopError, Store, StoreError, Turn,
+    open_store, read_page,
 };
 use crate::ids::{Millis, QueueId};
 use crate::io::Storage;

@@ -112,8 +112,17 @@ pub struct Packing {
 /// The segment that is being read, and how far.
 #[derive(Debug)]
 enum Source {
-    Segment { segment: Arc<Segment>, offset: u64, limit: u64 },
-    Pack { pack: Arc<Pack>, ordinal: u64, block: u32, group: usize },
+    Segment {
+        segment: Arc<Segment>,
+        offset: u64,
+        limit: u64,
+    },
+    Pack {
+        pack: Arc<Pack>,
+        ordinal: u64,
+        block: u32,
+        group: usize,
+    },
     /// All of it was read, or it is gone, so that nobody needs anything of it.
     Over,
 }
@@ -188,8 +197,10 @@ impl Packing {
             Some(Source::Segment { segment, offset, limit }) => {
                 match self.read_segment(&segment, offset, limit) {
                     Ok((frames, next)) => {
-                        self.source = Some(next.map_or(Source::Over, |offset| {
-                            Source::Segment { segment, offset, limit }
+                        self.source = Some(next.map_or(Source::Over, |offset| Source::Segment {
+                            segment,
+                            offset,
+                            limit,
                         }));
                         Found::Frames(frames)
                     }

@@ -259,7 +259,8 @@ impl Catalog {
         if let Some(segment) = open.upgrade() {
             return Ok(Some(segment));
         }
-        let segment = opened.map_err(|e| read_error(e, want.name(), lsn, lsn.0 % self.segment_size));
+        let segment =
+            opened.map_err(|e| read_error(e, want.name(), lsn, lsn.0 % self.segment_size));
         let segment = Arc::new(segment?);
         *open = Arc::downgrade(&segment);
         keep_open(&mut known.open, Arc::clone(&segment), OPEN_MAX);

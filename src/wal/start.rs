@@ -251,7 +251,8 @@ impl Recovery {
     ) -> Result<Opened, RecoveryError> {
         let tail = self.walk.tail().expect("a recovery is finished after its last record").clone();
         let packs = self.packs(live, packed)?;
-        let kept = self.kept(live, packed)?;
+        let packed = packs.iter().flat_map(|pack| pack.ordinals.iter().copied()).collect();
+        let kept = self.kept(live, &packed)?;
         let kept = self.copy_unproven(kept)?;
         let Claim { storage, options, store, epoch, nonce, names } = self.claim;
         let storage_ref = &*storage;
@@ -319,6 +320,10 @@ impl Recovery {
     }
 
     /// The packs in which somebody still needs something, each there and whole in length.
+    ///
+    /// A pack may be missing while every segment that it stands for is still there: an owner that
+    /// had lost the store finished the commit in which it slept, after the next one had swept a
+    /// pack that nobody knew of. The segments count then, as they did for that owner.
     fn packs(
         &self,
         live: &BTreeMap<u64, u64>,
@@ -330,11 +335,27 @@ impl Recovery {
                 needed.entry(*id).or_default().push(*ordinal);
             }
         }
-        let open = |(id, ordinals)| {
-            let pack = Pack::open(&*self.claim.storage, self.claim.store, id)?;
-            Ok(PastPack { id, bytes: pack.header.file_bytes(), ordinals })
-        };
-        needed.into_iter().map(open).collect()
+        let mut packs = Vec::with_capacity(needed.len());
+        for (id, ordinals) in needed {
+            match Pack::open(&*self.claim.storage, self.claim.store, id) {
+                Ok(pack) => {
+                    let bytes = pack.header.file_bytes();
+                    packs.push(PastPack { id, bytes, ordinals });
+                }
+                Err(RecoveryError::MissingPack { .. }) if self.are_there(&ordinals) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Whether all of these segments lie in files of their own.
+    fn are_there(&self, ordinals: &[u64]) -> bool {
+        ordinals.iter().all(|ordinal| {
+            let mut parts = self.past.segments.iter();
+            let part = parts.find(|part| part.file.ordinal == *ordinal);
+            part.is_some_and(|part| self.open(part).is_ok())
+        })
     }
 
     /// The segments that go on counting, each with its end where that is known; an error where
@@ -342,12 +363,12 @@ impl Recovery {
     fn kept(
         &self,
         live: &BTreeMap<u64, u64>,
-        packed: &BTreeMap<u64, PackId>,
+        packed: &BTreeSet<u64>,
     ) -> Result<Vec<Sealed>, RecoveryError> {
         let mut kept = BTreeMap::new();
         // A segment whose live frames were packed may still lie there: its owner died between.
         let before = |part: &&ToRead| {
-            part.file.ordinal < self.replay_from && !packed.contains_key(&part.file.ordinal)
+            part.file.ordinal < self.replay_from && !packed.contains(&part.file.ordinal)
         };
         for part in self.past.segments.iter().filter(before) {
             let Expected { epoch, ordinal, copied_by, .. } = part.file;
@@ -366,7 +387,7 @@ impl Recovery {
         }
         let needed = live.iter().filter(|(_, bytes)| **bytes > 0);
         for (ordinal, _) in needed {
-            if !kept.contains_key(ordinal) && !packed.contains_key(ordinal) {
+            if !kept.contains_key(ordinal) && !packed.contains(ordinal) {
                 let file = format!("wal-*-{ordinal:016x}");
                 return Err(RecoveryError::MissingSegment { file, ordinal: *ordinal });
             }
@@ -493,9 +514,7 @@ fn sweep(
                 names::copy(*by, *ordinal)
             }
             Name::Spare { epoch, ordinal } if *epoch < seal.epoch => names::spare(*epoch, *ordinal),
-            Name::Pack(id)
-                if id.epoch < seal.epoch && !packs.iter().any(|pack| pack.id == *id) =>
-            {
+            Name::Pack(id) if id.epoch < seal.epoch && !packs.iter().any(|pack| pack.id == *id) => {
                 names::pack(*id)
             }
             Name::Seal { epoch } if Some(*epoch) < previous_seal => names::seal(*epoch),

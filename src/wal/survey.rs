@@ -225,7 +225,8 @@ impl Walk<'_> {
             }
         };
         let marks = self.marks(&parts);
-        let total = parts.iter().map(|part| self.length(part)).sum::<u64>() + self.pack_bytes(names);
+        let total =
+            parts.iter().map(|part| self.length(part)).sum::<u64>() + self.pack_bytes(names);
         let (mut done, mut chain, mut before) = (self.packs(names, total)?, None, None);
         for (at, part) in parts.iter().enumerate() {
             let progress = Progress { done, total };

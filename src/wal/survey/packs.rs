@@ -140,9 +140,7 @@ impl Walk<'_> {
         // Once for a group: where the first frame should be that is not there.
         Ok(match whole {
             true => ControlFlow::Continue(()),
-            false => {
-                self.corrupt_pack(pack, group.offset + expected as u64, Corruption::Structure)
-            }
+            false => self.corrupt_pack(pack, group.offset + expected as u64, Corruption::Structure),
         })
     }
 

@@ -34,6 +34,8 @@ fn open_until_it_fails(disk: &SimDisk) -> Option<Bench> {
             log: opened.log,
             room: opened.room,
             reader: opened.reader,
+            packer: opened.packer,
+            packs: opened.packs,
             tail: opened.tail,
             recovered,
         }),

@@ -35,7 +35,8 @@ fn seen(disk: &SimDisk, needed: Option<&Needed>) -> Seen {
                 assert!(seen.end.is_none(), "a log has one end");
                 seen.end = Some((file.to_owned(), offset, torn));
             }
-            Item::Segment { .. } | Item::Batch { .. } | Item::Pack { .. } | Item::Packed { .. } => {}
+            Item::Segment { .. } | Item::Batch { .. } | Item::Pack { .. } | Item::Packed { .. } => {
+            }
         }
         ControlFlow::Continue(())
     };
