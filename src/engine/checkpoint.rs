@@ -18,6 +18,7 @@ use crate::broker::delta::Delta;
 use crate::engine::kept::{Compacted, Dead, Kept};
 use crate::engine::{Job, Settings, StopError};
 use crate::ids::{Lsn, Millis};
+use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::store::index::CommitError;
 use crate::wal::{Log, PastPack, PastSegment, ReplayPoint};
@@ -204,6 +205,15 @@ impl Checkpoints {
         let Some(compacted) = compacted else { return };
         self.retire.extend(self.kept.compacted(broker.live_in_index(), compacted));
         self.look = true;
+    }
+
+    /// Whether the changes since the last freeze have become too many, or their log too long,
+    /// while the index still takes the earlier ones: then nothing is taken in until it has.
+    pub(crate) fn is_behind(&self, broker: &Broker) -> bool {
+        let State::Running(job) = &self.state else { return false };
+        let ahead = self.last.map_or(0, |last| last.through.0 - job.replay.through.0);
+        broker.delta_len() >= self.changes.saturating_mul(limits::CHECKPOINTS_AHEAD_MAX)
+            || ahead >= self.bytes.saturating_mul(limits::CHECKPOINTS_AHEAD_MAX as u64)
     }
 
     fn is_due(&self, broker: &Broker, log: &Log, stopping: bool) -> bool {

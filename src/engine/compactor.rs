@@ -36,7 +36,7 @@ pub struct Compactor {
 #[derive(Debug)]
 pub(crate) enum Work {
     Packing {
-        packing: Packing,
+        packing: Box<Packing>,
         tally: Tally,
         left: Vec<u64>,
     },
@@ -100,6 +100,7 @@ impl Compactor {
         assert!(self.work.is_none(), "a plan began while another was under way");
         match self.packer.begin(ordinals) {
             Ok(packing) => {
+                let packing = Box::new(packing);
                 let (tally, left) = (Tally::default(), Vec::new());
                 self.work = Some(Work::Packing { packing, tally, left });
                 CompactStep::Worked(0)
@@ -133,8 +134,13 @@ impl Compactor {
         }
     }
 
-    fn pack(&mut self, mut packing: Packing, mut tally: Tally, mut left: Vec<u64>) -> CompactStep {
-        let found = match packing.next() {
+    fn pack(
+        &mut self,
+        mut packing: Box<Packing>,
+        mut tally: Tally,
+        mut left: Vec<u64>,
+    ) -> CompactStep {
+        let found = match packing.read() {
             Found::All => return self.finish(packing, left),
             found => found,
         };
@@ -151,7 +157,7 @@ impl Compactor {
         }
     }
 
-    fn finish(&mut self, packing: Packing, left: Vec<u64>) -> CompactStep {
+    fn finish(&mut self, packing: Box<Packing>, left: Vec<u64>) -> CompactStep {
         match packing.finish() {
             Ok(Some(made)) => {
                 if mutant::is(Mutant::RecycleBeforeIndex) {

@@ -156,16 +156,60 @@ impl Pack {
         if !view.payload_good {
             return Err(self.damage(lsn, offset, Part::Payload).into());
         }
-        let payload_at = at + view.header.payload_at();
-        Ok(Frame {
-            kind: view.header.kind,
-            record: bytes.slice(at + FRAME_HEADER_BYTES..payload_at),
-            payload: bytes.slice(payload_at..payload_at + view.header.payload_len as usize),
-        })
+        Ok(Frame::of(&view, bytes.slice(at..at + frame_len as usize)))
+    }
+
+    /// The group where `lsn` lies and those after it, up to so many bytes or one group; `None`
+    /// where they cannot be read.
+    pub(crate) fn piece(&self, lsn: Lsn, want: u64) -> Option<Piece> {
+        let mut groups = self.directory(self.block_of(lsn)?).ok()??;
+        let first = groups.partition_point(|group| group.birth <= lsn).checked_sub(1)?;
+        groups.drain(..first);
+        let start = groups.first()?.offset;
+        // Only what lies without a gap, as it was written, is one piece.
+        let mut end = start;
+        let together = |group: &&Group| {
+            let fits = group.offset == end && (end == start || end + group.length <= start + want);
+            end += if fits { group.length } else { 0 };
+            fits
+        };
+        let count = groups.iter().take_while(together).count();
+        groups.truncate(count);
+        let mut bytes = vec![0; (end - start) as usize];
+        self.file.read_at(&mut bytes, start).ok()?;
+        Some(Piece { seed: self.seed, groups, bytes })
     }
 
     fn damage(&self, lsn: Lsn, offset: u64, part: Part) -> Damage {
         Damage { file: self.name.clone(), offset, lsn, part }
+    }
+}
+
+/// Some groups of a pack that lie together.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    seed: u32,
+    groups: Vec<Group>,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// A frame that lies whole in the piece. Its bytes are copied, since one small message must not
+    /// keep a large piece in memory.
+    pub(crate) fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Frame> {
+        let after = self.groups.partition_point(|group| group.birth <= lsn);
+        let group = self.groups.get(after.checked_sub(1)?)?;
+        let start = (group.offset - self.groups[0].offset) as usize;
+        let bytes = &self.bytes[start..start + group.length as usize];
+        let (at, view) = find(self.seed, lsn, bytes)?;
+        let good = view.payload_good && view.header.frame_len() == frame_len as usize;
+        let bytes = bytes.get(at..at + frame_len as usize)?;
+        good.then(|| Frame::of(&view, Bytes::copy_from_slice(bytes)))
+    }
+
+    /// Whether someone who asks for `lsn` next goes on where the piece ends, as far as can be told.
+    pub(crate) fn is_followed_by(&self, lsn: Lsn) -> bool {
+        self.groups.last().is_some_and(|last| last.birth < lsn)
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::ids::Lsn;
+use crate::io::blocks::Blocks;
 use crate::io::{File, Storage};
 use crate::wal::claim::remove;
 use crate::wal::format::{
@@ -76,6 +77,9 @@ pub enum Found {
     All,
 }
 
+/// What a piece of a source holds, and where the next one begins, if there is one.
+type Read<Place> = (Vec<Candidate>, Option<Place>);
+
 /// A pack that is durable under its name, and that nobody knows of yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
@@ -102,6 +106,7 @@ pub struct Packing {
     /// Frames that are not written yet, and where in the file they go.
     buf: Vec<u8>,
     at: u64,
+    out: Blocks,
     groups: Vec<Group>,
     /// The last frame kept.
     last: Lsn,
@@ -164,6 +169,7 @@ impl Packer {
             source: None,
             buf: Vec::new(),
             at: BLOCK_BYTES as u64,
+            out: Blocks::new(),
             groups: Vec::new(),
             last: Lsn(0),
             bytes: 0,
@@ -187,7 +193,7 @@ impl Packer {
 
 impl Packing {
     /// Reads on.
-    pub fn next(&mut self) -> Found {
+    pub fn read(&mut self) -> Found {
         match self.source.take() {
             None => match self.sources.pop_front() {
                 None => Found::All,
@@ -249,9 +255,9 @@ impl Packing {
         segment: &Segment,
         offset: u64,
         limit: u64,
-    ) -> io::Result<(Vec<Candidate>, Option<u64>)> {
+    ) -> io::Result<Read<u64>> {
         let mut frames = Vec::new();
-        let mut bytes = self.read(&*segment.file, offset, self.piece.min(limit - offset))?;
+        let mut bytes = self.read_at(&*segment.file, offset, self.piece.min(limit - offset))?;
         let mut at = 0;
         while at + BATCH_HEADER_BYTES <= bytes.len() {
             let place = offset + at as u64;
@@ -270,7 +276,7 @@ impl Packing {
                 if at > 0 {
                     break;
                 }
-                bytes = self.read(&*segment.file, offset, length as u64)?;
+                bytes = self.read_at(&*segment.file, offset, length as u64)?;
             }
             let batch = bytes.slice(at..at + length);
             let each = |at, view: FrameView| frames.push(candidate(&batch, at, &view));
@@ -289,7 +295,7 @@ impl Packing {
         pack: &Pack,
         ordinal: u64,
         (block, mut group): (u32, usize),
-    ) -> io::Result<(Vec<Candidate>, Option<(u32, usize)>)> {
+    ) -> io::Result<Read<(u32, usize)>> {
         let size = self.header.segment_size;
         let (first, end) = (Lsn(ordinal * size), Lsn((ordinal + 1) * size));
         let mut frames = Vec::new();
@@ -321,7 +327,7 @@ impl Packing {
         Ok((frames, Some((block + 1, 0))))
     }
 
-    fn read(&mut self, file: &dyn File, offset: u64, length: u64) -> io::Result<Bytes> {
+    fn read_at(&mut self, file: &dyn File, offset: u64, length: u64) -> io::Result<Bytes> {
         let mut bytes = vec![0; length as usize];
         file.read_at(&mut bytes, offset)?;
         self.bytes += length;
@@ -339,9 +345,11 @@ impl Packing {
         assert!(self.last < frame.lsn, "{} comes after {}", frame.lsn, self.last);
         self.last = frame.lsn;
         let offset = self.at + self.buf.len() as u64;
-        let (seed, kind) = (self.seed, frame.kind);
-        format::frame_encode(seed, frame.lsn, kind, &frame.record, &frame.payload, &mut self.buf);
-        let length = self.at + self.buf.len() as u64 - offset;
+        let (at, record, payload) = (self.buf.len(), &frame.record, &frame.payload);
+        self.buf.resize(at + format::frame_bytes(record.len(), payload.len()), 0);
+        let (seed, kind, out) = (self.seed, frame.kind, &mut self.buf[at..]);
+        format::frame_encode(seed, frame.lsn, kind, record, payload, out);
+        let length = (self.buf.len() - at) as u64;
         match self.groups.last_mut() {
             Some(group) if group.length + length <= GROUP_BYTES as u64 => group.length += length,
             _ => self.groups.push(Group { birth: frame.lsn, offset, length }),
@@ -359,12 +367,16 @@ impl Packing {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Piece by piece, so that no sync of the log ever waits behind a whole pack.
+    /// Writes the whole blocks that there are. Piece by piece, so that no sync of the log ever
+    /// waits behind a whole pack, and past the page cache, which is for others.
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_at(&self.buf, self.at)?;
-        self.at += self.buf.len() as u64;
-        self.bytes += self.buf.len() as u64;
-        self.buf.clear();
+        let length = self.buf.len() / BLOCK_BYTES * BLOCK_BYTES;
+        self.out.clear();
+        self.out.grow(length).copy_from_slice(&self.buf[..length]);
+        self.buf.drain(..length);
+        self.file.write_blocks(&self.out, self.at)?;
+        self.at += length as u64;
+        self.bytes += length as u64;
         self.file.sync()
     }
 
@@ -402,6 +414,7 @@ impl Packing {
             }
         }
         self.flush()?;
+        assert!(self.buf.is_empty(), "a pack is whole blocks");
         self.file.write_at(&self.header.encode(), 0)?;
         self.file.sync()?;
         self.storage.rename(&self.temporary, &names::pack(self.header.id))?;

@@ -35,7 +35,7 @@ fn write_golden_pack() {
     let mut packing = opened.packer.begin(&ORDINALS).expect("works");
     let (mut count, mut ordinal) = (0, 0);
     loop {
-        match packing.next() {
+        match packing.read() {
             Found::Begin(begun) => ordinal = begun,
             Found::Frames(frames) => {
                 for frame in frames {
@@ -96,7 +96,8 @@ fn the_first_version_of_a_pack_is_written_again_byte_for_byte() {
         let end = payload_at + view.header.payload_len as usize;
         let (record, payload) = (&frames[at + FRAME_HEADER_BYTES..payload_at], payload_at..end);
         let (lsn, kind) = (view.header.lsn, view.header.kind);
-        frame_encode(seed, lsn, kind, record, &frames[payload], &mut again);
+        again.resize(at + view.header.frame_len(), 0);
+        frame_encode(seed, lsn, kind, record, &frames[payload], &mut again[at..]);
     });
     assert!(whole && again == frames);
     let mut groups = BTreeMap::new();

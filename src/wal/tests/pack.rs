@@ -72,7 +72,7 @@ fn pack(packer: &mut Packer, ordinals: &[u64], live: &[Live]) -> Made {
     let mut packing = packer.begin(ordinals).expect("a disk with room");
     let mut ordinal = 0;
     loop {
-        match packing.next() {
+        match packing.read() {
             Found::Begin(begun) => ordinal = begun,
             Found::Frames(frames) => {
                 for frame in frames {
