@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::Lsn;
 use crate::wal::Options;
@@ -415,8 +416,9 @@ impl Log {
         &self.options
     }
 
-    /// Blocks the maker of segments until it has something to do, given how many spares it keeps.
-    pub(crate) fn wait_room(&self, spares: usize) -> Wake {
+    /// Blocks the maker of segments until it has something to do, given how many spares it keeps;
+    /// no longer than `moment`, if that is given.
+    pub(crate) fn wait_room(&self, spares: usize, moment: Option<Duration>) -> Wake {
         let mut state = lock(&self.state);
         loop {
             if state.closed || state.failure.is_some() {
@@ -427,7 +429,13 @@ impl Log {
             if short || !state.retired.is_empty() || spares > self.spares_max(&state) {
                 return Wake::Work;
             }
-            state = self.making.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+            let Some(moment) = moment else {
+                state = self.making.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                continue;
+            };
+            let waited = self.making.wait_timeout(state, moment);
+            drop(waited.unwrap_or_else(|poisoned| poisoned.into_inner()));
+            return Wake::Work;
         }
     }
 

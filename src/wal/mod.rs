@@ -1,8 +1,8 @@
 //! The write-ahead log: bytes that are durable before anyone is told of them.
 //!
 //! Owns the files `store`, `claim-*`, `seal-*`, `wal-*`, `spare-*` and `pack-*` of a store's
-//! directory, all described to the byte in `wal-format.md`. Knows no message: a frame is a kind, a record and a
-//! payload, and what they mean is the owner's business.
+//! directory, all described to the byte in `wal-format.md`. Knows no message: a frame is a kind, a
+//! record and a payload, and what they mean is the owner's business.
 //!
 //! The life of a log:
 //!

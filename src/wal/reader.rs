@@ -84,8 +84,8 @@ impl Reader {
         Self { catalog }
     }
 
-    /// Keeps the file that holds `lsn` from being recycled or removed while the pin lives: for one who will read
-    /// many frames of it and must not lose it on the way.
+    /// Keeps the file that holds `lsn` from being recycled or removed while the pin lives: for one
+    /// who will read many frames of it and must not lose it on the way.
     pub fn pin(&self, lsn: Lsn) -> Result<Pin, ReadError> {
         let ordinal = lsn.0 / self.catalog.segment_size;
         Ok(Pin { _home: self.catalog.open(ordinal, lsn)? })

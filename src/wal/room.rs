@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::io::blocks::Blocks;
 use crate::io::{File, Storage};
@@ -21,6 +22,9 @@ use crate::wal::segment::{Expected, Segment};
 /// Zeros go to a new file in pieces of this size: large enough to be quick, small enough for a
 /// commit to slip in between.
 const FILL_BYTES: usize = 1 << 20;
+
+/// How often those are looked for who still read a dead file: it only takes room meanwhile.
+const READERS_MOMENT: Duration = Duration::from_millis(500);
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +63,11 @@ pub(crate) struct Making {
 }
 
 impl Room {
-    /// Blocks until there is something to do, or the log has ended.
+    /// Blocks until there is something to do, or the log has ended; for a moment only, where all
+    /// that is left to do is a dead file that someone still reads.
     pub fn wait(&self) -> Wake {
-        self.log.wait_room(self.spares.len())
+        let moment = (!self.dying.is_empty()).then_some(READERS_MOMENT);
+        self.log.wait_room(self.spares.len(), moment)
     }
 
     /// Takes dead segments back, in later steps. Only for ordinals whose death is durable in the

@@ -284,15 +284,7 @@ impl Recovery {
         let durable = Arc::new(AtomicU64::new(0));
         let (own, shared) = (Arc::clone(&storage), Arc::clone(&durable));
         let catalog = Arc::new(Catalog::new(own, store, segment_size, shared));
-        let mut past = Vec::with_capacity(seal.segments.len());
-        for sealed in &seal.segments {
-            let file = Expected::sealed(store, segment_size, sealed);
-            past.push(PastSegment { ordinal: file.ordinal, bytes: file.bytes_min });
-            catalog.insert(file);
-        }
-        for pack in &packs {
-            catalog.insert_pack(pack.id, &pack.ordinals);
-        }
+        let past = enter_past(&catalog, store, segment_size, &seal, &packs);
         catalog.insert_open(&segment);
         let log = Arc::new(Log::new(options, segment, sum, durable));
         let fence = Fence { storage: Arc::clone(&storage), epoch };
@@ -486,6 +478,25 @@ fn first_ordinal(names: &[Name], past: &Past) -> u64 {
     });
     let sealed = past.seal.as_ref().map_or(0, |(seal, _)| seal.first_ordinal);
     listed.max().unwrap_or(0).max(sealed) + 1
+}
+
+/// Lets readers find what of the past counts; gives the segments among it.
+fn enter_past(
+    catalog: &Catalog,
+    store: u128,
+    segment_size: u64,
+    seal: &Seal,
+    packs: &[PastPack],
+) -> Vec<PastSegment> {
+    for pack in packs {
+        catalog.insert_pack(pack.id, &pack.ordinals);
+    }
+    let enter = |sealed: &Sealed| {
+        let file = Expected::sealed(store, segment_size, sealed);
+        catalog.insert(file);
+        PastSegment { ordinal: file.ordinal, bytes: file.bytes_min }
+    };
+    seal.segments.iter().map(enter).collect()
 }
 
 /// Removes what no owner will ever want again.

@@ -252,7 +252,7 @@ fn a_failed_sync_ends_the_maker_of_segments() {
     in_every_order(3, || {
         let engine = Engine::new(0);
         let log = Arc::clone(&engine.log);
-        let maker = thread::spawn(move || log.wait_room(0));
+        let maker = thread::spawn(move || log.wait_room(0, None));
         engine.append();
         write_log(&engine.log, &engine.bell).expect_err("a disk that fails");
         assert_eq!(maker.join().expect("no panic"), Wake::Closed);
@@ -265,10 +265,10 @@ fn what_is_retired_reaches_the_maker_of_segments() {
         let engine = Engine::new(u64::MAX);
         let (log, bell) = (Arc::clone(&engine.log), Arc::clone(&engine.bell));
         let maker = thread::spawn(move || {
-            assert_eq!(log.wait_room(0), Wake::Work);
+            assert_eq!(log.wait_room(0, None), Wake::Work);
             assert_eq!(log.retired(), [Dead::Segment(0)]);
             bell.ring();
-            assert_eq!(log.wait_room(0), Wake::Closed);
+            assert_eq!(log.wait_room(0, None), Wake::Closed);
         });
         engine.log.retire(&[0]);
         engine.bell.wait();
