@@ -10,6 +10,7 @@ mod full_disk;
 mod model;
 mod node;
 mod random;
+mod rest;
 mod slow_checkpoint;
 mod world;
 
@@ -98,7 +99,7 @@ fn no_crash_at_any_of_100_000_points_breaks_a_promise() {
         ("rename spare-", 5),
         ("create tmp-pack-", 50),
         ("write tmp-pack-", 500),
-        ("sync tmp-pack-", 500),
+        ("sync tmp-pack-", 250),
         ("rename pack-", 50),
         ("remove pack-", 30),
     ] {

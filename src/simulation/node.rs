@@ -180,7 +180,13 @@ impl Node {
         match step {
             CompactStep::Idle => return false,
             CompactStep::Worked(_) => {}
-            CompactStep::Done(input) => self.inputs.push_back(input),
+            CompactStep::Done(input) => {
+                if let Input::Compacted(Some(compacted)) = &input {
+                    // Nothing is damaged here, so every live byte must be found.
+                    assert!(compacted.left.is_empty(), "not understood: {compacted:?}");
+                }
+                self.inputs.push_back(input);
+            }
         }
         true
     }

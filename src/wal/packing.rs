@@ -32,6 +32,9 @@ use crate::wal::segment::Segment;
 /// Bytes that one call reads or writes, about, where no single batch or frame is larger.
 const PIECE_BYTES_MAX: u64 = 1 << 20;
 
+/// Pieces written before a sync: each sync of a growing file costs the file system a journal entry.
+const SYNC_PIECES: u64 = 4;
+
 /// Makes packs, one after the other, and tells the readers of them.
 #[derive(Debug)]
 pub struct Packer {
@@ -108,6 +111,8 @@ pub struct Packing {
     at: u64,
     out: Blocks,
     groups: Vec<Group>,
+    /// Bytes written since the last sync.
+    unsynced: u64,
     /// The last frame kept.
     last: Lsn,
     /// Bytes read and written since [`Packing::take_bytes`].
@@ -171,6 +176,7 @@ impl Packer {
             at: BLOCK_BYTES as u64,
             out: Blocks::new(),
             groups: Vec::new(),
+            unsynced: 0,
             last: Lsn(0),
             bytes: 0,
         })
@@ -367,8 +373,8 @@ impl Packing {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Writes the whole blocks that there are. Piece by piece, so that no sync of the log ever
-    /// waits behind a whole pack, and past the page cache, which is for others.
+    /// Writes the whole blocks that there are, past the page cache, which is for others. A sync now
+    /// and then keeps that of the log from ever waiting behind a whole pack.
     fn flush(&mut self) -> io::Result<()> {
         let length = self.buf.len() / BLOCK_BYTES * BLOCK_BYTES;
         self.out.clear();
@@ -377,6 +383,11 @@ impl Packing {
         self.file.write_blocks(&self.out, self.at)?;
         self.at += length as u64;
         self.bytes += length as u64;
+        self.unsynced += length as u64;
+        if self.unsynced < SYNC_PIECES * self.piece {
+            return Ok(());
+        }
+        self.unsynced = 0;
         self.file.sync()
     }
 
@@ -416,6 +427,7 @@ impl Packing {
         self.flush()?;
         assert!(self.buf.is_empty(), "a pack is whole blocks");
         self.file.write_at(&self.header.encode(), 0)?;
+        // Everything that was written, and the length.
         self.file.sync()?;
         self.storage.rename(&self.temporary, &names::pack(self.header.id))?;
         self.storage.sync_dir()
