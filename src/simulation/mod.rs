@@ -10,6 +10,7 @@ mod full_disk;
 mod model;
 mod node;
 mod random;
+mod restart;
 mod slow_checkpoint;
 mod world;
 
