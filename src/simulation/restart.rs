@@ -60,7 +60,7 @@ fn send(number: u64) -> Request {
 /// Bytes that a start reads until the broker serves.
 fn read_at_start(disk: &SimDisk) -> u64 {
     let (_, before) = disk.reads();
-    Node::open(&disk, 8, NOW).unwrap();
+    Node::open(disk, 8, NOW).unwrap();
     disk.reads().1 - before
 }
 
