@@ -11,6 +11,7 @@ mod model;
 mod node;
 mod random;
 mod rest;
+mod restart;
 mod slow_checkpoint;
 mod world;
 
