@@ -15,6 +15,10 @@ pub(crate) enum Mutant {
     ForgetLent,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
+    /// A segment is given back for a pack that the index was never told of.
+    PackWithoutPlace,
+    /// A segment is given back for a pack before the index durably knows it.
+    RecycleBeforeIndex,
 }
 
 #[cfg(test)]
