@@ -10,9 +10,11 @@
 
 mod cache;
 mod checkpoint;
+mod compactor;
 mod driver;
 mod gauges;
 mod inbox;
+mod kept;
 mod look;
 mod mailbox;
 mod outbox;
@@ -41,8 +43,10 @@ use checkpoint::Checkpoints;
 use outbox::Outbox;
 
 pub use checkpoint::CheckpointJob;
+pub use compactor::{CompactStep, Compactor};
 pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
+pub use kept::{Compacted, Dead};
 pub use look::{Look, Peek, Status};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
@@ -64,6 +68,10 @@ pub struct Settings {
     pub checkpoint_bytes: u64,
     /// Changes in memory after which a checkpoint begins; about 150 bytes each.
     pub checkpoint_changes: usize,
+    /// Milliseconds after which a checkpoint begins if anything has changed.
+    pub checkpoint_millis: u64,
+    /// Bytes that compaction reads and writes in a second, at most.
+    pub compaction_bytes: u64,
     /// Bytes of the index kept in memory.
     pub index_bytes: usize,
 }
@@ -76,6 +84,8 @@ impl Default for Settings {
             window_bytes: 256 << 10,
             checkpoint_bytes: 64 << 20,
             checkpoint_changes: 100_000,
+            checkpoint_millis: 30_000,
+            compaction_bytes: 64 << 20,
             index_bytes: 16 << 20,
         }
     }
@@ -100,6 +110,8 @@ pub enum Input {
     Look(Look),
     /// A checkpoint has ended.
     Checkpointed(Result<(), CommitError>),
+    /// A plan of compaction has ended, or was given up and is to be tried again later.
+    Compacted(Option<Compacted>),
     /// A part beside the engine has failed for good.
     Failed(StopError),
     /// The broker shall end.
@@ -142,8 +154,10 @@ pub enum Job {
     Checkpoint(CheckpointJob),
     /// Drop changes that the index has taken; nothing comes back.
     Forget(Arc<Delta>),
-    /// Take back segments in which nothing is needed; nothing comes back.
-    Retire(Vec<u64>),
+    /// Take back files in which nothing is needed; nothing comes back.
+    Retire(Dead),
+    /// Pack the live frames of these segments together.
+    Compact(Vec<u64>),
 }
 
 /// How a turn ended.
@@ -257,7 +271,8 @@ impl Engine {
         let blocked = self.take(now, inputs, jobs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX);
         self.follow(jobs);
-        let freezing = self.checkpoints.begin(&mut self.broker, &self.log, self.stopping, jobs);
+        let freezing =
+            self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         self.outbox.release(self.durable(), &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.tell_missed();
@@ -265,7 +280,9 @@ impl Engine {
             return Ok(Turn::Stopped);
         }
         let busy = freezing || (!blocked && (more || !inputs.is_empty()));
-        Ok(if busy { Turn::Busy } else { Turn::Idle(self.broker.next_deadline()) })
+        let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
+        Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
     }
 
     /// Takes what a turn may; true when the log must first write or make room.
@@ -354,6 +371,7 @@ impl Engine {
             }
             Input::Loaded(_, Err(_)) => {}
             Input::Checkpointed(result) => self.checkpoints.end(&mut self.broker, result)?,
+            Input::Compacted(compacted) => self.checkpoints.compacted(&self.broker, compacted),
             Input::Failed(error) => return Err(error),
             Input::Stop => self.stopping = true,
         }
