@@ -193,6 +193,7 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("checksums are ignored", Mutant::IgnoreChecksum, "is another's"),
         Defect::mutant("deliveries are forgotten", Mutant::ForgetLent, "is not flagged"),
         Defect::mutant("living segments are given back", Mutant::RetireTheLiving, GONE),
+        Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
     ];

@@ -37,7 +37,7 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 pub(super) const META_SCALARS: &str = "scalars";
 
 /// Version of the tables as a whole.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
@@ -276,6 +276,7 @@ mod tests {
                 depth: last_seq / 2,
                 lent_through: lent,
                 redelivered_through: lent.map(|seq| seq / 2),
+                expiring: last_seq % 2 == 1,
             };
             let scalars = Scalars { last_queue: last_seq, last_at: lent[0], epoch: lent[1] };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));
