@@ -4,8 +4,8 @@
 //! little-endian. A record carries everything its `apply` changes: replay needs no lookup.
 //! Leaves frames, checksums and positions to `wal`.
 
-use crate::broker::delta::{Entry, Place};
-use crate::ids::{Lsn, Millis, QueueId};
+use crate::broker::delta::{Entry, PieceAt, Place};
+use crate::ids::{Lsn, Millis, QueueId, UploadId};
 
 /// A durable fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub enum Record {
         expires: Option<Millis>,
         /// A consumer was waiting: it counts as lent from the start.
         lent: bool,
+        /// Its body lies in the pieces of this upload, and belongs to it from now on.
+        upload: Option<UploadId>,
     },
     /// Messages are about to leave for consumers.
     Lent {
@@ -82,6 +84,34 @@ pub enum Record {
         place: Place,
         /// When.
         at: Millis,
+        /// The upload that goes along; without, the one of the message that is gone dies.
+        upload: Option<UploadId>,
+    },
+    /// The next piece of a large body; its bytes are the payload of the frame. The first piece
+    /// begins its upload.
+    Piece {
+        /// Of which upload.
+        upload: UploadId,
+        /// Counts from 1.
+        number: u32,
+        /// Bytes of the payload.
+        bytes: u32,
+    },
+    /// Uploads that had begun will not be finished: they are dead.
+    Abandoned {
+        /// Which.
+        uploads: Vec<UploadId>,
+    },
+    /// Pieces of a dead upload are given back.
+    PiecesGone {
+        /// Of which.
+        upload: UploadId,
+        /// The number of the first.
+        first: u32,
+        /// Each, in order.
+        gone: Vec<PieceAt>,
+        /// There are no more: the upload itself is gone.
+        last: bool,
     },
 }
 
@@ -105,13 +135,15 @@ pub struct Gone {
     pub birth: Lsn,
     /// Bytes it kept alive.
     pub size: u32,
+    /// Where its body lies, if that is in pieces.
+    pub upload: Option<UploadId>,
 }
 
 impl Gone {
     /// The end of an entry.
     #[must_use]
     pub fn of(place: Place, entry: &Entry) -> Self {
-        Self { place, birth: entry.birth, size: entry.size }
+        Self { place, birth: entry.birth, size: entry.size, upload: entry.upload }
     }
 }
 
@@ -136,6 +168,15 @@ const RETURNED: u16 = 7;
 const REMOVED: u16 = 8;
 const MOVED: u16 = 9;
 
+// The four kinds above as they are where a body lies in pieces; the others stay short.
+const SENT_LARGE: u16 = 20;
+const RETURNED_LARGE: u16 = 21;
+const REMOVED_LARGE: u16 = 22;
+const MOVED_LARGE: u16 = 23;
+const PIECE: u16 = 24;
+const ABANDONED: u16 = 25;
+const PIECES_GONE: u16 = 26;
+
 const FLAG_LENT: u8 = 1;
 
 impl Record {
@@ -146,11 +187,29 @@ impl Record {
             Self::Started { .. } => STARTED,
             Self::QueueCreated { .. } => QUEUE_CREATED,
             Self::QueueDeleted { .. } => QUEUE_DELETED,
-            Self::Sent { .. } => SENT,
+            Self::Sent { .. } => self.one_of(SENT, SENT_LARGE),
             Self::Lent { .. } => LENT,
-            Self::Returned { .. } => RETURNED,
-            Self::Removed { .. } => REMOVED,
-            Self::Moved { .. } => MOVED,
+            Self::Returned { .. } => self.one_of(RETURNED, RETURNED_LARGE),
+            Self::Removed { .. } => self.one_of(REMOVED, REMOVED_LARGE),
+            Self::Moved { .. } => self.one_of(MOVED, MOVED_LARGE),
+            Self::Piece { .. } => PIECE,
+            Self::Abandoned { .. } => ABANDONED,
+            Self::PiecesGone { .. } => PIECES_GONE,
+        }
+    }
+
+    fn one_of(&self, small: u16, large: u16) -> u16 {
+        if self.is_large() { large } else { small }
+    }
+
+    /// Whether it names an upload of a message.
+    fn is_large(&self) -> bool {
+        match self {
+            Self::Sent { upload, .. } => upload.is_some(),
+            Self::Returned { entries, .. } => entries.iter().any(|(_, e)| e.upload.is_some()),
+            Self::Removed { gone, .. } => gone.iter().any(|gone| gone.upload.is_some()),
+            Self::Moved { gone, upload, .. } => gone.upload.is_some() || upload.is_some(),
+            _ => false,
         }
     }
 
@@ -158,23 +217,26 @@ impl Record {
     /// disk, because refusing them would keep the disk full.
     #[must_use]
     pub fn clears(&self) -> bool {
-        !matches!(self, Self::Sent { .. } | Self::QueueCreated { .. })
+        !matches!(self, Self::Sent { .. } | Self::QueueCreated { .. } | Self::Piece { .. })
     }
 
     /// Bytes it takes at most, cheaply known.
     #[must_use]
     pub fn size_max(&self) -> usize {
-        const FIXED: usize = 64;
+        const FIXED: usize = 96;
         match self {
             Self::QueueCreated { name, .. } => FIXED + name.len(),
-            Self::Returned { entries, .. } => FIXED + entries.len() * 41,
-            Self::Removed { gone, .. } => FIXED + gone.len() * 21,
+            Self::Returned { entries, .. } => FIXED + entries.len() * (41 + 8),
+            Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 8),
+            Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
+            Self::PiecesGone { gone, .. } => FIXED + gone.len() * 12,
             _ => FIXED,
         }
     }
 
     /// Appends its bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let large = self.is_large();
         let mut w = Writer(out);
         match self {
             Self::Started { epoch, at } => {
@@ -187,12 +249,13 @@ impl Record {
                 w.0.extend_from_slice(name.as_bytes());
             }
             Self::QueueDeleted { queue } => w.u64(queue.0),
-            Self::Sent { queue, place, at, expires, lent } => {
+            Self::Sent { queue, place, at, expires, lent, upload } => {
                 w.u64(queue.0);
                 w.place(*place);
                 w.u64(at.0);
                 w.time(*expires);
                 w.0.push(if *lent { FLAG_LENT } else { 0 });
+                w.upload(large, *upload);
             }
             Self::Lent { queue, rank, through } => {
                 w.u64(queue.0);
@@ -204,6 +267,7 @@ impl Record {
                 for (place, entry) in entries {
                     w.place(*place);
                     w.entry(entry);
+                    w.upload(large, entry.upload);
                 }
             }
             Self::Removed { queue, cause, gone } => {
@@ -213,14 +277,34 @@ impl Record {
                     Cause::Expired => 2,
                     Cause::Purged => 3,
                 });
-                gone.iter().for_each(|gone| w.gone(gone));
+                for gone in gone {
+                    w.gone(gone);
+                    w.upload(large, gone.upload);
+                }
             }
-            Self::Moved { from, gone, to, place, at } => {
+            Self::Moved { from, gone, to, place, at, upload } => {
                 w.u64(from.0);
                 w.gone(gone);
                 w.u64(to.0);
                 w.place(*place);
                 w.u64(at.0);
+                w.upload(large, gone.upload);
+                w.upload(large, *upload);
+            }
+            Self::Piece { upload, number, bytes } => {
+                w.u64(upload.get());
+                w.u32(*number);
+                w.u32(*bytes);
+            }
+            Self::Abandoned { uploads } => uploads.iter().for_each(|id| w.u64(id.get())),
+            Self::PiecesGone { upload, first, gone, last } => {
+                w.u64(upload.get());
+                w.u32(*first);
+                w.0.push(u8::from(*last));
+                for piece in gone {
+                    w.u64(piece.birth.0);
+                    w.u32(piece.size);
+                }
             }
         }
     }
@@ -241,13 +325,18 @@ impl Record {
             STARTED => r.started(),
             QUEUE_CREATED => r.queue_created(),
             QUEUE_DELETED => r.u64().map(|queue| Self::QueueDeleted { queue: QueueId(queue) }),
-            SENT => r.sent(),
+            SENT | SENT_LARGE => r.sent(kind == SENT_LARGE),
             LENT => r.lent(),
-            RETURNED => r.returned(),
-            REMOVED => r.removed(),
-            MOVED => r.moved(),
+            RETURNED | RETURNED_LARGE => r.returned(kind == RETURNED_LARGE),
+            REMOVED | REMOVED_LARGE => r.removed(kind == REMOVED_LARGE),
+            MOVED | MOVED_LARGE => r.moved(kind == MOVED_LARGE),
+            PIECE => r.piece(),
+            ABANDONED => r.abandoned(),
+            PIECES_GONE => r.pieces_gone(),
             other => return Err(RecordError::UnknownKind(other)),
-        })
+        }
+        // A record has one form: the long one only where it is needed.
+        .filter(|record| record.kind() == kind))
     }
 }
 
@@ -287,6 +376,13 @@ impl Writer<'_> {
         self.place(gone.place);
         self.u64(gone.birth.0);
         self.u32(gone.size);
+    }
+
+    /// Only in the kinds for large bodies: u64, zero is none.
+    fn upload(&mut self, large: bool, upload: Option<UploadId>) {
+        if large {
+            self.u64(upload.map_or(0, UploadId::get));
+        }
     }
 }
 
@@ -331,18 +427,28 @@ impl Reader<'_> {
         Some(Place { rank: self.rank()?, seq: self.u64()? })
     }
 
-    fn entry(&mut self) -> Option<Entry> {
+    fn upload(&mut self, large: bool) -> Option<Option<UploadId>> {
+        if large { self.u64().map(UploadId::new) } else { Some(None) }
+    }
+
+    fn entry(&mut self, large: bool) -> Option<Entry> {
         Some(Entry {
             birth: Lsn(self.u64()?),
             size: self.u32()?,
             at: self.millis()?,
             expires: self.time()?,
             returns: self.u32()?,
+            upload: self.upload(large)?,
         })
     }
 
-    fn gone(&mut self) -> Option<Gone> {
-        Some(Gone { place: self.place()?, birth: Lsn(self.u64()?), size: self.u32()? })
+    fn gone(&mut self, large: bool) -> Option<Gone> {
+        Some(Gone {
+            place: self.place()?,
+            birth: Lsn(self.u64()?),
+            size: self.u32()?,
+            upload: self.upload(large)?,
+        })
     }
 
     fn started(&mut self) -> Option<Record> {
@@ -355,7 +461,7 @@ impl Reader<'_> {
         Some(Record::QueueCreated { queue, name: name.into(), at })
     }
 
-    fn sent(&mut self) -> Option<Record> {
+    fn sent(&mut self, large: bool) -> Option<Record> {
         Some(Record::Sent {
             queue: self.queue()?,
             place: self.place()?,
@@ -366,6 +472,7 @@ impl Reader<'_> {
                 FLAG_LENT => true,
                 _ => return None,
             },
+            upload: self.upload(large)?,
         })
     }
 
@@ -373,16 +480,16 @@ impl Reader<'_> {
         Some(Record::Lent { queue: self.queue()?, rank: self.rank()?, through: self.u64()? })
     }
 
-    fn returned(&mut self) -> Option<Record> {
+    fn returned(&mut self, large: bool) -> Option<Record> {
         let queue = self.queue()?;
         let mut entries = Vec::new();
         while !self.0.is_empty() {
-            entries.push((self.place()?, self.entry()?));
+            entries.push((self.place()?, self.entry(large)?));
         }
         Some(Record::Returned { queue, entries })
     }
 
-    fn removed(&mut self) -> Option<Record> {
+    fn removed(&mut self, large: bool) -> Option<Record> {
         let queue = self.queue()?;
         let cause = match self.u8()? {
             1 => Cause::Accepted,
@@ -392,19 +499,44 @@ impl Reader<'_> {
         };
         let mut gone = Vec::new();
         while !self.0.is_empty() {
-            gone.push(self.gone()?);
+            gone.push(self.gone(large)?);
         }
         Some(Record::Removed { queue, cause, gone })
     }
 
-    fn moved(&mut self) -> Option<Record> {
-        Some(Record::Moved {
-            from: self.queue()?,
-            gone: self.gone()?,
-            to: self.queue()?,
-            place: self.place()?,
-            at: self.millis()?,
-        })
+    fn moved(&mut self, large: bool) -> Option<Record> {
+        let (from, mut gone) = (self.queue()?, self.gone(false)?);
+        let (to, place, at) = (self.queue()?, self.place()?, self.millis()?);
+        gone.upload = self.upload(large)?;
+        let upload = self.upload(large)?;
+        Some(Record::Moved { from, gone, to, place, at, upload })
+    }
+
+    fn piece(&mut self) -> Option<Record> {
+        let upload = UploadId::new(self.u64()?)?;
+        Some(Record::Piece { upload, number: self.u32()?, bytes: self.u32()? })
+    }
+
+    fn abandoned(&mut self) -> Option<Record> {
+        let mut uploads = Vec::new();
+        while !self.0.is_empty() {
+            uploads.push(UploadId::new(self.u64()?)?);
+        }
+        Some(Record::Abandoned { uploads })
+    }
+
+    fn pieces_gone(&mut self) -> Option<Record> {
+        let (upload, first) = (UploadId::new(self.u64()?)?, self.u32()?);
+        let last = match self.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let mut gone = Vec::new();
+        while !self.0.is_empty() {
+            gone.push(PieceAt { birth: Lsn(self.u64()?), size: self.u32()? });
+        }
+        Some(Record::PiecesGone { upload, first, gone, last })
     }
 }
 
@@ -433,18 +565,37 @@ mod tests {
             at: Millis(9),
             expires: Some(Millis(11)),
             returns: 2,
+            upload: None,
         };
         let queue = QueueId(3);
         let gone = Gone::of(place, &entry);
+        let id = UploadId::new(7).unwrap();
+        let large = Entry { upload: Some(id), ..entry };
+        let large_gone = Gone::of(place, &large);
+        let piece = PieceAt { birth: Lsn(9), size: 8 };
         vec![
             Record::Started { epoch: 2, at: Millis(1) },
             Record::QueueCreated { queue, name: "orders".into(), at: Millis(2) },
             Record::QueueDeleted { queue },
-            Record::Sent { queue, place, at: Millis(3), expires: None, lent: true },
+            Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: None },
             Record::Lent { queue, rank: 9, through: 4 },
             Record::Returned { queue, entries: vec![(place, entry), (place, entry)] },
             Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, gone] },
-            Record::Moved { from: queue, gone, to: QueueId(4), place, at: Millis(5) },
+            Record::Moved { from: queue, gone, to: QueueId(4), place, at: Millis(5), upload: None },
+            Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: Some(id) },
+            Record::Returned { queue, entries: vec![(place, entry), (place, large)] },
+            Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, large_gone] },
+            Record::Moved {
+                from: queue,
+                gone: large_gone,
+                to: QueueId(4),
+                place,
+                at: Millis(5),
+                upload: Some(id),
+            },
+            Record::Piece { upload: id, number: 3, bytes: 65_536 },
+            Record::Abandoned { uploads: vec![id, id] },
+            Record::PiecesGone { upload: id, first: 4, gone: vec![piece, piece], last: true },
         ]
     }
 

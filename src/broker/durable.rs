@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
-use crate::ids::{Lsn, QueueId};
+use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
+use crate::broker::upload::Uploads;
+use crate::ids::{Lsn, QueueId, UploadId};
 use crate::record::Gone;
 
 /// The durable state as the index holds it.
@@ -17,6 +18,8 @@ pub struct Base {
     pub through: Lsn,
     /// All queues.
     pub queues: BTreeMap<QueueId, QueueRow>,
+    /// Uploads that no message owns.
+    pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Live bytes of each segment that has any.
     pub live: BTreeMap<u64, u64>,
     /// Single facts.
@@ -25,13 +28,15 @@ pub struct Base {
 
 #[derive(Debug)]
 pub(crate) struct Durable {
-    segment_size: u64,
+    pub(super) segment_size: u64,
     /// Changes that no checkpoint has taken.
     pub(crate) delta: Delta,
     /// Changes that a checkpoint is merging into the index.
     pub(crate) frozen: Option<Arc<Delta>>,
     /// The last record of which the index or `frozen` may know.
-    settled_through: Lsn,
+    pub(super) settled_through: Lsn,
+    /// Uploads that no message owns.
+    pub(super) uploads: Uploads,
     /// Live bytes per segment as the index has them.
     base_live: BTreeMap<u64, u64>,
     /// Queues whose rows changed since the last freeze.
@@ -48,6 +53,7 @@ impl Durable {
             delta: Delta::default(),
             frozen: None,
             settled_through: base.through,
+            uploads: Uploads::new(&base.uploads),
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),
             generation: 0,
@@ -157,28 +163,37 @@ impl Durable {
         let range = (Excluded((queue, after)), Included((queue, end)));
         let nothing = Delta::default();
         let frozen = self.frozen.as_deref().unwrap_or(&nothing);
-        let mut new = self.delta.entries.range(range).map(|(k, v)| (k.1, v.as_ref())).peekable();
-        let mut old = frozen.entries.range(range).map(|(k, v)| (k.1, v.as_ref())).peekable();
-        let mut index = rows.iter().map(|(place, entry)| (*place, Some(entry))).peekable();
-        loop {
-            let places = [new.peek(), old.peek(), index.peek()];
-            let Some(place) = places.iter().flatten().map(|(place, _)| *place).min() else {
-                return (!exhausted).then_some(end);
-            };
-            // The newest word on a place counts; the older ones are passed over.
-            let words = [
-                new.next_if(|(p, _)| *p == place),
-                old.next_if(|(p, _)| *p == place),
-                index.next_if(|(p, _)| *p == place),
-            ];
-            let newest = words.into_iter().flatten().next().expect("the least place is somewhere");
-            if let Some(entry) = newest.1
+        let new = self.delta.entries.range(range).map(|(k, v)| (k.1, v.as_ref()));
+        let old = frozen.entries.range(range).map(|(k, v)| (k.1, v.as_ref()));
+        let index = rows.iter().map(|(place, entry)| (*place, Some(entry)));
+        for (place, entry) in newest(new, old, index) {
+            if let Some(entry) = entry
                 && !visit(place, entry)
             {
                 return Some(place);
             }
         }
+        (!exhausted).then_some(end)
     }
+}
+
+/// The newest word on each place, in the order of places; the older ones are passed over.
+pub(super) fn newest<'a, P: Ord + Copy, T: 'a>(
+    new: impl Iterator<Item = (P, Option<&'a T>)>,
+    old: impl Iterator<Item = (P, Option<&'a T>)>,
+    index: impl Iterator<Item = (P, Option<&'a T>)>,
+) -> impl Iterator<Item = (P, Option<&'a T>)> {
+    let (mut new, mut old, mut index) = (new.peekable(), old.peekable(), index.peekable());
+    std::iter::from_fn(move || {
+        let places = [new.peek(), old.peek(), index.peek()];
+        let place = places.iter().flatten().map(|(place, _)| *place).min()?;
+        let words = [
+            new.next_if(|(p, _)| *p == place),
+            old.next_if(|(p, _)| *p == place),
+            index.next_if(|(p, _)| *p == place),
+        ];
+        words.into_iter().flatten().next()
+    })
 }
 
 impl Place {
@@ -193,11 +208,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(birth: u64) -> Entry {
-        Entry { birth: Lsn(birth), size: 1, at: Millis(1), expires: None, returns: 0 }
+        let at = Millis(1);
+        Entry { birth: Lsn(birth), size: 1, at, expires: None, returns: 0, upload: None }
     }
 
     fn gone(seq: u64) -> Gone {
-        Gone { place: Place { rank: 5, seq }, birth: Lsn(seq), size: 1 }
+        Gone { place: Place { rank: 5, seq }, birth: Lsn(seq), size: 1, upload: None }
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl Turns {
             let (reads, checkpoints) = self.helpers.as_ref().expect("they end after the engine");
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
+                Job::Pieces(request) => reads.send(Read::Pieces(request)).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
                 Job::Checkpoint(job) => checkpoints.send(job).is_ok(),
                 // Who has lost the store leaves its files to the new owner.

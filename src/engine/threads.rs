@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crate::broker::fact::{Page, PageRequest};
+use crate::broker::fact::{Page, PageRequest, PiecesPage, PiecesRequest};
 use crate::engine::driver::Driver;
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
@@ -30,6 +30,7 @@ pub struct Running {
 #[derive(Debug)]
 pub(crate) enum Read {
     Page(PageRequest),
+    Pieces(PiecesRequest),
     Load(Load),
 }
 
@@ -153,8 +154,12 @@ fn make_room(mut room: Room, log: &Log, inbox: &Inbox) {
 fn read(reads: &Receiver<Read>, index: &Index, reader: &Reader, inbox: &Inbox) {
     while let Ok(read) = reads.recv() {
         inbox.push(match read {
-            Read::Page(request) => match read_page_until_room(index, request) {
+            Read::Page(request) => match until_room(|| read_page(index, request)) {
                 Ok(page) => Input::Page(page),
+                Err(error) => Input::Failed(error),
+            },
+            Read::Pieces(request) => match until_room(|| read_pieces(index, request)) {
+                Ok(page) => Input::Pieces(page),
                 Err(error) => Input::Failed(error),
             },
             Read::Load(load) => {
@@ -166,9 +171,9 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: &Reader, inbox: &Inbox) {
 }
 
 /// A full disk may keep the index from being reopened: that passes.
-fn read_page_until_room(index: &Index, request: PageRequest) -> Result<Page, StopError> {
+fn until_room<T>(read: impl Fn() -> Result<T, StopError>) -> Result<T, StopError> {
     loop {
-        match read_page(index, request) {
+        match read() {
             Err(StopError::Index(IndexError::Full)) => {
                 std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
             }
@@ -181,6 +186,15 @@ fn read_page_until_room(index: &Index, request: PageRequest) -> Result<Page, Sto
 pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, StopError> {
     let rows = index.page(request.queue, Some(request.after), request.limit);
     Ok(Page { request, rows: rows.map_err(StopError::Index)? })
+}
+
+/// Reads where the pieces lie that were asked for.
+pub(crate) fn read_pieces(
+    index: &Index,
+    request: PiecesRequest,
+) -> Result<PiecesPage, StopError> {
+    let rows = index.pieces(request.upload, request.after, request.limit);
+    Ok(PiecesPage { request, rows: rows.map_err(StopError::Index)? })
 }
 
 fn checkpoint(jobs: &Receiver<CheckpointJob>, index: &Index, fence: &Fence, inbox: &Inbox) {

@@ -5,6 +5,7 @@
 //! recovered and compared with what the clients were promised. A failure prints its seed and
 //! weather; `one_seed` runs them again.
 
+mod bodies;
 mod clients;
 mod full_disk;
 mod model;
@@ -185,6 +186,14 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("checksums are ignored", Mutant::IgnoreChecksum, "is another's"),
         Defect::mutant("deliveries are forgotten", Mutant::ForgetLent, "is not flagged"),
         Defect::mutant("living segments are given back", Mutant::RetireTheLiving, GONE),
+        Defect::mutant("bodies outlive their messages", Mutant::ForgetPieces, "belongs to nobody"),
+        Defect::mutant("bodies outlive their senders", Mutant::ForgetUploads, "is still open"),
+        Defect {
+            name: "a body with a gap is taken",
+            mutant: Some(Mutant::TakeGaps),
+            weather: Weather::Filling,
+            says: "is another's",
+        },
     ];
     for Defect { name, mutant, weather, says } in defects {
         let mut others = Vec::new();

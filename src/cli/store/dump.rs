@@ -71,8 +71,10 @@ fn line(out: &mut dyn Write, item: Item<'_>, names: &mut Names) -> io::Result<()
             )
         }
         Item::Frame { lsn, kind, record, payload, payload_good } => {
+            let mut is_piece = false;
             match Record::decode(kind, record) {
                 Ok(record) => {
+                    is_piece = matches!(record, Record::Piece { .. });
                     if let Record::QueueCreated { queue, name, .. } = &record {
                         names.insert(*queue, name.clone());
                     }
@@ -82,6 +84,7 @@ fn line(out: &mut dyn Write, item: Item<'_>, names: &mut Names) -> io::Result<()
             }
             match (payload.is_empty(), payload_good) {
                 (true, _) => writeln!(out),
+                (false, true) if is_piece => writeln!(out),
                 (false, true) => writeln!(out, " | {}", describe::payload(payload)),
                 (false, false) => writeln!(out, " | DAMAGED payload of {} bytes", payload.len()),
             }

@@ -79,6 +79,7 @@ fn check(
             report.problem(format!("{id} gave {} last and has {last_seq}", queue.last_seq));
         }
     }
+    super::pieces::check(database, &mut |problem| report.problem(problem))?;
     for id in depths.keys().filter(|id| !base.queues.contains_key(id)) {
         report.problem(format!("there are messages of {id}, which does not exist"));
     }
