@@ -37,6 +37,8 @@ pub(crate) struct Durable {
     pub(super) settled_through: Lsn,
     /// Uploads that no message owns.
     pub(super) uploads: Uploads,
+    /// Bytes that the index counts as needed and that no longer are.
+    pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
     base_live: BTreeMap<u64, u64>,
     /// Queues whose rows changed since the last freeze.
@@ -54,6 +56,7 @@ impl Durable {
             frozen: None,
             settled_through: base.through,
             uploads: Uploads::new(&base.uploads),
+            freed: 0,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),
             generation: 0,
@@ -82,6 +85,7 @@ impl Durable {
             self.delta.entries.remove(&(queue, gone.place));
         } else {
             self.delta.entries.insert((queue, gone.place), None);
+            self.freed += u64::from(gone.size);
         }
         let live = self.delta.live.entry(gone.birth.0 / self.segment_size).or_default();
         *live -= i64::from(gone.size);
@@ -108,6 +112,7 @@ impl Durable {
         delta.scalars = self.scalars;
         delta.live.retain(|_, change| *change != 0);
         self.settled_through = through;
+        self.freed = 0;
         let delta = Arc::new(delta);
         self.frozen = Some(Arc::clone(&delta));
         delta

@@ -141,6 +141,12 @@ impl Broker {
         self.durable.delta.live.values().any(|change| *change < 0)
     }
 
+    /// Bytes that the last checkpoint keeps from being given back, though nobody needs them.
+    #[must_use]
+    pub fn freed_bytes(&self) -> u64 {
+        self.durable.freed
+    }
+
     /// Whether, by the last checkpoint, nothing in a segment is needed any more.
     #[must_use]
     pub fn is_dead(&self, segment: u64) -> bool {

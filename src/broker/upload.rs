@@ -155,6 +155,7 @@ impl Durable {
                 self.delta.pieces.remove(&(upload, number));
             } else {
                 self.delta.pieces.insert((upload, number), None);
+                self.freed += u64::from(piece.size);
             }
             let live = self.delta.live.entry(piece.birth.0 / self.segment_size).or_default();
             *live -= i64::from(piece.size);

@@ -132,23 +132,27 @@ fn write_log(log: &Log, fence: &Fence, driver: &Driver) {
 
 fn make_room(mut room: Room, log: &Log, inbox: &Inbox) {
     while room.wait() == Wake::Work {
-        match room.step() {
-            Ok(RoomStep::Idle) => {}
-            Ok(RoomStep::Worked) => inbox.wake(),
-            Ok(RoomStep::NoSpace) => {
-                inbox.wake();
-                std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
-                log.retry_room();
-            }
-            Err(error) => {
-                // Nothing in use was touched; the log lives on what is ready.
-                tracing::error!(%error, "making room for the log failed; trying again");
-                inbox.wake();
-                std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
-                log.retry_room();
-            }
-        }
+        // It is told once of many dead segments, and takes back one in a step.
+        while make_room_step(&mut room, log, inbox) {}
     }
+}
+
+/// One step; false when there is nothing to do now, or it has to be tried again.
+fn make_room_step(room: &mut Room, log: &Log, inbox: &Inbox) -> bool {
+    let step = room.step();
+    if matches!(step, Ok(RoomStep::Idle)) {
+        return false;
+    }
+    inbox.wake();
+    match step {
+        Ok(RoomStep::Worked) => return true,
+        Ok(RoomStep::NoSpace | RoomStep::Idle) => {}
+        // Nothing in use was touched; the log lives on what is ready.
+        Err(error) => tracing::error!(%error, "making room for the log failed; trying again"),
+    }
+    std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
+    log.retry_room();
+    false
 }
 
 fn read(reads: &Receiver<Read>, index: &Index, reader: &Reader, inbox: &Inbox) {

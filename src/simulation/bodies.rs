@@ -45,6 +45,12 @@ impl Sending {
         Self { stage, number, pieces: 0, bytes: 0, left: 1 + random.below(9) }
     }
 
+    /// Loses a piece on the way, as if it had been refused.
+    pub(super) fn lose_piece(&mut self) {
+        self.pieces += 1;
+        self.bytes += 100;
+    }
+
     /// The next piece; `None` when there are no more.
     pub(super) fn piece(&mut self, random: &mut Random) -> Option<Command> {
         self.left = self.left.checked_sub(1)?;

@@ -286,6 +286,10 @@ impl Client {
         if around.random.one_in(24) {
             return self.ask(around, Command::Unstage { stage }, Asked::Part(stage));
         }
+        if around.random.one_in(40) {
+            sending.lose_piece();
+            self.bodies.refused.insert(stage);
+        }
         if let Some(piece) = sending.piece(around.random) {
             self.bodies.sending = Some(sending);
             return self.ask(around, piece, Asked::Part(stage));
