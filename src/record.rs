@@ -3,6 +3,19 @@
 //! Owns the numbers of the record kinds (explicit, never reused) and the layout of each, all
 //! little-endian. A record carries everything its `apply` changes: replay needs no lookup.
 //! Leaves frames, checksums and positions to `wal`.
+//!
+//! A kind for large bodies is the one it stands for with what it says of uploads behind each
+//! entry, gone message or record, as `upload u64` (0 is none):
+//!
+//! | kind | what | bytes |
+//! |---|---|---|
+//! | 20 | `Sent` | as 5, upload |
+//! | 21 | `Returned` | as 7, each entry with its upload |
+//! | 22 | `Removed` | as 8, each gone message with its upload |
+//! | 23 | `Moved` | as 9, upload of the gone message, upload that goes along |
+//! | 24 | `Piece` | upload u64, number u32, bytes u32; the payload is the piece |
+//! | 25 | `Abandoned` | upload u64, any number of times |
+//! | 26 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
 
 use crate::broker::delta::{Entry, PieceAt, Place};
 use crate::ids::{Lsn, Millis, QueueId, UploadId};
@@ -291,6 +304,14 @@ impl Record {
                 w.upload(large, gone.upload);
                 w.upload(large, *upload);
             }
+            Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
+                self.encode_pieces(&mut w);
+            }
+        }
+    }
+
+    fn encode_pieces(&self, w: &mut Writer<'_>) {
+        match self {
             Self::Piece { upload, number, bytes } => {
                 w.u64(upload.get());
                 w.u32(*number);
@@ -306,6 +327,7 @@ impl Record {
                     w.u32(piece.size);
                 }
             }
+            _ => unreachable!("of the other kinds there is more to say"),
         }
     }
 
@@ -582,7 +604,14 @@ mod tests {
             Record::Returned { queue, entries: vec![(place, entry), (place, entry)] },
             Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, gone] },
             Record::Moved { from: queue, gone, to: QueueId(4), place, at: Millis(5), upload: None },
-            Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: Some(id) },
+            Record::Sent {
+                queue,
+                place,
+                at: Millis(3),
+                expires: None,
+                lent: true,
+                upload: Some(id),
+            },
             Record::Returned { queue, entries: vec![(place, entry), (place, large)] },
             Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, large_gone] },
             Record::Moved {
@@ -622,6 +651,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn records_of_uploads_have_these_bytes() {
+        let (id, piece) = (UploadId::new(0x0102).unwrap(), PieceAt { birth: Lsn(3), size: 4 });
+        let check = |record: Record, kind: u16, hex: &str| {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            let found: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!((record.kind(), found), (kind, hex.replace(' ', "")));
+        };
+        let number = "0201000000000000";
+        let record = Record::Piece { upload: id, number: 5, bytes: 6 };
+        check(record, 24, &format!("{number} 05000000 06000000"));
+        check(Record::Abandoned { uploads: vec![id] }, 25, number);
+        let record = Record::PiecesGone { upload: id, first: 7, gone: vec![piece], last: true };
+        check(record, 26, &format!("{number} 07000000 01 0300000000000000 04000000"));
+        let (place, upload) = (Place { rank: 5, seq: 8 }, Some(id));
+        let gone = Gone { place, birth: Lsn(3), size: 4, upload };
+        let record =
+            Record::Removed { queue: QueueId(9), cause: Cause::Accepted, gone: vec![gone] };
+        let message = "05 0800000000000000 0300000000000000 04000000";
+        check(record, 22, &format!("0900000000000000 01 {message} {number}"));
     }
 
     #[test]

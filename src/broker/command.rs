@@ -157,9 +157,7 @@ pub enum Refusal {
         limit: u64,
     },
     /// A message to a topic does not go in pieces.
-    #[error(
-        "a message to a topic may have {limit} bytes at most; a queue takes larger ones"
-    )]
+    #[error("a message to a topic may have {limit} bytes at most; a queue takes larger ones")]
     TooLargeForTopic {
         /// The limit in bytes.
         limit: u64,

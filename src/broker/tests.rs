@@ -1,5 +1,7 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod uploads;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
 use super::fact::{Assignment, Effect, Fact, Lent, Page, PiecesPage};
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
+
 use crate::message::{Destination, Durability, Message, Priority};
 use crate::record::Record;
 

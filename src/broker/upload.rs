@@ -277,10 +277,9 @@ impl Broker {
             return Err(Refusal::PieceMissing);
         };
         let length = bytes.len() as u64;
-        for (size, limit) in [
-            (length, self.limits.message_bytes),
-            (open.bytes + length, self.limits.large_bytes),
-        ] {
+        for (size, limit) in
+            [(length, self.limits.message_bytes), (open.bytes + length, self.limits.large_bytes)]
+        {
             if size > limit {
                 return Err(Refusal::MessageTooLarge { size, limit });
             }

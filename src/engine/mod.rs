@@ -47,9 +47,9 @@ pub use inbox::{Connection, Handle, Permit};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use start::{Store, StoreError, open_store};
+pub use threads::{Running, start};
 #[cfg(test)]
 pub(crate) use threads::{read_page, read_pieces};
-pub use threads::{Running, start};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
 #[derive(Clone, Debug)]

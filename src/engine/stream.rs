@@ -98,7 +98,9 @@ impl Stream {
             && matches!(self.ahead.front(), Some(Ahead::Here(_)))
             && mailbox.has_window(window)
         {
-            let Some(Ahead::Here(bytes)) = self.ahead.pop_front() else { unreachable!("just seen") };
+            let Some(Ahead::Here(bytes)) = self.ahead.pop_front() else {
+                unreachable!("just seen")
+            };
             match self.left.checked_sub(bytes.len() as u64) {
                 None => self.end = Some(End::Mismatch),
                 Some(left) => {

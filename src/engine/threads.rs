@@ -193,10 +193,7 @@ pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, Sto
 }
 
 /// Reads where the pieces lie that were asked for.
-pub(crate) fn read_pieces(
-    index: &Index,
-    request: PiecesRequest,
-) -> Result<PiecesPage, StopError> {
+pub(crate) fn read_pieces(index: &Index, request: PiecesRequest) -> Result<PiecesPage, StopError> {
     let rows = index.pieces(request.upload, request.after, request.limit);
     Ok(PiecesPage { request, rows: rows.map_err(StopError::Index)? })
 }

@@ -17,7 +17,8 @@ pub(super) enum Body {
     Follows(u64),
 }
 
-/// Writes MESSAGE, without its body where that comes in pieces: the broker's own headers first, since the first of a name counts.
+/// Writes MESSAGE, without its body where that comes in pieces: the broker's own headers first,
+/// since the first of a name counts.
 pub(super) fn encode_message(
     delivery: Delivery,
     subscription: &Subscription,

@@ -107,9 +107,15 @@ enum Phase {
 #[derive(Debug)]
 enum Ending {
     Disconnect,
-    Fault { fault: Fault, receipt: Option<String> },
+    Fault {
+        fault: Fault,
+        receipt: Option<String>,
+    },
     /// The same, once a MESSAGE is complete, and without the receipts owed.
-    Refused { fault: Fault, receipt: Option<String> },
+    Refused {
+        fault: Fault,
+        receipt: Option<String>,
+    },
 }
 
 /// An UNSUBSCRIBE that waits for a write.

@@ -51,7 +51,9 @@ impl Index {
         guarded(|| {
             let read = state.database().begin_read().map_err(error)?;
             let table = read.open_table(PIECES).map_err(error)?;
-            for found in table.range::<PieceKey>((Unbounded::<PieceKey>, Unbounded)).map_err(error)? {
+            for found in
+                table.range::<PieceKey>((Unbounded::<PieceKey>, Unbounded)).map_err(error)?
+            {
                 let (key, value) = found.map_err(error)?;
                 let key = key.value();
                 let id = UploadId::new(key.0).ok_or_else(|| bad_row(&key))?;

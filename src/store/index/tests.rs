@@ -148,7 +148,7 @@ fn delta(number: u64, size: u64, before: &Model) -> Delta {
         }
         delta.pieces.insert((id, 1 + last / 2), None);
         let row = UploadRow::Dead { gone: last };
-        delta.uploads.insert(id, (last % 3 > 0).then_some(row));
+        delta.uploads.insert(id, (!last.is_multiple_of(3)).then_some(row));
     }
     for id in 1..=4 {
         delta.queues.insert(QueueId(id), Some(queue_row("some.queue", number + id)));
