@@ -24,6 +24,8 @@ mod upload;
 mod work;
 
 #[cfg(test)]
+mod residency;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
