@@ -43,6 +43,15 @@ pub struct PieceAt {
     pub size: u32,
 }
 
+/// What a payload in the log is of, so where the durable state tells whether it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadOf {
+    /// The message in this place.
+    Message(QueueId, Place),
+    /// The piece with this number of an upload.
+    Piece(UploadId, u32),
+}
+
 /// An upload that no message owns. One that a message does is told of by that message's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum UploadRow {

@@ -10,8 +10,10 @@
 
 mod cache;
 mod checkpoint;
+mod compactor;
 mod driver;
 mod inbox;
+mod kept;
 mod mailbox;
 mod outbox;
 mod start;
@@ -43,7 +45,9 @@ use outbox::Outbox;
 use stream::Lookup;
 
 pub use checkpoint::CheckpointJob;
+pub use compactor::{CompactStep, Compactor};
 pub use inbox::{Connection, Handle, Permit};
+pub use kept::{Compacted, Dead};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use start::{Store, StoreError, open_store};
@@ -64,6 +68,10 @@ pub struct Settings {
     pub checkpoint_bytes: u64,
     /// Changes in memory after which a checkpoint begins; about 150 bytes each.
     pub checkpoint_changes: usize,
+    /// Milliseconds after which a checkpoint begins if anything has changed.
+    pub checkpoint_millis: u64,
+    /// Bytes that compaction reads and writes in a second, at most.
+    pub compaction_bytes: u64,
     /// Bytes of the index kept in memory.
     pub index_bytes: usize,
 }
@@ -76,6 +84,8 @@ impl Default for Settings {
             window_bytes: 256 << 10,
             checkpoint_bytes: 64 << 20,
             checkpoint_changes: 100_000,
+            checkpoint_millis: 30_000,
+            compaction_bytes: 64 << 20,
             index_bytes: 16 << 20,
         }
     }
@@ -100,6 +110,8 @@ pub enum Input {
     Loaded(Load, Result<Bytes, ReadError>),
     /// A checkpoint has ended.
     Checkpointed(Result<(), CommitError>),
+    /// A plan of compaction has ended, or was given up and is to be tried again later.
+    Compacted(Option<Compacted>),
     /// A part beside the engine has failed for good.
     Failed(StopError),
     /// The broker shall end.
@@ -140,8 +152,10 @@ pub enum Job {
     Load(Load),
     /// Merge changes into the index.
     Checkpoint(CheckpointJob),
-    /// Take back segments in which nothing is needed; nothing comes back.
-    Retire(Vec<u64>),
+    /// Take back files in which nothing is needed; nothing comes back.
+    Retire(Dead),
+    /// Pack the live frames of these segments together.
+    Compact(Vec<u64>),
 }
 
 /// How a turn ended.
@@ -252,7 +266,7 @@ impl Engine {
         let blocked = self.take(now, inputs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX);
         self.follow(jobs);
-        self.checkpoints.begin(&mut self.broker, &self.log, self.stopping, jobs);
+        self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         self.outbox.release(self.durable(), &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.look_up(jobs)?;
@@ -261,7 +275,9 @@ impl Engine {
             return Ok(Turn::Stopped);
         }
         let busy = !blocked && (more || !inputs.is_empty());
-        Ok(if busy { Turn::Busy } else { Turn::Idle(self.broker.next_deadline()) })
+        let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
+        Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
     }
 
     /// Takes what a turn may; true when the log must first write or make room.
@@ -337,6 +353,7 @@ impl Engine {
             }
             Input::Loaded(load, Err(_)) => self.outbox.loaded(&load, None),
             Input::Checkpointed(result) => self.checkpoints.end(&mut self.broker, result)?,
+            Input::Compacted(compacted) => self.checkpoints.compacted(&self.broker, compacted),
             Input::Failed(error) => return Err(error),
             Input::Stop => self.stopping = true,
         }

@@ -80,6 +80,9 @@ fn check(
         }
     }
     super::pieces::check(database, &mut |problem| report.problem(problem))?;
+    for ordinal in base.packs.keys().filter(|ordinal| !base.live.contains_key(ordinal)) {
+        report.problem(format!("segment {ordinal} has no live bytes, and lies in a pack"));
+    }
     for id in depths.keys().filter(|id| !base.queues.contains_key(id)) {
         report.problem(format!("there are messages of {id}, which does not exist"));
     }
