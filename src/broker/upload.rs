@@ -333,6 +333,11 @@ impl Broker {
 
 /// What follows by itself.
 impl Broker {
+    /// Whether anything is to be given back, or is being looked up for that.
+    pub(super) fn has_dead_uploads(&self) -> bool {
+        !self.stages.abandoned.is_empty() || self.durable.dead_uploads() > 0
+    }
+
     /// Says of what was given up that it is dead, or asks for pieces of what is; false when there
     /// is nothing to do until something happens.
     pub(super) fn state_uploads(&mut self, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {

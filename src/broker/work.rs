@@ -50,7 +50,12 @@ impl Broker {
     #[must_use]
     pub fn has_work(&self, now: Millis) -> bool {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
-        !self.ended.is_empty() || !self.restless.is_empty() || !self.sweeps.is_empty() || due()
+        let uploads = self.has_dead_uploads();
+        uploads
+            || !self.ended.is_empty()
+            || !self.restless.is_empty()
+            || !self.sweeps.is_empty()
+            || due()
     }
 
     /// States the facts of one step of what is to be done, and asks for what it needs to go on.
