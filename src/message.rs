@@ -100,6 +100,25 @@ pub struct Content {
     pub body: Bytes,
 }
 
+/// The property of a message that was set apart (dead-lettered) that says from where, as ActiveMQ
+/// names it.
+pub const ORIGINAL_DESTINATION: &str = "originalDestination";
+
+/// The same under the name that plugins of ActiveMQ use.
+pub const DLQ_ORIGINAL_DESTINATION: &str = "dlqOriginalDestination";
+
+/// From where a message was set apart, as its properties have it: `queue://NAME`, `topic://NAME`,
+/// or the plain name of a queue.
+#[must_use]
+pub fn origin_of<'a>(property: impl Fn(&str) -> Option<&'a str>) -> Option<Destination> {
+    let origin = property(ORIGINAL_DESTINATION).or_else(|| property(DLQ_ORIGINAL_DESTINATION))?;
+    if let Some(topic) = origin.strip_prefix("topic://") {
+        return Some(Destination::Topic(topic.into()));
+    }
+    let queue = origin.strip_prefix("queue://").unwrap_or(origin);
+    (!queue.is_empty()).then(|| Destination::Queue(queue.into()))
+}
+
 /// Bytes that are not a [`Content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes of a message's content are malformed")]
@@ -161,7 +180,7 @@ impl Content {
     /// The first value of a property.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        value_of(&self.properties, name)
     }
 }
 
@@ -210,6 +229,14 @@ impl LargeHead {
     }
 }
 
+impl LargeHead {
+    /// The first value of a property.
+    #[must_use]
+    pub fn property(&self, name: &str) -> Option<&str> {
+        value_of(&self.properties, name)
+    }
+}
+
 /// The length of a body that lies elsewhere, where `content` is that of a [`LargeHead`].
 #[must_use]
 pub fn large_bytes(content: &[u8]) -> Option<u64> {
@@ -217,6 +244,10 @@ pub fn large_bytes(content: &[u8]) -> Option<u64> {
         [VERSION_LARGE, _, rest @ ..] => rest.first_chunk().map(|total| u64::from_le_bytes(*total)),
         _ => None,
     }
+}
+
+fn value_of<'a>(properties: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    properties.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
 }
 
 fn properties_len(properties: &[(String, String)]) -> usize {

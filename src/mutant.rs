@@ -21,6 +21,8 @@ pub(crate) enum Mutant {
     ForgetUploads,
     /// A large body counts as complete although a piece of it was refused.
     TakeGaps,
+    /// A move between queues forgets to take the message out of the first.
+    MoveWithoutLeaving,
     /// A segment is given back for a pack that the index was never told of.
     PackWithoutPlace,
     /// A segment is given back for a pack before the index durably knows it.

@@ -9,13 +9,14 @@
 //!
 //! | kind | what | bytes |
 //! |---|---|---|
-//! | 20 | `Sent` | as 5, upload |
-//! | 21 | `Returned` | as 7, each entry with its upload |
-//! | 22 | `Removed` | as 8, each gone message with its upload |
-//! | 23 | `Moved` | as 9, upload of the gone message, upload that goes along |
-//! | 24 | `Piece` | upload u64, number u32, bytes u32; the payload is the piece |
-//! | 25 | `Abandoned` | upload u64, any number of times |
-//! | 26 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
+//! | 30 | `Sent` | as 5, upload |
+//! | 31 | `Returned` | as 7, each entry with its upload |
+//! | 32 | `Removed` | as 8, each gone message with its upload |
+//! | 33 | `Moved` | as 9, upload of the gone message, upload that goes along |
+//! | 34 | `Piece` | upload u64, number u32, bytes u32; the payload is the piece |
+//! | 35 | `Abandoned` | upload u64, any number of times |
+//! | 36 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
+//! | 37 | `Transferred` | as 20, each entry with its upload |
 
 use crate::broker::delta::{Entry, PieceAt, Place};
 use crate::ids::{Lsn, Millis, QueueId, UploadId};
@@ -126,6 +127,18 @@ pub enum Record {
         /// There are no more: the upload itself is gone.
         last: bool,
     },
+    /// Messages left one queue and entered another as they were: their payloads stay where they
+    /// are. Each keeps its rank and takes the next sequence number.
+    Transferred {
+        /// From where.
+        from: QueueId,
+        /// Where to.
+        to: QueueId,
+        /// The sequence number of the first there.
+        first: u64,
+        /// The old place of each, and the entry as it is from now on.
+        entries: Vec<(Place, Entry)>,
+    },
 }
 
 /// Why messages left a queue.
@@ -180,15 +193,17 @@ const LENT: u16 = 6;
 const RETURNED: u16 = 7;
 const REMOVED: u16 = 8;
 const MOVED: u16 = 9;
+const TRANSFERRED: u16 = 20;
 
-// The four kinds above as they are where a body lies in pieces; the others stay short.
-const SENT_LARGE: u16 = 20;
-const RETURNED_LARGE: u16 = 21;
-const REMOVED_LARGE: u16 = 22;
-const MOVED_LARGE: u16 = 23;
-const PIECE: u16 = 24;
-const ABANDONED: u16 = 25;
-const PIECES_GONE: u16 = 26;
+// The kinds above as they are where a body lies in pieces; the others stay short.
+const SENT_LARGE: u16 = 30;
+const RETURNED_LARGE: u16 = 31;
+const REMOVED_LARGE: u16 = 32;
+const MOVED_LARGE: u16 = 33;
+const PIECE: u16 = 34;
+const ABANDONED: u16 = 35;
+const PIECES_GONE: u16 = 36;
+const TRANSFERRED_LARGE: u16 = 37;
 
 const FLAG_LENT: u8 = 1;
 
@@ -205,6 +220,7 @@ impl Record {
             Self::Returned { .. } => self.one_of(RETURNED, RETURNED_LARGE),
             Self::Removed { .. } => self.one_of(REMOVED, REMOVED_LARGE),
             Self::Moved { .. } => self.one_of(MOVED, MOVED_LARGE),
+            Self::Transferred { .. } => self.one_of(TRANSFERRED, TRANSFERRED_LARGE),
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
@@ -219,7 +235,9 @@ impl Record {
     fn is_large(&self) -> bool {
         match self {
             Self::Sent { upload, .. } => upload.is_some(),
-            Self::Returned { entries, .. } => entries.iter().any(|(_, e)| e.upload.is_some()),
+            Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
+                entries.iter().any(|(_, entry)| entry.upload.is_some())
+            }
             Self::Removed { gone, .. } => gone.iter().any(|gone| gone.upload.is_some()),
             Self::Moved { gone, upload, .. } => gone.upload.is_some() || upload.is_some(),
             _ => false,
@@ -230,7 +248,14 @@ impl Record {
     /// disk, because refusing them would keep the disk full.
     #[must_use]
     pub fn clears(&self) -> bool {
-        !matches!(self, Self::Sent { .. } | Self::QueueCreated { .. } | Self::Piece { .. })
+        let takes = matches!(
+            self,
+            Self::Sent { .. }
+                | Self::QueueCreated { .. }
+                | Self::Transferred { .. }
+                | Self::Piece { .. }
+        );
+        !takes
     }
 
     /// Bytes it takes at most, cheaply known.
@@ -239,7 +264,9 @@ impl Record {
         const FIXED: usize = 96;
         match self {
             Self::QueueCreated { name, .. } => FIXED + name.len(),
-            Self::Returned { entries, .. } => FIXED + entries.len() * (41 + 8),
+            Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
+                FIXED + entries.len() * (41 + 8)
+            }
             Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 8),
             Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
             Self::PiecesGone { gone, .. } => FIXED + gone.len() * 12,
@@ -277,11 +304,7 @@ impl Record {
             }
             Self::Returned { queue, entries } => {
                 w.u64(queue.0);
-                for (place, entry) in entries {
-                    w.place(*place);
-                    w.entry(entry);
-                    w.upload(large, entry.upload);
-                }
+                w.entries(large, entries);
             }
             Self::Removed { queue, cause, gone } => {
                 w.u64(queue.0);
@@ -303,6 +326,12 @@ impl Record {
                 w.u64(at.0);
                 w.upload(large, gone.upload);
                 w.upload(large, *upload);
+            }
+            Self::Transferred { from, to, first, entries } => {
+                w.u64(from.0);
+                w.u64(to.0);
+                w.u64(*first);
+                w.entries(large, entries);
             }
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
@@ -355,6 +384,7 @@ impl Record {
             PIECE => r.piece(),
             ABANDONED => r.abandoned(),
             PIECES_GONE => r.pieces_gone(),
+            TRANSFERRED | TRANSFERRED_LARGE => r.transferred(kind == TRANSFERRED_LARGE),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.
@@ -391,6 +421,15 @@ impl Writer<'_> {
         self.u64(entry.at.0);
         self.time(entry.expires);
         self.u32(entry.returns);
+    }
+
+    /// Place and entry of each.
+    fn entries(&mut self, large: bool, entries: &[(Place, Entry)]) {
+        for (place, entry) in entries {
+            self.place(*place);
+            self.entry(entry);
+            self.upload(large, entry.upload);
+        }
     }
 
     /// Place, birth u64, size u32.
@@ -503,12 +542,24 @@ impl Reader<'_> {
     }
 
     fn returned(&mut self, large: bool) -> Option<Record> {
-        let queue = self.queue()?;
+        Some(Record::Returned { queue: self.queue()?, entries: self.entries(large)? })
+    }
+
+    fn entries(&mut self, large: bool) -> Option<Vec<(Place, Entry)>> {
         let mut entries = Vec::new();
         while !self.0.is_empty() {
             entries.push((self.place()?, self.entry(large)?));
         }
-        Some(Record::Returned { queue, entries })
+        Some(entries)
+    }
+
+    fn transferred(&mut self, large: bool) -> Option<Record> {
+        Some(Record::Transferred {
+            from: self.queue()?,
+            to: self.queue()?,
+            first: self.u64()?,
+            entries: self.entries(large)?,
+        })
     }
 
     fn removed(&mut self, large: bool) -> Option<Record> {
@@ -625,6 +676,18 @@ mod tests {
             Record::Piece { upload: id, number: 3, bytes: 65_536 },
             Record::Abandoned { uploads: vec![id, id] },
             Record::PiecesGone { upload: id, first: 4, gone: vec![piece, piece], last: true },
+            Record::Transferred {
+                from: queue,
+                to: QueueId(4),
+                first: 8,
+                entries: vec![(place, entry), (place, entry)],
+            },
+            Record::Transferred {
+                from: queue,
+                to: QueueId(4),
+                first: 8,
+                entries: vec![(place, entry), (place, large)],
+            },
         ]
     }
 
@@ -664,16 +727,16 @@ mod tests {
         };
         let number = "0201000000000000";
         let record = Record::Piece { upload: id, number: 5, bytes: 6 };
-        check(record, 24, &format!("{number} 05000000 06000000"));
-        check(Record::Abandoned { uploads: vec![id] }, 25, number);
+        check(record, 34, &format!("{number} 05000000 06000000"));
+        check(Record::Abandoned { uploads: vec![id] }, 35, number);
         let record = Record::PiecesGone { upload: id, first: 7, gone: vec![piece], last: true };
-        check(record, 26, &format!("{number} 07000000 01 0300000000000000 04000000"));
+        check(record, 36, &format!("{number} 07000000 01 0300000000000000 04000000"));
         let (place, upload) = (Place { rank: 5, seq: 8 }, Some(id));
         let gone = Gone { place, birth: Lsn(3), size: 4, upload };
         let record =
             Record::Removed { queue: QueueId(9), cause: Cause::Accepted, gone: vec![gone] };
         let message = "05 0800000000000000 0300000000000000 04000000";
-        check(record, 22, &format!("0900000000000000 01 {message} {number}"));
+        check(record, 32, &format!("0900000000000000 01 {message} {number}"));
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl Durable {
         self.delta.pieces.insert((upload, number), Some(at));
         let live = self.delta.live.entry(at.birth.0 / self.segment_size).or_default();
         *live += i64::from(at.size);
+        self.live_bytes += u64::from(at.size);
     }
 
     /// A message owns the upload from now on.
@@ -159,6 +160,7 @@ impl Durable {
             }
             let live = self.delta.live.entry(piece.birth.0 / self.segment_size).or_default();
             *live -= i64::from(piece.size);
+            self.live_bytes = self.live_bytes.saturating_sub(u64::from(piece.size));
         }
         if last {
             self.uploads.dead.remove(&upload);

@@ -12,8 +12,10 @@ mod cache;
 mod checkpoint;
 mod compactor;
 mod driver;
+mod gauges;
 mod inbox;
 mod kept;
+mod look;
 mod mailbox;
 mod outbox;
 mod start;
@@ -26,8 +28,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{MessageId, Refusal, Reply, Request};
+use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    Change, Effect, Fact, Page, PageRequest, PiecesPage, PiecesPurpose, PiecesRequest,
+    Change, Effect, Fact, Page, PageRequest, PiecesPage, PiecesPurpose, PiecesRequest, Purpose,
 };
 use crate::broker::{Broker, Effects, Verdict, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
@@ -46,8 +49,10 @@ use stream::Lookup;
 
 pub use checkpoint::CheckpointJob;
 pub use compactor::{CompactStep, Compactor};
+pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
+pub use look::{Look, Peek, Status};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use start::{Store, StoreError, open_store};
@@ -108,6 +113,8 @@ pub enum Input {
     Pieces(PiecesPage),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
+    /// Somebody wants to see something.
+    Look(Look),
     /// A checkpoint has ended.
     Checkpointed(Result<(), CommitError>),
     /// A plan of compaction has ended, or was given up and is to be tried again later.
@@ -150,8 +157,12 @@ pub enum Job {
     Pieces(PiecesRequest),
     /// Read a payload from the log.
     Load(Load),
+    /// Read a payload from the log for an operator; it goes to whoever waits for it.
+    Peek(Peek),
     /// Merge changes into the index.
     Checkpoint(CheckpointJob),
+    /// Drop changes that the index has taken; nothing comes back.
+    Forget(Arc<Delta>),
     /// Take back files in which nothing is needed; nothing comes back.
     Retire(Dead),
     /// Pack the live frames of these segments together.
@@ -179,6 +190,8 @@ pub struct Engine {
     checkpoints: Checkpoints,
     stopping: bool,
     missed_told: u64,
+    /// Requests refused in this life.
+    refused: u64,
     /// What would be logged by itself, and must wait because the log cannot take it.
     deferred: VecDeque<Input>,
     // Buffers, reused.
@@ -204,6 +217,7 @@ impl Engine {
             log,
             stopping: false,
             missed_told: 0,
+            refused: 0,
             deferred: VecDeque::new(),
             facts: Vec::new(),
             effects: Effects::new(),
@@ -263,10 +277,11 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
-        let blocked = self.take(now, inputs)?;
+        let blocked = self.take(now, inputs, jobs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX);
         self.follow(jobs);
-        self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
+        let freezing =
+            self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         self.outbox.release(self.durable(), &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.look_up(jobs)?;
@@ -274,14 +289,19 @@ impl Engine {
         if self.stopping && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
-        let busy = !blocked && (more || !inputs.is_empty());
+        let busy = freezing || (!blocked && (more || !inputs.is_empty()));
         let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
     }
 
     /// Takes what a turn may; true when the log must first write or make room.
-    fn take(&mut self, now: Millis, inputs: &mut VecDeque<Input>) -> Result<bool, StopError> {
+    fn take(
+        &mut self,
+        now: Millis,
+        inputs: &mut VecDeque<Input>,
+        jobs: &mut Vec<Job>,
+    ) -> Result<bool, StopError> {
         let mut commands = 0;
         while commands < limits::TURN_COMMANDS_MAX {
             let Some(input) = inputs.pop_front() else { break };
@@ -298,12 +318,23 @@ impl Engine {
                         }
                         // Bytes are copied and summed: many of them are as long as many commands.
                         commands += 1 + request_bytes(&request) / limits::COMMAND_BYTES;
-                        if let Err(request) = self.request(now, from, request) {
-                            requests.push_front(request);
-                            inputs.push_front(Input::Requests(from, requests, permit));
+                        let (request, blocked) = match self.request(now, from, request) {
+                            Taken::Done => continue,
+                            Taken::Part(request) => (request, false),
+                            Taken::Blocked(request) => (request, true),
+                        };
+                        commands += limits::PART_COMMANDS;
+                        requests.push_front(request);
+                        inputs.push_front(Input::Requests(from, requests, permit));
+                        if blocked {
                             return Ok(true);
                         }
+                        break;
                     }
+                }
+                Input::Look(look) => {
+                    commands += limits::PART_COMMANDS;
+                    self.look(look, jobs);
                 }
                 other => {
                     commands += 1;
@@ -335,15 +366,14 @@ impl Engine {
                 self.commit();
                 self.outbox.disconnect(id);
             }
-            Input::Requests(..) => unreachable!("taken one by one"),
+            Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
+            // Who waits for what comes of it is told that the broker ends.
+            Input::Page(_) if self.stopping => {}
             Input::Page(_) | Input::Pieces(_) | Input::Loaded(_, Err(_)) if !self.has_room() => {
                 self.deferred.push_back(input);
             }
             Input::Writable(id) => self.outbox.writable(id),
-            Input::Page(page) => {
-                self.broker.page_in(&page, &mut self.facts);
-                self.commit();
-            }
+            Input::Page(page) => self.page(page),
             Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
@@ -360,20 +390,31 @@ impl Engine {
         Ok(())
     }
 
-    /// Decides one request and makes it true, or gives it back as it is because the log must first
-    /// write or make room.
-    fn request(
-        &mut self,
-        now: Millis,
-        from: ConnectionId,
-        request: Request,
-    ) -> Result<(), Request> {
+    fn page(&mut self, page: Page) {
+        // A move takes room, and must leave the reserve to those who make some.
+        let takes_room = page.request.purpose == Purpose::Transfer;
+        let class = if takes_room { Class::Send } else { Class::Clear };
+        let bulk =
+            matches!(page.request.purpose, Purpose::Transfer | Purpose::Sweep | Purpose::Scan);
+        if bulk && self.checkpoints.is_behind(&self.broker) {
+            return self.deferred.push_back(Input::Page(page));
+        }
+        match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
+            Admission::Yes => self.broker.page_in(&page, &mut self.facts),
+            Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
+            Admission::Wait => return self.deferred.push_back(Input::Page(page)),
+        }
+        self.commit();
+    }
+
+    /// Decides one request and makes it true, or a part of it.
+    fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, ref command } = request;
         let verdict = self.broker.decide(now, from, token, command, &mut self.facts);
         let verdict = match (verdict, self.admit()) {
             (Ok(_), Admission::Wait) => {
                 self.facts.clear();
-                return Err(request);
+                return Taken::Blocked(request);
             }
             (Ok(_), Admission::Full) => {
                 self.facts.clear();
@@ -390,7 +431,7 @@ impl Engine {
                     // What tells of the state waits for all that made it.
                     let need = match reply {
                         Reply::Done => Lsn::default(),
-                        Reply::Queues(_) => self.log.appended(),
+                        _ => self.log.appended(),
                     };
                     self.outbox.answer(from, need, token, Ok(reply));
                 }
@@ -398,15 +439,23 @@ impl Engine {
             Ok(Verdict::Later) => {
                 self.commit();
             }
+            Ok(Verdict::Part) => {
+                if let Some(need) = self.commit() {
+                    self.outbox.depend(from, need);
+                }
+                self.work(now, limits::COMMAND_STEPS_MAX);
+                return Taken::Part(request);
+            }
             // A refusal may tell of a record that is not yet durable, so it waits like any answer.
             Err(refusal) => {
+                self.refused += 1;
                 self.outbox.answer(from, self.log.appended(), token, Err(refusal));
             }
         }
         // What a command makes possible happens before the next one is decided, so that a send
         // to a waiting consumer is known as lent when it is written.
         self.work(now, limits::COMMAND_STEPS_MAX);
-        Ok(())
+        Taken::Done
     }
 
     /// Whether the log can take the facts that are stated.
@@ -584,6 +633,16 @@ impl Engine {
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker
     }
+}
+
+/// What became of a request.
+enum Taken {
+    Done,
+    /// A part of it is done; it is to be taken again for the rest, before anything else of its
+    /// connection.
+    Part(Request),
+    /// The log must first write or make room.
+    Blocked(Request),
 }
 
 /// What stands in for a message whose payload is damaged.

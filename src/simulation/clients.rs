@@ -7,10 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{
-    Command, Confirm, Delivery, Outcome, Output, Refusal, Request, Which,
+    Command, Confirm, Delivery, Outcome, Output, Pick, Refusal, Request, Returns, Spot, Which,
 };
+use crate::broker::delta::Place;
 use crate::engine::{Connection, Input, Mailbox};
 use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token};
+use crate::limits;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
 
 use super::bodies::{Bodies, Receiving, Sending};
@@ -88,14 +90,16 @@ impl Client {
             self.send_on(around);
             return Ok(());
         }
-        match around.random.below(32) {
+        match around.random.below(34) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
             16..26 => self.settle(around),
             26..28 => self.unsubscribe(around),
             28 => self.reconnect(around),
             29 => self.sweep(around),
-            30 => self.ask(around, Command::ListQueues, Asked::Other),
+            30 => self.ask(around, Command::ListQueues { after: None }, Asked::Other),
+            31 => self.shift(around),
+            32 => self.browse(around),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
@@ -182,13 +186,20 @@ impl Client {
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
             Asked::Settle(numbers, outcome) => {
+                // A settlement of many is done in parts: one that is refused may be done in part.
+                let parts = numbers.len() > limits::STEP_MESSAGES_MAX;
                 for number in numbers {
                     let Some(fate) = around.model.fates.get_mut(&number) else { continue };
                     match (outcome, &refusal) {
                         (Outcome::Accepted, None) => fate.accept = Step::Confirmed,
                         (Outcome::Returned, None) => fate.returns_confirmed += 1,
-                        (Outcome::Accepted, Some(_)) => fate.accept = Step::Void,
-                        (Outcome::Returned, Some(_)) => fate.returns_asked -= 1,
+                        (Outcome::Accepted, Some(_)) => {
+                            fate.accept = Step::Void;
+                            fate.doomed |= parts;
+                        }
+                        (Outcome::Returned, Some(_)) => {
+                            fate.returns_asked -= u32::from(!parts);
+                        }
                     }
                 }
                 if let Some(refusal) = refusal
@@ -245,7 +256,7 @@ impl Client {
             _ => around.random.below(300),
         };
         let fate = Fate {
-            queue: name.to_owned(),
+            queues: [name.to_owned()].into(),
             producer: self.index,
             rank: 9 - priority,
             persistent,
@@ -302,7 +313,8 @@ impl Client {
         let expires =
             around.random.one_in(8).then(|| Millis(around.now.0 + 1 + around.random.below(200)));
         let doomed = expires.is_some();
-        let fate = Fate { queue: queue.to_owned(), producer, doomed, ..Fate::asked() };
+        let queues = [queue.to_owned()].into();
+        let fate = Fate { queues, producer, doomed, ..Fate::asked() };
         around.model.fates.insert(number, fate);
         self.bodies.sent.insert(number, stage);
         let (durability, content) = (Durability::Persistent, sending.content());
@@ -475,7 +487,7 @@ impl Client {
 
     fn sweep(&mut self, around: &mut Surroundings<'_>) {
         let queue = QUEUES[2];
-        for fate in around.model.fates.values_mut().filter(|fate| fate.queue == queue) {
+        for fate in around.model.fates.values_mut().filter(|fate| fate.queues.contains(queue)) {
             fate.doomed = true;
         }
         let queue = queue.into();
@@ -485,6 +497,28 @@ impl Client {
             Command::Delete { queue }
         };
         self.ask(around, command, Asked::Other);
+    }
+
+    /// Moves messages as an operator does.
+    fn shift(&mut self, around: &mut Surroundings<'_>) {
+        let from = around.random.below(3);
+        let to = (from + 1 + around.random.below(2)) % 3;
+        let (from, to) = (QUEUES[from as usize], QUEUES[to as usize]);
+        around.model.may_move(from, to, to == QUEUES[2]);
+        let all = around.random.one_in(2);
+        let pick = Pick::First(if all { u64::MAX } else { 1 + around.random.below(30) });
+        let returns = Returns::Keep;
+        let command = Command::Move { from: from.into(), to: to.into(), pick, returns };
+        self.ask(around, command, Asked::Other);
+    }
+
+    /// Looks at messages as an operator does.
+    fn browse(&mut self, around: &mut Surroundings<'_>) {
+        let queue = QUEUES[around.random.below(3) as usize].into();
+        let place = Place { rank: around.random.below(10) as u8, seq: around.random.below(100) };
+        let after = around.random.one_in(2).then_some(Spot::Durable(place));
+        let limit = 1 + around.random.below(10) as usize;
+        self.ask(around, Command::Browse { queue, after, limit }, Asked::Other);
     }
 }
 
@@ -515,7 +549,7 @@ fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result
     if matches!(delivery.from, Destination::Topic(_)) {
         return Ok(());
     }
-    let problem = if delivery.from.name() != fate.queue {
+    let problem = if !fate.queues.contains(delivery.from.name()) {
         "it came from another queue"
     } else if delivery.persistent != fate.persistent || 9 - delivery.priority != fate.rank {
         "it changed on its way"

@@ -197,6 +197,7 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("bodies outlive their messages", Mutant::ForgetPieces, "belongs to nobody"),
         Defect::mutant("bodies outlive their senders", Mutant::ForgetUploads, "is still open"),
         Defect::mutant("bodies with gaps are taken", Mutant::TakeGaps, "is another's"),
+        Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
     ];

@@ -43,8 +43,8 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 /// [`crate::broker::delta::Scalars`] in bincode.
 pub(super) const META_SCALARS: &str = "scalars";
 
-/// Version of the tables as a whole. In 2 there were no large bodies.
-pub(super) const FORMAT: u32 = 3;
+/// Version of the tables as a whole. In 3 there were no large bodies.
+pub(super) const FORMAT: u32 = 4;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
@@ -320,6 +320,7 @@ mod tests {
                 depth: last_seq / 2,
                 lent_through: lent,
                 redelivered_through: lent.map(|seq| seq / 2),
+                expiring: last_seq % 2 == 1,
             };
             let scalars = Scalars {
                 last_queue: last_seq,
