@@ -72,12 +72,8 @@ impl Broker {
                 self.count(*queue, |c| c.gone(*cause, gone.len() as u64));
             }
             Record::Moved { from, gone, to, place, at, upload } => {
-                // An upload that goes along is not left behind.
-                let left = gone.upload.filter(|_| upload.is_none());
-                self.apply_gone(*from, &Gone { upload: left, ..*gone });
-                self.apply_birth(*to, *place, Entry::born(written, *at, None, *upload));
-                self.count(*from, |c| c.moved_out += 1);
-                self.count(*to, |c| c.moved_in += 1);
+                let entry = Entry::born(written, *at, None, *upload);
+                self.apply_moved((*from, gone), (*to, *place, entry));
             }
             Record::Transferred { from, to, first, entries } => {
                 self.apply_transferred(*from, *to, *first, entries);
@@ -93,6 +89,16 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    fn apply_moved(&mut self, (from, gone): (QueueId, &Gone), to: (QueueId, Place, Entry)) {
+        let (to, place, entry) = to;
+        // An upload that goes along is not left behind.
+        let left = gone.upload.filter(|_| entry.upload.is_none());
+        self.apply_gone(from, &Gone { upload: left, ..*gone });
+        self.apply_birth(to, place, entry);
+        self.count(from, |c| c.moved_out += 1);
+        self.count(to, |c| c.moved_in += 1);
     }
 
     /// Whether a record fits the state, judged by durable facts that are always in memory.
