@@ -15,6 +15,10 @@ pub(crate) enum Mutant {
     ForgetLent,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
+    /// A send that must wait for room is confirmed at once.
+    ConfirmHeld,
+    /// A send that has waited for room is confirmed in its turn, and not done.
+    ForgetHeld,
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::broker::fact::{
     Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
 };
 use crate::broker::queue::Queue;
+use crate::broker::topic::Topic;
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Millis, QueueId, Tag};
@@ -34,13 +35,16 @@ impl Broker {
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
                 self.saw(*at);
-                let known = Queue::new(*queue, QueueRow::new(name.clone()));
+                let mut known = Queue::new(*queue, QueueRow::new(name.clone()));
+                known.limit = self.policies.of_queue(name);
                 self.names.insert(Arc::clone(&known.name), *queue);
                 self.queues.insert(*queue, known);
                 self.durable.touch(*queue);
             }
             Record::QueueDeleted { queue } => {
+                self.free(*queue);
                 let queue = self.queues.remove(queue).expect("fits");
+                self.resident -= queue.resident_len();
                 self.names.remove(&*queue.row.name);
                 self.durable.queue_gone(queue.id);
             }
@@ -78,6 +82,11 @@ impl Broker {
             let enough = known.row.depth >= gone as u64;
             if enough { Ok(()) } else { Err("more messages gone than there are") }
         };
+        let bytes = |queue: &QueueId, gone: &[Gone]| {
+            let bytes: u64 = gone.iter().map(|gone| u64::from(gone.size)).sum();
+            let enough = self.queues.get(queue).is_some_and(|known| known.row.bytes >= bytes);
+            if enough { Ok(()) } else { Err("more bytes gone than there are") }
+        };
         let next = |queue: &QueueId, place: &Place| {
             let known = self.queues.get(queue).ok_or("no such queue")?;
             let next = known.row.last_seq + 1 == place.seq;
@@ -100,8 +109,12 @@ impl Broker {
             Record::Sent { queue, place, .. } => next(queue, place),
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
-            Record::Removed { queue, gone, .. } => depth(queue, gone.len()),
-            Record::Moved { from, to, place, .. } => depth(from, 1).and(next(to, place)),
+            Record::Removed { queue, gone, .. } => {
+                depth(queue, gone.len()).and_then(|()| bytes(queue, gone))
+            }
+            Record::Moved { from, gone, to, place, .. } => depth(from, 1)
+                .and_then(|()| bytes(from, std::slice::from_ref(gone)))
+                .and(next(to, place)),
         }
     }
 
@@ -148,10 +161,14 @@ impl Broker {
         self.saw(at);
         self.durable.born(&entry);
         self.durable.put(id, place, entry);
+        let max = self.window_max();
         let queue = self.queues.get_mut(&id).expect("fits");
         queue.row.last_seq = place.seq;
         queue.row.depth += 1;
-        queue.admit(place, entry, self.limits.resident, &mut self.expiries);
+        queue.row.bytes += u64::from(size);
+        let before = queue.resident_len();
+        queue.admit(place, entry, max, &mut self.expiries);
+        self.resident = self.resident + queue.resident_len() - before;
         if !queue.ready.is_empty() {
             self.stir(id);
         }
@@ -161,7 +178,10 @@ impl Broker {
         self.durable.gone(id, gone);
         let queue = self.queues.get_mut(&id).expect("fits");
         queue.row.depth -= 1;
-        queue.release(gone.place, &mut self.expiries);
+        queue.row.bytes -= u64::from(gone.size);
+        let waited = queue.release(gone.place, &mut self.expiries);
+        self.resident -= usize::from(waited.is_some());
+        self.free(id);
     }
 
     /// Makes a fact true that lives as long as the process.
@@ -175,7 +195,9 @@ impl Broker {
                 self.last_volatile += 1;
                 self.volatile_bytes += message.charge();
                 let number = self.last_volatile;
-                let before = self.queue(queue).row.last_seq + 1;
+                let known = self.queue(queue);
+                known.volatile_bytes += message.charge();
+                let before = known.row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
             Change::Publish { topic, message } => self.publish(&topic, &message, effects),
@@ -185,13 +207,10 @@ impl Broker {
             }
             Change::TakeBack { key, count } => self.apply_take_back(key, count),
             Change::Forfeit { key, tag } => self.apply_forfeit(key, tag),
-            Change::Drop { queue, places } => {
-                for place in places {
-                    let queue = self.queues.get_mut(&queue).expect("stated of a queue");
-                    if let Some((message, _)) = queue.dequeue(place, &mut self.expiries) {
-                        self.volatile_bytes -= message.charge();
-                    }
-                }
+            Change::Drop { queue, places } => self.apply_drop(queue, places),
+            Change::Oust { queue, places } => {
+                self.dropped.from_queues += places.len() as u64;
+                self.apply_drop(queue, places);
             }
             Change::Sweep { queue, asker, delete } => {
                 let row = &self.queues[&queue].row;
@@ -200,6 +219,17 @@ impl Broker {
             }
             Change::SweepTo { queue, cursor } => self.apply_sweep_to(queue, cursor, effects),
         }
+    }
+
+    fn apply_drop(&mut self, id: QueueId, places: Vec<VolatilePlace>) {
+        let queue = self.queues.get_mut(&id).expect("stated of a queue");
+        for place in places {
+            if let Some((message, _)) = queue.dequeue(place, &mut self.expiries) {
+                self.volatile_bytes -= message.charge();
+                queue.volatile_bytes -= message.charge();
+            }
+        }
+        self.free(id);
     }
 
     fn enqueue(&mut self, id: QueueId, place: VolatilePlace, message: Volatile, returns: u32) {
@@ -214,7 +244,10 @@ impl Broker {
         match &source {
             Source::Queue(queue) => self.queue(*queue).consumers += 1,
             Source::Topic(topic) => {
-                self.topics.entry(Arc::clone(topic)).or_default().subscribers.push(key);
+                let limit = self.topic_limit(topic);
+                let new = || Topic { subscribers: Vec::new(), limit, watched: false };
+                let known = self.topics.entry(Arc::clone(topic)).or_insert_with(new);
+                known.subscribers.push(key);
             }
         }
         self.consumers.insert(key, Consumer::new(source, prefetch));
@@ -258,6 +291,7 @@ impl Broker {
         let (message, returns, before) = match spot {
             Spot::Durable(place) => {
                 let entry = queue.release(place, &mut self.expiries).expect("it waits");
+                self.resident -= 1;
                 queue.on_loan.insert(place);
                 let before = queue.lent_before(place);
                 (Lent::Durable { place, entry }, entry.returns, before)
@@ -331,7 +365,10 @@ impl Broker {
             (source, Lent::Volatile { message, .. } | Lent::Published { message, .. }) => {
                 self.volatile_bytes -= message.charge();
                 if let Source::Queue(id) = source {
-                    self.queue(*id).volatile_on_loan -= 1;
+                    let queue = self.queue(*id);
+                    queue.volatile_on_loan -= 1;
+                    queue.volatile_bytes -= message.charge();
+                    self.free(*id);
                 }
             }
         }
@@ -342,9 +379,12 @@ impl Broker {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, entry }) => {
                 let entry = if counted { entry.returned() } else { entry };
+                let max = self.window_max();
                 let queue = self.queues.get_mut(id).expect("a loan keeps its queue");
                 queue.on_loan.remove(&place);
-                queue.admit(place, entry, self.limits.resident, &mut self.expiries);
+                let before = queue.resident_len();
+                queue.admit(place, entry, max, &mut self.expiries);
+                self.resident = self.resident + queue.resident_len() - before;
                 self.stir(*id);
             }
             (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
@@ -415,6 +455,13 @@ impl QueueRow {
     /// A queue in which nothing has been yet.
     #[must_use]
     pub fn new(name: Box<str>) -> Self {
-        Self { name, last_seq: 0, depth: 0, lent_through: [0; 10], redelivered_through: [0; 10] }
+        Self {
+            name,
+            last_seq: 0,
+            depth: 0,
+            bytes: 0,
+            lent_through: [0; 10],
+            redelivered_through: [0; 10],
+        }
     }
 }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::broker::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
 use crate::broker::delta::Place;
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
-use crate::broker::{Broker, consumer::Consumer};
+use crate::broker::policy::Shortage;
+use crate::broker::{Broker, Room, consumer::Consumer};
 use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
@@ -20,6 +21,8 @@ pub enum Verdict {
     Answer(Reply),
     /// The answer comes by itself, as an effect, when the work is done.
     Later,
+    /// Nothing yet: it is to be decided again when there may be room. No facts are stated.
+    Hold(Shortage),
 }
 
 const DONE: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Done));
@@ -43,6 +46,11 @@ impl Broker {
             }
             Command::Send { to: Destination::Topic(name), message } => {
                 self.check(name, message)?;
+                if let Room::Lacking(shortage) =
+                    self.topic_room(name, message.content.len() as u64)?
+                {
+                    return Ok(Verdict::Hold(shortage));
+                }
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
                 facts.push(Fact::Memory(Change::Publish { topic, message }));
                 DONE
@@ -134,12 +142,12 @@ impl Broker {
         self.check(name, message)?;
         self.check_count(name)?;
         let rank = 9 - message.priority.get();
+        let size = message.content.len() as u64;
+        if let Room::Lacking(shortage) = self.queue_room(name, message.durability, size, facts)? {
+            return Ok(Verdict::Hold(shortage));
+        }
         if message.durability == Durability::NonPersistent {
-            let limit = self.limits.volatile_bytes;
             let message = self.volatile(now, message);
-            if self.volatile_bytes + message.charge() > limit {
-                return Err(Refusal::MemoryFull { limit });
-            }
             let (queue, _) = self.queue_or_new(now, name, facts);
             facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
             return DONE;

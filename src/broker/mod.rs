@@ -13,12 +13,14 @@
 pub mod command;
 pub mod delta;
 pub mod fact;
+pub mod policy;
 
 mod apply;
 mod consumer;
 mod decide;
 mod durable;
 mod queue;
+mod room;
 mod topic;
 mod work;
 
@@ -36,6 +38,7 @@ use crate::record::Record;
 
 pub use decide::Verdict;
 pub use durable::Base;
+pub use room::Room;
 
 /// Bounds of the broker's state.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,8 @@ pub struct Limits {
     pub message_bytes: u64,
     /// Messages that wait in memory per queue at most.
     pub resident: usize,
+    /// The same over all queues; beyond it each queue may have a few.
+    pub resident_of_all: usize,
     /// Messages that wait for a slow subscriber of a topic at most.
     pub topic_backlog: usize,
     /// Outstanding deliveries of a subscription at most.
@@ -61,6 +66,7 @@ impl Default for Limits {
             volatile_bytes: 256 << 20,
             message_bytes: 16 << 20,
             resident: 1024,
+            resident_of_all: 3_000_000,
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
         }
@@ -81,8 +87,11 @@ pub struct Broker {
     /// Bytes of content that lives in memory alone.
     volatile_bytes: u64,
     last_volatile: u64,
-    /// Messages that slow subscribers of topics have missed.
-    missed: u64,
+    /// Places in the windows of all queues.
+    resident: usize,
+    policies: Arc<policy::Policies>,
+    dropped: policy::Dropped,
+    freed: policy::Freed,
     expiries: queue::Expiries,
     /// Queues in which something may be handed out, each once, in the order of their turns.
     restless: VecDeque<QueueId>,
@@ -114,7 +123,10 @@ impl Broker {
             connections: BTreeMap::new(),
             volatile_bytes: 0,
             last_volatile: 0,
-            missed: 0,
+            resident: 0,
+            policies: Arc::default(),
+            dropped: policy::Dropped::default(),
+            freed: policy::Freed::default(),
             expiries: queue::Expiries::new(),
             restless: VecDeque::new(),
             ended: VecDeque::new(),
@@ -184,7 +196,7 @@ impl Broker {
     /// Messages that slow subscribers of topics have missed in this life.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.missed
+        self.dropped.from_topics
     }
 
     /// `now`, or the newest time in any record where the clock has gone back behind it.

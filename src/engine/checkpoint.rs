@@ -14,7 +14,7 @@ use crate::engine::{Job, Settings, StopError};
 use crate::ids::Lsn;
 use crate::mutant::{self, Mutant};
 use crate::store::index::CommitError;
-use crate::wal::{Log, ReplayPoint};
+use crate::wal::{Admission, Log, ReplayPoint};
 
 /// Changes to be merged into the index, as one transaction.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Checkpoints {
     kept: BTreeSet<u64>,
     next_segment: u64,
     retire: Vec<u64>,
+    /// The disk had no room for the last one.
+    refused: bool,
 }
 
 /// The segments that a recovery leaves.
@@ -80,6 +82,7 @@ impl Checkpoints {
             kept: segments.past.into_iter().collect(),
             next_segment: segments.first,
             retire: Vec::new(),
+            refused: false,
         }
     }
 
@@ -138,6 +141,14 @@ impl Checkpoints {
             || (log.is_full() && (broker.frees_room() || since >= self.segment_size / 16))
     }
 
+    /// What becomes of sends while there are more changes than memory is meant for: they wait for
+    /// the checkpoint under way, or are told that the disk is full.
+    pub(crate) fn behind(&self, broker: &Broker) -> Option<Admission> {
+        let under_way = !matches!(self.state, State::Idle);
+        let behind = under_way && broker.delta_len() >= self.changes.saturating_mul(2);
+        behind.then_some(if self.refused { Admission::Full } else { Admission::Wait })
+    }
+
     /// The index has taken the changes, or has no room for them.
     ///
     /// # Errors
@@ -150,6 +161,7 @@ impl Checkpoints {
         let State::Running(job) = std::mem::replace(&mut self.state, State::Idle) else {
             panic!("a checkpoint ended that had not begun");
         };
+        self.refused = matches!(result, Err(CommitError::Full));
         match result {
             Ok(()) => {}
             Err(CommitError::Full) => {

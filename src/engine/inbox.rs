@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::broker::command::{Command, Output, Request};
+use crate::broker::command::{Output, Request};
 use crate::engine::Input;
 use crate::engine::driver::Driver;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
@@ -219,11 +219,7 @@ impl Drop for Connection {
 }
 
 fn request_bytes(request: &Request) -> usize {
-    let content = match &request.command {
-        Command::Send { message, .. } => message.content.len(),
-        _ => 0,
-    };
-    content + limits::REQUEST_OVERHEAD_BYTES
+    request.command.bytes()
 }
 
 #[cfg(test)]

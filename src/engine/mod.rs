@@ -10,10 +10,13 @@
 
 mod cache;
 mod checkpoint;
+mod disk;
 mod driver;
+mod flow;
 mod inbox;
 mod mailbox;
 mod outbox;
+mod park;
 mod start;
 mod threads;
 
@@ -22,9 +25,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::command::{MessageId, Refusal, Reply, Request};
+use crate::broker::command::{Confirm, MessageId, Request};
 use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest};
-use crate::broker::{Broker, Effects, Verdict, Written, takes_room};
+use crate::broker::policy::{Policies, WhenFull};
+use crate::broker::{Broker, Effects, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
 use crate::message::{BodyKind, Content};
@@ -35,12 +39,17 @@ use crate::wal::{Admission, Class, Damage, Failure, Log, ReadError, ReplayPoint}
 
 use cache::Cache;
 use checkpoint::Checkpoints;
+use flow::{Fate, FlowState};
 use outbox::Outbox;
+use park::{Answer, Park};
 
 pub use checkpoint::CheckpointJob;
+pub use disk::DiskWatch;
+pub use flow::Flow;
 pub use inbox::{Connection, Handle, Permit};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
+pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
 #[cfg(test)]
 pub(crate) use threads::read_page;
@@ -55,12 +64,22 @@ pub struct Settings {
     pub cache_bytes: usize,
     /// Bytes handed to one connection and not yet written, at most (and one message).
     pub window_bytes: usize,
+    /// The same over all connections that consume: where they are many, each has less.
+    pub windows_bytes: usize,
     /// Bytes of log after which a checkpoint begins: what a restart reads at most, about.
     pub checkpoint_bytes: u64,
     /// Changes in memory after which a checkpoint begins; about 150 bytes each.
     pub checkpoint_changes: usize,
     /// Bytes of the index kept in memory.
     pub index_bytes: usize,
+    /// Limits of destinations.
+    pub policies: Arc<Policies>,
+    /// How much may wait for room.
+    pub park: ParkLimits,
+    /// Bytes of the disk kept free: with less, no sends are taken.
+    pub disk_reserve: u64,
+    /// What becomes of a send that the disk has no room for: held or refused.
+    pub when_disk_full: WhenFull,
 }
 
 impl Default for Settings {
@@ -69,9 +88,14 @@ impl Default for Settings {
             limits: crate::broker::Limits::default(),
             cache_bytes: 32 << 20,
             window_bytes: 256 << 10,
+            windows_bytes: 256 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_changes: 100_000,
             index_bytes: 16 << 20,
+            policies: Arc::default(),
+            park: ParkLimits::default(),
+            disk_reserve: 0,
+            when_disk_full: WhenFull::Refuse,
         }
     }
 }
@@ -154,6 +178,9 @@ pub struct Engine {
     outbox: Outbox,
     cache: Cache,
     checkpoints: Checkpoints,
+    park: Park,
+    flow: FlowState,
+    disk: Arc<DiskWatch>,
     stopping: bool,
     missed_told: u64,
     /// What would be logged by itself, and must wait because the log cannot take it.
@@ -172,12 +199,16 @@ impl Engine {
         log: Arc<Log>,
         settings: &Settings,
         checkpoints: Checkpoints,
+        disk: Arc<DiskWatch>,
     ) -> Self {
         Self {
             broker,
-            outbox: Outbox::new(settings.window_bytes),
+            outbox: Outbox::new(settings.window_bytes, settings.windows_bytes),
             cache: Cache::new(settings.cache_bytes),
             checkpoints,
+            park: Park::new(settings.park),
+            flow: FlowState::new(settings),
+            disk,
             log,
             stopping: false,
             missed_told: 0,
@@ -237,7 +268,7 @@ impl Engine {
             }
         }
         let blocked = self.take(now, inputs)?;
-        let more = self.work(now, limits::TURN_STEPS_MAX);
+        let more = self.work(now, limits::TURN_STEPS_MAX) | self.unpark(now);
         self.follow(jobs);
         self.checkpoints.begin(&mut self.broker, &self.log, self.stopping, jobs);
         self.outbox.release(self.durable(), &self.cache, &mut self.loads);
@@ -290,6 +321,7 @@ impl Engine {
                 self.broker.decide_close(id, &mut self.facts);
                 self.commit();
                 self.outbox.disconnect(id);
+                self.park.discard(id);
             }
             Input::Requests(..) => unreachable!("taken one by one"),
             Input::Page(_) | Input::Loaded(_, Err(_)) if !self.has_room() => {
@@ -322,40 +354,23 @@ impl Engine {
         from: ConnectionId,
         request: Request,
     ) -> Result<(), Request> {
-        let Request { token, confirm, ref command } = request;
-        let verdict = self.broker.decide(now, from, token, command, &mut self.facts);
-        let verdict = match (verdict, self.admit()) {
-            (Ok(_), Admission::Wait) => {
-                self.facts.clear();
-                return Err(request);
+        let Request { token, confirm, .. } = request;
+        if let Err(refusal) = self.park.may_ask(from, &request) {
+            self.refuse(from, token, refusal);
+            return Ok(());
+        }
+        if let Some(lacking) = self.queues_up(&request.command) {
+            self.hold_back(from, request, lacking);
+            return Ok(());
+        }
+        match self.attempt(now, from, &request) {
+            Fate::Wait => return Err(request),
+            Fate::Done(need, reply) if confirm == Confirm::Always => {
+                self.confirm(Answer { to: from, token, need, reply });
             }
-            (Ok(_), Admission::Full) => {
-                self.facts.clear();
-                Err(Refusal::StorageFull)
-            }
-            (verdict, _) => verdict,
-        };
-        match verdict {
-            Ok(Verdict::Answer(reply)) => {
-                if let Some(need) = self.commit() {
-                    self.outbox.depend(from, need);
-                }
-                if confirm == crate::broker::command::Confirm::Always {
-                    // What tells of the state waits for all that made it.
-                    let need = match reply {
-                        Reply::Done => Lsn::default(),
-                        Reply::Queues(_) => self.log.appended(),
-                    };
-                    self.outbox.answer(from, need, token, Ok(reply));
-                }
-            }
-            Ok(Verdict::Later) => {
-                self.commit();
-            }
-            // A refusal may tell of a record that is not yet durable, so it waits like any answer.
-            Err(refusal) => {
-                self.outbox.answer(from, self.log.appended(), token, Err(refusal));
-            }
+            Fate::Done(..) | Fate::Later => {}
+            Fate::Refused(refusal) => self.refuse(from, token, refusal),
+            Fate::Held(lacking) => self.hold_back(from, request, lacking),
         }
         // What a command makes possible happens before the next one is decided, so that a send
         // to a waiting consumer is known as lent when it is written.
@@ -377,6 +392,9 @@ impl Engine {
         let bytes = bytes + (self.facts.len() - 1) * limits::BATCH_EXTRA_BYTES;
         let bytes = bytes.min(self.log.frame_bytes_max());
         let class = if takes_room(&self.facts) { Class::Send } else { Class::Clear };
+        if let (Class::Send, Some(behind)) = (class, self.checkpoints.behind(&self.broker)) {
+            return behind;
+        }
         self.log.admit(bytes, class)
     }
 
@@ -448,7 +466,16 @@ impl Engine {
                 false
             }
             Effect::Answer { to, token, result } => {
-                self.outbox.answer(*to, appended, *token, result.clone());
+                let (to, token) = (*to, *token);
+                let answer =
+                    result.clone().map(|reply| Answer { to, token, need: appended, reply });
+                let said = match answer {
+                    Ok(answer) => self.park.say(answer).map(|answer| Ok(answer.reply)),
+                    Err(refusal) => Some(Err(refusal)),
+                };
+                if let Some(said) = said {
+                    self.outbox.answer(to, appended, token, said);
+                }
                 false
             }
             Effect::Page(_) => true,

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::broker::fact::{Page, PageRequest};
 use crate::engine::driver::Driver;
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
-use crate::engine::{CheckpointJob, Input, Load, StopError, Store};
+use crate::engine::{CheckpointJob, DiskWatch, Input, Load, StopError, Store};
 use crate::io::Clock;
 use crate::limits;
 use crate::store::index::{CommitError, Index, IndexError};
@@ -38,7 +38,7 @@ pub(crate) enum Read {
 /// # Errors
 /// Where the system gives no threads.
 pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> {
-    let Store { engine, log, room, reader, fence, index, .. } = store;
+    let Store { engine, log, room, reader, fence, index, disk, .. } = store;
     let (reads, to_read) = channel();
     let (checkpoints, to_checkpoint) = channel();
     let helpers = (reads, checkpoints);
@@ -60,7 +60,7 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     let read = move |driver: &Driver| read(&to_read, &x, &reader, &driver.inbox);
     spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
     let checkpoint =
-        move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &driver.inbox);
+        move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &disk, &driver.inbox);
     spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
     let (d, l) = (Arc::clone(&driver), Arc::clone(&log));
     let turns = move || {
@@ -183,13 +183,30 @@ pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, Sto
     Ok(Page { request, rows: rows.map_err(StopError::Index)? })
 }
 
-fn checkpoint(jobs: &Receiver<CheckpointJob>, index: &Index, fence: &Fence, inbox: &Inbox) {
-    while let Ok(job) = jobs.recv() {
+fn checkpoint(
+    jobs: &Receiver<CheckpointJob>,
+    index: &Index,
+    fence: &Fence,
+    disk: &DiskWatch,
+    inbox: &Inbox,
+) {
+    loop {
+        let job = match jobs.recv_timeout(Duration::from_millis(limits::DISK_LOOK_MILLIS)) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                if disk.look() {
+                    inbox.wake();
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let owned = fence.check().map_err(|e| CommitError::Failed(IndexError::Io(e)));
         let result = owned.and_then(|()| index.commit(&job.delta, job.replay));
         if matches!(result, Err(CommitError::Full)) {
             std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
         }
+        disk.look();
         inbox.push(Input::Checkpointed(result));
     }
 }

@@ -141,7 +141,7 @@ impl Client {
         refusal: Option<Refusal>,
     ) -> Result<(), String> {
         let asked = self.asked.remove(&token).ok_or("an answer to what was not asked")?;
-        let full = matches!(refusal, Some(Refusal::StorageFull));
+        let full = refusal.as_ref().is_some_and(Refusal::is_want_of_room);
         match asked {
             Asked::Send(number) => {
                 if refusal.is_some() && !full {
@@ -218,7 +218,8 @@ impl Client {
             persistent,
             send: Step::Asked,
             accept: Step::No,
-            doomed: expires.is_some() || topic,
+            // What is not persistent makes room for others in the queue that is swept.
+            doomed: expires.is_some() || topic || (!persistent && name == QUEUES[2]),
             removed: false,
             delivered: false,
             returns_asked: 0,

@@ -6,6 +6,7 @@
 //! weather; `one_seed` runs them again.
 
 mod clients;
+mod flow;
 mod full_disk;
 mod model;
 mod node;
@@ -185,6 +186,8 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("checksums are ignored", Mutant::IgnoreChecksum, "is another's"),
         Defect::mutant("deliveries are forgotten", Mutant::ForgetLent, "is not flagged"),
         Defect::mutant("living segments are given back", Mutant::RetireTheLiving, GONE),
+        Defect::mutant("held sends are confirmed at once", Mutant::ConfirmHeld, "is lost"),
+        Defect::mutant("held sends are forgotten", Mutant::ForgetHeld, "is lost"),
     ];
     for Defect { name, mutant, weather, says } in defects {
         let mut others = Vec::new();

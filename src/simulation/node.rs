@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::broker::Limits;
 use crate::broker::delta::{Entry, Place, QueueRow};
+use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::engine::{
-    Engine, Input, Job, Settings, StopError, Store, StoreError, Turn, open_store, read_page,
+    DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store, StoreError, Turn,
+    open_store, read_page,
 };
 use crate::ids::{Millis, QueueId};
 use crate::io::Storage;
@@ -32,10 +34,24 @@ pub(super) fn settings() -> Settings {
         limits: Limits { resident: 16, topic_backlog: 8, ..Limits::default() },
         cache_bytes: 8 << 10,
         window_bytes: 4 << 10,
+        windows_bytes: 12 << 10,
         checkpoint_bytes: 48 << 10,
         checkpoint_changes: 60,
         index_bytes: 1 << 20,
+        policies: Arc::new(policies()),
+        park: ParkLimits { messages: 6, bytes: 30_000, bytes_of_all: 60_000 },
+        ..Settings::default()
     }
+}
+
+/// What the first of the clients' queues may hold: a send beyond it waits.
+pub(super) const HELD_AT: Limit = Limit { messages: 12, bytes: 60_000, when_full: WhenFull::Hold };
+
+fn policies() -> Policies {
+    let swept = Limit { messages: 30, bytes: u64::MAX, when_full: WhenFull::DropOldest };
+    let limits = [("queue://a", HELD_AT), ("queue://swept", swept)];
+    let limits = limits.map(|(name, limit)| (Pattern::parse(name).expect("a pattern"), limit));
+    Policies::new(limits.into(), WhenFull::Refuse).expect("each is named once")
 }
 
 pub(super) struct Node {
@@ -44,6 +60,7 @@ pub(super) struct Node {
     pub(super) room: Room,
     pub(super) reader: Reader,
     pub(super) index: Arc<Index>,
+    pub(super) disk: Arc<DiskWatch>,
     pub(super) inputs: VecDeque<Input>,
     pub(super) jobs: VecDeque<Job>,
     writing: Option<Writing>,
@@ -74,12 +91,21 @@ pub(super) struct Contents {
 
 impl Node {
     pub(super) fn open(disk: &SimDisk, nonce: u64, now: Millis) -> Result<Self, StoreError> {
+        Self::open_with(disk, nonce, now, &settings())
+    }
+
+    pub(super) fn open_with(
+        disk: &SimDisk,
+        nonce: u64,
+        now: Millis,
+        settings: &Settings,
+    ) -> Result<Self, StoreError> {
         let storage: Arc<dyn Storage> = Arc::new(disk.clone());
         let nonce = u128::from(nonce) << 64 | 0x5EED;
-        let store = open_store(&storage, options(), &settings(), nonce, now, &mut |_| {})?;
-        let Store { engine, log, room, reader, index, .. } = store;
+        let store = open_store(&storage, options(), settings, nonce, now, &mut |_| {})?;
+        let Store { engine, log, room, reader, index, disk, .. } = store;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { engine, log, room, reader, index, inputs, jobs, writing: None })
+        Ok(Self { engine, log, room, reader, index, disk, inputs, jobs, writing: None })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
@@ -149,6 +175,7 @@ impl Node {
             }
             Job::Checkpoint(job) => {
                 let result = self.index.commit(&job.delta, job.replay);
+                self.disk.look();
                 self.inputs.push_back(Input::Checkpointed(result));
             }
             Job::Retire(segments) => self.log.retire(&segments),
@@ -160,6 +187,9 @@ impl Node {
     /// bookkeeping compared with it.
     pub(super) fn contents(&self) -> Result<Contents, String> {
         let broker = self.engine.broker();
+        if !broker.counts_windows() {
+            return Err("the places in windows are counted wrongly".to_owned());
+        }
         let mut contents = Contents::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         for (id, row) in broker.rows() {
@@ -167,6 +197,13 @@ impl Node {
             let entries = broker.entries(id, &rows);
             if entries.len() as u64 != row.depth {
                 return Err(format!("{} says {} and has {}", row.name, row.depth, entries.len()));
+            }
+            let bytes: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+            if bytes != row.bytes {
+                return Err(format!("{} says {} bytes and has {bytes}", row.name, row.bytes));
+            }
+            if &*row.name == "a" && (row.depth > HELD_AT.messages || bytes > HELD_AT.bytes) {
+                return Err(format!("{} holds more than its limit: {row:?}", row.name));
             }
             contents.queues.push(row.name.to_string());
             for (place, entry) in entries {

@@ -34,7 +34,7 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 pub(super) const META_SCALARS: &str = "scalars";
 
 /// Version of the tables as a whole.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
@@ -245,6 +245,7 @@ mod tests {
                 name: name.into(),
                 last_seq,
                 depth: last_seq / 2,
+                bytes: last_seq / 3,
                 lent_through: lent,
                 redelivered_through: lent.map(|seq| seq / 2),
             };
