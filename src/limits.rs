@@ -27,11 +27,22 @@ pub const STEP_MESSAGES_MAX: usize = 256;
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 
 /// Payloads read ahead of one connection's window at most.
-pub const LOADS_AHEAD_MAX: usize = 64;
+pub const LOADS_AHEAD_MAX: usize = 256;
+
+/// Reads from the disk that are told of together at most.
+pub const READS_AT_ONCE: usize = 32;
 
 /// Bytes of requests that may wait for the engine, over all connections; a larger request waits
 /// until it is alone.
-pub const INBOX_BYTES_MAX: usize = 32 << 20;
+pub const INBOX_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of log that gather while a sync runs, and so the largest single write but for one larger
+/// frame: two milliseconds of a fast disk.
+pub const GATHER_BYTES_MAX: usize = 4 << 20;
+
+/// Changes that may gather in memory, and bytes of log, while a checkpoint runs, in multiples of
+/// what makes the next one due: beyond it, requests wait for the checkpoint.
+pub const CHECKPOINTS_AHEAD_MAX: usize = 4;
 
 /// What a request is taken to cost beside its content.
 pub const REQUEST_OVERHEAD_BYTES: usize = 256;
@@ -62,9 +73,9 @@ pub const DISK_LOOK_MILLIS: u64 = 1000;
 /// and the first of its own.
 pub const START_SEGMENTS: u64 = 3;
 
-/// What the changes for one that begins a checkpoint take in the index, about: there may be three
-/// times as many when it is made.
-pub const CHANGE_INDEX_BYTES: u64 = 3 * 100;
+/// What the changes for one that begins a checkpoint take in the index, about: as many more as may
+/// gather behind the last one come with it.
+pub const CHANGE_INDEX_BYTES: u64 = CHECKPOINTS_AHEAD_MAX as u64 * 100;
 
 /// How often a full disk is tried again.
 pub const FULL_RETRY_MILLIS: u64 = 500;

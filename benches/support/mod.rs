@@ -6,9 +6,11 @@
 
 #![allow(dead_code, reason = "every benchmark includes this module and uses a part of it")]
 
+pub(crate) mod bulk;
 pub(crate) mod cpu;
 pub(crate) mod crowd;
 pub(crate) mod disk;
+pub(crate) mod engine;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod process;
 pub(crate) mod report;

@@ -3,9 +3,9 @@
 use super::{Config, ConfigError, in_range};
 use crate::limits;
 
-/// What a change that no checkpoint has taken costs, about. There are those that a checkpoint is
-/// taking, and behind them twice as many as begin one.
-const CHANGE_BYTES: u64 = 3 * 150;
+/// What the changes for one that begins a checkpoint cost, about: there are those that a checkpoint
+/// is taking, and the many that may gather behind it.
+const CHANGE_BYTES: u64 = (1 + limits::CHECKPOINTS_AHEAD_MAX as u64) * 150;
 
 /// What the place of a waiting message costs in a queue's window, about.
 pub(super) const ENTRY_BYTES: u64 = 100;
@@ -31,7 +31,7 @@ impl Config {
             memory.index.bytes(),
             memory.non_persistent.bytes(),
             memory.held.bytes(),
-            limits::INBOX_BYTES_MAX as u64,
+            (limits::INBOX_BYTES_MAX + 2 * limits::GATHER_BYTES_MAX) as u64,
             changes,
         ];
         let parts = parts.into_iter().fold(0, u64::saturating_add);

@@ -12,9 +12,10 @@ use crate::broker::Broker;
 use crate::broker::delta::Delta;
 use crate::engine::{Job, Settings, StopError};
 use crate::ids::Lsn;
+use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::store::index::CommitError;
-use crate::wal::{Admission, Log, ReplayPoint};
+use crate::wal::{Log, ReplayPoint};
 
 /// Changes to be merged into the index, as one transaction.
 #[derive(Clone, Debug)]
@@ -39,8 +40,6 @@ pub(crate) struct Checkpoints {
     kept: BTreeSet<u64>,
     next_segment: u64,
     retire: Vec<u64>,
-    /// The disk had no room for the last one.
-    refused: bool,
 }
 
 /// The segments that a recovery leaves.
@@ -82,7 +81,6 @@ impl Checkpoints {
             kept: segments.past.into_iter().collect(),
             next_segment: segments.first,
             retire: Vec::new(),
-            refused: false,
         }
     }
 
@@ -126,6 +124,15 @@ impl Checkpoints {
         }
     }
 
+    /// Whether the changes since the last freeze have become too many, or their log too long,
+    /// while the index still takes the earlier ones: then nothing is taken in until it has.
+    pub(crate) fn is_behind(&self, broker: &Broker) -> bool {
+        let State::Running(job) = &self.state else { return false };
+        let ahead = self.last.map_or(0, |last| last.through.0 - job.replay.through.0);
+        broker.delta_len() >= self.changes.saturating_mul(limits::CHECKPOINTS_AHEAD_MAX)
+            || ahead >= self.bytes.saturating_mul(limits::CHECKPOINTS_AHEAD_MAX as u64)
+    }
+
     fn is_due(&self, broker: &Broker, log: &Log, stopping: bool) -> bool {
         let Some(last) = self.last else { return false };
         let known = self.known.map_or(Lsn::default(), |known| known.through);
@@ -141,14 +148,6 @@ impl Checkpoints {
             || (log.is_full() && (broker.frees_room() || since >= self.segment_size / 16))
     }
 
-    /// What becomes of sends while there are more changes than memory is meant for: they wait for
-    /// the checkpoint under way, or are told that the disk is full.
-    pub(crate) fn behind(&self, broker: &Broker) -> Option<Admission> {
-        let under_way = !matches!(self.state, State::Idle);
-        let behind = under_way && broker.delta_len() >= self.changes.saturating_mul(2);
-        behind.then_some(if self.refused { Admission::Full } else { Admission::Wait })
-    }
-
     /// The index has taken the changes, or has no room for them.
     ///
     /// # Errors
@@ -161,7 +160,6 @@ impl Checkpoints {
         let State::Running(job) = std::mem::replace(&mut self.state, State::Idle) else {
             panic!("a checkpoint ended that had not begun");
         };
-        self.refused = matches!(result, Err(CommitError::Full));
         match result {
             Ok(()) => {}
             Err(CommitError::Full) => {

@@ -267,6 +267,10 @@ impl Engine {
                 inputs.push_front(input);
             }
         }
+        if self.checkpoints.is_behind(&self.broker) {
+            // Its end is what those before it in the line wait for.
+            self.take_checkpoint(inputs)?;
+        }
         let blocked = self.take(now, inputs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX) | self.unpark(now);
         self.follow(jobs);
@@ -292,6 +296,11 @@ impl Engine {
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
+                        if commands == limits::TURN_COMMANDS_MAX {
+                            requests.push_front(request);
+                            inputs.push_front(Input::Requests(from, requests, permit));
+                            return Ok(false);
+                        }
                         commands += 1;
                         if let Err(request) = self.request(now, from, request) {
                             requests.push_front(request);
@@ -307,6 +316,14 @@ impl Engine {
             }
         }
         Ok(false)
+    }
+
+    fn take_checkpoint(&mut self, inputs: &mut VecDeque<Input>) -> Result<(), StopError> {
+        let ended = inputs.iter().position(|input| matches!(input, Input::Checkpointed(_)));
+        match ended.and_then(|at| inputs.remove(at)) {
+            Some(Input::Checkpointed(result)) => self.checkpoints.end(&mut self.broker, result),
+            _ => Ok(()),
+        }
     }
 
     fn input(&mut self, now: Millis, input: Input) -> Result<(), StopError> {
@@ -391,10 +408,10 @@ impl Engine {
         // Each frame but the first may begin a batch of its own.
         let bytes = bytes + (self.facts.len() - 1) * limits::BATCH_EXTRA_BYTES;
         let bytes = bytes.min(self.log.frame_bytes_max());
-        let class = if takes_room(&self.facts) { Class::Send } else { Class::Clear };
-        if let (Class::Send, Some(behind)) = (class, self.checkpoints.behind(&self.broker)) {
-            return behind;
+        if self.checkpoints.is_behind(&self.broker) {
+            return Admission::Wait;
         }
+        let class = if takes_room(&self.facts) { Class::Send } else { Class::Clear };
         self.log.admit(bytes, class)
     }
 
@@ -404,6 +421,10 @@ impl Engine {
             return false;
         }
         for _ in 0..steps {
+            // Most commands leave nothing to be done: then the log need not be asked.
+            if !self.broker.has_work(now) {
+                return false;
+            }
             if !self.has_room() || !self.broker.work(now, &mut self.facts, &mut self.effects) {
                 return false;
             }
@@ -425,8 +446,7 @@ impl Engine {
         for mut fact in facts.drain(..) {
             match &mut fact {
                 Fact::Log(record, payload) => {
-                    self.append(record, payload);
-                    need = Some(self.log.appended());
+                    need = Some(self.append(record, payload));
                 }
                 Fact::Memory(Change::Unsubscribe { key, unsent_from }) => {
                     *unsent_from = self.outbox.unsubscribe(*key);
@@ -443,7 +463,8 @@ impl Engine {
         need
     }
 
-    fn append(&mut self, record: &Record, payload: &Bytes) {
+    /// Returns the end of its frame, which is what must be durable for it to count.
+    fn append(&mut self, record: &Record, payload: &Bytes) -> Lsn {
         self.record.clear();
         record.encode(&mut self.record);
         let appended = self.log.append(record.kind(), &self.record, payload);
@@ -453,10 +474,14 @@ impl Engine {
             self.cache.put(appended.lsn, payload.clone());
         }
         self.broker.apply_record(written, record).expect("decided from this very state");
+        Lsn(appended.lsn.0 + u64::from(appended.frame_len))
     }
 
     /// Holds the deliveries and answers that facts have brought about, until these are durable.
     fn hold(&mut self) {
+        if self.effects.is_empty() {
+            return;
+        }
         let appended = self.log.appended();
         self.effects.retain(|effect| match effect {
             Effect::Deliver(assignment) => {

@@ -187,3 +187,23 @@ fn a_start_on_a_full_disk_gets_by_with_what_was_set_aside() {
         disk = disk.snapshot_crash(life);
     }
 }
+
+#[test]
+fn a_start_after_a_crash_on_a_full_disk_needs_no_more_than_there_is() {
+    for seed in 0..10 {
+        let mut bench = Bench::with(|settings| settings.disk_reserve = 256 << 10);
+        bench.disk.set_capacity(bench.disk.used() + (1 << 20));
+        let mut sent = 0;
+        while bench.send().is_ok() {
+            sent += 1;
+            bench.node.disk.look();
+        }
+        assert!(sent > 5, "there was some room: {sent}");
+        // Somebody else has taken what was kept free.
+        let crashed = bench.disk.snapshot_crash(seed);
+        crashed.set_capacity(crashed.used());
+        let node = Node::open(&crashed, seed, NOW);
+        let node = node.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(node.engine.broker().holds("q").0, sent, "seed {seed}");
+    }
+}

@@ -11,6 +11,8 @@ mod full_disk;
 mod model;
 mod node;
 mod random;
+mod restart;
+mod slow_checkpoint;
 mod world;
 
 use std::ops::RangeInclusive;

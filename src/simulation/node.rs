@@ -15,7 +15,7 @@ use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::Content;
 use crate::store::index::Index;
-use crate::wal::{self, Group, Log, Reader, Room, RoomStep};
+use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 
 /// Small enough that segments turn over and checkpoints come often.
 pub(super) fn options() -> wal::Options {
@@ -59,6 +59,7 @@ pub(super) struct Node {
     pub(super) log: Arc<Log>,
     pub(super) room: Room,
     pub(super) reader: Reader,
+    ahead: ReadAhead,
     pub(super) index: Arc<Index>,
     pub(super) disk: Arc<DiskWatch>,
     pub(super) inputs: VecDeque<Input>,
@@ -91,7 +92,11 @@ pub(super) struct Contents {
 
 impl Node {
     pub(super) fn open(disk: &SimDisk, nonce: u64, now: Millis) -> Result<Self, StoreError> {
-        Self::open_with(disk, nonce, now, &settings())
+        // A full disk refuses in some lives and holds in others, at its end or before.
+        let when_disk_full = if nonce & 1 == 0 { WhenFull::Refuse } else { WhenFull::Hold };
+        let disk_reserve = if nonce & 2 == 0 { 0 } else { 64 << 10 };
+        let settings = Settings { when_disk_full, disk_reserve, ..settings() };
+        Self::open_with(disk, nonce, now, &settings)
     }
 
     pub(super) fn open_with(
@@ -105,7 +110,8 @@ impl Node {
         let store = open_store(&storage, options(), settings, nonce, now, &mut |_| {})?;
         let Store { engine, log, room, reader, index, disk, .. } = store;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { engine, log, room, reader, index, disk, inputs, jobs, writing: None })
+        let ahead = ReadAhead::new(reader.clone());
+        Ok(Self { engine, log, room, reader, ahead, index, disk, inputs, jobs, writing: None })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
@@ -161,6 +167,7 @@ impl Node {
     /// One job of the threads beside the engine, from the middle of the queue if `which` says so.
     pub(super) fn job_step(&mut self, which: usize) -> bool {
         if self.jobs.is_empty() {
+            self.disk.look();
             return false;
         }
         let job = self.jobs.remove(which % self.jobs.len()).expect("in range");
@@ -170,7 +177,7 @@ impl Node {
                 Err(error) => Input::Failed(error),
             }),
             Job::Load(load) => {
-                let payload = self.reader.read(load.birth, load.size).map(|frame| frame.payload);
+                let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
             }
             Job::Checkpoint(job) => {

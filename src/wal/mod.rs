@@ -43,7 +43,7 @@ pub use damage::{Corruption, Damage, Part};
 pub use error::RecoveryError;
 pub use fence::Fence;
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};
-pub use reader::{Frame, Pin, ReadError, Reader};
+pub use reader::{Frame, Pin, ReadAhead, ReadError, Reader};
 pub use recovery::{Head, Signs, Verdict};
 pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};
 pub use room::{Room, RoomStep};
@@ -76,7 +76,7 @@ impl Default for Options {
         Self {
             segment_size: 64 * MIB as u64,
             batch_bytes_max: MIB,
-            gather_bytes_max: 16 * MIB,
+            gather_bytes_max: 4 * MIB,
             ready_segments: 2,
             spare_segments_max: 4,
             reserve_bytes: 64 * MIB as u64,
