@@ -73,10 +73,6 @@ pub const DISK_LOOK_MILLIS: u64 = 1000;
 /// and the first of its own.
 pub const START_SEGMENTS: u64 = 3;
 
-/// What the changes for one that begins a checkpoint take in the index, about: as many more as may
-/// gather behind the last one come with it.
-pub const CHANGE_INDEX_BYTES: u64 = CHECKPOINTS_AHEAD_MAX as u64 * 100;
-
 /// How often a full disk is tried again.
 pub const FULL_RETRY_MILLIS: u64 = 500;
 

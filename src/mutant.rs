@@ -19,6 +19,10 @@ pub(crate) enum Mutant {
     ConfirmHeld,
     /// A send that has waited for room is confirmed in its turn, and not done.
     ForgetHeld,
+    /// A segment is given back for a pack that the index was never told of.
+    PackWithoutPlace,
+    /// A segment is given back for a pack before the index durably knows it.
+    RecycleBeforeIndex,
 }
 
 #[cfg(test)]

@@ -120,9 +120,9 @@ impl Durable {
         self.generation += 1;
     }
 
-    /// Whether the index says that nothing in the segment is needed.
-    pub(crate) fn is_dead(&self, segment: u64) -> bool {
-        !self.base_live.contains_key(&segment)
+    /// Live bytes per segment, as the index has them.
+    pub(crate) fn live_in_index(&self) -> &BTreeMap<u64, u64> {
+        &self.base_live
     }
 
     /// Live bytes per segment, as of now.

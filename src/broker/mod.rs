@@ -148,10 +148,10 @@ impl Broker {
         self.durable.delta.live.values().any(|change| *change < 0)
     }
 
-    /// Whether, by the last checkpoint, nothing in a segment is needed any more.
+    /// Live bytes of each segment that has any, by the last checkpoint.
     #[must_use]
-    pub fn is_dead(&self, segment: u64) -> bool {
-        self.durable.is_dead(segment)
+    pub fn live_in_index(&self) -> &BTreeMap<u64, u64> {
+        self.durable.live_in_index()
     }
 
     /// Changes that the next checkpoint will take.

@@ -76,7 +76,7 @@ fn quietly<T>(question: impl FnOnce() -> T) -> T {
 }
 
 fn needed(base: &Base) -> Needed {
-    Needed { replay: base.replay, live: base.live.clone() }
+    Needed { replay: base.replay, live: base.live.clone(), packs: base.packs.clone() }
 }
 
 /// Tells a person who waits how far it is.

@@ -68,12 +68,16 @@ pub struct LogConfig {
     pub checkpoint_bytes: Size,
     /// Changes after which a checkpoint begins.
     pub checkpoint_changes: usize,
+    /// Seconds after which a checkpoint begins.
+    pub checkpoint_seconds: u64,
     /// Dead segments kept for reuse.
     pub spare_segments: usize,
     /// Bytes of the disk kept free.
     pub disk_reserve: Size,
     /// What becomes of a send that the disk has no room for.
     pub when_disk_full: WhenFull,
+    /// What compaction reads and writes in a second.
+    pub compaction_rate: Size,
 }
 
 /// See `default.toml`.
@@ -149,9 +153,11 @@ impl Default for LogConfig {
             segment_size: Size::mib(64),
             checkpoint_bytes: Size::mib(64),
             checkpoint_changes: 100_000,
+            checkpoint_seconds: 30,
             spare_segments: 4,
             disk_reserve: Size::mib(256),
             when_disk_full: WhenFull::Refuse,
+            compaction_rate: Size::mib(64),
         }
     }
 }
@@ -298,6 +304,9 @@ impl Config {
         let (timeout, beat) = (self.stomp.connect_timeout, self.stomp.heart_beat_min);
         in_range(timeout >= 1, "stomp.connect_timeout", timeout, at_least_one)?;
         in_range(beat >= 1, "stomp.heart_beat_min", beat, at_least_one)?;
+        let seconds = self.log.checkpoint_seconds;
+        let must = "from 1 to 86400";
+        in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
         in_range(!self.listen.is_empty(), "listen", "[]", "at least one address")?;
         self.listeners().map(drop)
     }
@@ -312,6 +321,7 @@ impl Config {
         in_range((1..=segment / 4).contains(&message), "limits.message", message, must)?;
         for (name, size, least, must) in [
             ("log.checkpoint_bytes", self.log.checkpoint_bytes, 1 << 20, "at least 1 MiB"),
+            ("log.compaction_rate", self.log.compaction_rate, 1 << 20, "at least 1 MiB"),
             ("memory.index", self.memory.index, 1 << 20, "at least 1 MiB"),
             ("memory.connection_window", self.memory.connection_window, 1 << 10, "at least 1 KiB"),
             (
@@ -397,6 +407,8 @@ impl Config {
             windows_bytes: usize::try_from(memory.windows).unwrap_or(usize::MAX),
             checkpoint_bytes: self.log.checkpoint_bytes.bytes(),
             checkpoint_changes: self.log.checkpoint_changes,
+            checkpoint_millis: self.log.checkpoint_seconds * 1000,
+            compaction_bytes: self.log.compaction_rate.bytes(),
             index_bytes: bytes(self.memory.index),
             policies: Arc::new(self.policies().expect("checked")),
             park: engine::ParkLimits {
@@ -522,6 +534,8 @@ mod tests {
             ("log.segment_size = \"5KiB\"", "log.segment_size"),
             ("log.checkpoint_bytes = 0", "log.checkpoint_bytes"),
             ("log.checkpoint_changes = 0", "log.checkpoint_changes"),
+            ("log.checkpoint_seconds = 0", "log.checkpoint_seconds"),
+            ("log.compaction_rate = 0", "log.compaction_rate"),
             ("memory.connection_window = 0", "memory.connection_window"),
             ("memory.index = 0", "memory.index"),
             ("memory.queue_window = 1", "memory.queue_window"),

@@ -28,6 +28,14 @@ pub(crate) struct Driver {
     fence: Fence,
 }
 
+/// The ways to the threads beside the engine.
+#[derive(Debug)]
+pub(crate) struct Helpers {
+    pub(crate) reads: Sender<Read>,
+    pub(crate) checkpoints: Sender<CheckpointJob>,
+    pub(crate) plans: Sender<Vec<u64>>,
+}
+
 /// The engine with what its turns need.
 #[derive(Debug)]
 struct Turns {
@@ -35,7 +43,7 @@ struct Turns {
     inputs: VecDeque<Input>,
     jobs: Vec<Job>,
     /// To the threads beside the engine, which end when these are gone.
-    helpers: Option<(Sender<Read>, Sender<CheckpointJob>)>,
+    helpers: Option<Helpers>,
     /// Until when the engine's thread sleeps at most.
     awaited: Option<Millis>,
     life: Life,
@@ -66,7 +74,7 @@ impl Driver {
         log: Arc<Log>,
         clock: Arc<dyn Clock>,
         fence: Fence,
-        helpers: (Sender<Read>, Sender<CheckpointJob>),
+        helpers: Helpers,
     ) -> Self {
         let turns = Turns {
             engine,
@@ -173,16 +181,19 @@ impl Turns {
     /// Gives jobs to the threads beside the engine; these end only after it has.
     fn hand_out(&mut self, log: &Log, fence: &Fence) {
         for job in self.jobs.drain(..) {
-            let (reads, checkpoints) = self.helpers.as_ref().expect("they end after the engine");
+            let helpers = self.helpers.as_ref().expect("they end after the engine");
+            let Helpers { reads, checkpoints, plans } = helpers;
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
                 Job::Checkpoint(job) => checkpoints.send(job).is_ok(),
+                Job::Compact(ordinals) => plans.send(ordinals).is_ok(),
                 // Who has lost the store leaves its files to the new owner.
-                Job::Retire(segments) => {
+                Job::Retire(dead) => {
                     let owned = fence.check().is_ok();
                     if owned {
-                        log.retire(&segments);
+                        log.retire(&dead.segments);
+                        log.retire_packs(&dead.packs);
                     }
                     owned
                 }

@@ -10,10 +10,12 @@
 
 mod cache;
 mod checkpoint;
+mod compactor;
 mod disk;
 mod driver;
 mod flow;
 mod inbox;
+mod kept;
 mod mailbox;
 mod outbox;
 mod park;
@@ -44,9 +46,11 @@ use outbox::Outbox;
 use park::{Answer, Park};
 
 pub use checkpoint::CheckpointJob;
+pub use compactor::{CompactStep, Compactor};
 pub use disk::DiskWatch;
 pub use flow::Flow;
 pub use inbox::{Connection, Handle, Permit};
+pub use kept::{Compacted, Dead};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use park::ParkLimits;
@@ -70,6 +74,10 @@ pub struct Settings {
     pub checkpoint_bytes: u64,
     /// Changes in memory after which a checkpoint begins; about 150 bytes each.
     pub checkpoint_changes: usize,
+    /// Milliseconds after which a checkpoint begins if anything has changed.
+    pub checkpoint_millis: u64,
+    /// Bytes that compaction reads and writes in a second, at most.
+    pub compaction_bytes: u64,
     /// Bytes of the index kept in memory.
     pub index_bytes: usize,
     /// Limits of destinations.
@@ -91,6 +99,8 @@ impl Default for Settings {
             windows_bytes: 256 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_changes: 100_000,
+            checkpoint_millis: 30_000,
+            compaction_bytes: 64 << 20,
             index_bytes: 16 << 20,
             policies: Arc::default(),
             park: ParkLimits::default(),
@@ -117,6 +127,8 @@ pub enum Input {
     Loaded(Load, Result<Bytes, ReadError>),
     /// A checkpoint has ended.
     Checkpointed(Result<(), CommitError>),
+    /// A plan of compaction has ended, or was given up and is to be tried again later.
+    Compacted(Option<Compacted>),
     /// A part beside the engine has failed for good.
     Failed(StopError),
     /// The broker shall end.
@@ -155,8 +167,10 @@ pub enum Job {
     Load(Load),
     /// Merge changes into the index.
     Checkpoint(CheckpointJob),
-    /// Take back segments in which nothing is needed; nothing comes back.
-    Retire(Vec<u64>),
+    /// Take back files in which nothing is needed; nothing comes back.
+    Retire(Dead),
+    /// Pack the live frames of these segments together.
+    Compact(Vec<u64>),
 }
 
 /// How a turn ended.
@@ -274,7 +288,7 @@ impl Engine {
         let blocked = self.take(now, inputs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX) | self.unpark(now);
         self.follow(jobs);
-        self.checkpoints.begin(&mut self.broker, &self.log, self.stopping, jobs);
+        self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         self.outbox.release(self.durable(), &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.tell_missed();
@@ -282,7 +296,9 @@ impl Engine {
             return Ok(Turn::Stopped);
         }
         let busy = !blocked && (more || !inputs.is_empty());
-        Ok(if busy { Turn::Busy } else { Turn::Idle(self.broker.next_deadline()) })
+        let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
+        Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
     }
 
     /// Takes what a turn may; true when the log must first write or make room.
@@ -357,6 +373,7 @@ impl Engine {
             }
             Input::Loaded(_, Err(_)) => {}
             Input::Checkpointed(result) => self.checkpoints.end(&mut self.broker, result)?,
+            Input::Compacted(compacted) => self.checkpoints.compacted(&self.broker, compacted),
             Input::Failed(error) => return Err(error),
             Input::Stop => self.stopping = true,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::broker::{self, Broker, Misfit, Written};
 use crate::engine::checkpoint::{Checkpoints, Segments};
-use crate::engine::{DiskWatch, Engine, Settings};
+use crate::engine::{Compactor, DiskWatch, Engine, Settings};
 use crate::ids::{Lsn, Millis};
 use crate::io::Storage;
 use crate::limits;
@@ -27,6 +27,8 @@ pub struct Store {
     pub room: Room,
     /// Reads payloads.
     pub reader: Reader,
+    /// Packs what is left of old segments.
+    pub compactor: Compactor,
     /// Tells whether the store is still ours.
     pub fence: Fence,
     /// What the log need not repeat.
@@ -108,7 +110,7 @@ pub fn open_store(
         Report { epoch: claim.epoch(), store_id: claim.store_id(), ..Report::default() };
     let (mut index, base) =
         Index::open(Arc::clone(storage), claim.store_id(), settings.index_bytes)?;
-    let checkpointed = base.replay;
+    let (checkpointed, packed) = (base.replay, base.packs);
     let base = broker::Base {
         through: base.replay.map_or(Lsn::default(), |replay| replay.through),
         queues: base.queues,
@@ -131,17 +133,21 @@ pub fn open_store(
         }
         progress(recovery.progress());
     }
-    let opened = recovery.finish(&broker.live())?;
+    let opened = recovery.finish(&broker.live(), &packed)?;
     let log = opened.log;
     let checkpoints = Checkpoints::new(
         settings,
-        Segments { past: opened.past, first: opened.first_ordinal, size: segment_size },
+        Segments {
+            past: opened.past,
+            packs: opened.packs,
+            first: opened.first_ordinal,
+            size: segment_size,
+        },
         checkpointed,
         last,
     );
-    // What one checkpoint may bring, or one segment that a start copies.
-    let changes = settings.checkpoint_changes as u64 * limits::CHANGE_INDEX_BYTES;
-    index.keep_reserve(segment_size.max(changes));
+    // Room for a segment that a start copies, or for what a checkpoint brings.
+    index.keep_reserve(segment_size);
     let index = Arc::new(index);
     let disk = DiskWatch::new(Arc::clone(storage), Arc::clone(&index), settings.disk_reserve);
     let disk = Arc::new(disk);
@@ -149,5 +155,13 @@ pub fn open_store(
         Engine::new(broker, Arc::clone(&log), settings, checkpoints, Arc::clone(&disk));
     engine.begin(now, report.epoch);
     let (room, reader, fence) = (opened.room, opened.reader, opened.fence);
-    Ok(Store { engine, log, room, reader, fence, index, disk, report })
+    let compactor = Compactor {
+        packer: opened.packer,
+        index: Arc::clone(&index),
+        fence: fence.clone(),
+        log: Arc::clone(&log),
+        rate: settings.compaction_bytes,
+        work: None,
+    };
+    Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
 }

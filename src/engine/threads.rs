@@ -1,5 +1,5 @@
-//! The threads of a running broker: the engine, the log, the maker of segments, the readers and
-//! the checkpointer. Each runs the steps of one part; none holds a rule.
+//! The threads of a running broker: the engine, the log, the maker of segments, the readers, the
+//! checkpointer and the compactor. Each runs the steps of one part; none holds a rule.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,10 +8,12 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::broker::fact::{Page, PageRequest};
-use crate::engine::driver::Driver;
+use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
-use crate::engine::{CheckpointJob, DiskWatch, Input, Load, StopError, Store};
+use crate::engine::{
+    CheckpointJob, CompactStep, Compactor, DiskWatch, Input, Load, StopError, Store,
+};
 use crate::io::Clock;
 use crate::limits;
 use crate::store::index::{CommitError, Index, IndexError};
@@ -38,10 +40,11 @@ pub(crate) enum Read {
 /// # Errors
 /// Where the system gives no threads.
 pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> {
-    let Store { engine, log, room, reader, fence, index, disk, .. } = store;
+    let Store { engine, log, room, reader, compactor, fence, index, disk, .. } = store;
     let (reads, to_read) = channel();
     let (checkpoints, to_checkpoint) = channel();
-    let helpers = (reads, checkpoints);
+    let (plans, to_compact) = channel();
+    let helpers = Helpers { reads, checkpoints, plans };
     let driver = Driver::new(engine, Arc::clone(&log), clock, fence.clone(), helpers);
     let driver = Arc::new(driver);
     let mut others = Vec::new();
@@ -62,6 +65,9 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     let checkpoint =
         move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &disk, &driver.inbox);
     spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
+    let l = Arc::clone(&log);
+    let compact = move |driver: &Driver| compact(&to_compact, compactor, &l, &driver.inbox);
+    spawn("compact", Box::new(compact)).map_err(StopError::Thread)?;
     let (d, l) = (Arc::clone(&driver), Arc::clone(&log));
     let turns = move || {
         let result = catch_unwind(AssertUnwindSafe(|| d.run()));
@@ -214,5 +220,27 @@ fn checkpoint(
         }
         disk.look();
         inbox.push(Input::Checkpointed(result));
+    }
+}
+
+/// Carries out plans, no faster than the settings allow, so that the disk is left to those who wait
+/// for it.
+fn compact(plans: &Receiver<Vec<u64>>, mut compactor: Compactor, log: &Log, inbox: &Inbox) {
+    while let Ok(ordinals) = plans.recv() {
+        let mut step = compactor.begin(&ordinals);
+        loop {
+            match step {
+                CompactStep::Idle => break,
+                CompactStep::Worked(bytes) => std::thread::sleep(compactor.pause_after(bytes)),
+                CompactStep::Done(input) => {
+                    inbox.push(input);
+                    break;
+                }
+            }
+            if log.is_closed() {
+                return compactor.give_up();
+            }
+            step = compactor.step();
+        }
     }
 }

@@ -7,8 +7,8 @@ use crate::broker::Limits;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::engine::{
-    DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store, StoreError, Turn,
-    open_store, read_page,
+    CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
+    StoreError, Turn, open_store, read_page,
 };
 use crate::ids::{Millis, QueueId};
 use crate::io::Storage;
@@ -37,6 +37,8 @@ pub(super) fn settings() -> Settings {
         windows_bytes: 12 << 10,
         checkpoint_bytes: 48 << 10,
         checkpoint_changes: 60,
+        checkpoint_millis: 300,
+        compaction_bytes: u64::MAX,
         index_bytes: 1 << 20,
         policies: Arc::new(policies()),
         park: ParkLimits { messages: 6, bytes: 30_000, bytes_of_all: 60_000 },
@@ -62,6 +64,7 @@ pub(super) struct Node {
     ahead: ReadAhead,
     pub(super) index: Arc<Index>,
     pub(super) disk: Arc<DiskWatch>,
+    pub(super) compactor: Compactor,
     pub(super) inputs: VecDeque<Input>,
     pub(super) jobs: VecDeque<Job>,
     writing: Option<Writing>,
@@ -108,10 +111,11 @@ impl Node {
         let storage: Arc<dyn Storage> = Arc::new(disk.clone());
         let nonce = u128::from(nonce) << 64 | 0x5EED;
         let store = open_store(&storage, options(), settings, nonce, now, &mut |_| {})?;
-        let Store { engine, log, room, reader, index, disk, .. } = store;
+        let Store { engine, log, room, reader, index, compactor, disk, .. } = store;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
         let ahead = ReadAhead::new(reader.clone());
-        Ok(Self { engine, log, room, reader, ahead, index, disk, inputs, jobs, writing: None })
+        let writing = None;
+        Ok(Self { engine, log, room, reader, ahead, index, disk, compactor, inputs, jobs, writing })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
@@ -185,7 +189,35 @@ impl Node {
                 self.disk.look();
                 self.inputs.push_back(Input::Checkpointed(result));
             }
-            Job::Retire(segments) => self.log.retire(&segments),
+            Job::Compact(ordinals) => {
+                let step = self.compactor.begin(&ordinals);
+                self.compact_on(step);
+            }
+            Job::Retire(dead) => {
+                self.log.retire(&dead.segments);
+                self.log.retire_packs(&dead.packs);
+            }
+        }
+        true
+    }
+
+    /// One step of compaction; true if it did something.
+    pub(super) fn compact_step(&mut self) -> bool {
+        let step = self.compactor.step();
+        self.compact_on(step)
+    }
+
+    fn compact_on(&mut self, step: CompactStep) -> bool {
+        match step {
+            CompactStep::Idle => return false,
+            CompactStep::Worked(_) => {}
+            CompactStep::Done(input) => {
+                if let Input::Compacted(Some(compacted)) = &input {
+                    // Nothing is damaged here, so every live byte must be found.
+                    assert!(compacted.left.is_empty(), "not understood: {compacted:?}");
+                }
+                self.inputs.push_back(input);
+            }
         }
         true
     }

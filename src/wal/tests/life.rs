@@ -236,7 +236,7 @@ fn too_much_gathered_waits_for_the_disk() {
     let claim = claim(Arc::new(disk), options, 5).expect("free");
     let mut recovery = claim.recover(None).expect("new");
     assert!(recovery.next().expect("new").is_none());
-    let mut opened = recovery.finish(&BTreeMap::new()).expect("new");
+    let mut opened = recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("new");
     while opened.room.step().expect("works") == RoomStep::Worked {}
     let bytes = Log::frame_bytes(8, 3000);
     while opened.log.admit(bytes, Class::Send) == Admission::Yes {
@@ -278,11 +278,11 @@ fn of_two_claimants_one_is_the_owner_and_the_other_learns_it() {
     // The one that slept between claim and seal may still seal, and must then leave.
     let mut late = first.recover(None).expect("reads");
     assert!(late.next().expect("reads").is_none());
-    let lost = late.finish(&BTreeMap::new()).expect_err("a later claim is there");
+    let lost = late.finish(&BTreeMap::new(), &BTreeMap::new()).expect_err("a later claim is there");
     assert!(matches!(lost, RecoveryError::Superseded { epoch: 1 }));
     let mut recovery = second.recover(None).expect("reads");
     assert!(recovery.next().expect("reads").is_none());
-    recovery.finish(&BTreeMap::new()).expect("it is the owner");
+    recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("it is the owner");
 }
 
 #[test]
