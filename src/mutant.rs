@@ -19,6 +19,8 @@ pub(crate) enum Mutant {
     ConfirmHeld,
     /// A send that has waited for room is confirmed in its turn, and not done.
     ForgetHeld,
+    /// A move between queues forgets to take the message out of the first.
+    MoveWithoutLeaving,
     /// A segment is given back for a pack that the index was never told of.
     PackWithoutPlace,
     /// A segment is given back for a pack before the index durably knows it.

@@ -29,6 +29,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "protocol",
             "io::Clock",
+            "message",
             "ids",
             "limits",
         ],

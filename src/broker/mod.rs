@@ -10,10 +10,15 @@
 //! number of messages. Leaves to others: bytes (`record`), files (`wal`, `store`), who waits for
 //! what to be durable (`engine`).
 
+pub mod browse;
 pub mod command;
+pub mod counters;
 pub mod delta;
 pub mod fact;
 pub mod policy;
+pub mod scan;
+pub mod transfer;
+pub mod view;
 
 mod apply;
 mod consumer;
@@ -22,8 +27,11 @@ mod durable;
 mod queue;
 mod room;
 mod topic;
+mod walk;
 mod work;
 
+#[cfg(test)]
+mod pieces;
 #[cfg(test)]
 mod residency;
 #[cfg(test)]
@@ -32,6 +40,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::broker::counters::Counters;
 use crate::broker::delta::Delta;
 use crate::broker::fact::{ConsumerKey, Effect, Fact};
 use crate::ids::{ConnectionId, IdMap, Lsn, Millis, QueueId, Tag};
@@ -43,7 +52,7 @@ pub use durable::Base;
 pub use room::Room;
 
 /// Bounds of the broker's state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Queues at most.
     pub queues: usize,
@@ -81,6 +90,8 @@ pub struct Broker {
     limits: Limits,
     durable: durable::Durable,
     names: HashMap<Arc<str>, QueueId>,
+    /// The names in order, for those who list them piece by piece.
+    sorted: BTreeSet<Arc<str>>,
     queues: IdMap<QueueId, queue::Queue>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
     consumers: IdMap<ConsumerKey, consumer::Consumer>,
@@ -94,12 +105,18 @@ pub struct Broker {
     policies: Arc<policy::Policies>,
     dropped: policy::Dropped,
     freed: policy::Freed,
+    /// Messages published on topics.
+    published: u64,
+    /// What has happened in all queues.
+    totals: Counters,
     expiries: queue::Expiries,
     /// Queues in which something may be handed out, each once, in the order of their turns.
     restless: VecDeque<QueueId>,
     /// Subscriptions that have ended and still hold messages.
     ended: VecDeque<ConsumerKey>,
     sweeps: BTreeMap<QueueId, work::Sweep>,
+    /// Moves, by the queue they take from.
+    transfers: BTreeMap<QueueId, transfer::Transfer>,
 }
 
 impl Broker {
@@ -108,6 +125,7 @@ impl Broker {
     #[must_use]
     pub fn new(base: Base, limits: Limits, segment_size: u64) -> Self {
         let durable = durable::Durable::new(&base, segment_size);
+        let expiries = queue::Expiries::new(scan::plan(&base.queues));
         let mut names = HashMap::new();
         let mut queues = IdMap::default();
         for (id, row) in base.queues {
@@ -118,6 +136,7 @@ impl Broker {
         Self {
             limits,
             durable,
+            sorted: names.keys().cloned().collect(),
             names,
             queues,
             topics: BTreeMap::new(),
@@ -129,10 +148,13 @@ impl Broker {
             policies: Arc::default(),
             dropped: policy::Dropped::default(),
             freed: policy::Freed::default(),
-            expiries: queue::Expiries::new(),
+            published: 0,
+            totals: Counters::default(),
+            expiries,
             restless: VecDeque::new(),
             ended: VecDeque::new(),
             sweeps: BTreeMap::new(),
+            transfers: BTreeMap::new(),
         }
     }
 
@@ -164,17 +186,24 @@ impl Broker {
     ///
     /// # Panics
     /// If another has begun and not ended.
-    pub fn freeze(&mut self, through: Lsn) -> Arc<Delta> {
-        let queues = &self.queues;
-        self.durable.freeze(through, |id| &queues[&id].row)
+    pub fn freeze(&mut self, through: Lsn) {
+        self.durable.freeze(through);
     }
 
-    /// Ends the checkpoint: the index has durably taken what `freeze` gave.
+    /// Goes on with a checkpoint that has begun, for `rows` queues. Gives its changes when they
+    /// are whole; what happens meanwhile is not among them.
+    pub fn freeze_rows(&mut self, rows: usize) -> Option<Arc<Delta>> {
+        let queues = &self.queues;
+        self.durable.freeze_rows(rows, |id| &queues[&id].row)
+    }
+
+    /// Ends the checkpoint: the index has durably taken what `freeze` gave. Gives that back, to be
+    /// dropped where it keeps nobody waiting.
     ///
     /// # Panics
     /// If none has begun.
-    pub fn install(&mut self) {
-        self.durable.install();
+    pub fn install(&mut self) -> Arc<Delta> {
+        self.durable.install()
     }
 
     /// The epoch of this life, from its `Started` record.
@@ -183,10 +212,12 @@ impl Broker {
         self.durable.scalars.epoch
     }
 
-    /// The first moment at which a message in memory expires.
+    /// The first moment at which something is to be done though nothing happens: a message in
+    /// memory expires, or one beyond it may.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.expiries.first().map(|(at, _, _)| *at)
+        let soon = self.expiries.first().map(|(at, _, _)| *at);
+        [soon, self.expiries.beyond.next()].into_iter().flatten().min()
     }
 
     /// Whether a delivery is outstanding.
@@ -219,11 +250,14 @@ impl Broker {
         queue: QueueId,
         rows: &[(delta::Place, delta::Entry)],
     ) -> Vec<(delta::Place, delta::Entry)> {
-        let mut all = Vec::new();
-        self.durable.overlay(queue, delta::Place::START, rows, true, |place, entry| {
-            all.push((place, *entry));
-            true
-        });
+        let (mut all, mut after) = (Vec::new(), Some(delta::Place::START));
+        while let Some(from) = after {
+            let rows = &rows[rows.partition_point(|(place, _)| *place <= from)..];
+            after = self.durable.overlay(queue, from, rows, true, |place, entry| {
+                all.push((place, *entry));
+                true
+            });
+        }
         all
     }
 }

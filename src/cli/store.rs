@@ -3,7 +3,7 @@
 //! Owns what its commands share: how a store is opened to be looked at, how far a long work has
 //! come, and the words for what the survey of a log finds.
 
-mod describe;
+pub(super) mod describe;
 mod dump;
 mod verify;
 

@@ -6,6 +6,7 @@
 mod memory;
 mod size;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Limits of single destinations.
     pub destinations: Vec<DestinationConfig>,
+    /// Where to show metrics; nowhere if it is empty.
+    pub metrics: String,
     /// The log.
     pub log: LogConfig,
     /// What is kept in memory.
@@ -139,6 +142,7 @@ impl Default for Config {
             data: PathBuf::from("./escrowmq-data"),
             listen: vec!["stomp://127.0.0.1:61613".to_owned()],
             destinations: Vec::new(),
+            metrics: String::new(),
             log: LogConfig::default(),
             memory: MemoryConfig::default(),
             limits: LimitsConfig::default(),
@@ -276,6 +280,22 @@ impl Config {
         self.listen.iter().map(|url| listener(url)).collect()
     }
 
+    /// Where the page of metrics is to be, if anywhere.
+    ///
+    /// # Errors
+    /// Where it is no address.
+    pub fn metrics_address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.metrics.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || ConfigError::Range {
+            name: "metrics",
+            value: self.metrics.clone(),
+            must: "an address and a port like 127.0.0.1:9161, or empty",
+        };
+        self.metrics.parse().map(Some).map_err(|_| wrong())
+    }
+
     /// Checks what types cannot say.
     ///
     /// # Errors
@@ -308,6 +328,7 @@ impl Config {
         let must = "from 1 to 86400";
         in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
         in_range(!self.listen.is_empty(), "listen", "[]", "at least one address")?;
+        self.metrics_address()?;
         self.listeners().map(drop)
     }
 
@@ -553,6 +574,7 @@ mod tests {
             ("stomp.connect_timeout = 0", "stomp.connect_timeout"),
             ("stomp.heart_beat_min = 0", "stomp.heart_beat_min"),
             ("listen = []", "listen"),
+            ("metrics = \"9161\"", "metrics"),
             ("name = \"two\\nlines\"", "name"),
         ] {
             let config: Config = toml::from_str(text).expect(text);

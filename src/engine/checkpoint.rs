@@ -54,6 +54,8 @@ pub(crate) struct Checkpoints {
     look: bool,
     /// Whether a plan is being carried out.
     compacting: bool,
+    /// What the last checkpoint has merged, to be dropped beside the engine.
+    merged: Option<Arc<Delta>>,
 }
 
 /// The segments that a recovery leaves.
@@ -72,6 +74,8 @@ pub(crate) struct Segments {
 #[derive(Debug)]
 enum State {
     Idle,
+    /// The rows of queues are being taken, some each turn.
+    Freezing(ReplayPoint),
     /// Frozen; the log is not durable so far.
     Waiting(CheckpointJob),
     /// The index is taking it.
@@ -102,6 +106,7 @@ impl Checkpoints {
             resting: false,
             look: false,
             compacting: false,
+            merged: None,
         }
     }
 
@@ -115,7 +120,7 @@ impl Checkpoints {
         self.due_at.filter(|_| matches!(self.state, State::Idle))
     }
 
-    /// Begins what is due and hands over what is ready.
+    /// Begins what is due and hands over what is ready. True while there is more to freeze at once.
     pub(crate) fn begin(
         &mut self,
         broker: &mut Broker,
@@ -123,7 +128,10 @@ impl Checkpoints {
         now: Millis,
         stopping: bool,
         jobs: &mut Vec<Job>,
-    ) {
+    ) -> bool {
+        if let Some(delta) = self.merged.take() {
+            jobs.push(Job::Forget(delta));
+        }
         if !self.retire.is_empty() {
             jobs.push(Job::Retire(std::mem::take(&mut self.retire)));
         }
@@ -138,8 +146,14 @@ impl Checkpoints {
             if by_itself || (time_is_over && self.has_changed()) {
                 self.resting &= !by_itself;
                 let replay = self.last.expect("due only after a record");
-                let delta = broker.freeze(replay.through);
-                self.state = State::Waiting(CheckpointJob { delta, replay });
+                broker.freeze(replay.through);
+                self.state = State::Freezing(replay);
+            }
+        }
+        if let State::Freezing(replay) = self.state {
+            match broker.freeze_rows(limits::FREEZE_ROWS_MAX) {
+                Some(delta) => self.state = State::Waiting(CheckpointJob { delta, replay }),
+                None => return true,
             }
         }
         self.plan(broker, stopping, jobs);
@@ -151,16 +165,19 @@ impl Checkpoints {
             State::Waiting(job) => durable(job.replay),
             // At the end it is not tried again: the log has it all.
             State::Refused(_) => !stopping,
-            State::Idle | State::Running(_) => false,
+            State::Idle | State::Freezing(_) | State::Running(_) => false,
         };
         if ready {
             let job = match std::mem::replace(&mut self.state, State::Idle) {
                 State::Waiting(job) | State::Refused(job) => job,
-                State::Idle | State::Running(_) => unreachable!("not ready"),
+                State::Idle | State::Freezing(_) | State::Running(_) => {
+                    unreachable!("not ready")
+                }
             };
             jobs.push(Job::Checkpoint(job.clone()));
             self.state = State::Running(job);
         }
+        false
     }
 
     /// Keeps the time; true when a period has gone by.
@@ -252,7 +269,7 @@ impl Checkpoints {
             }
             Err(error) => return Err(StopError::Checkpoint(error)),
         }
-        broker.install();
+        self.merged = Some(broker.install());
         self.known = Some(job.replay);
         let first_needed = job.replay.batch.0 / self.segment_size;
         while self.next_segment < first_needed {
@@ -266,6 +283,13 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// How many files there are up to the end of the log, and their bytes.
+    pub(crate) fn segments(&self, appended: Lsn) -> (u64, u64) {
+        let since = (appended.0 / self.segment_size + 1).saturating_sub(self.next_segment);
+        let (files, bytes) = self.kept.files();
+        (files + since, bytes + since * self.segment_size)
+    }
+
     /// Whether everything is durable and the index knows what it can.
     pub(crate) fn is_final(&self, log: &Log) -> bool {
         let caught_up = !self.has_changed();
@@ -273,7 +297,7 @@ impl Checkpoints {
             State::Idle => caught_up,
             // The log has it all; the next start replays what the index had no room for.
             State::Refused(_) => true,
-            State::Waiting(_) | State::Running(_) => false,
+            State::Freezing(_) | State::Waiting(_) | State::Running(_) => false,
         };
         settled && log.durable() >= log.appended()
     }

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use crate::engine::inbox::Inbox;
-use crate::engine::threads::Read;
-use crate::engine::{CheckpointJob, Engine, Input, Job, StopError, Turn};
+use crate::engine::threads::{Merge, Read};
+use crate::engine::{Engine, Gauges, Input, Job, StopError, Turn};
 use crate::ids::Millis;
 use crate::io::Clock;
 use crate::limits;
@@ -24,15 +24,16 @@ pub(crate) struct Driver {
     pub(crate) inbox: Inbox,
     turns: Mutex<Turns>,
     log: Arc<Log>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     fence: Fence,
+    pub(crate) gauges: Gauges,
 }
 
 /// The ways to the threads beside the engine.
 #[derive(Debug)]
 pub(crate) struct Helpers {
     pub(crate) reads: Sender<Read>,
-    pub(crate) checkpoints: Sender<CheckpointJob>,
+    pub(crate) checkpoints: Sender<Merge>,
     pub(crate) plans: Sender<Vec<u64>>,
 }
 
@@ -84,7 +85,14 @@ impl Driver {
             awaited: None,
             life: Life::Running,
         };
-        Self { inbox: Inbox::new(), turns: Mutex::new(turns), log, clock, fence }
+        Self {
+            inbox: Inbox::new(),
+            turns: Mutex::new(turns),
+            log,
+            clock,
+            fence,
+            gauges: Gauges::default(),
+        }
     }
 
     /// Brings an input, and runs what follows if nobody else does. False when the broker has
@@ -134,7 +142,9 @@ impl Driver {
             self.inbox.take(&mut turns.inputs);
             let now = self.clock.wall();
             let Turns { engine, inputs, jobs, .. } = &mut **turns;
+            let begun = self.clock.monotonic();
             let turn = engine.turn(now, inputs, jobs);
+            self.gauges.turns.add(self.clock.monotonic().saturating_sub(begun));
             turns.hand_out(&self.log, &self.fence);
             match turn {
                 Ok(Turn::Busy) => {}
@@ -186,7 +196,9 @@ impl Turns {
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
-                Job::Checkpoint(job) => checkpoints.send(job).is_ok(),
+                Job::Peek(peek) => reads.send(Read::Peek(peek)).is_ok(),
+                Job::Checkpoint(job) => checkpoints.send(Merge::Checkpoint(job)).is_ok(),
+                Job::Forget(delta) => checkpoints.send(Merge::Forget(delta)).is_ok(),
                 Job::Compact(ordinals) => plans.send(ordinals).is_ok(),
                 // Who has lost the store leaves its files to the new owner.
                 Job::Retire(dead) => {

@@ -40,6 +40,8 @@ pub(super) enum Fate {
     Done(Lsn, Reply),
     /// The answer comes by itself.
     Later,
+    /// A part of it is done; it is to be tried again for the next.
+    Part,
     Refused(Refusal),
     /// It must wait for room.
     Held(Shortage),
@@ -116,11 +118,12 @@ impl Engine {
                 // What tells of the state waits for all that made it.
                 let need = match reply {
                     Reply::Done => Lsn::default(),
-                    Reply::Queues(_) => self.log.appended(),
+                    _ => self.log.appended(),
                 };
                 Fate::Done(need, reply)
             }
             Verdict::Later => Fate::Later,
+            Verdict::Part => Fate::Part,
             Verdict::Hold(_) => unreachable!("seen above"),
         }
     }
@@ -174,6 +177,7 @@ impl Engine {
     /// Says no. A refusal may tell of a record that is not yet durable, so it waits for the log
     /// like any answer; it does not wait for what is parked, for it confirms nothing.
     pub(super) fn refuse(&mut self, from: ConnectionId, token: crate::ids::Token, why: Refusal) {
+        self.refused += 1;
         self.flow.refused += u64::from(why.is_want_of_room());
         self.outbox.answer(from, self.log.appended(), token, Err(why));
     }
@@ -218,7 +222,7 @@ impl Engine {
                 Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {
                     Some(Answer { to: from, token, need, reply })
                 }
-                Fate::Done(..) | Fate::Later => None,
+                Fate::Done(..) | Fate::Later | Fate::Part => None,
                 Fate::Refused(refusal) => {
                     self.refuse(from, token, refusal);
                     None

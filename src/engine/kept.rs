@@ -106,6 +106,13 @@ impl Kept {
         Self { segment_size, segments, packs, left: BTreeSet::new() }
     }
 
+    /// How many files there are, and their bytes.
+    pub(crate) fn files(&self) -> (u64, u64) {
+        let packs = self.packs.values().map(|pack| pack.bytes);
+        let bytes = self.segments.values().copied().chain(packs);
+        (self.segments.len() as u64 + self.packs.len() as u64, bytes.sum())
+    }
+
     /// A segment of this life is full, and all of it is in the index or gone.
     pub(crate) fn close(&mut self, ordinal: u64) {
         self.segments.insert(ordinal, self.segment_size);

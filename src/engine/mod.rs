@@ -14,8 +14,10 @@ mod compactor;
 mod disk;
 mod driver;
 mod flow;
+mod gauges;
 mod inbox;
 mod kept;
+mod look;
 mod mailbox;
 mod outbox;
 mod park;
@@ -28,7 +30,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{Confirm, MessageId, Request};
-use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest};
+use crate::broker::delta::Delta;
+use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest, Purpose};
 use crate::broker::policy::{Policies, WhenFull};
 use crate::broker::{Broker, Effects, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
@@ -49,8 +52,10 @@ pub use checkpoint::CheckpointJob;
 pub use compactor::{CompactStep, Compactor};
 pub use disk::DiskWatch;
 pub use flow::Flow;
+pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
+pub use look::{Look, Peek, Status};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use park::ParkLimits;
@@ -125,6 +130,8 @@ pub enum Input {
     Page(Page),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
+    /// Somebody wants to see something.
+    Look(Look),
     /// A checkpoint has ended.
     Checkpointed(Result<(), CommitError>),
     /// A plan of compaction has ended, or was given up and is to be tried again later.
@@ -165,8 +172,12 @@ pub enum Job {
     Page(PageRequest),
     /// Read a payload from the log.
     Load(Load),
+    /// Read a payload from the log for an operator; it goes to whoever waits for it.
+    Peek(Peek),
     /// Merge changes into the index.
     Checkpoint(CheckpointJob),
+    /// Drop changes that the index has taken; nothing comes back.
+    Forget(Arc<Delta>),
     /// Take back files in which nothing is needed; nothing comes back.
     Retire(Dead),
     /// Pack the live frames of these segments together.
@@ -197,6 +208,8 @@ pub struct Engine {
     disk: Arc<DiskWatch>,
     stopping: bool,
     missed_told: u64,
+    /// Requests refused in this life.
+    refused: u64,
     /// What would be logged by itself, and must wait because the log cannot take it.
     deferred: VecDeque<Input>,
     // Buffers, reused.
@@ -226,6 +239,7 @@ impl Engine {
             log,
             stopping: false,
             missed_told: 0,
+            refused: 0,
             deferred: VecDeque::new(),
             facts: Vec::new(),
             effects: Effects::new(),
@@ -285,24 +299,30 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
-        let blocked = self.take(now, inputs)?;
+        let blocked = self.take(now, inputs, jobs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX) | self.unpark(now);
         self.follow(jobs);
-        self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
+        let freezing =
+            self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         self.outbox.release(self.durable(), &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.tell_missed();
         if self.stopping && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
-        let busy = !blocked && (more || !inputs.is_empty());
+        let busy = freezing || (!blocked && (more || !inputs.is_empty()));
         let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
     }
 
     /// Takes what a turn may; true when the log must first write or make room.
-    fn take(&mut self, now: Millis, inputs: &mut VecDeque<Input>) -> Result<bool, StopError> {
+    fn take(
+        &mut self,
+        now: Millis,
+        inputs: &mut VecDeque<Input>,
+        jobs: &mut Vec<Job>,
+    ) -> Result<bool, StopError> {
         let mut commands = 0;
         while commands < limits::TURN_COMMANDS_MAX {
             let Some(input) = inputs.pop_front() else { break };
@@ -312,18 +332,29 @@ impl Engine {
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
-                        if commands == limits::TURN_COMMANDS_MAX {
+                        if commands >= limits::TURN_COMMANDS_MAX {
                             requests.push_front(request);
                             inputs.push_front(Input::Requests(from, requests, permit));
                             return Ok(false);
                         }
                         commands += 1;
-                        if let Err(request) = self.request(now, from, request) {
-                            requests.push_front(request);
-                            inputs.push_front(Input::Requests(from, requests, permit));
+                        let (request, blocked) = match self.request(now, from, request) {
+                            Taken::Done => continue,
+                            Taken::Part(request) => (request, false),
+                            Taken::Blocked(request) => (request, true),
+                        };
+                        commands += limits::PART_COMMANDS;
+                        requests.push_front(request);
+                        inputs.push_front(Input::Requests(from, requests, permit));
+                        if blocked {
                             return Ok(true);
                         }
+                        break;
                     }
+                }
+                Input::Look(look) => {
+                    commands += limits::PART_COMMANDS;
+                    self.look(look, jobs);
                 }
                 other => {
                     commands += 1;
@@ -356,15 +387,14 @@ impl Engine {
                 self.outbox.disconnect(id);
                 self.park.discard(id);
             }
-            Input::Requests(..) => unreachable!("taken one by one"),
+            Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
+            // Who waits for what comes of it is told that the broker ends.
+            Input::Page(_) if self.stopping => {}
             Input::Page(_) | Input::Loaded(_, Err(_)) if !self.has_room() => {
                 self.deferred.push_back(input);
             }
             Input::Writable(id) => self.outbox.writable(id),
-            Input::Page(page) => {
-                self.broker.page_in(&page, &mut self.facts);
-                self.commit();
-            }
+            Input::Page(page) => self.page(page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
             // A delivery that is over may be read too late, when its segment is gone.
@@ -380,25 +410,40 @@ impl Engine {
         Ok(())
     }
 
-    /// Decides one request and makes it true, or gives it back as it is because the log must first
-    /// write or make room.
-    fn request(
-        &mut self,
-        now: Millis,
-        from: ConnectionId,
-        request: Request,
-    ) -> Result<(), Request> {
+    fn page(&mut self, page: Page) {
+        // A move takes room, and must leave the reserve to those who make some.
+        let takes_room = page.request.purpose == Purpose::Transfer;
+        let class = if takes_room { Class::Send } else { Class::Clear };
+        let bulk =
+            matches!(page.request.purpose, Purpose::Transfer | Purpose::Sweep | Purpose::Scan);
+        if bulk && self.checkpoints.is_behind(&self.broker) {
+            return self.deferred.push_back(Input::Page(page));
+        }
+        match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
+            Admission::Yes => self.broker.page_in(&page, &mut self.facts),
+            Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
+            Admission::Wait => return self.deferred.push_back(Input::Page(page)),
+        }
+        self.commit();
+    }
+
+    /// Decides one request and makes it true, or a part of it.
+    fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, .. } = request;
         if let Err(refusal) = self.park.may_ask(from, &request) {
             self.refuse(from, token, refusal);
-            return Ok(());
+            return Taken::Done;
         }
         if let Some(lacking) = self.queues_up(&request.command) {
             self.hold_back(from, request, lacking);
-            return Ok(());
+            return Taken::Done;
         }
         match self.attempt(now, from, &request) {
-            Fate::Wait => return Err(request),
+            Fate::Wait => return Taken::Blocked(request),
+            Fate::Part => {
+                self.work(now, limits::COMMAND_STEPS_MAX);
+                return Taken::Part(request);
+            }
             Fate::Done(need, reply) if confirm == Confirm::Always => {
                 self.confirm(Answer { to: from, token, need, reply });
             }
@@ -409,7 +454,7 @@ impl Engine {
         // What a command makes possible happens before the next one is decided, so that a send
         // to a waiting consumer is known as lent when it is written.
         self.work(now, limits::COMMAND_STEPS_MAX);
-        Ok(())
+        Taken::Done
     }
 
     /// Whether the log can take the facts that are stated.
@@ -560,6 +605,16 @@ impl Engine {
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker
     }
+}
+
+/// What became of a request.
+enum Taken {
+    Done,
+    /// A part of it is done; it is to be taken again for the rest, before anything else of its
+    /// connection.
+    Part(Request),
+    /// The log must first write or make room.
+    Blocked(Request),
 }
 
 /// What stands in for a message whose payload is damaged.

@@ -7,17 +7,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use crate::broker::delta::Delta;
 use crate::broker::fact::{Page, PageRequest};
 use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
 use crate::engine::{
-    CheckpointJob, CompactStep, Compactor, DiskWatch, Input, Load, StopError, Store,
+    CheckpointJob, CompactStep, Compactor, DiskWatch, Input, Load, Peek, StopError, Store,
 };
 use crate::io::Clock;
 use crate::limits;
 use crate::store::index::{CommitError, Index, IndexError};
-use crate::wal::{Fence, Log, ReadAhead, Reader, Room, RoomStep, Wake};
+use crate::wal::{Fence, Group, Log, ReadAhead, Reader, Room, RoomStep, Wake};
 
 /// A broker at work.
 #[derive(Debug)]
@@ -33,6 +34,15 @@ pub struct Running {
 pub(crate) enum Read {
     Page(PageRequest),
     Load(Load),
+    Peek(Peek),
+}
+
+/// Work for the checkpointer.
+#[derive(Debug)]
+pub(crate) enum Merge {
+    Checkpoint(CheckpointJob),
+    /// To be dropped: so much that it would keep the engine.
+    Forget(Arc<Delta>),
 }
 
 /// Starts the threads of a recovered store.
@@ -63,7 +73,7 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     let read = move |driver: &Driver| read(&to_read, &x, reader, &driver.inbox);
     spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
     let checkpoint =
-        move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &disk, &driver.inbox);
+        move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &disk, driver);
     spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
     let l = Arc::clone(&log);
     let compact = move |driver: &Driver| compact(&to_compact, compactor, &l, &driver.inbox);
@@ -126,7 +136,13 @@ fn write_log(log: &Log, fence: &Fence, driver: &Driver) {
         let Some(mut group) = log.take() else { continue };
         // The look comes after the sync and before any answer; the other way round, answers could
         // be lost to a new owner.
-        let result = group.write().and_then(|()| group.sync()).and_then(|()| fence.check());
+        let sync = |group: &Group| {
+            let begun = driver.clock.monotonic();
+            let result = group.sync();
+            driver.gauges.syncs.add(driver.clock.monotonic().saturating_sub(begun));
+            result
+        };
+        let result = group.write().and_then(|()| sync(&group)).and_then(|()| fence.check());
         let failed = log.complete(group, result).is_err();
         driver.bring_durable();
         if failed {
@@ -171,6 +187,11 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     let frame = reader.read(load.birth, load.size);
                     Input::Loaded(load, frame.map(|frame| frame.payload))
                 }
+                Read::Peek(Peek { birth, size, to }) => {
+                    // Who has asked may be gone.
+                    let _ = to.send(reader.read(birth, size).map(|frame| frame.payload));
+                    continue;
+                }
             });
         }
         inbox.rouse();
@@ -196,30 +217,39 @@ pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, Sto
 }
 
 fn checkpoint(
-    jobs: &Receiver<CheckpointJob>,
+    jobs: &Receiver<Merge>,
     index: &Index,
     fence: &Fence,
     disk: &DiskWatch,
-    inbox: &Inbox,
+    driver: &Driver,
 ) {
     loop {
         let job = match jobs.recv_timeout(Duration::from_millis(limits::DISK_LOOK_MILLIS)) {
-            Ok(job) => job,
+            Ok(Merge::Checkpoint(job)) => job,
+            Ok(Merge::Forget(delta)) => {
+                drop(delta);
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => {
                 if disk.look() {
-                    inbox.wake();
+                    driver.inbox.wake();
                 }
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        let begun = driver.clock.monotonic();
         let owned = fence.check().map_err(|e| CommitError::Failed(IndexError::Io(e)));
         let result = owned.and_then(|()| index.commit(&job.delta, job.replay));
         if matches!(result, Err(CommitError::Full)) {
             std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
         }
         disk.look();
-        inbox.push(Input::Checkpointed(result));
+        if result.is_ok() {
+            let now = driver.clock.monotonic();
+            driver.gauges.checkpoint(now, now.saturating_sub(begun));
+        }
+        driver.inbox.push(Input::Checkpointed(result));
     }
 }
 

@@ -184,6 +184,8 @@ impl Node {
                 let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
             }
+            Job::Peek(_) => {}
+            Job::Forget(delta) => drop(delta),
             Job::Checkpoint(job) => {
                 let result = self.index.commit(&job.delta, job.replay);
                 self.disk.look();

@@ -277,6 +277,7 @@ mod tests {
                 bytes: last_seq / 3,
                 lent_through: lent,
                 redelivered_through: lent.map(|seq| seq / 2),
+                expiring: last_seq % 2 == 1,
             };
             let scalars = Scalars { last_queue: last_seq, last_at: lent[0], epoch: lent[1] };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));

@@ -90,6 +90,7 @@ fn queue_row(name: &str, depth: u64) -> QueueRow {
         bytes: 0,
         lent_through: [depth; 10],
         redelivered_through: [0; 10],
+        expiring: false,
     }
 }
 
