@@ -58,6 +58,8 @@ pub struct Delta {
     pub entries: BTreeMap<(QueueId, Place), Option<Entry>>,
     /// The queue as it is now, or `None` where it is gone.
     pub queues: BTreeMap<QueueId, Option<QueueRow>>,
+    /// Where messages were moved to, by their birth: perhaps moved on, or gone, since.
+    pub moved: BTreeMap<Lsn, (QueueId, Place)>,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.

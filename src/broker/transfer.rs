@@ -265,6 +265,7 @@ impl Broker {
                 self.free(from);
             }
             self.durable.put(to, new, *entry);
+            self.durable.delta.moved.insert(entry.birth, (to, new));
             self.arrive(to, new, *entry);
         }
         self.count(from, |c| c.moved_out += entries.len() as u64);

@@ -222,8 +222,11 @@ fn take(
             let places: Vec<_> = frames.iter().filter_map(place_of).collect();
             let births =
                 index.births(&places.iter().map(|(_, place)| *place).collect::<Vec<_>>())?;
-            for ((frame, _), birth) in places.into_iter().zip(births) {
-                if birth != Some(frame.lsn) {
+            // What is not where its record says may have been moved.
+            let lsns: Vec<_> = places.iter().map(|(frame, _)| frame.lsn).collect();
+            let moved = index.moved(&lsns)?;
+            for (((frame, _), birth), moved) in places.into_iter().zip(births).zip(moved) {
+                if birth != Some(frame.lsn) && !moved {
                     continue;
                 }
                 tally.found += u64::from(frame.frame_len);

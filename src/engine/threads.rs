@@ -216,6 +216,17 @@ pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, Sto
     Ok(Page { request, rows: rows.map_err(StopError::Index)? })
 }
 
+/// Lets whoever waits for a confirmation have the processor first. Only a wish: the system may
+/// refuse it, and where threads have no priority of their own there is nothing to wish for.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+}
+
+/// How much less a thread beside the engine counts than one that confirms: a tenth of it.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
 fn checkpoint(
     jobs: &Receiver<Merge>,
     index: &Index,
@@ -223,6 +234,7 @@ fn checkpoint(
     disk: &DiskWatch,
     driver: &Driver,
 ) {
+    stand_back();
     loop {
         let job = match jobs.recv_timeout(Duration::from_millis(limits::DISK_LOOK_MILLIS)) {
             Ok(Merge::Checkpoint(job)) => job,
@@ -256,6 +268,7 @@ fn checkpoint(
 /// Carries out plans, no faster than the settings allow, so that the disk is left to those who wait
 /// for it.
 fn compact(plans: &Receiver<Vec<u64>>, mut compactor: Compactor, log: &Log, inbox: &Inbox) {
+    stand_back();
     while let Ok(ordinals) = plans.recv() {
         let mut step = compactor.begin(&ordinals);
         loop {

@@ -9,6 +9,7 @@
 
 mod check;
 mod error;
+mod moved;
 mod packs;
 mod row;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
-use self::row::{BadRow, Checkpoint, ENTRIES, META, PACKS, QUEUES, SEGMENTS};
+use self::moved::Entries;
+use self::row::{BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, QUEUES, SEGMENTS};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
@@ -334,6 +336,7 @@ fn create(
         write.open_table(QUEUES).map_err(error)?;
         write.open_table(SEGMENTS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
+        write.open_table(MOVED).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let format = row::FORMAT.to_le_bytes();
         meta.insert(row::META_FORMAT, format.as_slice()).map_err(error)?;
@@ -440,7 +443,7 @@ fn read_base(database: &Database, store_id: u128) -> Result<(u64, Base), IndexEr
 fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<(), IndexError> {
     let write = begin_write(database)?;
     {
-        let mut entries = write.open_table(ENTRIES).map_err(error)?;
+        let mut entries = Entries::open(&write)?;
         let mut queues = write.open_table(QUEUES).map_err(error)?;
         for (id, queue) in &delta.queues {
             if let Some(queue) = queue {
@@ -448,17 +451,18 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
                 queues.insert(id.0, row.as_slice()).map_err(error)?;
             } else {
                 queues.remove(id.0).map_err(error)?;
-                entries.retain_in(entries_of(id.0), |_, _| false).map_err(error)?;
+                entries.remove_all(id.0)?;
             }
         }
         for ((queue, place), entry) in &delta.entries {
             let key = row::entry_key(*queue, *place);
             if let Some(entry) = entry {
-                entries.insert(key, &row::encode_entry(key, entry)).map_err(error)?;
+                entries.table.insert(key, &row::encode_entry(key, entry)).map_err(error)?;
             } else {
-                entries.remove(key).map_err(error)?;
+                entries.remove(key)?;
             }
         }
+        entries.note(&delta.moved)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

@@ -25,6 +25,8 @@ pub(super) const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(
 pub(super) const SEGMENTS: TableDefinition<'_, u64, u64> = TableDefinition::new("segments");
 /// Ordinal of a segment -> the pack in which its live frames lie.
 pub(super) const PACKS: TableDefinition<'_, u64, &[u8; PACK]> = TableDefinition::new("packs");
+/// Births of messages that lie elsewhere than the record there says.
+pub(super) const MOVED: TableDefinition<'_, u64, ()> = TableDefinition::new("moved");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// u32: [`FORMAT`]. It and the next are plain little-endian numbers in every format there will be.
