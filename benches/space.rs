@@ -150,6 +150,10 @@ impl Storage for Unsynced<DirStorage> {
     fn sync_dir(&self) -> io::Result<()> {
         Ok(())
     }
+
+    fn free(&self) -> io::Result<u64> {
+        self.0.free()
+    }
 }
 
 impl File for Unsynced<dyn File> {

@@ -3,6 +3,17 @@
 /// Commands one engine turn takes from the inbox at most: bounds the turn's length.
 pub const TURN_COMMANDS_MAX: usize = 256;
 
+/// Sends that have waited for room and are tried again in one turn at most.
+pub const TURN_UNPARKED_MAX: usize = 256;
+
+/// Confirmations of one connection that may wait for a send that waits for room: fewer than a
+/// session waits for before it stops reading, or it might never read the acknowledgement that makes
+/// room.
+pub const HELD_ANSWERS_MAX: usize = 256;
+
+const _: () = assert!(2 * HELD_ANSWERS_MAX <= SESSION_RECEIPTS_MAX);
+const _: () = assert!(2 * HELD_ANSWERS_MAX * RECEIPT_NAME_BYTES_MAX <= SESSION_RECEIPT_BYTES_MAX);
+
 /// What a command that is done in parts counts for, each part, and a look into the broker.
 pub const PART_COMMANDS: usize = 64;
 
@@ -116,12 +127,26 @@ pub const STEP_LOG_BYTES_MAX: usize = 64 << 10;
 /// How long the engine sleeps at most: bounds how late it sees that the clock was set.
 pub const SLEEP_MILLIS_MAX: u64 = 60_000;
 
+/// How often the room on the disk is looked at.
+pub const DISK_LOOK_MILLIS: u64 = 1000;
+
+/// Segments that a start may need room for: the copies of two, where a crash left both unproven,
+/// and the first of its own.
+pub const START_SEGMENTS: u64 = 3;
+
 /// How often a full disk is tried again.
 pub const FULL_RETRY_MILLIS: u64 = 500;
 
 /// What a non-persistent message, or one held for a subscriber of a topic, is taken to cost beside
 /// its content.
 pub const VOLATILE_OVERHEAD_BYTES: u64 = 384;
+
+/// What a persistent message takes in the log beside its content, at most: the head of its frame,
+/// its record and padding.
+pub const STORED_OVERHEAD_BYTES: u64 = 112;
+
+/// Places in a queue's window that it may have though all windows together are full.
+pub const QUEUE_WINDOW_MIN: usize = 16;
 
 /// One subscriber of a topic may hold this part of the memory for non-persistent messages.
 pub const TOPIC_SHARE: u64 = 16;
@@ -159,6 +184,9 @@ pub const SESSION_RECEIPTS_MAX: usize = 1024;
 
 /// Bytes of the receipts' names a peer may wait for before the session stops reading.
 pub const SESSION_RECEIPT_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of one receipt's name.
+pub const RECEIPT_NAME_BYTES_MAX: usize = 512;
 
 /// Subscriptions of one connection.
 pub const SESSION_SUBSCRIPTIONS_MAX: usize = 1024;

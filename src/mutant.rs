@@ -21,6 +21,10 @@ pub(crate) enum Mutant {
     ForgetUploads,
     /// A large body counts as complete although a piece of it was refused.
     TakeGaps,
+    /// A send that must wait for room is confirmed at once.
+    ConfirmHeld,
+    /// A send that has waited for room is confirmed in its turn, and not done.
+    ForgetHeld,
     /// A move between queues forgets to take the message out of the first.
     MoveWithoutLeaving,
     /// A segment is given back for a pack that the index was never told of.

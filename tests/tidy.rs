@@ -19,7 +19,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["limits"]),
     ("session", &["protocol", "broker::command", "message", "ids", "limits"]),
     ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "limits"]),
-    ("config", &["engine", "wal", "broker::Limits", "ids", "limits"]),
+    ("config", &["engine", "wal", "broker::Limits", "broker::policy", "ids", "limits"]),
     (
         "server",
         &[

@@ -12,6 +12,7 @@ use crate::broker::fact::{
     Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
 };
 use crate::broker::queue::Queue;
+use crate::broker::topic::Topic;
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Millis, QueueId, Tag, UploadId};
@@ -34,14 +35,17 @@ impl Broker {
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
                 self.saw(*at);
-                let known = Queue::new(*queue, QueueRow::new(name.clone()));
+                let mut known = Queue::new(*queue, QueueRow::new(name.clone()));
+                known.limit = self.policies.of_queue(name);
                 self.names.insert(Arc::clone(&known.name), *queue);
                 self.sorted.insert(Arc::clone(&known.name));
                 self.queues.insert(*queue, known);
                 self.changing(*queue);
             }
             Record::QueueDeleted { queue } => {
+                self.free(*queue);
                 let queue = self.queues.remove(queue).expect("fits");
+                self.resident -= queue.resident_len();
                 self.names.remove(&*queue.row.name);
                 self.sorted.remove(&*queue.row.name);
                 self.durable.queue_gone(queue.id, &queue.row);
@@ -108,6 +112,10 @@ impl Broker {
             let enough = known.row.depth >= gone as u64;
             if enough { Ok(()) } else { Err("more messages gone than there are") }
         };
+        let bytes = |queue: &QueueId, gone: u64| {
+            let enough = self.queues.get(queue).is_some_and(|known| known.row.bytes >= gone);
+            if enough { Ok(()) } else { Err("more bytes gone than there are") }
+        };
         let next = |queue: &QueueId, seq: u64| {
             let known = self.queues.get(queue).ok_or("no such queue")?;
             let next = known.row.last_seq + 1 == seq;
@@ -132,14 +140,21 @@ impl Broker {
             }
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
-            Record::Removed { queue, gone, .. } => depth(queue, gone.len()),
+            Record::Removed { queue, gone, .. } => {
+                let size = gone.iter().map(|gone| u64::from(gone.size)).sum();
+                depth(queue, gone.len()).and_then(|()| bytes(queue, size))
+            }
             Record::Moved { gone, upload, .. } if upload.is_some() && *upload != gone.upload => {
                 Err("the upload that goes along is not that of the message")
             }
-            Record::Moved { from, to, place, .. } => depth(from, 1).and(next(to, place.seq)),
+            Record::Moved { from, gone, to, place, .. } => depth(from, 1)
+                .and_then(|()| bytes(from, u64::from(gone.size)))
+                .and(next(to, place.seq)),
             Record::Transferred { from, to, .. } if from == to => Err("a queue is not another"),
             Record::Transferred { from, to, first, entries } => {
-                depth(from, entries.len()).and(next(to, *first))
+                let size = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+                let there = depth(from, entries.len()).and_then(|()| bytes(from, size));
+                there.and(next(to, *first))
             }
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
@@ -196,12 +211,16 @@ impl Broker {
 
     /// A durable message is in a queue from now on, behind all others of its rank.
     pub(super) fn arrive(&mut self, id: QueueId, place: Place, entry: Entry) {
+        let max = self.window_max();
         let queue = self.queues.get_mut(&id).expect("fits");
         self.durable.change(id, &queue.row);
         queue.row.last_seq = place.seq;
         queue.row.depth += 1;
+        queue.row.bytes += u64::from(entry.size);
         queue.row.expiring |= entry.expires.is_some();
-        queue.admit(place, entry, self.limits.resident, &mut self.expiries);
+        let before = queue.resident_len();
+        queue.admit(place, entry, max, &mut self.expiries);
+        self.resident = self.resident + queue.resident_len() - before;
         if !queue.ready.is_empty() {
             self.stir(id);
         }
@@ -215,8 +234,11 @@ impl Broker {
         let queue = self.queues.get_mut(&id).expect("fits");
         self.durable.change(id, &queue.row);
         queue.row.depth -= 1;
+        queue.row.bytes -= u64::from(gone.size);
         queue.row.settle_hint();
-        queue.release(gone.place, &mut self.expiries);
+        let waited = queue.release(gone.place, &mut self.expiries);
+        self.resident -= usize::from(waited.is_some());
+        self.free(id);
     }
 
     /// Makes a fact true that lives as long as the process.
@@ -231,7 +253,9 @@ impl Broker {
                 self.volatile_bytes += message.charge();
                 let number = self.last_volatile;
                 self.count(queue, |c| c.sent += 1);
-                let before = self.queue(queue).row.last_seq + 1;
+                let known = self.queue(queue);
+                known.volatile_bytes += message.charge();
+                let before = known.row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
             Change::Publish { topic, message } => {
@@ -250,12 +274,11 @@ impl Broker {
             Change::StageAbandon { key } => self.stages.abandon(key),
             Change::Drop { queue, cause, places } => {
                 self.count(queue, |c| c.gone(cause, places.len() as u64));
-                for place in places {
-                    let queue = self.queues.get_mut(&queue).expect("stated of a queue");
-                    if let Some((message, _)) = queue.dequeue(place, &mut self.expiries) {
-                        self.volatile_bytes -= message.charge();
-                    }
-                }
+                self.apply_drop(queue, places);
+            }
+            Change::Oust { queue, places } => {
+                self.dropped.from_queues += places.len() as u64;
+                self.apply_drop(queue, places);
             }
             Change::Sweep { queue, asker, delete } => {
                 let row = &self.queues[&queue].row;
@@ -277,6 +300,17 @@ impl Broker {
         }
     }
 
+    fn apply_drop(&mut self, id: QueueId, places: Vec<VolatilePlace>) {
+        let queue = self.queues.get_mut(&id).expect("stated of a queue");
+        for place in places {
+            if let Some((message, _)) = queue.dequeue(place, &mut self.expiries) {
+                self.volatile_bytes -= message.charge();
+                queue.volatile_bytes -= message.charge();
+            }
+        }
+        self.free(id);
+    }
+
     pub(super) fn enqueue(
         &mut self,
         id: QueueId,
@@ -295,7 +329,10 @@ impl Broker {
         match &source {
             Source::Queue(queue) => drop(self.queue(*queue).consumers.insert(key)),
             Source::Topic(topic) => {
-                self.topics.entry(Arc::clone(topic)).or_default().subscribers.push(key);
+                let limit = self.topic_limit(topic);
+                let new = || Topic { subscribers: Vec::new(), limit, watched: false };
+                let known = self.topics.entry(Arc::clone(topic)).or_insert_with(new);
+                known.subscribers.push(key);
             }
         }
         self.consumers.insert(key, Consumer::new(source, prefetch));
@@ -339,6 +376,7 @@ impl Broker {
         let (message, returns, before) = match spot {
             Spot::Durable(place) => {
                 let entry = queue.release(place, &mut self.expiries).expect("it waits");
+                self.resident -= 1;
                 queue.on_loan.insert(place);
                 let before = queue.lent_before(place);
                 (Lent::Durable { place, entry }, entry.returns, before)
@@ -423,7 +461,10 @@ impl Broker {
             (source, Lent::Volatile { message, place, .. }) => {
                 self.volatile_bytes -= message.charge();
                 if let Source::Queue(id) = source {
-                    self.queue(*id).volatile_on_loan.remove(place);
+                    let queue = self.queue(*id);
+                    queue.volatile_on_loan.remove(place);
+                    queue.volatile_bytes -= message.charge();
+                    self.free(*id);
                 }
             }
             (_, Lent::Published { message, .. }) => self.volatile_bytes -= message.charge(),
@@ -435,9 +476,12 @@ impl Broker {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, entry }) => {
                 let entry = if counted { entry.returned() } else { entry };
+                let max = self.window_max();
                 let queue = self.queues.get_mut(id).expect("a loan keeps its queue");
                 queue.on_loan.remove(&place);
-                queue.admit(place, entry, self.limits.resident, &mut self.expiries);
+                let before = queue.resident_len();
+                queue.admit(place, entry, max, &mut self.expiries);
+                self.resident = self.resident + queue.resident_len() - before;
                 self.stir(*id);
             }
             (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
@@ -524,6 +568,7 @@ impl QueueRow {
             name,
             last_seq: 0,
             depth: 0,
+            bytes: 0,
             lent_through: [0; 10],
             redelivered_through: [0; 10],
             expiring: false,

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::broker::policy::Measure;
 use crate::ids::{Lsn, Millis, StageId, SubscriptionId, Tag, Token};
+use crate::limits;
 use crate::message::{Destination, Message};
 
 pub use crate::broker::Limits;
@@ -143,6 +145,28 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Where it brings a message, if it does: such a command can be held for want of room.
+    #[must_use]
+    pub fn destination(&self) -> Option<&Destination> {
+        match self {
+            Self::Send { to, .. } | Self::SendStaged { to, .. } => Some(to),
+            _ => None,
+        }
+    }
+
+    /// Bytes it takes while it waits, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let content = match self {
+            Self::Send { message, .. } | Self::SendStaged { message, .. } => message.content.len(),
+            Self::StagePiece { bytes, .. } => bytes.len(),
+            _ => 0,
+        };
+        content + limits::REQUEST_OVERHEAD_BYTES
+    }
+}
+
 /// Which outstanding deliveries of a subscription are settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -182,6 +206,52 @@ pub enum Refusal {
     MemoryFull {
         /// The limit in bytes.
         limit: u64,
+    },
+    /// The destination holds all that its limit allows.
+    #[error(
+        "{destination} is full: its limit is {limit}; send again when some of it has been \
+         consumed, or raise its limit in the broker's settings (destinations)"
+    )]
+    DestinationFull {
+        /// Where it was sent.
+        destination: Destination,
+        /// The limit.
+        limit: Measure,
+    },
+    /// The message alone exceeds the limit of its destination.
+    #[error(
+        "the message takes {size} bytes and {destination} may hold {limit} bytes in all: send \
+         smaller ones, or raise its limit in the broker's settings (destinations)"
+    )]
+    NeverFits {
+        /// Where it was sent.
+        destination: Destination,
+        /// What it would take.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// As much as may be waits for room already, of this connection or of all.
+    #[error(
+        "{destination} is full, and {limit} wait for room already, which is the limit for \
+         {whose}: wait for confirmations while sending, so that fewer are on their way"
+    )]
+    HeldFull {
+        /// Where it, or what its confirmation waits for, was sent.
+        destination: Destination,
+        /// How much waits.
+        limit: Measure,
+        /// Of whom.
+        whose: &'static str,
+    },
+    /// The disk is nearly full: what is left is kept for acknowledgements and clean-up.
+    #[error(
+        "the store's disk has less than {reserve} bytes free, which are kept for acknowledgements \
+         and clean-up (log.disk_reserve): nothing more is stored until there is more room"
+    )]
+    DiskLow {
+        /// The bytes kept free.
+        reserve: u64,
     },
     /// The message is larger than the log takes.
     #[error("the message has {size} bytes and the limit is {limit}")]
@@ -230,6 +300,22 @@ pub enum Refusal {
     /// Move of a queue into itself.
     #[error("the queue {0} cannot be moved to itself")]
     SameQueue(Box<str>),
+}
+
+impl Refusal {
+    /// Whether the same might be taken when there is more room.
+    #[must_use]
+    pub fn is_want_of_room(&self) -> bool {
+        matches!(
+            self,
+            Self::StorageFull
+                | Self::DiskLow { .. }
+                | Self::MemoryFull { .. }
+                | Self::DestinationFull { .. }
+                | Self::NeverFits { .. }
+                | Self::HeldFull { .. }
+        )
+    }
 }
 
 /// What the broker tells a connection.

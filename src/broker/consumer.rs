@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::broker::command::Which;
 use crate::broker::fact::{Lent, Source, Volatile};
+use crate::broker::policy::Held;
 use crate::ids::Tag;
 
 #[derive(Debug)]
@@ -60,6 +61,11 @@ impl Consumer {
             return 0;
         }
         (self.prefetch as usize).saturating_sub(self.loans.len())
+    }
+
+    /// What waits for it or is lent to it of a topic, as a limit counts it.
+    pub(crate) fn held(&self) -> Held {
+        Held { messages: self.backlog.len() as u64, bytes: self.held_bytes }
     }
 
     pub(crate) fn lend(&mut self, message: Lent) -> Tag {

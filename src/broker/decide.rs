@@ -8,7 +8,8 @@ use crate::broker::browse::Browse;
 use crate::broker::command::{Command, Outcome, Refusal, Reply, Which};
 use crate::broker::delta::Place;
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
-use crate::broker::{Broker, consumer::Consumer};
+use crate::broker::policy::Shortage;
+use crate::broker::{Broker, Room, consumer::Consumer};
 use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token, UploadId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
@@ -21,6 +22,8 @@ pub enum Verdict {
     Answer(Reply),
     /// The answer comes by itself, as an effect, when the work is done.
     Later,
+    /// Nothing yet: it is to be decided again when there may be room. No facts are stated.
+    Hold(Shortage),
     /// The facts do a part of it; the same command again does the next.
     Part,
 }
@@ -46,6 +49,11 @@ impl Broker {
             }
             Command::Send { to: Destination::Topic(name), message } => {
                 self.check(name, message)?;
+                if let Room::Lacking(shortage) =
+                    self.topic_room(name, message.content.len() as u64)?
+                {
+                    return Ok(Verdict::Hold(shortage));
+                }
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
                 facts.push(Fact::Memory(Change::Publish { topic, message }));
                 DONE
@@ -177,12 +185,17 @@ impl Broker {
         self.check(name, message)?;
         self.check_count(name)?;
         let rank = 9 - message.priority.get();
-        if message.durability == Durability::NonPersistent && upload.is_none() {
-            let limit = self.limits.volatile_bytes;
+        // The body of a large message is durable whatever its head asks for.
+        let (durability, body) = match upload {
+            Some(upload) => (Durability::Persistent, self.durable.body_bytes(upload)),
+            None => (message.durability, 0),
+        };
+        let size = message.content.len() as u64 + body;
+        if let Room::Lacking(shortage) = self.queue_room(name, durability, size, facts)? {
+            return Ok(Verdict::Hold(shortage));
+        }
+        if durability == Durability::NonPersistent {
             let message = self.volatile(now, message);
-            if self.volatile_bytes + message.charge() > limit {
-                return Err(Refusal::MemoryFull { limit });
-            }
             let (queue, _) = self.queue_or_new(now, name, facts);
             facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
             return DONE;

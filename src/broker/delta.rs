@@ -78,6 +78,8 @@ pub struct QueueRow {
     pub last_seq: u64,
     /// Durable messages in it.
     pub depth: u64,
+    /// Bytes that these keep alive in the log.
+    pub bytes: u64,
     /// Per rank: everything up to this sequence number may have been lent to a consumer.
     pub lent_through: [u64; 10],
     /// Per rank: what of `lent_through` belongs to an earlier life, so is flagged redelivered.

@@ -292,7 +292,7 @@ mod tests {
             let mut model: BTreeMap<Place, Entry> = BTreeMap::new();
             let mut born = 0;
             let row = QueueRow {
-                name: "q".into(), last_seq: 0, depth: 0,
+                name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
                 lent_through: [0; 10], redelivered_through: [0; 10], expiring: false,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {

@@ -167,6 +167,13 @@ pub enum Change {
         /// Which.
         places: Vec<VolatilePlace>,
     },
+    /// Non-persistent messages of a queue made room for newer ones.
+    Oust {
+        /// From where.
+        queue: QueueId,
+        /// Which.
+        places: Vec<VolatilePlace>,
+    },
     /// An emptying of a queue begins.
     Sweep {
         /// Which.

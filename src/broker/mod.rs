@@ -15,6 +15,7 @@ pub mod command;
 pub mod counters;
 pub mod delta;
 pub mod fact;
+pub mod policy;
 pub mod scan;
 pub mod transfer;
 pub mod view;
@@ -24,6 +25,7 @@ mod consumer;
 mod decide;
 mod durable;
 mod queue;
+mod room;
 mod topic;
 mod upload;
 mod walk;
@@ -48,6 +50,7 @@ use crate::record::Record;
 
 pub use decide::Verdict;
 pub use durable::Base;
+pub use room::Room;
 
 /// Bounds of the broker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub struct Limits {
     pub large_bytes: u64,
     /// Messages that wait in memory per queue at most.
     pub resident: usize,
+    /// The same over all queues; beyond it each queue may have a few.
+    pub resident_of_all: usize,
     /// Messages that wait for a slow subscriber of a topic at most.
     pub topic_backlog: usize,
     /// Outstanding deliveries of a subscription at most.
@@ -76,6 +81,7 @@ impl Default for Limits {
             message_bytes: (256 + 64) << 10,
             large_bytes: 1 << 30,
             resident: 1024,
+            resident_of_all: 3_000_000,
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
         }
@@ -98,8 +104,11 @@ pub struct Broker {
     /// Bytes of content that lives in memory alone.
     volatile_bytes: u64,
     last_volatile: u64,
-    /// Messages that slow subscribers of topics have missed.
-    missed: u64,
+    /// Places in the windows of all queues.
+    resident: usize,
+    policies: Arc<policy::Policies>,
+    dropped: policy::Dropped,
+    freed: policy::Freed,
     /// Messages published on topics.
     published: u64,
     /// What has happened in all queues.
@@ -141,7 +150,10 @@ impl Broker {
             connections: BTreeMap::new(),
             volatile_bytes: 0,
             last_volatile: 0,
-            missed: 0,
+            resident: 0,
+            policies: Arc::default(),
+            dropped: policy::Dropped::default(),
+            freed: policy::Freed::default(),
             published: 0,
             totals: Counters::default(),
             expiries,
@@ -237,7 +249,7 @@ impl Broker {
     /// Messages that slow subscribers of topics have missed in this life.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.missed
+        self.dropped.from_topics
     }
 
     /// `now`, or the newest time in any record where the clock has gone back behind it.

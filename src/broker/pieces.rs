@@ -99,6 +99,7 @@ impl Bench {
             match verdict {
                 Ok(Verdict::Part) => parts += 1,
                 Ok(Verdict::Later) => return parts,
+                Ok(Verdict::Hold(_)) => unreachable!("nothing here has a limit"),
                 Ok(Verdict::Answer(reply)) => {
                     self.answers.push(Ok(reply));
                     return parts;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
+use crate::broker::policy::{Held, Limit};
 use crate::broker::scan::Scans;
 use crate::ids::{Millis, QueueId, Tag};
 
@@ -75,6 +76,12 @@ pub(crate) struct Queue {
     pub(crate) counters: Counters,
     /// Those with credit, the next one first.
     pub(crate) ready: VecDeque<ConsumerKey>,
+    /// What non-persistent messages are charged, lent ones included.
+    pub(crate) volatile_bytes: u64,
+    /// What it may hold.
+    pub(crate) limit: Limit,
+    /// Someone waits for room in it.
+    pub(crate) watched: bool,
 }
 
 /// What is next in a queue.
@@ -108,6 +115,9 @@ impl Queue {
             consumers: BTreeSet::new(),
             counters: Counters::default(),
             ready: VecDeque::new(),
+            volatile_bytes: 0,
+            limit: Limit::NONE,
+            watched: false,
         }
     }
 
@@ -211,6 +221,22 @@ impl Queue {
         self.resident.range(place..).next().map(|(place, entry)| (*place, entry))
     }
 
+    /// What it holds in both sequences, lent messages included, as a limit counts it.
+    pub(crate) fn held(&self) -> Held {
+        let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;
+        Held { messages: self.row.depth + volatile, bytes: self.row.bytes + self.volatile_bytes }
+    }
+
+    /// Non-persistent messages that wait, those first that are missed least: the oldest of the
+    /// lowest priority.
+    pub(crate) fn least_first(&self) -> impl Iterator<Item = (VolatilePlace, &Volatile)> {
+        let of_rank = |rank| {
+            let place = |before| VolatilePlace { rank, before, number: before };
+            self.volatile.range(place(0)..=place(u64::MAX))
+        };
+        (0..10).rev().flat_map(of_rank).map(|(place, (message, _))| (*place, message))
+    }
+
     pub(crate) fn volatile_at(&self, place: VolatilePlace) -> Option<&Volatile> {
         self.volatile.get(&place).map(|(message, _)| message)
     }
@@ -287,6 +313,7 @@ mod tests {
             name: "q".into(),
             last_seq: depth,
             depth,
+            bytes: 10 * depth,
             lent_through: [0; 10],
             redelivered_through: [0; 10],
             expiring: false,

@@ -226,6 +226,10 @@ impl Broker {
         for (old, new, returns) in carried {
             let queue = self.queues.get_mut(&from).expect("a move keeps its queue");
             let (message, _) = queue.dequeue(old, &mut self.expiries).expect("it waits");
+            queue.volatile_bytes -= message.charge();
+            self.free(from);
+            let queue = self.queues.get_mut(&to).expect("a move keeps its queue");
+            queue.volatile_bytes += message.charge();
             self.count(from, |c| c.moved_out += 1);
             self.count(to, |c| c.moved_in += 1);
             self.enqueue(to, new, message, returns);
@@ -253,9 +257,12 @@ impl Broker {
                 self.durable.left(from, *old, entry);
                 let queue = self.changing(from);
                 queue.row.depth -= 1;
+                queue.row.bytes -= u64::from(entry.size);
                 queue.row.settle_hint();
                 let queue = self.queues.get_mut(&from).expect("fits");
-                queue.release(*old, &mut self.expiries);
+                let waited = queue.release(*old, &mut self.expiries);
+                self.resident -= usize::from(waited.is_some());
+                self.free(from);
             }
             self.durable.put(to, new, *entry);
             self.durable.delta.moved.insert(entry.birth, (to, new));

@@ -28,7 +28,7 @@ use crate::broker::fact::{
 use crate::broker::{Broker, Effects, Verdict, Written};
 use crate::ids::{ConnectionId, Millis, StageId, UploadId};
 use crate::limits;
-use crate::message::{Destination, Message, large_bytes};
+use crate::message::{Destination, Durability, Message, large_bytes};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 
@@ -66,6 +66,11 @@ impl Uploads {
 
 /// What apply does, and what it looks at before.
 impl Durable {
+    /// Bytes that have come of the body of an upload that is open.
+    pub(super) fn body_bytes(&self, upload: UploadId) -> u64 {
+        self.uploads.open.get(&upload).map_or(0, |open| open.bytes)
+    }
+
     pub(super) fn dead_uploads(&self) -> usize {
         self.uploads.dead.len()
     }
@@ -254,6 +259,10 @@ impl Broker {
         }
         self.check_count(to.name())?;
         let limit = self.limits.large_bytes;
+        if let Destination::Queue(name) = to {
+            // Refused at its head rather than after its body; one that must wait waits at its end.
+            self.queue_room(name, Durability::Persistent, size, &mut Vec::new())?;
+        }
         if size > limit { Err(Refusal::MessageTooLarge { size, limit }) } else { Ok(()) }
     }
 
@@ -313,6 +322,9 @@ impl Broker {
         }
         let Destination::Queue(name) = to else { unreachable!("a topic was refused") };
         let verdict = self.decide_send(now, name, message, upload, facts)?;
+        if let Verdict::Hold(_) = verdict {
+            return Ok(verdict);
+        }
         facts.push(Fact::Memory(Change::StageEnd { key }));
         Ok(verdict)
     }

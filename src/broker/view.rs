@@ -121,7 +121,7 @@ impl Broker {
             subscriptions: self.consumers.len(),
             counters: self.totals,
             published: self.published,
-            missed: self.missed,
+            missed: self.missed(),
             volatile_bytes: self.volatile_bytes,
             changes: self.delta_len(),
             live_bytes: self.durable.live_bytes(),

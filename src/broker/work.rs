@@ -109,9 +109,10 @@ impl Broker {
         facts: &mut Vec<Fact>,
         effects: &mut Effects,
     ) -> bool {
+        let limit = self.window_max();
         let Some(queue) = self.queues.get_mut(&id) else { return false };
         let Some(key) = queue.ready.front().copied() else { return false };
-        if queue.resident_len() < self.limits.resident.div_ceil(2)
+        if queue.resident_len() < limit.div_ceil(2)
             && !queue.paging
             && let Some(after) = queue.horizon()
         {
@@ -119,7 +120,7 @@ impl Broker {
             effects.push(Effect::Page(PageRequest {
                 queue: id,
                 after,
-                limit: self.limits.resident,
+                limit,
                 purpose: Purpose::Dispatch,
                 generation: self.durable.generation,
             }));
@@ -244,6 +245,7 @@ impl Broker {
         let max = queue.resident_len() + found.len() + 1;
         for (place, entry) in found {
             queue.admit(place, entry, max, &mut self.expiries);
+            self.resident += 1;
         }
     }
 

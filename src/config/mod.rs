@@ -3,14 +3,17 @@
 //! `default.toml` beside this file is the one place where every setting is described, with its
 //! default and its cost; a test holds that it says what the code does.
 
+mod memory;
 mod size;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use url::Url;
 
+use crate::broker::policy::{Limit, Pattern, PatternError, Policies, WhenFull};
 use crate::engine;
 use crate::limits;
 use crate::wal;
@@ -30,6 +33,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where to listen.
     pub listen: Vec<String>,
+    /// Limits of single destinations.
+    pub destinations: Vec<DestinationConfig>,
     /// Where to show metrics; nowhere if it is empty.
     pub metrics: String,
     /// The log.
@@ -40,6 +45,20 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// STOMP.
     pub stomp: StompConfig,
+}
+
+/// See `default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationConfig {
+    /// Which, perhaps with wildcards.
+    pub name: String,
+    /// Messages at most.
+    pub messages: Option<u64>,
+    /// Bytes at most.
+    pub bytes: Option<Size>,
+    /// What becomes of a send beyond that.
+    pub when_full: WhenFull,
 }
 
 /// See `default.toml`.
@@ -56,6 +75,10 @@ pub struct LogConfig {
     pub checkpoint_seconds: u64,
     /// Dead segments kept for reuse.
     pub spare_segments: usize,
+    /// Bytes of the disk kept free.
+    pub disk_reserve: Size,
+    /// What becomes of a send that the disk has no room for.
+    pub when_disk_full: WhenFull,
     /// What compaction reads and writes in a second.
     pub compaction_rate: Size,
 }
@@ -64,6 +87,8 @@ pub struct LogConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryConfig {
+    /// All that messages and their bookkeeping may take.
+    pub limit: Size,
     /// The newest persistent messages.
     pub cache: Size,
     /// The index.
@@ -74,6 +99,12 @@ pub struct MemoryConfig {
     pub queue_window: usize,
     /// Unwritten bytes per connection.
     pub connection_window: Size,
+    /// Sends that wait for room.
+    pub held: Size,
+    /// Those of one connection.
+    pub held_by_connection: Size,
+    /// What becomes of a non-persistent send when memory is full.
+    pub when_full: WhenFull,
 }
 
 /// See `default.toml`.
@@ -88,6 +119,8 @@ pub struct LimitsConfig {
     pub message: Size,
     /// Messages that wait for a slow subscriber of a topic.
     pub topic_backlog: usize,
+    /// Sends of one connection that wait for room.
+    pub held_messages: usize,
 }
 
 /// See `default.toml`.
@@ -108,6 +141,7 @@ impl Default for Config {
             name: "escrowmq".to_owned(),
             data: PathBuf::from("./escrowmq-data"),
             listen: vec!["stomp://127.0.0.1:61613".to_owned()],
+            destinations: Vec::new(),
             metrics: String::new(),
             log: LogConfig::default(),
             memory: MemoryConfig::default(),
@@ -125,6 +159,8 @@ impl Default for LogConfig {
             checkpoint_changes: 100_000,
             checkpoint_seconds: 30,
             spare_segments: 4,
+            disk_reserve: Size::mib(256),
+            when_disk_full: WhenFull::Refuse,
             compaction_rate: Size::mib(64),
         }
     }
@@ -133,18 +169,28 @@ impl Default for LogConfig {
 impl Default for MemoryConfig {
     fn default() -> Self {
         Self {
+            limit: Size::mib(1024),
             cache: Size::mib(32),
             index: Size::mib(16),
             non_persistent: Size::mib(256),
             queue_window: 1024,
             connection_window: Size::kib(256),
+            held: Size::mib(64),
+            held_by_connection: Size::mib(1),
+            when_full: WhenFull::Refuse,
         }
     }
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { connections: 10_000, queues: 100_000, message: Size::mib(1024), topic_backlog: 1000 }
+        Self {
+            connections: 10_000,
+            queues: 100_000,
+            message: Size::mib(1024),
+            topic_backlog: 1000,
+            held_messages: 1000,
+        }
     }
 }
 
@@ -183,6 +229,9 @@ pub enum ConfigError {
         /// What it may say.
         must: &'static str,
     },
+    /// A limit of destinations cannot be understood.
+    #[error("a limit in destinations is wrong: {0}")]
+    Destination(#[from] PatternError),
     /// A listener's address cannot be understood.
     #[error("cannot listen on {url}: {reason}")]
     Listen {
@@ -253,6 +302,7 @@ impl Config {
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_sizes()?;
+        self.check_flow()?;
         let printable = !self.name.is_empty() && self.name.chars().all(|c| c.is_ascii_graphic());
         let must = "1 to 64 printable ASCII characters without a space";
         in_range(printable && self.name.len() <= 64, "name", &self.name, must)?;
@@ -261,6 +311,7 @@ impl Config {
             ("limits.connections", self.limits.connections),
             ("limits.queues", self.limits.queues),
             ("limits.topic_backlog", self.limits.topic_backlog),
+            ("limits.held_messages", self.limits.held_messages),
             ("log.checkpoint_changes", self.log.checkpoint_changes),
         ] {
             in_range(value >= 1, name, value, at_least_one)?;
@@ -294,6 +345,12 @@ impl Config {
             ("log.compaction_rate", self.log.compaction_rate, 1 << 20, "at least 1 MiB"),
             ("memory.index", self.memory.index, 1 << 20, "at least 1 MiB"),
             ("memory.connection_window", self.memory.connection_window, 1 << 10, "at least 1 KiB"),
+            (
+                "memory.held_by_connection",
+                self.memory.held_by_connection,
+                1 << 10,
+                "at least 1 KiB",
+            ),
         ] {
             in_range(size.bytes() >= least, name, size.bytes(), must)?;
         }
@@ -304,6 +361,37 @@ impl Config {
     fn whole_bytes(&self) -> usize {
         let limit = usize::try_from(self.limits.message.bytes()).unwrap_or(usize::MAX);
         limit.min(limits::WHOLE_BODY_BYTES_MAX)
+    }
+
+    fn check_flow(&self) -> Result<(), ConfigError> {
+        for (name, when_full) in [
+            ("memory.when_full", self.memory.when_full),
+            ("log.when_disk_full", self.log.when_disk_full),
+        ] {
+            let fits = when_full != WhenFull::DropOldest;
+            in_range(fits, name, "drop-oldest", "hold or refuse")?;
+        }
+        for destination in &self.destinations {
+            let limited = destination.messages.is_some() || destination.bytes.is_some();
+            let must = "limited by messages, bytes or both, each at least 1";
+            let some = limited && destination.messages != Some(0);
+            let some = some && destination.bytes != Some(Size::kib(0));
+            in_range(some, "destinations", &destination.name, must)?;
+        }
+        self.policies()?;
+        self.divided().map(drop)
+    }
+
+    fn policies(&self) -> Result<Policies, PatternError> {
+        let limits = self.destinations.iter().map(|it| {
+            let limit = Limit {
+                messages: it.messages.unwrap_or(u64::MAX),
+                bytes: it.bytes.map_or(u64::MAX, Size::bytes),
+                when_full: it.when_full,
+            };
+            Ok((Pattern::parse(&it.name)?, limit))
+        });
+        Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)
     }
 
     /// What the log is to know.
@@ -329,6 +417,7 @@ impl Config {
         // One acknowledgement may settle so many deliveries, and must fit into one batch.
         let largest = self.wal_options().batch_bytes_max.min(bytes(self.log.segment_size));
         let prefetch = u32::try_from(largest / 64).unwrap_or(u32::MAX).min(limits::PREFETCH_MAX);
+        let memory = self.divided().expect("checked");
         engine::Settings {
             limits: crate::broker::Limits {
                 prefetch,
@@ -338,14 +427,25 @@ impl Config {
                 large_bytes: self.limits.message.bytes(),
                 resident: self.memory.queue_window,
                 topic_backlog: self.limits.topic_backlog,
+                resident_of_all: usize::try_from(memory.windows / memory::ENTRY_BYTES)
+                    .unwrap_or(usize::MAX),
             },
             cache_bytes: bytes(self.memory.cache),
             window_bytes: bytes(self.memory.connection_window),
+            windows_bytes: usize::try_from(memory.windows).unwrap_or(usize::MAX),
             checkpoint_bytes: self.log.checkpoint_bytes.bytes(),
             checkpoint_changes: self.log.checkpoint_changes,
             checkpoint_millis: self.log.checkpoint_seconds * 1000,
             compaction_bytes: self.log.compaction_rate.bytes(),
             index_bytes: bytes(self.memory.index),
+            policies: Arc::new(self.policies().expect("checked")),
+            park: engine::ParkLimits {
+                messages: self.limits.held_messages,
+                bytes: bytes(self.memory.held_by_connection),
+                bytes_of_all: bytes(self.memory.held),
+            },
+            disk_reserve: self.log.disk_reserve.bytes(),
+            when_disk_full: self.log.when_disk_full,
         }
     }
 }
@@ -431,6 +531,32 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_destinations_are_read_or_refused_with_a_reason() {
+        let text = r#"
+            [[destinations]]
+            name = "queue://orders.>"
+            messages = 10
+            when_full = "hold"
+            [[destinations]]
+            name = "topic://*"
+            bytes = "1KiB"
+            when_full = "drop-oldest"
+        "#;
+        let config: Config = toml::from_str(text).unwrap();
+        config.check().unwrap();
+        let policies = config.engine_settings().policies;
+        let limit = policies.of_queue("orders.new");
+        assert_eq!((limit.messages, limit.when_full), (10, WhenFull::Hold));
+        assert_eq!(policies.of_topic("t").map(|limit| limit.bytes), Some(1024));
+        for (wrong, part) in [("orders", "queue://"), ("queue://a..b", "empty part")] {
+            let config = text.replace("topic://*", wrong);
+            let error = toml::from_str::<Config>(&config).unwrap().check().unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert!(toml::from_str::<Config>(&text.replace("hold", "wait")).is_err());
+    }
+
+    #[test]
     fn a_value_out_of_its_range_is_named_with_what_it_may_be() {
         for (text, name) in [
             ("log.segment_size = \"5KiB\"", "log.segment_size"),
@@ -441,6 +567,12 @@ mod tests {
             ("memory.connection_window = 0", "memory.connection_window"),
             ("memory.index = 0", "memory.index"),
             ("memory.queue_window = 1", "memory.queue_window"),
+            ("memory.limit = \"400MiB\"", "memory.limit"),
+            ("memory.held_by_connection = 1", "memory.held_by_connection"),
+            ("memory.when_full = \"drop-oldest\"", "memory.when_full"),
+            ("log.when_disk_full = \"drop-oldest\"", "log.when_disk_full"),
+            ("limits.held_messages = 0", "limits.held_messages"),
+            ("destinations = [{ name = \"queue://a\", when_full = \"hold\" }]", "destinations"),
             ("limits.message = \"1025MiB\"", "limits.message"),
             ("limits.connections = 0", "limits.connections"),
             ("limits.queues = 0", "limits.queues"),

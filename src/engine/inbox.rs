@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::broker::command::{Command, Output, Request};
+use crate::broker::command::{Output, Request};
 use crate::engine::driver::Driver;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
 use crate::engine::{Gauges, Input};
@@ -240,14 +240,7 @@ impl Drop for Connection {
 
 /// Bytes that a request takes of the inbox.
 pub(crate) fn request_bytes(request: &Request) -> usize {
-    let content = match &request.command {
-        Command::Send { message, .. } | Command::SendStaged { message, .. } => {
-            message.content.len()
-        }
-        Command::StagePiece { bytes, .. } => bytes.len(),
-        _ => 0,
-    };
-    content + limits::REQUEST_OVERHEAD_BYTES
+    request.command.bytes()
 }
 
 #[cfg(test)]

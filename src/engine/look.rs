@@ -6,7 +6,7 @@
 use tokio::sync::oneshot;
 
 use crate::broker::command::{QueueInfo, Totals};
-use crate::engine::{Closed, Engine, Handle, Input, Job};
+use crate::engine::{Closed, Engine, Flow, Handle, Input, Job};
 use crate::ids::Lsn;
 use crate::wal::ReadError;
 
@@ -41,6 +41,8 @@ pub struct Status {
     pub connections: usize,
     /// Requests refused since the start.
     pub refused: u64,
+    /// Of flow control.
+    pub flow: Flow,
     /// Bytes of log appended and not yet durable.
     pub lag_bytes: u64,
     /// Segments in use, dead ones that wait for a checkpoint included.
@@ -70,6 +72,7 @@ impl Engine {
             totals: self.broker.totals(),
             connections: self.outbox.connections(),
             refused: self.refused,
+            flow: self.flow(),
             lag_bytes: appended.0.saturating_sub(durable.0),
             segments,
             log_bytes,

@@ -11,13 +11,16 @@
 mod cache;
 mod checkpoint;
 mod compactor;
+mod disk;
 mod driver;
+mod flow;
 mod gauges;
 mod inbox;
 mod kept;
 mod look;
 mod mailbox;
 mod outbox;
+mod park;
 mod start;
 mod stream;
 mod threads;
@@ -27,12 +30,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::command::{MessageId, Refusal, Reply, Request};
+use crate::broker::command::{Confirm, MessageId, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
     Change, Effect, Fact, Page, PageRequest, PiecesPage, PiecesPurpose, PiecesRequest, Purpose,
 };
-use crate::broker::{Broker, Effects, Verdict, Written, takes_room};
+use crate::broker::policy::{Policies, WhenFull};
+use crate::broker::{Broker, Effects, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
 use crate::message::{BodyKind, Content};
@@ -43,18 +47,23 @@ use crate::wal::{Admission, Class, Damage, Failure, Log, ReadError, ReplayPoint}
 
 use cache::Cache;
 use checkpoint::Checkpoints;
+use flow::{Fate, FlowState};
 use inbox::request_bytes;
 use outbox::Outbox;
+use park::{Answer, Park};
 use stream::Lookup;
 
 pub use checkpoint::CheckpointJob;
 pub use compactor::{CompactStep, Compactor};
+pub use disk::DiskWatch;
+pub use flow::Flow;
 pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
 pub use look::{Look, Peek, Status};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
+pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
 pub use threads::{Running, start};
 #[cfg(test)]
@@ -69,6 +78,8 @@ pub struct Settings {
     pub cache_bytes: usize,
     /// Bytes handed to one connection and not yet written, at most (and one message).
     pub window_bytes: usize,
+    /// The same over all connections that consume: where they are many, each has less.
+    pub windows_bytes: usize,
     /// Bytes of log after which a checkpoint begins: what a restart reads at most, about.
     pub checkpoint_bytes: u64,
     /// Changes in memory after which a checkpoint begins; about 150 bytes each.
@@ -79,6 +90,14 @@ pub struct Settings {
     pub compaction_bytes: u64,
     /// Bytes of the index kept in memory.
     pub index_bytes: usize,
+    /// Limits of destinations.
+    pub policies: Arc<Policies>,
+    /// How much may wait for room.
+    pub park: ParkLimits,
+    /// Bytes of the disk kept free: with less, no sends are taken.
+    pub disk_reserve: u64,
+    /// What becomes of a send that the disk has no room for: held or refused.
+    pub when_disk_full: WhenFull,
 }
 
 impl Default for Settings {
@@ -87,11 +106,16 @@ impl Default for Settings {
             limits: crate::broker::Limits::default(),
             cache_bytes: 32 << 20,
             window_bytes: 256 << 10,
+            windows_bytes: 256 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_changes: 100_000,
             checkpoint_millis: 30_000,
             compaction_bytes: 64 << 20,
             index_bytes: 16 << 20,
+            policies: Arc::default(),
+            park: ParkLimits::default(),
+            disk_reserve: 0,
+            when_disk_full: WhenFull::Refuse,
         }
     }
 }
@@ -188,6 +212,9 @@ pub struct Engine {
     outbox: Outbox,
     cache: Cache,
     checkpoints: Checkpoints,
+    park: Park,
+    flow: FlowState,
+    disk: Arc<DiskWatch>,
     stopping: bool,
     missed_told: u64,
     /// Requests refused in this life.
@@ -208,12 +235,16 @@ impl Engine {
         log: Arc<Log>,
         settings: &Settings,
         checkpoints: Checkpoints,
+        disk: Arc<DiskWatch>,
     ) -> Self {
         Self {
             broker,
-            outbox: Outbox::new(settings.window_bytes),
+            outbox: Outbox::new(settings.window_bytes, settings.windows_bytes),
             cache: Cache::new(settings.cache_bytes),
             checkpoints,
+            park: Park::new(settings.park),
+            flow: FlowState::new(settings),
+            disk,
             log,
             stopping: false,
             missed_told: 0,
@@ -278,7 +309,7 @@ impl Engine {
             self.take_checkpoint(inputs)?;
         }
         let blocked = self.take(now, inputs, jobs)?;
-        let more = self.work(now, limits::TURN_STEPS_MAX);
+        let more = self.work(now, limits::TURN_STEPS_MAX) | self.unpark(now);
         self.follow(jobs);
         let freezing =
             self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
@@ -365,6 +396,7 @@ impl Engine {
                 self.broker.decide_close(id, &mut self.facts);
                 self.commit();
                 self.outbox.disconnect(id);
+                self.park.discard(id);
             }
             Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
             // Who waits for what comes of it is told that the broker ends.
@@ -409,48 +441,27 @@ impl Engine {
 
     /// Decides one request and makes it true, or a part of it.
     fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
-        let Request { token, confirm, ref command } = request;
-        let verdict = self.broker.decide(now, from, token, command, &mut self.facts);
-        let verdict = match (verdict, self.admit()) {
-            (Ok(_), Admission::Wait) => {
-                self.facts.clear();
-                return Taken::Blocked(request);
-            }
-            (Ok(_), Admission::Full) => {
-                self.facts.clear();
-                Err(Refusal::StorageFull)
-            }
-            (verdict, _) => verdict,
-        };
-        match verdict {
-            Ok(Verdict::Answer(reply)) => {
-                if let Some(need) = self.commit() {
-                    self.outbox.depend(from, need);
-                }
-                if confirm == crate::broker::command::Confirm::Always {
-                    // What tells of the state waits for all that made it.
-                    let need = match reply {
-                        Reply::Done => Lsn::default(),
-                        _ => self.log.appended(),
-                    };
-                    self.outbox.answer(from, need, token, Ok(reply));
-                }
-            }
-            Ok(Verdict::Later) => {
-                self.commit();
-            }
-            Ok(Verdict::Part) => {
-                if let Some(need) = self.commit() {
-                    self.outbox.depend(from, need);
-                }
+        let Request { token, confirm, .. } = request;
+        if let Err(refusal) = self.park.may_ask(from, &request) {
+            self.refuse(from, token, refusal);
+            return Taken::Done;
+        }
+        if let Some(lacking) = self.queues_up(&request.command) {
+            self.hold_back(from, request, lacking);
+            return Taken::Done;
+        }
+        match self.attempt(now, from, &request) {
+            Fate::Wait => return Taken::Blocked(request),
+            Fate::Part => {
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Part(request);
             }
-            // A refusal may tell of a record that is not yet durable, so it waits like any answer.
-            Err(refusal) => {
-                self.refused += 1;
-                self.outbox.answer(from, self.log.appended(), token, Err(refusal));
+            Fate::Done(need, reply) if confirm == Confirm::Always => {
+                self.confirm(Answer { to: from, token, need, reply });
             }
+            Fate::Done(..) | Fate::Later => {}
+            Fate::Refused(refusal) => self.refuse(from, token, refusal),
+            Fate::Held(lacking) => self.hold_back(from, request, lacking),
         }
         // What a command makes possible happens before the next one is decided, so that a send
         // to a waiting consumer is known as lent when it is written.
@@ -555,7 +566,16 @@ impl Engine {
                 false
             }
             Effect::Answer { to, token, result } => {
-                self.outbox.answer(*to, appended, *token, result.clone());
+                let (to, token) = (*to, *token);
+                let answer =
+                    result.clone().map(|reply| Answer { to, token, need: appended, reply });
+                let said = match answer {
+                    Ok(answer) => self.park.say(answer).map(|answer| Ok(answer.reply)),
+                    Err(refusal) => Some(Err(refusal)),
+                };
+                if let Some(said) = said {
+                    self.outbox.answer(to, appended, token, said);
+                }
                 false
             }
             Effect::Page(_) | Effect::Pieces(_) => true,

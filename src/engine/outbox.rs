@@ -21,7 +21,11 @@ use crate::message::{Destination, large_bytes};
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    /// Of one connection, and of all that consume.
     window: usize,
+    windows: usize,
+    /// Connections with a subscription.
+    consuming: usize,
     epoch: u64,
     connections: IdMap<ConnectionId, Connection>,
     held: Line,
@@ -124,9 +128,11 @@ pub struct Load {
 }
 
 impl Outbox {
-    pub(crate) fn new(window: usize) -> Self {
+    pub(crate) fn new(window: usize, windows: usize) -> Self {
         Self {
             window,
+            windows,
+            consuming: 0,
             epoch: 0,
             connections: IdMap::default(),
             held: Line::default(),
@@ -158,7 +164,8 @@ impl Outbox {
     }
 
     pub(crate) fn disconnect(&mut self, id: ConnectionId) {
-        self.connections.remove(&id);
+        let gone = self.connections.remove(&id);
+        self.consuming -= usize::from(gone.is_some_and(|it| !it.subscriptions.is_empty()));
         self.lively.remove(&id);
     }
 
@@ -169,6 +176,7 @@ impl Outbox {
     pub(crate) fn subscribe(&mut self, key: ConsumerKey) {
         if let Some(connection) = self.connections.get_mut(&key.0) {
             let subscription = Subscription { need: Lsn::default(), next: Tag(1) };
+            self.consuming += usize::from(connection.subscriptions.is_empty());
             connection.subscriptions.insert(key.1, subscription);
         }
     }
@@ -179,7 +187,9 @@ impl Outbox {
         connection.ready.retain(|ready| ready.assignment.key != key);
         connection.stream.take_if(|stream| stream.key == key);
         self.lively.insert(key.0);
-        connection.subscriptions.remove(&key.1).map(|subscription| subscription.next)
+        let ended = connection.subscriptions.remove(&key.1)?;
+        self.consuming -= usize::from(connection.subscriptions.is_empty());
+        Some(ended.next)
     }
 
     /// Holds an answer until `need`, and everything this connection was told before, is durable.
@@ -233,9 +243,10 @@ impl Outbox {
                 }
             }
         }
+        let window = self.window.min(self.windows / self.consuming.max(1)).max(1);
         for id in std::mem::take(&mut self.lively) {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
-            if connection.pump(self.window, self.epoch, cache, loads, &mut self.lookups) {
+            if connection.pump(window, self.epoch, cache, loads, &mut self.lookups) {
                 told.push(id);
             }
             if let Some(over) = connection.stream.take_if(|stream| stream.end().is_some())

@@ -1,14 +1,17 @@
 //! From a directory to a running state: claim, index, replay, seal.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::broker::{self, Broker, Misfit, Written};
 use crate::engine::checkpoint::{Checkpoints, Segments};
-use crate::engine::{Compactor, Engine, Settings};
+use crate::engine::{Compactor, DiskWatch, Engine, Settings};
 use crate::ids::{Lsn, Millis};
 use crate::io::Storage;
+use crate::limits;
 use crate::record::{Record, RecordError};
 use crate::store::index::{Index, IndexError};
+use crate::store::reserve;
 use crate::wal::{
     self, ClaimError, Damage, Fence, Log, Progress, Reader, RecoveryError, ReplayPoint, Room,
 };
@@ -30,6 +33,8 @@ pub struct Store {
     pub fence: Fence,
     /// What the log need not repeat.
     pub index: Arc<Index>,
+    /// Tells how much the disk has left.
+    pub disk: Arc<DiskWatch>,
     /// What was found.
     pub report: Report,
 }
@@ -87,11 +92,24 @@ pub fn open_store(
     now: Millis,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Store, StoreError> {
-    let claim = wal::claim(Arc::clone(storage), options, nonce)?;
+    let claim = match wal::claim(Arc::clone(storage), options.clone(), nonce) {
+        Err(ClaimError::Io { source, .. })
+            if source.kind() == ErrorKind::StorageFull && reserve::release(&**storage) =>
+        {
+            wal::claim(Arc::clone(storage), options, nonce)?
+        }
+        claim => claim?,
+    };
     let segment_size = claim.segment_size();
+    // A start may copy what is not proven and makes a segment: on a full disk it gets the room
+    // that an earlier owner has set aside.
+    if storage.free().is_ok_and(|free| free < limits::START_SEGMENTS * segment_size) {
+        reserve::release(&**storage);
+    }
     let mut report =
         Report { epoch: claim.epoch(), store_id: claim.store_id(), ..Report::default() };
-    let (index, base) = Index::open(Arc::clone(storage), claim.store_id(), settings.index_bytes)?;
+    let (mut index, base) =
+        Index::open(Arc::clone(storage), claim.store_id(), settings.index_bytes)?;
     let (checkpointed, packed) = (base.replay, base.packs);
     let base = broker::Base {
         through: base.replay.map_or(Lsn::default(), |replay| replay.through),
@@ -101,6 +119,7 @@ pub fn open_store(
         scalars: base.scalars,
     };
     let mut broker = Broker::new(base, settings.limits, segment_size);
+    broker.govern(Arc::clone(&settings.policies));
     let mut recovery = claim.recover(checkpointed)?;
     let mut last = checkpointed;
     while let Some(found) = recovery.next()? {
@@ -128,9 +147,14 @@ pub fn open_store(
         checkpointed,
         last,
     );
-    let mut engine = Engine::new(broker, Arc::clone(&log), settings, checkpoints);
-    engine.begin(now, report.epoch);
+    // Room for a segment that a start copies, or for what a checkpoint brings.
+    index.keep_reserve(segment_size);
     let index = Arc::new(index);
+    let disk = DiskWatch::new(Arc::clone(storage), Arc::clone(&index), settings.disk_reserve);
+    let disk = Arc::new(disk);
+    let mut engine =
+        Engine::new(broker, Arc::clone(&log), settings, checkpoints, Arc::clone(&disk));
+    engine.begin(now, report.epoch);
     let (room, reader, fence) = (opened.room, opened.reader, opened.fence);
     let compactor = Compactor {
         packer: opened.packer,
@@ -140,5 +164,5 @@ pub fn open_store(
         rate: settings.compaction_bytes,
         work: None,
     };
-    Ok(Store { engine, log, room, reader, compactor, fence, index, report })
+    Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
 }

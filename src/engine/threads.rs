@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use crate::broker::fact::{Page, PageRequest, PiecesPage, PiecesRequest};
 use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
-use crate::engine::{CheckpointJob, CompactStep, Compactor, Input, Load, Peek, StopError, Store};
+use crate::engine::{
+    CheckpointJob, CompactStep, Compactor, DiskWatch, Input, Load, Peek, StopError, Store,
+};
 use crate::io::Clock;
 use crate::limits;
 use crate::store::index::{CommitError, Index, IndexError};
@@ -49,7 +51,7 @@ pub(crate) enum Merge {
 /// # Errors
 /// Where the system gives no threads.
 pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> {
-    let Store { engine, log, room, reader, compactor, fence, index, .. } = store;
+    let Store { engine, log, room, reader, compactor, fence, index, disk, .. } = store;
     let (reads, to_read) = channel();
     let (checkpoints, to_checkpoint) = channel();
     let (plans, to_compact) = channel();
@@ -71,7 +73,8 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     let x = Arc::clone(&index);
     let read = move |driver: &Driver| read(&to_read, &x, reader, &driver.inbox);
     spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
-    let checkpoint = move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, driver);
+    let checkpoint =
+        move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &disk, driver);
     spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
     let l = Arc::clone(&log);
     let compact = move |driver: &Driver| compact(&to_compact, compactor, &l, &driver.inbox);
@@ -239,15 +242,28 @@ pub(crate) fn read_pieces(index: &Index, request: PiecesRequest) -> Result<Piece
     Ok(PiecesPage { request, rows: rows.map_err(StopError::Index)? })
 }
 
-fn checkpoint(jobs: &Receiver<Merge>, index: &Index, fence: &Fence, driver: &Driver) {
+fn checkpoint(
+    jobs: &Receiver<Merge>,
+    index: &Index,
+    fence: &Fence,
+    disk: &DiskWatch,
+    driver: &Driver,
+) {
     stand_back();
-    while let Ok(job) = jobs.recv() {
-        let job = match job {
-            Merge::Checkpoint(job) => job,
-            Merge::Forget(delta) => {
+    loop {
+        let job = match jobs.recv_timeout(Duration::from_millis(limits::DISK_LOOK_MILLIS)) {
+            Ok(Merge::Checkpoint(job)) => job,
+            Ok(Merge::Forget(delta)) => {
                 drop(delta);
                 continue;
             }
+            Err(RecvTimeoutError::Timeout) => {
+                if disk.look() {
+                    driver.inbox.wake();
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         };
         let begun = driver.clock.monotonic();
         let owned = fence.check().map_err(|e| CommitError::Failed(IndexError::Io(e)));
@@ -255,6 +271,7 @@ fn checkpoint(jobs: &Receiver<Merge>, index: &Index, fence: &Fence, driver: &Dri
         if matches!(result, Err(CommitError::Full)) {
             std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
         }
+        disk.look();
         if result.is_ok() {
             let now = driver.clock.monotonic();
             driver.gauges.checkpoint(now, now.saturating_sub(begun));

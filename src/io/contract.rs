@@ -43,6 +43,16 @@ fn what_was_written_is_read_back() {
 }
 
 #[test]
+fn what_a_file_takes_is_not_free_and_is_again_when_it_goes() {
+    let disk = SimDisk::with_capacity(10 << 20);
+    file(&disk, "a", &[1; 4096]);
+    assert_eq!(disk.free().unwrap(), (10 << 20) - 4096);
+    disk.remove("a").unwrap();
+    assert_eq!(disk.free().unwrap(), 10 << 20);
+    on_each(|storage| assert!(storage.free().unwrap() > 0, "no room for tests"));
+}
+
+#[test]
 fn reading_past_the_end_is_an_unexpected_end() {
     on_each(|storage| {
         let file = storage.create("a").unwrap();

@@ -78,6 +78,10 @@ impl Storage for LookStorage {
     fn sync_dir(&self) -> io::Result<()> {
         Ok(())
     }
+
+    fn free(&self) -> io::Result<u64> {
+        real::free(&self.path)
+    }
 }
 
 impl LookStorage {

@@ -47,6 +47,9 @@ pub trait Storage: Debug + Send + Sync + 'static {
 
     /// Makes all names, as they are now, durable.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// Bytes that files may still take. Others may take them first: a guess, not a promise.
+    fn free(&self) -> io::Result<u64>;
 }
 
 /// One open file. Calls may come from several threads at once.

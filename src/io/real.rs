@@ -234,6 +234,16 @@ impl Storage for DirStorage {
     fn sync_dir(&self) -> io::Result<()> {
         self.directory.sync_all().map_err(|e| about(&self.path, e))
     }
+
+    fn free(&self) -> io::Result<u64> {
+        free(&self.path)
+    }
+}
+
+/// Bytes that a user without privileges may still take of the file system of `directory`.
+pub(super) fn free(directory: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(directory).map_err(|e| about(directory, e.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[derive(Debug)]

@@ -580,6 +580,12 @@ impl Storage for SimDisk {
         }
         Ok(())
     }
+
+    fn free(&self) -> io::Result<u64> {
+        let disk = self.disk();
+        disk.powered()?;
+        Ok(disk.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(disk.used())))
+    }
 }
 
 struct SimFile {

@@ -6,7 +6,7 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use crate::broker::command::{Counters, QueueInfo};
-use crate::engine::{Counted, Status};
+use crate::engine::{Counted, Flow, Status};
 use crate::ids::Millis;
 
 /// What a page is made from.
@@ -112,6 +112,20 @@ impl Page {
         let help = "Messages that slow subscribers of topics have missed since the start";
         self.counter("topic_missed_total", help, totals.missed);
         self.counter("refused_total", "Requests refused since the start", status.refused);
+        self.flow(&status.flow);
+    }
+
+    fn flow(&mut self, flow: &Flow) {
+        let help = "Connections of which sends wait for room";
+        self.gauge("held_producers", help, flow.held_producers);
+        self.gauge("held_messages", "Sends that wait for room", flow.held_messages);
+        self.gauge("held_bytes", "Bytes of sends that wait for room", flow.held_bytes);
+        let help = "Sends refused for want of room since the start";
+        self.counter("refused_for_room_total", help, flow.refused);
+        let help = "Non-persistent messages of queues dropped for newer ones since the start";
+        self.counter("messages_ousted_total", help, flow.dropped.from_queues);
+        let help = "Whether the disk is full or has less free than is kept";
+        self.gauge("disk_short", help, usize::from(flow.disk_short));
     }
 
     fn messages(&mut self, counters: &Counters) {

@@ -163,7 +163,7 @@ impl Client {
         refusal: Option<Refusal>,
     ) -> Result<(), String> {
         let asked = self.asked.remove(&token).ok_or("an answer to what was not asked")?;
-        let full = matches!(refusal, Some(Refusal::StorageFull));
+        let full = refusal.as_ref().is_some_and(Refusal::is_want_of_room);
         match asked {
             Asked::Part(stage) => {
                 if refusal.is_some() && !full && !self.bodies.refused.contains(&stage) {
@@ -175,8 +175,9 @@ impl Client {
             }
             Asked::Send(number) => {
                 let stage = self.bodies.sent.remove(&number);
-                let gap = refusal == Some(Refusal::PieceMissing)
-                    && stage.is_some_and(|stage| self.bodies.refused.contains(&stage));
+                let lacks =
+                    matches!(refusal, Some(Refusal::PieceMissing | Refusal::NoSuchStage(_)),);
+                let gap = lacks && stage.is_some_and(|stage| self.bodies.refused.contains(&stage));
                 if refusal.is_some() && !full && !gap {
                     return Err(format!("send refused: {refusal:?}"));
                 }
@@ -260,7 +261,8 @@ impl Client {
             producer: self.index,
             rank: 9 - priority,
             persistent,
-            doomed: expires.is_some() || topic,
+            // What is not persistent makes room for others in the queue that is swept.
+            doomed: expires.is_some() || topic || (!persistent && name == QUEUES[2]),
             ..Fate::asked()
         };
         around.model.fates.insert(number, fate);

@@ -4,12 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::command::{Command, Confirm, Outcome, Output, Refusal, Reply, Request, Which};
-use crate::engine::{Input, Mailbox};
+use crate::broker::policy::WhenFull;
+use crate::engine::{Input, Mailbox, Settings};
 use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token};
+use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::store::reserve::RESERVE_NAME;
 
-use super::node::Node;
+use super::node::{Node, options, settings};
 
 const NOW: Millis = Millis(1);
 
@@ -23,8 +26,14 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(set: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings { policies: Arc::default(), ..settings() };
+        set(&mut settings);
         let disk = SimDisk::new();
-        let mut node = Node::open(&disk, 7, NOW).unwrap();
+        let mut node = Node::open_with(&disk, 7, NOW, &settings).unwrap();
         let mailbox = Arc::new(Mailbox::default());
         node.inputs.push_back(Input::Connect(ConnectionId(1), Arc::clone(&mailbox)));
         Self { disk, node, mailbox, tokens: 0, delivered: VecDeque::new() }
@@ -32,11 +41,21 @@ impl Bench {
 
     /// Asks, and runs everything until the answer is there.
     fn ask(&mut self, command: Command) -> Result<Reply, Refusal> {
+        self.begin(command);
+        self.answer().expect("an answer comes")
+    }
+
+    fn begin(&mut self, command: Command) {
         self.tokens += 1;
         let token = Token(self.tokens);
         let request = Request { token, confirm: Confirm::Always, command };
         self.node.inputs.push_back(Input::Requests(ConnectionId(1), [request].into(), None));
-        for _ in 0..10_000 {
+    }
+
+    /// Runs everything until the last question is answered; `None` if that does not happen.
+    fn answer(&mut self) -> Option<Result<Reply, Refusal>> {
+        let token = Token(self.tokens);
+        for _ in 0..1_000 {
             self.node.turn(NOW).unwrap();
             self.node.log_step();
             self.node.room_step();
@@ -57,27 +76,31 @@ impl Bench {
                     other => panic!("{other:?}"),
                 }
             }
-            if let Some(answer) = answer {
+            if answer.is_some() {
                 return answer;
             }
         }
-        panic!("no answer")
+        None
     }
 
     fn send(&mut self) -> Result<Reply, Refusal> {
-        let content = Content {
-            kind: BodyKind::Bytes,
-            properties: vec![("number".to_owned(), "0".to_owned())],
-            body: vec![0; 1000].into(),
-        };
-        let message = Message {
-            durability: Durability::Persistent,
-            priority: Priority::DEFAULT,
-            expires: None,
-            content: content.encode(),
-        };
-        self.ask(Command::Send { to: Destination::Queue("q".into()), message })
+        self.ask(message())
     }
+}
+
+fn message() -> Command {
+    let content = Content {
+        kind: BodyKind::Bytes,
+        properties: vec![("number".to_owned(), "0".to_owned())],
+        body: vec![0; 1000].into(),
+    };
+    let message = Message {
+        durability: Durability::Persistent,
+        priority: Priority::DEFAULT,
+        expires: None,
+        content: content.encode(),
+    };
+    Command::Send { to: Destination::Queue("q".into()), message }
 }
 
 #[test]
@@ -110,4 +133,77 @@ fn a_full_disk_refuses_sends_takes_acknowledgements_and_recovers_by_itself() {
         assert!(sent < 10_000, "room is never found again");
     }
     bench.send().unwrap();
+}
+
+#[test]
+fn sends_are_refused_while_less_is_free_than_is_kept_and_the_rest_goes_on() {
+    const RESERVE: u64 = 300_000;
+    let mut bench = Bench::with(|settings| settings.disk_reserve = RESERVE);
+    let from = Destination::Queue("q".into());
+    let subscription = SubscriptionId(1);
+    bench.ask(Command::Subscribe { subscription, from, prefetch: 1000 }).unwrap();
+    bench.send().unwrap();
+    bench.disk.set_capacity(bench.disk.used() + RESERVE - 1);
+    bench.node.disk.look();
+    assert_eq!(bench.send(), Err(Refusal::DiskLow { reserve: RESERVE }));
+    assert!(bench.node.engine.flow().disk_short);
+    let settle =
+        Command::Settle { subscription, which: Which::One(Tag(1)), outcome: Outcome::Accepted };
+    bench.ask(settle).unwrap();
+    bench.disk.set_capacity(bench.disk.used() + RESERVE);
+    assert!(bench.node.disk.look());
+    bench.send().unwrap();
+}
+
+#[test]
+fn a_full_disk_may_hold_sends_until_there_is_room() {
+    let mut bench = Bench::with(|settings| settings.when_disk_full = WhenFull::Hold);
+    bench.disk.set_capacity(bench.disk.used());
+    for sent in 0.. {
+        assert!(sent < 10_000, "a full disk takes everything");
+        bench.begin(message());
+        if bench.answer().is_none() {
+            break;
+        }
+    }
+    assert_eq!(bench.node.engine.flow().held_messages, 1);
+    bench.disk.set_capacity(u64::MAX);
+    assert_eq!(bench.answer(), Some(Ok(Reply::Done)));
+}
+
+#[test]
+fn a_start_on_a_full_disk_gets_by_with_what_was_set_aside() {
+    let mut bench = Bench::new();
+    (0..40).for_each(|_| drop(bench.send().unwrap()));
+    let mut disk = bench.disk.kill();
+    for life in 0..5 {
+        assert!(disk.open(RESERVE_NAME).is_ok(), "life {life} has set something aside");
+        disk.set_capacity(disk.used());
+        let node = Node::open(&disk, 100 + life, NOW);
+        let node = node.unwrap_or_else(|error| panic!("life {life}: {error}"));
+        disk.set_capacity(disk.used() + 4 * options().segment_size + (4 << 20));
+        node.disk.look();
+        drop(node);
+        disk = disk.snapshot_crash(life);
+    }
+}
+
+#[test]
+fn a_start_after_a_crash_on_a_full_disk_needs_no_more_than_there_is() {
+    for seed in 0..10 {
+        let mut bench = Bench::with(|settings| settings.disk_reserve = 256 << 10);
+        bench.disk.set_capacity(bench.disk.used() + (1 << 20));
+        let mut sent = 0;
+        while bench.send().is_ok() {
+            sent += 1;
+            bench.node.disk.look();
+        }
+        assert!(sent > 5, "there was some room: {sent}");
+        // Somebody else has taken what was kept free.
+        let crashed = bench.disk.snapshot_crash(seed);
+        crashed.set_capacity(crashed.used());
+        let node = Node::open(&crashed, seed, NOW);
+        let node = node.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(node.engine.broker().holds("q").0, sent, "seed {seed}");
+    }
 }

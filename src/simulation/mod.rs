@@ -7,6 +7,7 @@
 
 mod bodies;
 mod clients;
+mod flow;
 mod full_disk;
 mod model;
 mod node;
@@ -197,6 +198,8 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("bodies outlive their messages", Mutant::ForgetPieces, "belongs to nobody"),
         Defect::mutant("bodies outlive their senders", Mutant::ForgetUploads, "is still open"),
         Defect::mutant("bodies with gaps are taken", Mutant::TakeGaps, "is another's"),
+        Defect::mutant("held sends are confirmed at once", Mutant::ConfirmHeld, "is lost"),
+        Defect::mutant("held sends are forgotten", Mutant::ForgetHeld, "is lost"),
         Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),

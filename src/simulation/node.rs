@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::broker::Limits;
 use crate::broker::delta::{Entry, PieceAt, Place, QueueRow};
+use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::engine::{
-    CompactStep, Compactor, Engine, Input, Job, Settings, StopError, Store, StoreError, Turn,
-    open_store, read_page, read_pieces,
+    CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
+    StoreError, Turn, open_store, read_page, read_pieces,
 };
 use crate::ids::{Millis, QueueId, UploadId};
 use crate::io::Storage;
@@ -35,12 +36,29 @@ pub(super) fn settings() -> Settings {
         limits: Limits { resident: 16, topic_backlog: 8, ..Limits::default() },
         cache_bytes: 8 << 10,
         window_bytes: 4 << 10,
+        windows_bytes: 12 << 10,
         checkpoint_bytes: 48 << 10,
         checkpoint_changes: 60,
         checkpoint_millis: 300,
         compaction_bytes: u64::MAX,
         index_bytes: 1 << 20,
+        policies: Arc::new(policies()),
+        park: ParkLimits { messages: 6, bytes: 30_000, bytes_of_all: 60_000 },
+        ..Settings::default()
     }
+}
+
+/// The first of the clients' queues.
+pub(super) const LIMITED: &str = "a";
+
+/// What it may hold: a send beyond it waits.
+pub(super) const HELD_AT: Limit = Limit { messages: 12, bytes: 60_000, when_full: WhenFull::Hold };
+
+fn policies() -> Policies {
+    let swept = Limit { messages: 30, bytes: u64::MAX, when_full: WhenFull::DropOldest };
+    let limits = [("queue://a", HELD_AT), ("queue://swept", swept)];
+    let limits = limits.map(|(name, limit)| (Pattern::parse(name).expect("a pattern"), limit));
+    Policies::new(limits.into(), WhenFull::Refuse).expect("each is named once")
 }
 
 pub(super) struct Node {
@@ -50,6 +68,7 @@ pub(super) struct Node {
     pub(super) reader: Reader,
     ahead: ReadAhead,
     pub(super) index: Arc<Index>,
+    pub(super) disk: Arc<DiskWatch>,
     pub(super) compactor: Compactor,
     pub(super) inputs: VecDeque<Input>,
     pub(super) jobs: VecDeque<Job>,
@@ -81,18 +100,33 @@ pub(super) struct Contents {
     /// Bytes of the log that are needed.
     pub(super) live: u64,
     pub(super) queues: Vec<String>,
+    /// The limited queue holds more than sends can bring it to.
+    pub(super) over_limit: Option<String>,
 }
 
 impl Node {
     pub(super) fn open(disk: &SimDisk, nonce: u64, now: Millis) -> Result<Self, StoreError> {
+        // A full disk refuses in some lives and holds in others, at its end or before.
+        let when_disk_full = if nonce & 1 == 0 { WhenFull::Refuse } else { WhenFull::Hold };
+        let disk_reserve = if nonce & 2 == 0 { 0 } else { 64 << 10 };
+        let settings = Settings { when_disk_full, disk_reserve, ..settings() };
+        Self::open_with(disk, nonce, now, &settings)
+    }
+
+    pub(super) fn open_with(
+        disk: &SimDisk,
+        nonce: u64,
+        now: Millis,
+        settings: &Settings,
+    ) -> Result<Self, StoreError> {
         let storage: Arc<dyn Storage> = Arc::new(disk.clone());
         let nonce = u128::from(nonce) << 64 | 0x5EED;
-        let store = open_store(&storage, options(), &settings(), nonce, now, &mut |_| {})?;
-        let Store { engine, log, room, reader, index, compactor, .. } = store;
+        let store = open_store(&storage, options(), settings, nonce, now, &mut |_| {})?;
+        let Store { engine, log, room, reader, index, compactor, disk, .. } = store;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
         let ahead = ReadAhead::new(reader.clone());
         let writing = None;
-        Ok(Self { engine, log, room, reader, ahead, index, compactor, inputs, jobs, writing })
+        Ok(Self { engine, log, room, reader, ahead, index, disk, compactor, inputs, jobs, writing })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
@@ -148,6 +182,7 @@ impl Node {
     /// One job of the threads beside the engine, from the middle of the queue if `which` says so.
     pub(super) fn job_step(&mut self, which: usize) -> bool {
         if self.jobs.is_empty() {
+            self.disk.look();
             return false;
         }
         let job = self.jobs.remove(which % self.jobs.len()).expect("in range");
@@ -170,6 +205,7 @@ impl Node {
             Job::Forget(delta) => drop(delta),
             Job::Checkpoint(job) => {
                 let result = self.index.commit(&job.delta, job.replay);
+                self.disk.look();
                 self.inputs.push_back(Input::Checkpointed(result));
             }
             Job::Compact(ordinals) => {
@@ -209,6 +245,9 @@ impl Node {
     /// bookkeeping compared with it.
     pub(super) fn contents(&self) -> Result<Contents, String> {
         let broker = self.engine.broker();
+        if !broker.counts_windows() {
+            return Err("the places in windows are counted wrongly".to_owned());
+        }
         let mut contents = Contents::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let mut in_index = BTreeMap::new();
@@ -226,6 +265,14 @@ impl Node {
             let entries = broker.entries(id, &rows);
             if entries.len() as u64 != row.depth {
                 return Err(format!("{} says {} and has {}", row.name, row.depth, entries.len()));
+            }
+            let bytes: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+            if bytes != row.bytes {
+                return Err(format!("{} says {} bytes and has {bytes}", row.name, row.bytes));
+            }
+            let over = row.depth > HELD_AT.messages || bytes > HELD_AT.bytes;
+            if &*row.name == LIMITED && over {
+                contents.over_limit = Some(format!("it holds more than its limit: {row:?}"));
             }
             contents.queues.push(row.name.to_string());
             for (place, entry) in entries {

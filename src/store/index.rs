@@ -32,6 +32,7 @@ use self::row::{
     BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, PIECES, QUEUES, SEGMENTS, UPLOADS,
 };
 use super::backend::Backend;
+use super::reserve;
 use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
 use crate::ids::{QueueId, UploadId};
 use crate::io::Storage;
@@ -81,6 +82,8 @@ pub struct Index {
     cache_bytes: usize,
     /// The number of the last checkpoint; held during a commit.
     commits: Mutex<u64>,
+    /// Bytes kept aside for a full disk at least; 0: none are.
+    reserve_min: u64,
     state: RwLock<State>,
 }
 
@@ -112,7 +115,7 @@ impl Index {
         })?;
         let state = RwLock::new(State::Open(Handle(Some(database))));
         let commits = Mutex::new(commits);
-        Ok((Self { storage, store_id, cache_bytes, commits, state }, base))
+        Ok((Self { storage, store_id, cache_bytes, commits, reserve_min: 0, state }, base))
     }
 
     /// Merges `delta` into the index and moves the replay point, as one durable transaction.
@@ -127,6 +130,14 @@ impl Index {
     /// # Panics
     /// If the live bytes of a segment would fall below zero: that is a bug of the caller.
     pub fn commit(&self, delta: &Delta, replay: ReplayPoint) -> Result<(), CommitError> {
+        match self.try_commit(delta, replay) {
+            // What it frees it can give back only once it is done: this is what the reserve is for.
+            Err(CommitError::Full) if self.release_reserve() => self.try_commit(delta, replay),
+            result => result,
+        }
+    }
+
+    fn try_commit(&self, delta: &Delta, replay: ReplayPoint) -> Result<(), CommitError> {
         let mut commits = self.commits.lock().expect("no commit panicked before");
         let checkpoint = Checkpoint { number: *commits + 1, replay };
         let result = match self.database() {
@@ -152,6 +163,35 @@ impl Index {
                 Err(CommitError::Failed(error))
             }
         }
+    }
+
+    /// Keeps room aside from now on: `bytes`, and beside them as much as the file has, for redb
+    /// doubles it when it grows. It is given back to the file system when the disk is full.
+    pub fn keep_reserve(&mut self, bytes: u64) {
+        self.reserve_min = bytes;
+    }
+
+    /// Sets aside anew what was given back, as far as there is room.
+    pub fn restore_reserve(&self) {
+        if self.reserve_min == 0 {
+            return;
+        }
+        let file = self.storage.open(INDEX_NAME).and_then(|file| file.size()).unwrap_or(0);
+        let wanted = self.reserve_min + file;
+        // A disk that refuses is asked again: it is a reserve, and not the store.
+        if reserve::set_aside(&*self.storage, wanted).is_err() {
+            let _ = reserve::set_aside(&*self.storage, self.reserve_min);
+        }
+    }
+
+    /// Whether what is to be kept aside is.
+    #[must_use]
+    pub fn has_reserve(&self) -> bool {
+        self.reserve_min == 0 || reserve::bytes(&*self.storage) >= self.reserve_min
+    }
+
+    fn release_reserve(&self) -> bool {
+        self.reserve_min > 0 && reserve::release(&*self.storage)
     }
 
     /// At most `limit` entries of `queue`, in the order of delivery, strictly after `after`.
@@ -193,7 +233,10 @@ impl Index {
                 State::Closed => {}
             }
             drop(state);
-            self.reopen()?;
+            match self.reopen() {
+                Err(IndexError::Full) if self.release_reserve() => self.reopen()?,
+                result => result?,
+            };
         }
         Err(IndexError::Full)
     }

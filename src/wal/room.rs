@@ -50,6 +50,8 @@ pub struct Room {
     pub(crate) dying: Vec<Dead>,
     /// Spare files whose names are durable, as (epoch, ordinal) of their last life.
     pub(crate) spares: Vec<(u64, u64)>,
+    /// Names of files that a step has failed with: nobody needs them, and they are to be removed.
+    pub(crate) leftovers: Vec<String>,
 }
 
 /// A segment being zero-filled.
@@ -105,6 +107,9 @@ impl Room {
     }
 
     fn step_inner(&mut self) -> io::Result<RoomStep> {
+        let storage = &self.storage;
+        // What cannot be removed now is tried again; it keeps no segment from being made.
+        self.leftovers.retain(|name| remove(&**storage, name).is_err());
         // The dead first: they may be what the next segment is made of.
         if self.bury()? {
             return Ok(RoomStep::Worked);
@@ -116,8 +121,9 @@ impl Room {
         let wanted = self.log.wanted();
         if self.spares.len() > wanted.spares {
             let (epoch, ordinal) = self.spares.remove(0);
-            remove(&*self.storage, &names::spare(epoch, ordinal))?;
-            return Ok(RoomStep::Worked);
+            let spare = names::spare(epoch, ordinal);
+            let removed = remove(&*self.storage, &spare);
+            return self.or_left_over(&[spare], removed).map(|()| RoomStep::Worked);
         }
         if !wanted.segment {
             return Ok(RoomStep::Idle);
@@ -160,14 +166,26 @@ impl Room {
 
     fn bury_file(&mut self, file: &Expected) -> io::Result<()> {
         let Expected { epoch, ordinal, .. } = *file;
+        let (name, spare) = (file.name(), names::spare(epoch, ordinal));
         if epoch != self.log.epoch() {
-            return remove(&*self.storage, &file.name());
+            let removed = remove(&*self.storage, &name);
+            return self.or_left_over(&[name], removed);
         }
-        self.storage.rename(&file.name(), &names::spare(epoch, ordinal))?;
+        let renamed = self.storage.rename(&name, &spare);
         // Before its header changes: else a crash could show the old name on new content.
-        self.storage.sync_dir()?;
+        let durable = renamed.and_then(|()| self.storage.sync_dir());
+        self.or_left_over(&[name, spare], durable)?;
         self.spares.push((epoch, ordinal));
         Ok(())
+    }
+
+    /// Remembers files that a step has failed with, so that they do not take room until the next
+    /// start.
+    fn or_left_over(&mut self, names: &[String], result: io::Result<()>) -> io::Result<()> {
+        if result.is_err() {
+            self.leftovers.extend_from_slice(names);
+        }
+        result
     }
 
     fn next_header(&self) -> SegmentHeader {
@@ -208,10 +226,18 @@ impl Room {
 
     /// Only the header is new: what is left of the earlier life fits no checksum of this one.
     fn make_from_spare(&mut self, spare: &str) -> io::Result<()> {
-        let file = self.storage.open(spare)?;
-        let segment = head_and_name(&*self.storage, spare, self.next_header(), file)?;
-        self.publish(segment);
-        Ok(())
+        let header = self.next_header();
+        let file = self.storage.open(spare);
+        let made = file.and_then(|file| head_and_name(&*self.storage, spare, header, file));
+        match made {
+            Ok(segment) => {
+                self.publish(segment);
+                Ok(())
+            }
+            // After a failed sync its content is not to be trusted: it goes. Under its new name it
+            // is replaced by the next that is made.
+            Err(error) => self.or_left_over(&[spare.to_owned()], Err(error)),
+        }
     }
 
     fn publish(&mut self, segment: Segment) {

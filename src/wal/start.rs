@@ -307,6 +307,7 @@ impl Recovery {
             making: None,
             dying: Vec::new(),
             spares: Vec::new(),
+            leftovers: Vec::new(),
         };
         Ok(Opened { log, room, reader, tail, fence, past, packs, packer, first_ordinal })
     }

@@ -168,9 +168,9 @@ impl Fault {
             Self::SettledBySending { .. } => {
                 "Subscribe with ack:client or ack:client-individual to acknowledge.\n"
             }
-            Self::Refused {
-                refusal: Refusal::StorageFull | Refusal::MemoryFull { .. }, ..
-            } => "What was confirmed before is safe. Try again later.\n",
+            Self::Refused { refusal, .. } if refusal.is_want_of_room() => {
+                "What was confirmed before is safe. Try again later.\n"
+            }
             _ => "",
         }
     }

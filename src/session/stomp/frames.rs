@@ -13,6 +13,7 @@ use super::subscription::{AckMode, Subscribe};
 use super::{Ending, Incoming, Phase, StompSession, Unsubscribing};
 use crate::broker::command::{self, Outcome};
 use crate::ids::SubscriptionId;
+use crate::limits;
 use crate::protocol::stomp::{Command, Head, Limits, Piece, Version};
 
 impl StompSession {
@@ -64,6 +65,10 @@ impl StompSession {
         let greeting = matches!(command, Command::Connect | Command::Stomp);
         if !greeting {
             self.receipt = head.headers.get("receipt").map(str::to_owned);
+            let long = |name: &String| name.len() > limits::RECEIPT_NAME_BYTES_MAX;
+            if let Some(name) = self.receipt.take_if(|name| long(name)) {
+                return Err(Fault::bad_header("receipt", &name, "512 bytes long at most"));
+            }
         }
         match command {
             Command::Connected | Command::Message | Command::Receipt | Command::Error => {

@@ -320,6 +320,7 @@ mod tests {
                 name: name.into(),
                 last_seq,
                 depth: last_seq / 2,
+                bytes: last_seq / 3,
                 lent_through: lent,
                 redelivered_through: lent.map(|seq| seq / 2),
                 expiring: last_seq % 2 == 1,

@@ -323,6 +323,9 @@ impl Storage for Racing {
     fn sync_dir(&self) -> std::io::Result<()> {
         self.disk.sync_dir()
     }
+    fn free(&self) -> std::io::Result<u64> {
+        self.disk.free()
+    }
 }
 
 #[test]

@@ -145,6 +145,16 @@ fn a_client_that_waits_for_no_answer_is_slowed_down() {
 }
 
 #[test]
+fn a_receipt_s_name_is_bounded_so_that_as_many_as_may_wait_never_stop_the_reading() {
+    let mut wire = Wire::connected("1.2");
+    wire.feed(&format!("SEND\ndestination:/queue/a\nreceipt:{}\n\n^", "r".repeat(512)));
+    wire.answer(Ok(Reply::Done));
+    assert!(wire.written().starts_with("RECEIPT"));
+    wire.feed(&format!("SEND\ndestination:/queue/a\nreceipt:{}\n\n^", "r".repeat(513)));
+    assert!(wire.closed().unwrap().ends_with("but must be 512 bytes long at most"));
+}
+
+#[test]
 fn subscriptions_and_their_names_are_bounded() {
     let mut wire = Wire::connected("1.2");
     for id in 0..limits::SESSION_SUBSCRIPTIONS_MAX {

@@ -1,0 +1,247 @@
+//! Whether there is room for a send, what makes room for it, and who hears when there is again.
+//!
+//! Owns the judgement of limits against the state. Always: what is judged to fit exceeds no limit
+//! when it is applied, and a send that can never fit is refused and not held. Leaves the limits
+//! to `policy`, and the sends that wait to the engine.
+
+use std::sync::Arc;
+
+use crate::broker::command::Refusal;
+use crate::broker::fact::{Change, Fact, VolatilePlace};
+use crate::broker::policy::{Dropped, Held, Limit, Measure, Policies, Shortage, WhenFull};
+use crate::broker::queue::Queue;
+use crate::broker::topic::Topic;
+use crate::broker::{Broker, Limits};
+use crate::ids::QueueId;
+use crate::limits;
+use crate::message::{Destination, Durability};
+
+/// Whether a send may be taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It may.
+    Enough,
+    /// It must wait.
+    Lacking(Shortage),
+}
+
+/// Whether it may, and what must go for it.
+type Judgement = Result<(Room, Vec<VolatilePlace>), Refusal>;
+
+impl Broker {
+    /// Puts destinations under limits; without it none has any. Also those that exist.
+    pub fn govern(&mut self, policies: Arc<Policies>) {
+        for queue in self.queues.values_mut() {
+            queue.limit = policies.of_queue(&queue.name);
+        }
+        self.policies = policies;
+    }
+
+    /// Whether a message of `content` bytes may be sent now, for those who would know before it
+    /// has come. The send is judged again when it is decided.
+    ///
+    /// # Errors
+    /// The refusal that it would meet.
+    pub fn room_for(
+        &self,
+        to: &Destination,
+        durability: Durability,
+        content: u64,
+    ) -> Result<Room, Refusal> {
+        match to {
+            Destination::Queue(name) => self.queue_room(name, durability, content, &mut Vec::new()),
+            Destination::Topic(name) => self.topic_room(name, content),
+        }
+    }
+
+    /// Judges a send to a queue; what must go for it is stated in `facts`.
+    pub(super) fn queue_room(
+        &self,
+        name: &Arc<str>,
+        durability: Durability,
+        content: u64,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Room, Refusal> {
+        let known = self.names.get(name).map(|id| (*id, &self.queues[id]));
+        let (room, ousted) = match durability {
+            Durability::Persistent => {
+                self.judge(name, known, content + limits::STORED_OVERHEAD_BYTES, false)?
+            }
+            Durability::NonPersistent => {
+                self.judge(name, known, content + limits::VOLATILE_OVERHEAD_BYTES, true)?
+            }
+        };
+        if let (Some((queue, _)), false) = (known, ousted.is_empty()) {
+            facts.push(Fact::Memory(Change::Oust { queue, places: ousted }));
+        }
+        Ok(room)
+    }
+
+    fn judge(
+        &self,
+        name: &Arc<str>,
+        known: Option<(QueueId, &Queue)>,
+        bytes: u64,
+        volatile: bool,
+    ) -> Judgement {
+        let limit = known.map_or_else(|| self.policies.of_queue(name), |(_, queue)| queue.limit);
+        let destination = || Destination::Queue(Arc::clone(name));
+        never_fits(&limit, bytes, destination)?;
+        let memory = self.limits.volatile_bytes;
+        let short = if volatile { (self.volatile_bytes + bytes).saturating_sub(memory) } else { 0 };
+        if volatile && bytes > memory {
+            return Err(Refusal::MemoryFull { limit: memory });
+        }
+        let held = known.map_or(Held::default(), |(_, queue)| queue.held());
+        let exceeded = limit.exceeded(held, bytes);
+        let Some((_, queue)) = known.filter(|_| limit.when_full == WhenFull::DropOldest) else {
+            return match (exceeded, short) {
+                (None, 0) => Ok((Room::Enough, Vec::new())),
+                (Some(measure), _) if limit.when_full != WhenFull::Hold => {
+                    Err(Refusal::DestinationFull { destination: destination(), limit: measure })
+                }
+                (Some(_), _) => Ok((Room::Lacking(Shortage::Destination), Vec::new())),
+                (None, _) if self.policies.when_memory_full == WhenFull::Hold => {
+                    Ok((Room::Lacking(Shortage::Memory), Vec::new()))
+                }
+                (None, _) => Err(Refusal::MemoryFull { limit: memory }),
+            };
+        };
+        let ousted = oust(queue, &limit, bytes, short);
+        match (ousted, exceeded) {
+            (Some(ousted), _) => Ok((Room::Enough, ousted)),
+            (None, Some(limit)) => {
+                Err(Refusal::DestinationFull { destination: destination(), limit })
+            }
+            (None, None) => Err(Refusal::MemoryFull { limit: memory }),
+        }
+    }
+
+    /// Judges a message published on a topic.
+    pub(super) fn topic_room(&self, name: &Arc<str>, content: u64) -> Result<Room, Refusal> {
+        let Some(topic) = self.topics.get(name) else { return Ok(Room::Enough) };
+        if topic.limit.when_full == WhenFull::DropOldest {
+            return Ok(Room::Enough);
+        }
+        let bytes = content + limits::VOLATILE_OVERHEAD_BYTES;
+        let destination = || Destination::Topic(Arc::clone(name));
+        never_fits(&topic.limit, bytes, destination)?;
+        let refuses = topic.limit.when_full == WhenFull::Refuse;
+        if let Some(limit) = self.exceeded_by_subscriber(topic, bytes) {
+            let refusal = Refusal::DestinationFull { destination: destination(), limit };
+            return if refuses { Err(refusal) } else { Ok(Room::Lacking(Shortage::Destination)) };
+        }
+        let limit = self.limits.volatile_bytes;
+        let all = bytes.saturating_mul(topic.subscribers.len() as u64);
+        if self.volatile_bytes.saturating_add(all) <= limit {
+            return Ok(Room::Enough);
+        }
+        let refuses = refuses || all > limit;
+        let refusal = Refusal::MemoryFull { limit };
+        if refuses { Err(refusal) } else { Ok(Room::Lacking(Shortage::Memory)) }
+    }
+
+    fn exceeded_by_subscriber(&self, topic: &Topic, bytes: u64) -> Option<Measure> {
+        topic.subscribers.iter().find_map(|key| {
+            let consumer = &self.consumers[key];
+            if consumer.credit() > 0 && consumer.backlog.is_empty() {
+                let bytes_alone = Limit { messages: u64::MAX, ..topic.limit };
+                return bytes_alone.exceeded(consumer.held(), bytes);
+            }
+            topic.limit.exceeded(consumer.held(), bytes)
+        })
+    }
+
+    /// Asks to hear, by [`Broker::take_freed`], when there may be room in a destination again.
+    pub fn watch(&mut self, to: &Destination) {
+        let watched = match to {
+            Destination::Queue(name) => {
+                let queue = self.names.get(name).and_then(|id| self.queues.get_mut(id));
+                queue.map(|queue| &mut queue.watched)
+            }
+            Destination::Topic(name) => self.topics.get_mut(name).map(|topic| &mut topic.watched),
+        };
+        match watched {
+            Some(watched) => *watched = true,
+            // It has gone meanwhile: whoever is held begins it anew.
+            None => self.freed.push(to.clone()),
+        }
+    }
+
+    /// The destinations watched in which there may be room since the last call, each once.
+    pub fn take_freed(&mut self) -> Vec<Destination> {
+        self.freed.take()
+    }
+
+    /// Places that a queue's window may have: few where all windows together are full.
+    pub(super) fn window_max(&self) -> usize {
+        let Limits { resident, resident_of_all, .. } = self.limits;
+        if self.resident < resident_of_all {
+            return resident;
+        }
+        resident.min(limits::QUEUE_WINDOW_MIN)
+    }
+
+    /// Something has left a queue.
+    pub(super) fn free(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            let Queue { watched, name, .. } = queue;
+            self.freed.tell(watched, || Destination::Queue(Arc::clone(name)));
+        }
+    }
+
+    /// Bytes of messages that live in memory alone.
+    #[must_use]
+    pub fn volatile_bytes(&self) -> u64 {
+        self.volatile_bytes
+    }
+
+    /// What a queue holds, in messages and bytes; for checks.
+    #[cfg(test)]
+    pub(crate) fn holds(&self, name: &str) -> (u64, u64) {
+        let held = self.names.get(name).map(|id| self.queues[id].held()).unwrap_or_default();
+        (held.messages, held.bytes)
+    }
+
+    /// Whether the count of places in windows is that of the windows; for checks.
+    #[cfg(test)]
+    pub(crate) fn counts_windows(&self) -> bool {
+        self.resident == self.queues.values().map(Queue::resident_len).sum::<usize>()
+    }
+
+    /// What was dropped for want of room in this life.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+}
+
+fn never_fits(
+    limit: &Limit,
+    bytes: u64,
+    destination: impl Fn() -> Destination,
+) -> Result<(), Refusal> {
+    if limit.when_full != WhenFull::DropOldest && bytes > limit.bytes {
+        let (destination, limit) = (destination(), limit.bytes);
+        return Err(Refusal::NeverFits { destination, size: bytes, limit });
+    }
+    Ok(())
+}
+
+/// The messages of a queue that must go for one of `bytes`, so that `short` bytes of memory are
+/// free too; `None` where all that may go are not enough, or are too many for one step.
+fn oust(queue: &Queue, limit: &Limit, bytes: u64, short: u64) -> Option<Vec<VolatilePlace>> {
+    let (mut held, mut freed, mut ousted) = (queue.held(), 0, Vec::new());
+    let mut least = queue.least_first();
+    while limit.exceeded(held, bytes).is_some() || freed < short {
+        let (place, message) = least.next()?;
+        if ousted.len() == limits::STEP_MESSAGES_MAX {
+            return None;
+        }
+        held.messages -= 1;
+        held.bytes -= message.charge();
+        freed += message.charge();
+        ousted.push(place);
+    }
+    Some(ousted)
+}

@@ -1,0 +1,43 @@
+//! How the memory limit is divided.
+
+use super::{Config, ConfigError, in_range};
+use crate::limits;
+
+/// What the changes for one that begins a checkpoint cost, about: there are those that a checkpoint
+/// is taking, and the many that may gather behind it.
+const CHANGE_BYTES: u64 = (1 + limits::CHECKPOINTS_AHEAD_MAX as u64) * 150;
+
+/// What the place of a waiting message costs in a queue's window, about.
+pub(super) const ENTRY_BYTES: u64 = 100;
+
+/// What the windows need at least, together.
+const WINDOWS_BYTES_MIN: u64 = 16 << 20;
+
+/// The parts of the memory limit that have no setting of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Divided {
+    /// For the windows of all connections, and again for those of all queues.
+    pub(super) windows: u64,
+}
+
+impl Config {
+    /// # Errors
+    /// Where the parts are more than the whole.
+    pub(super) fn divided(&self) -> Result<Divided, ConfigError> {
+        let memory = &self.memory;
+        let changes = (self.log.checkpoint_changes as u64).saturating_mul(CHANGE_BYTES);
+        let parts = [
+            memory.cache.bytes(),
+            memory.index.bytes(),
+            memory.non_persistent.bytes(),
+            memory.held.bytes(),
+            (limits::INBOX_BYTES_MAX + 2 * limits::GATHER_BYTES_MAX) as u64,
+            changes,
+        ];
+        let parts = parts.into_iter().fold(0, u64::saturating_add);
+        let left = memory.limit.bytes().saturating_sub(parts);
+        let must = "at least the sum of its parts and 16 MiB: see memory.limit in the defaults";
+        in_range(left >= WINDOWS_BYTES_MIN, "memory.limit", memory.limit.bytes(), must)?;
+        Ok(Divided { windows: left / 2 })
+    }
+}

@@ -1,0 +1,255 @@
+//! Flow control in the engine: sends that must wait, and when they are tried again.
+//!
+//! Always: a send that waits is decided only when its turn has come, as if it came then; nothing
+//! that its connection asked before it or after it says yes for it. Leaves the lines to `park`, and
+//! the limits to the broker.
+
+use crate::broker::command::{Command, Confirm, Refusal, Reply, Request};
+use crate::broker::policy::{Dropped, Shortage, WhenFull};
+use crate::broker::{Verdict, takes_room};
+use crate::engine::park::Answer;
+use crate::engine::{Engine, Settings};
+use crate::ids::{ConnectionId, Lsn, Millis};
+use crate::limits;
+use crate::message::{Destination, Durability};
+use crate::mutant::{self, Mutant};
+use crate::wal::Admission;
+
+/// Counts of flow control, for operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Connections of which sends wait for room now.
+    pub held_producers: usize,
+    /// Their sends.
+    pub held_messages: usize,
+    /// Bytes of these.
+    pub held_bytes: usize,
+    /// Sends refused for want of room since the start.
+    pub refused: u64,
+    /// Messages dropped for want of room since the start.
+    pub dropped: Dropped,
+    /// Bytes of messages that live in memory alone.
+    pub volatile_bytes: u64,
+    /// The disk is full, or has less left than is kept free.
+    pub disk_short: bool,
+}
+
+/// What became of a request that was tried.
+#[derive(Debug)]
+pub(super) enum Fate {
+    Done(Lsn, Reply),
+    /// The answer comes by itself.
+    Later,
+    /// A part of it is done; it is to be tried again for the next.
+    Part,
+    Refused(Refusal),
+    /// It must wait for room.
+    Held(Shortage),
+    /// The log must first write, or make room.
+    Wait,
+}
+
+/// What flow control remembers beside the lines.
+#[derive(Debug)]
+pub(super) struct FlowState {
+    when_disk_full: WhenFull,
+    refused: u64,
+    /// What was in memory when a send last lacked room there.
+    memory_then: u64,
+}
+
+impl FlowState {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self { when_disk_full: settings.when_disk_full, refused: 0, memory_then: 0 }
+    }
+}
+
+impl Engine {
+    /// Counts of flow control as they are now.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let parked = self.park.parked();
+        Flow {
+            held_producers: parked.producers,
+            held_messages: parked.messages,
+            held_bytes: parked.bytes,
+            refused: self.flow.refused,
+            dropped: self.broker.dropped(),
+            volatile_bytes: self.broker.volatile_bytes(),
+            disk_short: self.log.is_full() || self.disk.is_low(),
+        }
+    }
+
+    /// Why a new request must wait behind others, whatever it would find itself.
+    pub(super) fn queues_up(&self, command: &Command) -> Option<Shortage> {
+        let to = command.destination()?;
+        if self.park.has_line(to) {
+            return Some(Shortage::Destination);
+        }
+        let shortage = match command {
+            Command::Send { to: Destination::Queue(_), message } => match message.durability {
+                Durability::Persistent => Shortage::Disk,
+                Durability::NonPersistent => Shortage::Memory,
+            },
+            Command::SendStaged { .. } => Shortage::Disk,
+            _ => return None,
+        };
+        self.park.lacks(shortage).then_some(shortage)
+    }
+
+    /// Decides a request and makes it true, if it can be now.
+    pub(super) fn attempt(&mut self, now: Millis, from: ConnectionId, request: &Request) -> Fate {
+        let Request { token, ref command, .. } = *request;
+        let verdict = match self.broker.decide(now, from, token, command, &mut self.facts) {
+            Ok(Verdict::Hold(shortage)) => {
+                assert!(self.facts.is_empty(), "what is held states nothing");
+                return Fate::Held(shortage);
+            }
+            Ok(verdict) => verdict,
+            Err(refusal) => return Fate::Refused(refusal),
+        };
+        if let Some(fate) = self.hindered(command) {
+            self.facts.clear();
+            return fate;
+        }
+        let need = self.commit();
+        if let Some(need) = need {
+            self.outbox.depend(from, need);
+        }
+        match verdict {
+            Verdict::Answer(reply) => {
+                // What tells of the state waits for all that made it.
+                let need = match reply {
+                    Reply::Done => Lsn::default(),
+                    _ => self.log.appended(),
+                };
+                Fate::Done(need, reply)
+            }
+            Verdict::Later => Fate::Later,
+            Verdict::Part => Fate::Part,
+            Verdict::Hold(_) => unreachable!("seen above"),
+        }
+    }
+
+    /// What keeps the stated facts from the log, if anything.
+    fn hindered(&self, command: &Command) -> Option<Fate> {
+        let refusal = match self.admit() {
+            Admission::Wait => return Some(Fate::Wait),
+            Admission::Full => Refusal::StorageFull,
+            Admission::Yes if takes_room(&self.facts) && self.disk.is_low() => {
+                Refusal::DiskLow { reserve: self.disk.reserve() }
+            }
+            Admission::Yes => return None,
+        };
+        let holds = self.flow.when_disk_full == WhenFull::Hold && command.destination().is_some();
+        Some(if holds { Fate::Held(Shortage::Disk) } else { Fate::Refused(refusal) })
+    }
+
+    /// Lets a send wait for room, or refuses it where too much waits already.
+    pub(super) fn hold_back(
+        &mut self,
+        from: ConnectionId,
+        mut request: Request,
+        lacking: Shortage,
+    ) {
+        let to = request.command.destination().expect("only sends are held").clone();
+        let token = request.token;
+        if mutant::is(Mutant::ConfirmHeld) && request.confirm == Confirm::Always {
+            request.confirm = Confirm::RefusalOnly;
+            self.outbox.answer(from, Lsn::default(), token, Ok(Reply::Done));
+        }
+        let begins = !self.park.has_line(&to);
+        match self.park.put(from, &to, request, lacking) {
+            Ok(()) if begins => self.await_room(&to, lacking),
+            Ok(()) => {}
+            Err(refusal) => self.refuse(from, token, refusal),
+        }
+    }
+
+    fn await_room(&mut self, to: &Destination, lacking: Shortage) {
+        match lacking {
+            Shortage::Destination => self.broker.watch(to),
+            Shortage::Memory => {
+                self.flow.memory_then = self.flow.memory_then.max(self.broker.volatile_bytes());
+            }
+            // Looked at in each turn: it is a flag.
+            Shortage::Disk => {}
+        }
+    }
+
+    /// Says no. A refusal may tell of a record that is not yet durable, so it waits for the log
+    /// like any answer; it does not wait for what is parked, for it confirms nothing.
+    pub(super) fn refuse(&mut self, from: ConnectionId, token: crate::ids::Token, why: Refusal) {
+        self.refused += 1;
+        self.flow.refused += u64::from(why.is_want_of_room());
+        self.outbox.answer(from, self.log.appended(), token, Err(why));
+    }
+
+    /// Says yes, once everything that the connection asked before is over.
+    pub(super) fn confirm(&mut self, answer: Answer) {
+        if let Some(answer) = self.park.say(answer) {
+            self.let_go(answer);
+        }
+    }
+
+    fn let_go(&mut self, answer: Answer) {
+        let Answer { to, token, need, reply } = answer;
+        self.outbox.answer(to, need, token, Ok(reply));
+    }
+
+    /// Tries the sends for which there may be room again, in the order in which they came; true
+    /// if there are more to try at once.
+    pub(super) fn unpark(&mut self, now: Millis) -> bool {
+        if self.stopping {
+            return false;
+        }
+        for _ in 0..limits::TURN_UNPARKED_MAX {
+            self.stir_park();
+            let Some((to, waiting)) = self.park.next() else { return false };
+            let (from, token) = (waiting.from, waiting.request.token);
+            let fate = if mutant::is(Mutant::ForgetHeld) {
+                Fate::Done(Lsn::default(), Reply::Done)
+            } else {
+                self.attempt(now, from, &waiting.request)
+            };
+            let answer = match fate {
+                Fate::Wait => {
+                    self.park.still(&to, waiting, None);
+                    return false;
+                }
+                Fate::Held(lacking) => {
+                    self.park.still(&to, waiting, Some(lacking));
+                    self.await_room(&to, lacking);
+                    continue;
+                }
+                Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {
+                    Some(Answer { to: from, token, need, reply })
+                }
+                Fate::Done(..) | Fate::Later | Fate::Part => None,
+                Fate::Refused(refusal) => {
+                    self.refuse(from, token, refusal);
+                    None
+                }
+            };
+            let said = self.park.served(&to, &waiting, answer);
+            said.into_iter().for_each(|answer| self.let_go(answer));
+            self.work(now, limits::COMMAND_STEPS_MAX);
+        }
+        self.park.has_due()
+    }
+
+    /// Finds out for which lines there may be room.
+    fn stir_park(&mut self) {
+        for to in self.broker.take_freed() {
+            self.park.stir(&to);
+        }
+        if self.park.lacks(Shortage::Memory) && self.broker.volatile_bytes() < self.flow.memory_then
+        {
+            self.flow.memory_then = 0;
+            self.park.stir_all(Shortage::Memory);
+        }
+        if self.park.lacks(Shortage::Disk) && !self.log.is_full() && !self.disk.is_low() {
+            self.park.stir_all(Shortage::Disk);
+        }
+    }
+}

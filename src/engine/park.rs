@@ -1,0 +1,340 @@
+//! Sends that wait for room, and the answers that wait behind them.
+//!
+//! Owns a line for each destination in which sends wait, and for each connection the order of what
+//! it is still to be told. Always: a line is served from its front, so first parked is first
+//! served, whoever sent it; no answer says yes while something that its connection asked before
+//! still waits; what waits is bounded per connection and over all. A line is looked at again when
+//! something has made room for it, and not before. Leaves to others: whether there is room
+//! (`broker`), and what a held producer may do meanwhile (its session reads on).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::broker::command::{Confirm, Refusal, Reply, Request};
+use crate::broker::policy::{Measure, Shortage};
+use crate::ids::{ConnectionId, IdMap, Lsn, Token};
+use crate::limits;
+use crate::message::Destination;
+
+/// How much may wait for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkLimits {
+    /// Messages of one connection.
+    pub messages: usize,
+    /// Bytes of one connection; a single message may have more.
+    pub bytes: usize,
+    /// Bytes over all connections.
+    pub bytes_of_all: usize,
+}
+
+impl Default for ParkLimits {
+    fn default() -> Self {
+        Self { messages: 1000, bytes: 1 << 20, bytes_of_all: 64 << 20 }
+    }
+}
+
+/// What waits now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parked {
+    pub(crate) producers: usize,
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+/// A yes that is to be said in its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) to: ConnectionId,
+    pub(crate) token: Token,
+    /// What must be durable first.
+    pub(crate) need: Lsn,
+    pub(crate) reply: Reply,
+}
+
+/// A send that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// Grows with each that is parked.
+    arrival: u64,
+    pub(crate) from: ConnectionId,
+    pub(crate) request: Request,
+}
+
+#[derive(Debug)]
+pub(crate) struct Park {
+    limits: ParkLimits,
+    lines: BTreeMap<Destination, Line>,
+    producers: IdMap<ConnectionId, Producer>,
+    /// Lines whose front may find room now, by the arrival of that front.
+    due: BTreeSet<(u64, Destination)>,
+    /// Lines whose front waits for what all destinations share.
+    for_memory: BTreeSet<Destination>,
+    for_disk: BTreeSet<Destination>,
+    arrivals: u64,
+    parked: Parked,
+}
+
+#[derive(Debug)]
+struct Line {
+    waiting: VecDeque<Waiting>,
+}
+
+/// What waits of one connection.
+#[derive(Debug, Default)]
+struct Producer {
+    /// In the order asked, from the first send that waits.
+    slots: VecDeque<(u64, Slot)>,
+    /// How many stand in each line.
+    lines: BTreeMap<Destination, usize>,
+    messages: usize,
+    bytes: usize,
+    /// Confirmations that wait: of sends, and behind them.
+    answers: usize,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// A send waits in a line.
+    Waiting,
+    /// To be said once everything before it is over.
+    Answer(Answer),
+}
+
+impl Park {
+    pub(crate) fn new(limits: ParkLimits) -> Self {
+        Self {
+            limits,
+            lines: BTreeMap::new(),
+            producers: IdMap::default(),
+            due: BTreeSet::new(),
+            for_memory: BTreeSet::new(),
+            for_disk: BTreeSet::new(),
+            arrivals: 0,
+            parked: Parked::default(),
+        }
+    }
+
+    pub(crate) fn parked(&self) -> Parked {
+        self.parked
+    }
+
+    /// Whether sends wait for this destination: another then waits behind them.
+    pub(crate) fn has_line(&self, to: &Destination) -> bool {
+        self.lines.contains_key(to)
+    }
+
+    /// Whether sends wait for want of this, which all destinations share.
+    pub(crate) fn lacks(&self, shortage: Shortage) -> bool {
+        match shortage {
+            Shortage::Destination => false,
+            Shortage::Memory => !self.for_memory.is_empty(),
+            Shortage::Disk => !self.for_disk.is_empty(),
+        }
+    }
+
+    /// Whether the confirmation of this request could wait if it must.
+    ///
+    /// # Errors
+    /// Where as many of its connection wait as may.
+    pub(crate) fn may_ask(&self, from: ConnectionId, request: &Request) -> Result<(), Refusal> {
+        let Some(producer) = self.producers.get(&from) else { return Ok(()) };
+        let limit = limits::HELD_ANSWERS_MAX;
+        if request.confirm == Confirm::RefusalOnly || producer.answers < limit {
+            return Ok(());
+        }
+        let (destination, _) = producer.lines.first_key_value().expect("something of it waits");
+        Err(held_full(destination, Measure::Messages(limit as u64), "one connection"))
+    }
+
+    /// Parks a send. It begins a line where there is none, for want of what `lacking` says.
+    ///
+    /// # Errors
+    /// Where as much waits as may; the send is gone then.
+    pub(crate) fn put(
+        &mut self,
+        from: ConnectionId,
+        to: &Destination,
+        request: Request,
+        lacking: Shortage,
+    ) -> Result<(), Refusal> {
+        let bytes = request.command.bytes();
+        let producer = self.producers.entry(from).or_default();
+        let ParkLimits { messages, bytes: bytes_max, bytes_of_all } = self.limits;
+        let alone = producer.messages == 0;
+        let refusal = if producer.messages >= messages {
+            Some((Measure::Messages(messages as u64), "one connection"))
+        } else if !alone && producer.bytes + bytes > bytes_max {
+            Some((Measure::Bytes(bytes_max as u64), "one connection"))
+        } else if self.parked.bytes + bytes > bytes_of_all {
+            Some((Measure::Bytes(bytes_of_all as u64), "all connections together"))
+        } else {
+            None
+        };
+        if let Some((limit, whose)) = refusal {
+            if alone {
+                self.producers.remove(&from);
+            }
+            return Err(held_full(to, limit, whose));
+        }
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        self.parked.producers += usize::from(alone);
+        self.parked.messages += 1;
+        self.parked.bytes += bytes;
+        producer.messages += 1;
+        producer.bytes += bytes;
+        producer.answers += usize::from(request.confirm == Confirm::Always);
+        producer.slots.push_back((arrival, Slot::Waiting));
+        *producer.lines.entry(to.clone()).or_default() += 1;
+        let begins = !self.lines.contains_key(to);
+        let line =
+            self.lines.entry(to.clone()).or_insert_with(|| Line { waiting: VecDeque::new() });
+        line.waiting.push_back(Waiting { arrival, from, request });
+        if begins {
+            self.wait_for(to, lacking);
+        }
+        Ok(())
+    }
+
+    fn wait_for(&mut self, to: &Destination, lacking: Shortage) {
+        match lacking {
+            // The broker says when there is room in it.
+            Shortage::Destination => true,
+            Shortage::Memory => self.for_memory.insert(to.clone()),
+            Shortage::Disk => self.for_disk.insert(to.clone()),
+        };
+    }
+
+    /// There may be room in a destination, if a line waits for it.
+    pub(crate) fn stir(&mut self, to: &Destination) {
+        let Some(line) = self.lines.get(to) else { return };
+        let front = line.waiting.front().expect("a line is not empty").arrival;
+        self.for_memory.remove(to);
+        self.for_disk.remove(to);
+        self.due.insert((front, to.clone()));
+    }
+
+    /// There may be more of what all destinations share.
+    pub(crate) fn stir_all(&mut self, shortage: Shortage) {
+        let lines = match shortage {
+            Shortage::Destination => return,
+            Shortage::Memory => std::mem::take(&mut self.for_memory),
+            Shortage::Disk => std::mem::take(&mut self.for_disk),
+        };
+        lines.iter().for_each(|to| self.stir(to));
+    }
+
+    /// Takes the send that has waited longest of those that may find room. It is to be given back
+    /// with [`Park::served`] or [`Park::still`].
+    pub(crate) fn next(&mut self) -> Option<(Destination, Waiting)> {
+        let (_, to) = self.due.pop_first()?;
+        let line = self.lines.get_mut(&to).expect("only lines are due");
+        let waiting = line.waiting.pop_front().expect("a line is not empty");
+        Some((to, waiting))
+    }
+
+    pub(crate) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// It still lacks room, or, where it does not, could not be tried.
+    pub(crate) fn still(&mut self, to: &Destination, waiting: Waiting, lacking: Option<Shortage>) {
+        let arrival = waiting.arrival;
+        self.lines.get_mut(to).expect("it was taken from it").waiting.push_front(waiting);
+        match lacking {
+            Some(lacking) => self.wait_for(to, lacking),
+            None => drop(self.due.insert((arrival, to.clone()))),
+        }
+    }
+
+    /// It waits no longer. Gives what may be said now: its own answer, where it has one, and what
+    /// waited behind it.
+    pub(crate) fn served(
+        &mut self,
+        to: &Destination,
+        waiting: &Waiting,
+        answer: Option<Answer>,
+    ) -> Vec<Answer> {
+        let line = self.lines.get_mut(to).expect("it was taken from it");
+        match line.waiting.front() {
+            Some(next) => drop(self.due.insert((next.arrival, to.clone()))),
+            None => drop(self.lines.remove(to)),
+        }
+        let bytes = waiting.request.command.bytes();
+        self.parked.messages -= 1;
+        self.parked.bytes -= bytes;
+        let producer = self.producers.get_mut(&waiting.from).expect("something of it waits");
+        producer.leave(to, bytes);
+        let slots = &mut producer.slots;
+        let at = slots.binary_search_by_key(&waiting.arrival, |(arrival, _)| *arrival);
+        let at = at.expect("it has a slot");
+        match answer {
+            Some(answer) => slots[at].1 = Slot::Answer(answer),
+            None => {
+                producer.answers -= usize::from(waiting.request.confirm == Confirm::Always);
+                drop(slots.remove(at));
+            }
+        }
+        let mut said = Vec::new();
+        while let Some((_, Slot::Answer(_))) = slots.front() {
+            let Some((_, Slot::Answer(answer))) = slots.pop_front() else { unreachable!() };
+            producer.answers -= 1;
+            said.push(answer);
+        }
+        if slots.is_empty() {
+            self.producers.remove(&waiting.from);
+            self.parked.producers -= 1;
+        }
+        said
+    }
+
+    /// A yes of the broker: given back if it may be said now, kept if something that its
+    /// connection asked before still waits.
+    pub(crate) fn say(&mut self, answer: Answer) -> Option<Answer> {
+        let Some(producer) = self.producers.get_mut(&answer.to) else { return Some(answer) };
+        self.arrivals += 1;
+        producer.answers += 1;
+        producer.slots.push_back((self.arrivals, Slot::Answer(answer)));
+        None
+    }
+
+    /// A connection has gone: nothing of it was confirmed, and nothing of it is done any more.
+    pub(crate) fn discard(&mut self, from: ConnectionId) {
+        let Some(producer) = self.producers.remove(&from) else { return };
+        self.parked.producers -= 1;
+        self.parked.messages -= producer.messages;
+        self.parked.bytes -= producer.bytes;
+        for to in producer.lines.keys() {
+            let line = self.lines.get_mut(to).expect("it stood in it");
+            let front = line.waiting.front().expect("a line is not empty").arrival;
+            line.waiting.retain(|waiting| waiting.from != from);
+            self.due.remove(&(front, to.clone()));
+            if line.waiting.is_empty() {
+                self.lines.remove(to);
+                self.for_memory.remove(to);
+                self.for_disk.remove(to);
+            } else {
+                // Who is in front now may need less.
+                self.stir(to);
+            }
+        }
+    }
+}
+
+impl Producer {
+    fn leave(&mut self, to: &Destination, bytes: usize) {
+        self.messages -= 1;
+        self.bytes -= bytes;
+        let count = self.lines.get_mut(to).expect("it stood in it");
+        *count -= 1;
+        if *count == 0 {
+            self.lines.remove(to);
+        }
+    }
+}
+
+fn held_full(destination: &Destination, limit: Measure, whose: &'static str) -> Refusal {
+    Refusal::HeldFull { destination: destination.clone(), limit, whose }
+}
+
+#[cfg(test)]
+mod tests;
