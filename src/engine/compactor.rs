@@ -3,22 +3,28 @@
 //!
 //! Always: a segment is given up only for a pack that is durable and that the index durably knows;
 //! only where all live bytes that the index counts for it were found, so that a frame whose kind
-//! or place this part does not understand keeps its segment as it is; and only by an owner that
-//! has looked for a later claim in between. Whatever a crash leaves, one of the two is whole.
+//! this part does not understand keeps its segment as it is; and only by an owner that has looked
+//! for a later claim in between. Where messages are not found at the places that their records
+//! name, because they were transferred to other queues, the whole index is searched for them. Whatever a crash leaves, one of the two is whole.
 //! Runs beside the engine, one bounded step after the other; the thread that runs it adds the
 //! waiting.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::delta::Place;
 use crate::engine::kept::Compacted;
 use crate::engine::{Input, StopError};
-use crate::ids::QueueId;
+use crate::ids::{Lsn, QueueId};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::store::index::{CommitError, Index, IndexError};
+use crate::store::index::{CommitError, Index, IndexError, Row};
 use crate::wal::{Candidate, Fence, Found, Log, Made, Packer, Packing};
+
+/// Rows of the index that one step of a search looks at, and what that is taken to cost in bytes.
+const SEARCH_ROWS: usize = 8192;
+const SEARCH_BYTES: u64 = 1 << 20;
 
 /// Makes packs by plan.
 #[derive(Debug)]
@@ -30,21 +36,34 @@ pub struct Compactor {
     /// Bytes a second, at most.
     pub(crate) rate: u64,
     pub(crate) work: Option<Work>,
+    /// Segments of which messages have strayed: they are no longer where their records say, but
+    /// were transferred to other queues.
+    pub(crate) strayed: BTreeSet<u64>,
 }
 
 /// How far a plan has come.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Packing {
-        packing: Box<Packing>,
-        tally: Tally,
-        left: Vec<u64>,
-    },
+    /// The whole index is searched for messages that have strayed, from this row on.
+    Searching(Box<Plan>, Option<Row>),
+    Packing(Box<Plan>),
     /// The pack is durable, and nobody knows of it.
     Made {
         made: Made,
         left: Vec<u64>,
     },
+}
+
+/// A plan that is being carried out.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    packing: Packing,
+    tally: Tally,
+    left: Vec<u64>,
+    /// Segments of the plan of which messages have strayed, and the births of all their messages,
+    /// ascending.
+    strayed: BTreeSet<u64>,
+    births: Vec<Lsn>,
 }
 
 /// What was found of the segment that is being read.
@@ -98,11 +117,15 @@ impl Compactor {
     /// If the plan before has not ended.
     pub fn begin(&mut self, ordinals: &[u64]) -> CompactStep {
         assert!(self.work.is_none(), "a plan began while another was under way");
+        let strayed = ordinals.iter().copied().filter(|it| self.strayed.contains(it)).collect();
         match self.packer.begin(ordinals) {
             Ok(packing) => {
-                let packing = Box::new(packing);
-                let (tally, left) = (Tally::default(), Vec::new());
-                self.work = Some(Work::Packing { packing, tally, left });
+                let (tally, left, births) = (Tally::default(), Vec::new(), Vec::new());
+                let plan = Box::new(Plan { packing, tally, left, strayed, births });
+                self.work = Some(match plan.strayed.is_empty() {
+                    true => Work::Packing(plan),
+                    false => Work::Searching(plan, None),
+                });
                 CompactStep::Worked(0)
             }
             Err(error) => CompactStep::Done(ended(Err(error.into()))),
@@ -113,7 +136,8 @@ impl Compactor {
     pub fn step(&mut self) -> CompactStep {
         match self.work.take() {
             None => CompactStep::Idle,
-            Some(Work::Packing { packing, tally, left }) => self.pack(packing, tally, left),
+            Some(Work::Searching(plan, after)) => self.search(plan, after),
+            Some(Work::Packing(plan)) => self.pack(plan),
             Some(Work::Made { made, left }) => CompactStep::Done(ended(self.commit(made, left))),
         }
     }
@@ -127,37 +151,54 @@ impl Compactor {
     /// Gives up what is under way: the broker ends.
     pub fn give_up(&mut self) {
         match self.work.take() {
-            Some(Work::Packing { packing, .. }) => packing.give_up(),
+            Some(Work::Searching(plan, _) | Work::Packing(plan)) => plan.packing.give_up(),
             // Best effort: a leftover is swept by the next owner.
             Some(Work::Made { made, .. }) => drop(self.packer.discard(made.id)),
             None => {}
         }
     }
 
-    fn pack(
-        &mut self,
-        mut packing: Box<Packing>,
-        mut tally: Tally,
-        mut left: Vec<u64>,
-    ) -> CompactStep {
-        let found = match packing.read() {
-            Found::All => return self.finish(packing, left),
+    fn search(&mut self, mut plan: Box<Plan>, after: Option<Row>) -> CompactStep {
+        let size = self.packer.segment_size;
+        let work = match self.index.births_in(&plan.strayed, size, after, SEARCH_ROWS) {
+            Ok((births, next)) => {
+                plan.births.extend(births);
+                match next {
+                    Some(row) => Work::Searching(plan, Some(row)),
+                    None => {
+                        plan.births.sort_unstable();
+                        Work::Packing(plan)
+                    }
+                }
+            }
+            Err(error) => {
+                plan.packing.give_up();
+                return CompactStep::Done(ended(Err(error.into())));
+            }
+        };
+        self.work = Some(work);
+        CompactStep::Worked(SEARCH_BYTES)
+    }
+
+    fn pack(&mut self, mut plan: Box<Plan>) -> CompactStep {
+        let found = match plan.packing.read() {
+            Found::All => return self.finish(plan.packing, plan.left),
             found => found,
         };
-        match take(&self.index, &mut packing, &mut tally, &mut left, found) {
+        match plan.take(&self.index, &mut self.strayed, found) {
             Ok(()) => {
-                let bytes = packing.take_bytes();
-                self.work = Some(Work::Packing { packing, tally, left });
+                let bytes = plan.packing.take_bytes();
+                self.work = Some(Work::Packing(plan));
                 CompactStep::Worked(bytes)
             }
             Err(trouble) => {
-                packing.give_up();
+                plan.packing.give_up();
                 CompactStep::Done(ended(Err(trouble)))
             }
         }
     }
 
-    fn finish(&mut self, packing: Box<Packing>, left: Vec<u64>) -> CompactStep {
+    fn finish(&mut self, packing: Packing, left: Vec<u64>) -> CompactStep {
         match packing.finish() {
             Ok(Some(made)) => {
                 if mutant::is(Mutant::RecycleBeforeIndex) {
@@ -205,56 +246,79 @@ impl Compactor {
     }
 }
 
-/// Takes what was found of a source into the pack, as far as it is needed.
-fn take(
-    index: &Index,
-    packing: &mut Packing,
-    tally: &mut Tally,
-    left: &mut Vec<u64>,
-    found: Found,
-) -> Result<(), Trouble> {
-    match found {
-        Found::Begin(ordinal) => {
-            let before = index.live_bytes(ordinal)?;
-            *tally = Tally { ordinal, before, ..Tally::default() };
-        }
-        Found::Frames(frames) => {
-            let places: Vec<_> = frames.iter().filter_map(place_of).collect();
-            let births =
-                index.births(&places.iter().map(|(_, place)| *place).collect::<Vec<_>>())?;
-            for ((frame, _), birth) in places.into_iter().zip(births) {
-                if birth != Some(frame.lsn) {
-                    continue;
-                }
-                tally.found += u64::from(frame.frame_len);
-                if frame.payload_good {
-                    packing.keep(frame)?;
-                } else {
-                    // A copy would have a good checksum over bad bytes.
-                    tally.damaged = true;
-                }
+impl Plan {
+    /// Takes what was found of a source into the pack, as far as it is needed.
+    fn take(
+        &mut self,
+        index: &Index,
+        strayed: &mut BTreeSet<u64>,
+        found: Found,
+    ) -> Result<(), Trouble> {
+        match found {
+            Found::Begin(ordinal) => {
+                let before = index.live_bytes(ordinal)?;
+                self.tally = Tally { ordinal, before, ..Tally::default() };
             }
-        }
-        Found::End => {
-            // What has died since it was looked at is only a wasted copy; what is alive and was
-            // not found keeps the segment as it is.
-            let after = index.live_bytes(tally.ordinal)?;
-            let whole = (after..=tally.before).contains(&tally.found) && !tally.damaged;
-            if whole {
-                packing.cover(tally.ordinal);
-            } else {
-                let (ordinal, found) = (tally.ordinal, tally.found);
-                tracing::warn!(ordinal, found, live = after, "a segment cannot be packed");
-                left.push(ordinal);
+            Found::Frames(frames) => self.keep(index, &frames)?,
+            Found::End => {
+                let after = index.live_bytes(self.tally.ordinal)?;
+                self.end(after, strayed);
             }
+            Found::Lost(ordinal, error) => {
+                tracing::warn!(%error, "a segment cannot be packed");
+                self.left.push(ordinal);
+            }
+            Found::All => unreachable!("the caller has looked"),
         }
-        Found::Lost(ordinal, error) => {
-            tracing::warn!(%error, "a segment cannot be packed");
-            left.push(ordinal);
-        }
-        Found::All => unreachable!("the caller has looked"),
+        Ok(())
     }
-    Ok(())
+
+    fn keep(&mut self, index: &Index, frames: &[Candidate]) -> Result<(), Trouble> {
+        for frame in self.needed(index, frames)? {
+            self.tally.found += u64::from(frame.frame_len);
+            if frame.payload_good {
+                self.packing.keep(frame)?;
+            } else {
+                // A copy would have a good checksum over bad bytes.
+                self.tally.damaged = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn needed<'a>(
+        &self,
+        index: &Index,
+        frames: &'a [Candidate],
+    ) -> Result<Vec<&'a Candidate>, IndexError> {
+        if self.strayed.contains(&self.tally.ordinal) {
+            let known = |frame: &&Candidate| self.births.binary_search(&frame.lsn).is_ok();
+            return Ok(frames.iter().filter(known).collect());
+        }
+        let (named, places): (Vec<_>, Vec<_>) = frames.iter().filter_map(place_of).unzip();
+        let births = index.births(&places)?;
+        let pairs = named.into_iter().zip(births);
+        let known =
+            |(frame, birth): (&'a Candidate, _)| (birth == Some(frame.lsn)).then_some(frame);
+        Ok(pairs.filter_map(known).collect())
+    }
+
+    /// What has died since it was looked at is only a wasted copy; what is alive and was not found
+    /// keeps the segment as it is. A first time it may have strayed: then it is searched for.
+    fn end(&mut self, after: u64, strayed: &mut BTreeSet<u64>) {
+        let Tally { ordinal, before, found, damaged } = self.tally;
+        let searched = self.strayed.contains(&ordinal);
+        // The search was before the first count.
+        let too_much = found > before && !searched;
+        if found >= after && !too_much && !damaged {
+            self.packing.cover(ordinal);
+        } else if found < after && !searched && !damaged {
+            strayed.insert(ordinal);
+        } else {
+            tracing::warn!(ordinal, found, live = after, "a segment cannot be packed");
+            self.left.push(ordinal);
+        }
+    }
 }
 
 /// Where the index would know a frame, if its payload is needed: as its record says.

@@ -25,6 +25,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
+pub use self::packs::Row;
 use self::row::{BadRow, Checkpoint, ENTRIES, META, PACKS, QUEUES, SEGMENTS};
 use super::backend::Backend;
 use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};

@@ -4,14 +4,21 @@
 //! names is nobody's. A row is written in a transaction of its own; a checkpoint takes it away
 //! with the segment's last live byte.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::error::{bad_row, error, guarded};
-use super::row::{self, BadRow, ENTRIES, PACKS, SEGMENTS};
+use super::row::{self, BadRow, ENTRIES, EntryKey, PACKS, SEGMENTS};
 use super::{CommitError, Index, IndexError, State, UNPOISONED, begin_write};
 use crate::broker::delta::Place;
 use crate::ids::{Lsn, QueueId};
 use crate::wal::PackId;
+
+/// A place in the order of the messages, to go on after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row(EntryKey);
 
 impl Index {
     /// The births of the messages in some places; `None` where a place has no message.
@@ -30,6 +37,39 @@ impl Index {
                 Ok(Some(entry.map_err(|BadRow| bad_row(&key))?.birth))
             };
             places.iter().map(birth).collect()
+        })
+    }
+
+    /// The births, among so many rows after `after`, that lie in some segments of this size;
+    /// and the row to go on after, if there may be more.
+    ///
+    /// # Errors
+    /// As [`Index::births`].
+    pub fn births_in(
+        &self,
+        segments: &BTreeSet<u64>,
+        segment_size: u64,
+        after: Option<Row>,
+        rows: usize,
+    ) -> Result<(Vec<Lsn>, Option<Row>), IndexError> {
+        let state = self.database()?;
+        guarded(|| {
+            let read = state.database().begin_read().map_err(error)?;
+            let entries = read.open_table(ENTRIES).map_err(error)?;
+            let first = after.map_or(Bound::Unbounded, |row| Bound::Excluded(row.0));
+            let (mut births, mut last, mut count) = (Vec::new(), None, 0);
+            let range = entries.range((first, Bound::<EntryKey>::Unbounded)).map_err(error)?;
+            for found in range.take(rows) {
+                let (key, value) = found.map_err(error)?;
+                let key = key.value();
+                let entry = row::decode_entry(key, value.value());
+                let birth = entry.map_err(|BadRow| bad_row(&key))?.birth;
+                if segments.contains(&(birth.0 / segment_size)) {
+                    births.push(birth);
+                }
+                (last, count) = (Some(Row(key)), count + 1);
+            }
+            Ok((births, last.filter(|_| count == rows)))
         })
     }
 
