@@ -9,7 +9,7 @@
 //! Runs beside the engine, one bounded step after the other; the thread that runs it adds the
 //! waiting.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::engine::{Input, StopError};
 use crate::ids::{Lsn, QueueId};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::store::index::{CommitError, Index, IndexError, Row};
+use crate::store::index::{CommitError, Index, IndexError, Row, Snapshot};
 use crate::wal::{Candidate, Fence, Found, Log, Made, Packer, Packing};
 
 /// Rows of the index that one step of a search looks at, and what that is taken to cost in bytes.
@@ -44,8 +44,8 @@ pub struct Compactor {
 /// How far a plan has come.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// The whole index is searched for messages that have strayed, from this row on.
-    Searching(Box<Plan>, Option<Row>),
+    /// A state of the index is searched for messages that have strayed, from this row on.
+    Searching(Box<Plan>, Option<(Snapshot, Row)>),
     Packing(Box<Plan>),
     /// The pack is durable, and nobody knows of it.
     Made {
@@ -58,20 +58,21 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Plan {
     packing: Packing,
-    tally: Tally,
+    /// While a segment is read.
+    tally: Option<Tally>,
     left: Vec<u64>,
-    /// Segments of the plan of which messages have strayed, and the births of all their messages,
-    /// ascending.
-    strayed: BTreeSet<u64>,
+    /// Segments of the plan of which messages have strayed, with the live bytes that they had when
+    /// the index was searched.
+    strayed: BTreeMap<u64, u64>,
+    /// The births of all their messages then, ascending.
     births: Vec<Lsn>,
 }
 
-/// What was found of the segment that is being read.
-#[derive(Debug, Default)]
+/// What was found of the segment that is being read, by one state of the index.
+#[derive(Debug)]
 pub(crate) struct Tally {
     ordinal: u64,
-    /// Live bytes by the index when it began.
-    before: u64,
+    index: Snapshot,
     found: u64,
     /// A payload that is needed is damaged: it is to be found where it was written.
     damaged: bool,
@@ -117,10 +118,11 @@ impl Compactor {
     /// If the plan before has not ended.
     pub fn begin(&mut self, ordinals: &[u64]) -> CompactStep {
         assert!(self.work.is_none(), "a plan began while another was under way");
-        let strayed = ordinals.iter().copied().filter(|it| self.strayed.contains(it)).collect();
+        let strayed = ordinals.iter().filter(|ordinal| self.strayed.contains(ordinal));
+        let strayed = strayed.map(|ordinal| (*ordinal, 0)).collect();
         match self.packer.begin(ordinals) {
             Ok(packing) => {
-                let (tally, left, births) = (Tally::default(), Vec::new(), Vec::new());
+                let (tally, left, births) = (None, Vec::new(), Vec::new());
                 let plan = Box::new(Plan { packing, tally, left, strayed, births });
                 self.work = Some(match plan.strayed.is_empty() {
                     true => Work::Packing(plan),
@@ -158,25 +160,18 @@ impl Compactor {
         }
     }
 
-    fn search(&mut self, mut plan: Box<Plan>, after: Option<Row>) -> CompactStep {
-        let size = self.packer.segment_size;
-        let work = match self.index.births_in(&plan.strayed, size, after, SEARCH_ROWS) {
-            Ok((births, next)) => {
-                plan.births.extend(births);
-                match next {
-                    Some(row) => Work::Searching(plan, Some(row)),
-                    None => {
-                        plan.births.sort_unstable();
-                        Work::Packing(plan)
-                    }
-                }
+    fn search(&mut self, mut plan: Box<Plan>, from: Option<(Snapshot, Row)>) -> CompactStep {
+        match plan.search(&self.index, self.packer.segment_size, from) {
+            Ok(Some(next)) => self.work = Some(Work::Searching(plan, Some(next))),
+            Ok(None) => {
+                plan.births.sort_unstable();
+                self.work = Some(Work::Packing(plan));
             }
             Err(error) => {
                 plan.packing.give_up();
                 return CompactStep::Done(ended(Err(error.into())));
             }
-        };
-        self.work = Some(work);
+        }
         CompactStep::Worked(SEARCH_BYTES)
     }
 
@@ -247,6 +242,30 @@ impl Compactor {
 }
 
 impl Plan {
+    /// Looks at the next rows of the index; gives where to go on, if there are more.
+    fn search(
+        &mut self,
+        index: &Index,
+        segment_size: u64,
+        from: Option<(Snapshot, Row)>,
+    ) -> Result<Option<(Snapshot, Row)>, IndexError> {
+        let (snapshot, after) = match from {
+            Some((snapshot, row)) => (snapshot, Some(row)),
+            None => {
+                let snapshot = index.snapshot()?;
+                for (ordinal, live) in &mut self.strayed {
+                    *live = index.live_bytes(&snapshot, *ordinal)?;
+                }
+                (snapshot, None)
+            }
+        };
+        let segments = self.strayed.keys().copied().collect();
+        let within = (&segments, segment_size);
+        let (births, next) = index.births_in(&snapshot, within, after, SEARCH_ROWS)?;
+        self.births.extend(births);
+        Ok(next.map(|row| (snapshot, row)))
+    }
+
     /// Takes what was found of a source into the pack, as far as it is needed.
     fn take(
         &mut self,
@@ -255,17 +274,17 @@ impl Plan {
         found: Found,
     ) -> Result<(), Trouble> {
         match found {
+            // All of a segment is judged by one state of the index: what comes to stray meanwhile
+            // was found, and cannot be hidden by what dies meanwhile.
             Found::Begin(ordinal) => {
-                let before = index.live_bytes(ordinal)?;
-                self.tally = Tally { ordinal, before, ..Tally::default() };
+                let index = index.snapshot()?;
+                self.tally = Some(Tally { ordinal, index, found: 0, damaged: false });
             }
             Found::Frames(frames) => self.keep(index, &frames)?,
-            Found::End => {
-                let after = index.live_bytes(self.tally.ordinal)?;
-                self.end(after, strayed);
-            }
+            Found::End => self.end(index, strayed)?,
             Found::Lost(ordinal, error) => {
                 tracing::warn!(%error, "a segment cannot be packed");
+                self.tally = None;
                 self.left.push(ordinal);
             }
             Found::All => unreachable!("the caller has looked"),
@@ -274,51 +293,58 @@ impl Plan {
     }
 
     fn keep(&mut self, index: &Index, frames: &[Candidate]) -> Result<(), Trouble> {
-        for frame in self.needed(index, frames)? {
-            self.tally.found += u64::from(frame.frame_len);
+        let tally = self.tally.as_mut().expect("a segment has begun");
+        let needed: Vec<&Candidate> = if self.strayed.contains_key(&tally.ordinal) {
+            let known = |frame: &&Candidate| self.births.binary_search(&frame.lsn).is_ok();
+            frames.iter().filter(known).collect()
+        } else {
+            in_place(index, &tally.index, frames)?
+        };
+        for frame in needed {
+            tally.found += u64::from(frame.frame_len);
             if frame.payload_good {
                 self.packing.keep(frame)?;
             } else {
                 // A copy would have a good checksum over bad bytes.
-                self.tally.damaged = true;
+                tally.damaged = true;
             }
         }
         Ok(())
     }
 
-    fn needed<'a>(
-        &self,
-        index: &Index,
-        frames: &'a [Candidate],
-    ) -> Result<Vec<&'a Candidate>, IndexError> {
-        if self.strayed.contains(&self.tally.ordinal) {
-            let known = |frame: &&Candidate| self.births.binary_search(&frame.lsn).is_ok();
-            return Ok(frames.iter().filter(known).collect());
-        }
-        let (named, places): (Vec<_>, Vec<_>) = frames.iter().filter_map(place_of).unzip();
-        let births = index.births(&places)?;
-        let pairs = named.into_iter().zip(births);
-        let known =
-            |(frame, birth): (&'a Candidate, _)| (birth == Some(frame.lsn)).then_some(frame);
-        Ok(pairs.filter_map(known).collect())
-    }
-
-    /// What has died since it was looked at is only a wasted copy; what is alive and was not found
-    /// keeps the segment as it is. A first time it may have strayed: then it is searched for.
-    fn end(&mut self, after: u64, strayed: &mut BTreeSet<u64>) {
-        let Tally { ordinal, before, found, damaged } = self.tally;
-        let searched = self.strayed.contains(&ordinal);
-        // The search was before the first count.
-        let too_much = found > before && !searched;
-        if found >= after && !too_much && !damaged {
+    /// The pack stands for a segment if all its live bytes were found. If some are missing the
+    /// first time, they may have strayed: then they are searched for.
+    fn end(&mut self, index: &Index, strayed: &mut BTreeSet<u64>) -> Result<(), Trouble> {
+        let tally = self.tally.take().expect("a segment has begun");
+        let Tally { ordinal, found, damaged, .. } = tally;
+        let searched = self.strayed.get(&ordinal).copied();
+        let live = match searched {
+            Some(live) => live,
+            None => index.live_bytes(&tally.index, ordinal)?,
+        };
+        if found == live && !damaged {
             self.packing.cover(ordinal);
-        } else if found < after && !searched && !damaged {
+        } else if found < live && !damaged && searched.is_none() {
             strayed.insert(ordinal);
         } else {
-            tracing::warn!(ordinal, found, live = after, "a segment cannot be packed");
+            tracing::warn!(ordinal, found, live, "a segment cannot be packed");
             self.left.push(ordinal);
         }
+        Ok(())
     }
+}
+
+/// The frames whose messages are at the places that their records name.
+fn in_place<'a>(
+    index: &Index,
+    snapshot: &Snapshot,
+    frames: &'a [Candidate],
+) -> Result<Vec<&'a Candidate>, IndexError> {
+    let (named, places): (Vec<_>, Vec<_>) = frames.iter().filter_map(place_of).unzip();
+    let births = index.births(snapshot, &places)?;
+    let pairs = named.into_iter().zip(births);
+    let known = |(frame, birth): (&'a Candidate, _)| (birth == Some(frame.lsn)).then_some(frame);
+    Ok(pairs.filter_map(known).collect())
 }
 
 /// Where the index would know a frame, if its payload is needed: as its record says.

@@ -5,9 +5,11 @@
 //! with the segment's last live byte.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::error::{bad_row, error, guarded};
 use super::row::{self, BadRow, ENTRIES, EntryKey, PACKS, SEGMENTS};
@@ -20,15 +22,56 @@ use crate::wal::PackId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row(EntryKey);
 
+/// The index as it was at one moment, whatever is committed meanwhile. To be let go soon: the file
+/// keeps every page of that moment.
+pub struct Snapshot {
+    read: ReadTransaction,
+    /// Which opening of the file it is of.
+    opened: u64,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("opened", &self.opened).finish_non_exhaustive()
+    }
+}
+
 impl Index {
+    /// The index as it is now.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn snapshot(&self) -> Result<Snapshot, IndexError> {
+        let state = self.database()?;
+        let read = guarded(|| state.database().begin_read().map_err(error))?;
+        Ok(Snapshot { read, opened: self.opened.load(Ordering::Acquire) })
+    }
+
+    /// Asks a snapshot something, if the file was not closed since it was taken: it is opened again
+    /// after the disk was full, and the pages of a snapshot are not kept then.
+    fn ask<T>(
+        &self,
+        snapshot: &Snapshot,
+        question: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let _open = self.database()?;
+        if self.opened.load(Ordering::Acquire) != snapshot.opened {
+            return Err(IndexError::Full);
+        }
+        guarded(|| question(&snapshot.read))
+    }
+
     /// The births of the messages in some places; `None` where a place has no message.
     ///
     /// # Errors
-    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk.
-    pub fn births(&self, places: &[(QueueId, Place)]) -> Result<Vec<Option<Lsn>>, IndexError> {
-        let state = self.database()?;
-        guarded(|| {
-            let read = state.database().begin_read().map_err(error)?;
+    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk;
+    /// [`IndexError::Full`] where the snapshot is lost because the disk was full.
+    pub fn births(
+        &self,
+        snapshot: &Snapshot,
+        places: &[(QueueId, Place)],
+    ) -> Result<Vec<Option<Lsn>>, IndexError> {
+        self.ask(snapshot, |read| {
             let entries = read.open_table(ENTRIES).map_err(error)?;
             let birth = |(queue, place): &(QueueId, Place)| {
                 let key = row::entry_key(*queue, *place);
@@ -47,14 +90,12 @@ impl Index {
     /// As [`Index::births`].
     pub fn births_in(
         &self,
-        segments: &BTreeSet<u64>,
-        segment_size: u64,
+        snapshot: &Snapshot,
+        (segments, segment_size): (&BTreeSet<u64>, u64),
         after: Option<Row>,
         rows: usize,
     ) -> Result<(Vec<Lsn>, Option<Row>), IndexError> {
-        let state = self.database()?;
-        guarded(|| {
-            let read = state.database().begin_read().map_err(error)?;
+        self.ask(snapshot, |read| {
             let entries = read.open_table(ENTRIES).map_err(error)?;
             let first = after.map_or(Bound::Unbounded, |row| Bound::Excluded(row.0));
             let (mut births, mut last, mut count) = (Vec::new(), None, 0);
@@ -73,14 +114,12 @@ impl Index {
         })
     }
 
-    /// Live bytes of a segment, as of the last checkpoint.
+    /// Live bytes of a segment.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn live_bytes(&self, ordinal: u64) -> Result<u64, IndexError> {
-        let state = self.database()?;
-        guarded(|| {
-            let read = state.database().begin_read().map_err(error)?;
+    /// As [`Index::births`].
+    pub fn live_bytes(&self, snapshot: &Snapshot, ordinal: u64) -> Result<u64, IndexError> {
+        self.ask(snapshot, |read| {
             let segments = read.open_table(SEGMENTS).map_err(error)?;
             let live = segments.get(ordinal).map_err(error)?;
             Ok(live.map_or(0, |live| live.value()))
