@@ -13,10 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::delta::Place;
+use crate::broker::delta::PayloadOf;
 use crate::engine::kept::Compacted;
 use crate::engine::{Input, StopError};
-use crate::ids::{Lsn, QueueId};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::store::index::{CommitError, Index, IndexError, Row, Snapshot};
@@ -241,20 +240,36 @@ impl Compactor {
     }
 }
 
-impl Plan {
-    /// Looks at the next rows of the index; gives where to go on, if there are more.
-    fn search(
-        &mut self,
-        index: &Index,
-        segment_size: u64,
-        from: Option<(Snapshot, Row)>,
-    ) -> Result<Option<(Snapshot, Row)>, IndexError> {
-        let (snapshot, after) = match from {
-            Some((snapshot, row)) => (snapshot, Some(row)),
-            None => {
-                let snapshot = index.snapshot()?;
-                for (ordinal, live) in &mut self.strayed {
-                    *live = index.live_bytes(&snapshot, *ordinal)?;
+/// Takes what was found of a source into the pack, as far as it is needed.
+fn take(
+    index: &Index,
+    packing: &mut Packing,
+    tally: &mut Tally,
+    left: &mut Vec<u64>,
+    found: Found,
+) -> Result<(), Trouble> {
+    match found {
+        Found::Begin(ordinal) => {
+            let before = index.live_bytes(ordinal)?;
+            *tally = Tally { ordinal, before, ..Tally::default() };
+        }
+        Found::Frames(frames) => {
+            let known: Vec<_> = frames.iter().filter_map(payload_of).collect();
+            let births =
+                index.births(&known.iter().map(|(_, payload)| *payload).collect::<Vec<_>>())?;
+            // What is not where its record says may have been moved.
+            let lsns: Vec<_> = known.iter().map(|(frame, _)| frame.lsn).collect();
+            let moved = index.moved(&lsns)?;
+            for (((frame, _), birth), moved) in known.into_iter().zip(births).zip(moved) {
+                if birth != Some(frame.lsn) && !moved {
+                    continue;
+                }
+                tally.found += u64::from(frame.frame_len);
+                if frame.payload_good {
+                    packing.keep(frame)?;
+                } else {
+                    // A copy would have a good checksum over bad bytes.
+                    tally.damaged = true;
                 }
                 (snapshot, None)
             }
@@ -348,13 +363,14 @@ fn in_place<'a>(
 }
 
 /// Where the index would know a frame, if its payload is needed: as its record says.
-fn place_of(frame: &Candidate) -> Option<(&Candidate, (QueueId, Place))> {
-    let place = match Record::decode(frame.kind, &frame.record).ok()? {
-        Record::Sent { queue, place, .. } => (queue, place),
-        Record::Moved { to, place, .. } => (to, place),
+fn payload_of(frame: &Candidate) -> Option<(&Candidate, PayloadOf)> {
+    let payload = match Record::decode(frame.kind, &frame.record).ok()? {
+        Record::Sent { queue, place, .. } => PayloadOf::Message(queue, place),
+        Record::Moved { to, place, .. } => PayloadOf::Message(to, place),
+        Record::Piece { upload, number, .. } => PayloadOf::Piece(upload, number),
         _ => return None,
     };
-    Some((frame, place))
+    Some((frame, payload))
 }
 
 fn ended(result: Result<Compacted, Trouble>) -> Input {

@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::error::{bad_row, error, guarded};
-use super::row::{self, BadRow, ENTRIES, EntryKey, PACKS, SEGMENTS};
+use super::row::{self, BadRow, ENTRIES, PACKS, PIECES, SEGMENTS};
 use super::{CommitError, Index, IndexError, State, UNPOISONED, begin_write};
-use crate::broker::delta::Place;
-use crate::ids::{Lsn, QueueId};
+use crate::broker::delta::PayloadOf;
+use crate::ids::Lsn;
 use crate::wal::PackId;
 
 /// A place in the order of the messages, to go on after.
@@ -37,49 +37,31 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Index {
-    /// The index as it is now.
+    /// The births of some payloads; `None` where there is no such message or piece.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn snapshot(&self) -> Result<Snapshot, IndexError> {
+    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk.
+    pub fn births(&self, payloads: &[PayloadOf]) -> Result<Vec<Option<Lsn>>, IndexError> {
         let state = self.database()?;
-        let read = guarded(|| state.database().begin_read().map_err(error))?;
-        Ok(Snapshot { read, opened: self.opened.load(Ordering::Acquire) })
-    }
-
-    /// Asks a snapshot something, if the file was not closed since it was taken: it is opened again
-    /// after the disk was full, and the pages of a snapshot are not kept then.
-    fn ask<T>(
-        &self,
-        snapshot: &Snapshot,
-        question: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
-    ) -> Result<T, IndexError> {
-        let _open = self.database()?;
-        if self.opened.load(Ordering::Acquire) != snapshot.opened {
-            return Err(IndexError::Full);
-        }
-        guarded(|| question(&snapshot.read))
-    }
-
-    /// The births of the messages in some places; `None` where a place has no message.
-    ///
-    /// # Errors
-    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk;
-    /// [`IndexError::Full`] where the snapshot is lost because the disk was full.
-    pub fn births(
-        &self,
-        snapshot: &Snapshot,
-        places: &[(QueueId, Place)],
-    ) -> Result<Vec<Option<Lsn>>, IndexError> {
-        self.ask(snapshot, |read| {
+        guarded(|| {
+            let read = state.database().begin_read().map_err(error)?;
             let entries = read.open_table(ENTRIES).map_err(error)?;
-            let birth = |(queue, place): &(QueueId, Place)| {
-                let key = row::entry_key(*queue, *place);
-                let Some(found) = entries.get(key).map_err(error)? else { return Ok(None) };
-                let entry = row::decode_entry(key, found.value());
-                Ok(Some(entry.map_err(|BadRow| bad_row(&key))?.birth))
+            let pieces = read.open_table(PIECES).map_err(error)?;
+            let birth = |payload: &PayloadOf| match *payload {
+                PayloadOf::Message(queue, place) => {
+                    let key = row::entry_key(queue, place);
+                    let Some(found) = entries.get(key).map_err(error)? else { return Ok(None) };
+                    let entry = row::decode_entry(key, found.value());
+                    Ok(Some(entry.map_err(|BadRow| bad_row(&key))?.birth))
+                }
+                PayloadOf::Piece(upload, number) => {
+                    let key = (upload.get(), number);
+                    let Some(found) = pieces.get(key).map_err(error)? else { return Ok(None) };
+                    let piece = row::decode_piece(key, found.value());
+                    Ok(Some(piece.map_err(|BadRow| bad_row(&key))?.birth))
+                }
             };
-            places.iter().map(birth).collect()
+            payloads.iter().map(birth).collect()
         })
     }
 
