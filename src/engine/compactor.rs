@@ -3,13 +3,11 @@
 //!
 //! Always: a segment is given up only for a pack that is durable and that the index durably knows;
 //! only where all live bytes that the index counts for it were found, so that a frame whose kind
-//! this part does not understand keeps its segment as it is; and only by an owner that has looked
-//! for a later claim in between. Where messages are not found at the places that their records
-//! name, because they were transferred to other queues, the whole index is searched for them. Whatever a crash leaves, one of the two is whole.
+//! or place this part does not understand keeps its segment as it is; and only by an owner that
+//! has looked for a later claim in between. Whatever a crash leaves, one of the two is whole.
 //! Runs beside the engine, one bounded step after the other; the thread that runs it adds the
 //! waiting.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +16,8 @@ use crate::engine::kept::Compacted;
 use crate::engine::{Input, StopError};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::store::index::{CommitError, Index, IndexError, Row, Snapshot};
+use crate::store::index::{CommitError, Index, IndexError};
 use crate::wal::{Candidate, Fence, Found, Log, Made, Packer, Packing};
-
-/// Rows of the index that one step of a search looks at, and what that is taken to cost in bytes.
-const SEARCH_ROWS: usize = 8192;
-const SEARCH_BYTES: u64 = 1 << 20;
 
 /// Makes packs by plan.
 #[derive(Debug)]
@@ -35,17 +29,16 @@ pub struct Compactor {
     /// Bytes a second, at most.
     pub(crate) rate: u64,
     pub(crate) work: Option<Work>,
-    /// Segments of which messages have strayed: they are no longer where their records say, but
-    /// were transferred to other queues.
-    pub(crate) strayed: BTreeSet<u64>,
 }
 
 /// How far a plan has come.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// A state of the index is searched for messages that have strayed, from this row on.
-    Searching(Box<Plan>, Option<(Snapshot, Row)>),
-    Packing(Box<Plan>),
+    Packing {
+        packing: Box<Packing>,
+        tally: Tally,
+        left: Vec<u64>,
+    },
     /// The pack is durable, and nobody knows of it.
     Made {
         made: Made,
@@ -53,25 +46,12 @@ pub(crate) enum Work {
     },
 }
 
-/// A plan that is being carried out.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    packing: Packing,
-    /// While a segment is read.
-    tally: Option<Tally>,
-    left: Vec<u64>,
-    /// Segments of the plan of which messages have strayed, with the live bytes that they had when
-    /// the index was searched.
-    strayed: BTreeMap<u64, u64>,
-    /// The births of all their messages then, ascending.
-    births: Vec<Lsn>,
-}
-
-/// What was found of the segment that is being read, by one state of the index.
-#[derive(Debug)]
+/// What was found of the segment that is being read.
+#[derive(Debug, Default)]
 pub(crate) struct Tally {
     ordinal: u64,
-    index: Snapshot,
+    /// Live bytes by the index when it began.
+    before: u64,
     found: u64,
     /// A payload that is needed is damaged: it is to be found where it was written.
     damaged: bool,
@@ -117,16 +97,11 @@ impl Compactor {
     /// If the plan before has not ended.
     pub fn begin(&mut self, ordinals: &[u64]) -> CompactStep {
         assert!(self.work.is_none(), "a plan began while another was under way");
-        let strayed = ordinals.iter().filter(|ordinal| self.strayed.contains(ordinal));
-        let strayed = strayed.map(|ordinal| (*ordinal, 0)).collect();
         match self.packer.begin(ordinals) {
             Ok(packing) => {
-                let (tally, left, births) = (None, Vec::new(), Vec::new());
-                let plan = Box::new(Plan { packing, tally, left, strayed, births });
-                self.work = Some(match plan.strayed.is_empty() {
-                    true => Work::Packing(plan),
-                    false => Work::Searching(plan, None),
-                });
+                let packing = Box::new(packing);
+                let (tally, left) = (Tally::default(), Vec::new());
+                self.work = Some(Work::Packing { packing, tally, left });
                 CompactStep::Worked(0)
             }
             Err(error) => CompactStep::Done(ended(Err(error.into()))),
@@ -137,8 +112,7 @@ impl Compactor {
     pub fn step(&mut self) -> CompactStep {
         match self.work.take() {
             None => CompactStep::Idle,
-            Some(Work::Searching(plan, after)) => self.search(plan, after),
-            Some(Work::Packing(plan)) => self.pack(plan),
+            Some(Work::Packing { packing, tally, left }) => self.pack(packing, tally, left),
             Some(Work::Made { made, left }) => CompactStep::Done(ended(self.commit(made, left))),
         }
     }
@@ -152,47 +126,37 @@ impl Compactor {
     /// Gives up what is under way: the broker ends.
     pub fn give_up(&mut self) {
         match self.work.take() {
-            Some(Work::Searching(plan, _) | Work::Packing(plan)) => plan.packing.give_up(),
+            Some(Work::Packing { packing, .. }) => packing.give_up(),
             // Best effort: a leftover is swept by the next owner.
             Some(Work::Made { made, .. }) => drop(self.packer.discard(made.id)),
             None => {}
         }
     }
 
-    fn search(&mut self, mut plan: Box<Plan>, from: Option<(Snapshot, Row)>) -> CompactStep {
-        match plan.search(&self.index, self.packer.segment_size, from) {
-            Ok(Some(next)) => self.work = Some(Work::Searching(plan, Some(next))),
-            Ok(None) => {
-                plan.births.sort_unstable();
-                self.work = Some(Work::Packing(plan));
-            }
-            Err(error) => {
-                plan.packing.give_up();
-                return CompactStep::Done(ended(Err(error.into())));
-            }
-        }
-        CompactStep::Worked(SEARCH_BYTES)
-    }
-
-    fn pack(&mut self, mut plan: Box<Plan>) -> CompactStep {
-        let found = match plan.packing.read() {
-            Found::All => return self.finish(plan.packing, plan.left),
+    fn pack(
+        &mut self,
+        mut packing: Box<Packing>,
+        mut tally: Tally,
+        mut left: Vec<u64>,
+    ) -> CompactStep {
+        let found = match packing.read() {
+            Found::All => return self.finish(packing, left),
             found => found,
         };
-        match plan.take(&self.index, &mut self.strayed, found) {
+        match take(&self.index, &mut packing, &mut tally, &mut left, found) {
             Ok(()) => {
-                let bytes = plan.packing.take_bytes();
-                self.work = Some(Work::Packing(plan));
+                let bytes = packing.take_bytes();
+                self.work = Some(Work::Packing { packing, tally, left });
                 CompactStep::Worked(bytes)
             }
             Err(trouble) => {
-                plan.packing.give_up();
+                packing.give_up();
                 CompactStep::Done(ended(Err(trouble)))
             }
         }
     }
 
-    fn finish(&mut self, packing: Packing, left: Vec<u64>) -> CompactStep {
+    fn finish(&mut self, packing: Box<Packing>, left: Vec<u64>) -> CompactStep {
         match packing.finish() {
             Ok(Some(made)) => {
                 if mutant::is(Mutant::RecycleBeforeIndex) {
@@ -271,95 +235,28 @@ fn take(
                     // A copy would have a good checksum over bad bytes.
                     tally.damaged = true;
                 }
-                (snapshot, None)
             }
-        };
-        let segments = self.strayed.keys().copied().collect();
-        let within = (&segments, segment_size);
-        let (births, next) = index.births_in(&snapshot, within, after, SEARCH_ROWS)?;
-        self.births.extend(births);
-        Ok(next.map(|row| (snapshot, row)))
-    }
-
-    /// Takes what was found of a source into the pack, as far as it is needed.
-    fn take(
-        &mut self,
-        index: &Index,
-        strayed: &mut BTreeSet<u64>,
-        found: Found,
-    ) -> Result<(), Trouble> {
-        match found {
-            // All of a segment is judged by one state of the index: what comes to stray meanwhile
-            // was found, and cannot be hidden by what dies meanwhile.
-            Found::Begin(ordinal) => {
-                let index = index.snapshot()?;
-                self.tally = Some(Tally { ordinal, index, found: 0, damaged: false });
-            }
-            Found::Frames(frames) => self.keep(index, &frames)?,
-            Found::End => self.end(index, strayed)?,
-            Found::Lost(ordinal, error) => {
-                tracing::warn!(%error, "a segment cannot be packed");
-                self.tally = None;
-                self.left.push(ordinal);
-            }
-            Found::All => unreachable!("the caller has looked"),
         }
-        Ok(())
-    }
-
-    fn keep(&mut self, index: &Index, frames: &[Candidate]) -> Result<(), Trouble> {
-        let tally = self.tally.as_mut().expect("a segment has begun");
-        let needed: Vec<&Candidate> = if self.strayed.contains_key(&tally.ordinal) {
-            let known = |frame: &&Candidate| self.births.binary_search(&frame.lsn).is_ok();
-            frames.iter().filter(known).collect()
-        } else {
-            in_place(index, &tally.index, frames)?
-        };
-        for frame in needed {
-            tally.found += u64::from(frame.frame_len);
-            if frame.payload_good {
-                self.packing.keep(frame)?;
+        Found::End => {
+            // What has died since it was looked at is only a wasted copy; what is alive and was
+            // not found keeps the segment as it is.
+            let after = index.live_bytes(tally.ordinal)?;
+            let whole = (after..=tally.before).contains(&tally.found) && !tally.damaged;
+            if whole {
+                packing.cover(tally.ordinal);
             } else {
-                // A copy would have a good checksum over bad bytes.
-                tally.damaged = true;
+                let (ordinal, found) = (tally.ordinal, tally.found);
+                tracing::warn!(ordinal, found, live = after, "a segment cannot be packed");
+                left.push(ordinal);
             }
         }
-        Ok(())
-    }
-
-    /// The pack stands for a segment if all its live bytes were found. If some are missing the
-    /// first time, they may have strayed: then they are searched for.
-    fn end(&mut self, index: &Index, strayed: &mut BTreeSet<u64>) -> Result<(), Trouble> {
-        let tally = self.tally.take().expect("a segment has begun");
-        let Tally { ordinal, found, damaged, .. } = tally;
-        let searched = self.strayed.get(&ordinal).copied();
-        let live = match searched {
-            Some(live) => live,
-            None => index.live_bytes(&tally.index, ordinal)?,
-        };
-        if found == live && !damaged {
-            self.packing.cover(ordinal);
-        } else if found < live && !damaged && searched.is_none() {
-            strayed.insert(ordinal);
-        } else {
-            tracing::warn!(ordinal, found, live, "a segment cannot be packed");
-            self.left.push(ordinal);
+        Found::Lost(ordinal, error) => {
+            tracing::warn!(%error, "a segment cannot be packed");
+            left.push(ordinal);
         }
-        Ok(())
+        Found::All => unreachable!("the caller has looked"),
     }
-}
-
-/// The frames whose messages are at the places that their records name.
-fn in_place<'a>(
-    index: &Index,
-    snapshot: &Snapshot,
-    frames: &'a [Candidate],
-) -> Result<Vec<&'a Candidate>, IndexError> {
-    let (named, places): (Vec<_>, Vec<_>) = frames.iter().filter_map(place_of).unzip();
-    let births = index.births(snapshot, &places)?;
-    let pairs = named.into_iter().zip(births);
-    let known = |(frame, birth): (&'a Candidate, _)| (birth == Some(frame.lsn)).then_some(frame);
-    Ok(pairs.filter_map(known).collect())
+    Ok(())
 }
 
 /// Where the index would know a frame, if its payload is needed: as its record says.

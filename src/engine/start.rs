@@ -1,6 +1,5 @@
 //! From a directory to a running state: claim, index, replay, seal.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::broker::{self, Broker, Misfit, Written};
@@ -140,7 +139,6 @@ pub fn open_store(
         log: Arc::clone(&log),
         rate: settings.compaction_bytes,
         work: None,
-        strayed: BTreeSet::new(),
     };
     Ok(Store { engine, log, room, reader, compactor, fence, index, report })
 }

@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
@@ -83,8 +82,6 @@ pub struct Index {
     /// The number of the last checkpoint; held during a commit.
     commits: Mutex<u64>,
     state: RwLock<State>,
-    /// How often it was opened again.
-    opened: AtomicU64,
 }
 
 enum State {
@@ -115,8 +112,7 @@ impl Index {
         })?;
         let state = RwLock::new(State::Open(Handle(Some(database))));
         let commits = Mutex::new(commits);
-        let opened = AtomicU64::new(0);
-        Ok((Self { storage, store_id, cache_bytes, commits, state, opened }, base))
+        Ok((Self { storage, store_id, cache_bytes, commits, state }, base))
     }
 
     /// Merges `delta` into the index and moves the replay point, as one durable transaction.
@@ -208,7 +204,6 @@ impl Index {
         if let State::Failed = *state {
             return Err(IndexError::Failed);
         }
-        self.opened.fetch_add(1, Ordering::AcqRel);
         // The old handle must let go of the file before the new one reads it.
         *state = State::Closed;
         let (database, checkpoint) = guarded(|| {

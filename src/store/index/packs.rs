@@ -4,12 +4,7 @@
 //! names is nobody's. A row is written in a transaction of its own; a checkpoint takes it away
 //! with the segment's last live byte.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::ops::Bound;
-use std::sync::atomic::Ordering;
-
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::error::{bad_row, error, guarded};
 use super::row::{self, BadRow, ENTRIES, PACKS, PIECES, SEGMENTS};
@@ -17,24 +12,6 @@ use super::{CommitError, Index, IndexError, State, UNPOISONED, begin_write};
 use crate::broker::delta::PayloadOf;
 use crate::ids::Lsn;
 use crate::wal::PackId;
-
-/// A place in the order of the messages, to go on after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row(EntryKey);
-
-/// The index as it was at one moment, whatever is committed meanwhile. To be let go soon: the file
-/// keeps every page of that moment.
-pub struct Snapshot {
-    read: ReadTransaction,
-    /// Which opening of the file it is of.
-    opened: u64,
-}
-
-impl fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("opened", &self.opened).finish_non_exhaustive()
-    }
-}
 
 impl Index {
     /// The births of some payloads; `None` where there is no such message or piece.
@@ -65,43 +42,14 @@ impl Index {
         })
     }
 
-    /// The births, among so many rows after `after`, that lie in some segments of this size;
-    /// and the row to go on after, if there may be more.
+    /// Live bytes of a segment, as of the last checkpoint.
     ///
     /// # Errors
-    /// As [`Index::births`].
-    pub fn births_in(
-        &self,
-        snapshot: &Snapshot,
-        (segments, segment_size): (&BTreeSet<u64>, u64),
-        after: Option<Row>,
-        rows: usize,
-    ) -> Result<(Vec<Lsn>, Option<Row>), IndexError> {
-        self.ask(snapshot, |read| {
-            let entries = read.open_table(ENTRIES).map_err(error)?;
-            let first = after.map_or(Bound::Unbounded, |row| Bound::Excluded(row.0));
-            let (mut births, mut last, mut count) = (Vec::new(), None, 0);
-            let range = entries.range((first, Bound::<EntryKey>::Unbounded)).map_err(error)?;
-            for found in range.take(rows) {
-                let (key, value) = found.map_err(error)?;
-                let key = key.value();
-                let entry = row::decode_entry(key, value.value());
-                let birth = entry.map_err(|BadRow| bad_row(&key))?.birth;
-                if segments.contains(&(birth.0 / segment_size)) {
-                    births.push(birth);
-                }
-                (last, count) = (Some(Row(key)), count + 1);
-            }
-            Ok((births, last.filter(|_| count == rows)))
-        })
-    }
-
-    /// Live bytes of a segment.
-    ///
-    /// # Errors
-    /// As [`Index::births`].
-    pub fn live_bytes(&self, snapshot: &Snapshot, ordinal: u64) -> Result<u64, IndexError> {
-        self.ask(snapshot, |read| {
+    /// Those of the disk.
+    pub fn live_bytes(&self, ordinal: u64) -> Result<u64, IndexError> {
+        let state = self.database()?;
+        guarded(|| {
+            let read = state.database().begin_read().map_err(error)?;
             let segments = read.open_table(SEGMENTS).map_err(error)?;
             let live = segments.get(ordinal).map_err(error)?;
             Ok(live.map_or(0, |live| live.value()))
