@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
@@ -28,6 +29,7 @@ pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
+pub use self::packs::Snapshot;
 use self::row::{
     BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, PIECES, QUEUES, SEGMENTS, UPLOADS,
 };
@@ -82,6 +84,8 @@ pub struct Index {
     /// The number of the last checkpoint; held during a commit.
     commits: Mutex<u64>,
     state: RwLock<State>,
+    /// How often it was opened again.
+    opened: AtomicU64,
 }
 
 enum State {
@@ -112,7 +116,8 @@ impl Index {
         })?;
         let state = RwLock::new(State::Open(Handle(Some(database))));
         let commits = Mutex::new(commits);
-        Ok((Self { storage, store_id, cache_bytes, commits, state }, base))
+        let opened = AtomicU64::new(0);
+        Ok((Self { storage, store_id, cache_bytes, commits, state, opened }, base))
     }
 
     /// Merges `delta` into the index and moves the replay point, as one durable transaction.
@@ -204,6 +209,7 @@ impl Index {
         if let State::Failed = *state {
             return Err(IndexError::Failed);
         }
+        self.opened.fetch_add(1, Ordering::AcqRel);
         // The old handle must let go of the file before the new one reads it.
         *state = State::Closed;
         let (database, checkpoint) = guarded(|| {
