@@ -13,6 +13,10 @@ pub(crate) enum Mutant {
     IgnoreChecksum,
     /// A new life forgets what may have been delivered in the last one.
     ForgetLent,
+    /// A restored store does not flag what the other may have delivered.
+    ForgetRestored,
+    /// A backup does not keep the segments that it still has to copy.
+    BackupWithoutHold,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
 }

@@ -17,6 +17,12 @@ pub enum Record {
         /// When.
         at: Millis,
     },
+    /// The store was restored from a backup of another: whatever is in it may have been delivered
+    /// there since. Stands before the first `Started` of the new store.
+    Restored {
+        /// When.
+        at: Millis,
+    },
     /// A queue came into being.
     QueueCreated {
         /// Its identity.
@@ -136,6 +142,8 @@ const RETURNED: u16 = 7;
 const REMOVED: u16 = 8;
 const MOVED: u16 = 9;
 
+const RESTORED: u16 = 32;
+
 const FLAG_LENT: u8 = 1;
 
 impl Record {
@@ -144,6 +152,7 @@ impl Record {
     pub fn kind(&self) -> u16 {
         match self {
             Self::Started { .. } => STARTED,
+            Self::Restored { .. } => RESTORED,
             Self::QueueCreated { .. } => QUEUE_CREATED,
             Self::QueueDeleted { .. } => QUEUE_DELETED,
             Self::Sent { .. } => SENT,
@@ -181,6 +190,7 @@ impl Record {
                 w.u64(*epoch);
                 w.u64(at.0);
             }
+            Self::Restored { at } => w.u64(at.0),
             Self::QueueCreated { queue, name, at } => {
                 w.u64(queue.0);
                 w.u64(at.0);
@@ -239,6 +249,7 @@ impl Record {
     fn read(kind: u16, r: &mut Reader<'_>) -> Result<Option<Self>, RecordError> {
         Ok(match kind {
             STARTED => r.started(),
+            RESTORED => r.millis().map(|at| Self::Restored { at }),
             QUEUE_CREATED => r.queue_created(),
             QUEUE_DELETED => r.u64().map(|queue| Self::QueueDeleted { queue: QueueId(queue) }),
             SENT => r.sent(),
@@ -438,6 +449,7 @@ mod tests {
         let gone = Gone::of(place, &entry);
         vec![
             Record::Started { epoch: 2, at: Millis(1) },
+            Record::Restored { at: Millis(1) },
             Record::QueueCreated { queue, name: "orders".into(), at: Millis(2) },
             Record::QueueDeleted { queue },
             Record::Sent { queue, place, at: Millis(3), expires: None, lent: true },

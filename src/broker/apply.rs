@@ -31,6 +31,7 @@ impl Broker {
         })?;
         match record {
             Record::Started { epoch, at } => self.apply_started(*epoch, *at),
+            Record::Restored { at } => self.apply_restored(*at),
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
                 self.saw(*at);
@@ -86,6 +87,7 @@ impl Broker {
         match record {
             Record::Started { epoch, .. } if *epoch > self.durable.scalars.epoch => Ok(()),
             Record::Started { .. } => Err("its epoch is not newer than the last"),
+            Record::Restored { .. } => Ok(()),
             Record::QueueCreated { queue, name, .. } => {
                 if queue.0 != self.durable.scalars.last_queue + 1 {
                     return Err("its id is not the next");
@@ -112,6 +114,18 @@ impl Broker {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
                 queue.row.redelivered_through = queue.row.lent_through;
+                self.durable.touch(*id);
+            }
+        }
+    }
+
+    /// What is in the store may have been delivered by the one it is a copy of: the next life
+    /// flags it all.
+    fn apply_restored(&mut self, at: Millis) {
+        self.saw(at);
+        for (id, queue) in &mut self.queues {
+            if !mutant::is(Mutant::ForgetRestored) {
+                queue.row.lent_through = [queue.row.last_seq; 10];
                 self.durable.touch(*id);
             }
         }

@@ -37,10 +37,13 @@ enum Command {
     /// directory, as the user that runs the broker or as root.
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// Looks into a store that no broker is using.
+    /// Looks into a store, copies it, and makes a store of a copy.
     ///
-    /// Changes nothing: a copy on a read-only disk will do. A store in use is refused, and while
-    /// these commands run no broker starts on the store.
+    /// No command changes anything in the store it is given. Those that read a store at rest will
+    /// do with a copy on a read-only disk and with a backup; a store in use is refused, and while
+    /// they run no broker starts on it. Exit codes: 0, done (`verify`: no damage); 1, not done
+    /// (`verify`: damage), with the reason and what to do on standard error; 2, the command line
+    /// makes no sense.
     #[command(subcommand)]
     Store(StoreCommand),
     /// Prints every setting with its default and its cost, as a configuration to start from.
@@ -110,6 +113,43 @@ enum StoreCommand {
         /// The store's directory.
         dir: PathBuf,
     },
+    /// Makes a copy of a store in a new or empty directory, while its broker runs or while none
+    /// does.
+    ///
+    /// Everything that was confirmed before the command began is in the copy, and it is consistent:
+    /// one moment of the store. Where a broker runs, the broker writes it, as its own user, so
+    /// TARGET is a path on the broker's machine; clients are served meanwhile. How far it has come
+    /// goes to standard error. Interrupted, by Ctrl-C as well as by a crash, the copy is
+    /// unfinished: it lacks the file `backup`, which is written last, and no command takes it for
+    /// a backup.
+    ///
+    /// A backup is no store: make one of it with `escrowmq store restore`. `store verify`, `stats`
+    /// and `dump` read a backup as it is. Exits with 0 when the backup is whole and durable, else
+    /// with 1.
+    Backup {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The directory of the backup: new, or empty.
+        target: PathBuf,
+        /// MiB a second that are written at most; 0: as fast as the disks go.
+        #[arg(long, value_name = "MIB", default_value_t = 64)]
+        rate: u64,
+    },
+    /// Makes a store of a backup, in a new or empty directory.
+    ///
+    /// Every file is compared with the checksum it had. The new store gets an id of its own, so
+    /// that its files and those of the store it comes from are never mixed up. Every message in it
+    /// is delivered with the redelivered flag: the other store may have delivered it since. Lists
+    /// prepared transactions that wait for their outcome.
+    ///
+    /// Exits with 0 when the store is whole and durable, else with 1: where DIR has anything in it,
+    /// or the backup is unfinished or damaged, which is named.
+    Restore {
+        /// The directory of the backup.
+        backup: PathBuf,
+        /// The directory of the new store: new, or empty.
+        dir: PathBuf,
+    },
     /// Prints the log of a store for a person to read: segments, batches, records.
     ///
     /// A line per segment, batch and record, each with its position (Lsn); what is damaged is
@@ -130,6 +170,10 @@ pub fn main() -> ExitCode {
         Command::Queue(command) => queue::queue(command),
         Command::Store(StoreCommand::Verify { dir }) => store::verify(&dir),
         Command::Store(StoreCommand::Dump { dir }) => store::dump(&dir),
+        Command::Store(StoreCommand::Backup { dir, target, rate }) => {
+            store::backup(&dir, &target, rate)
+        }
+        Command::Store(StoreCommand::Restore { backup, dir }) => store::restore_into(&backup, &dir),
         Command::Config => print(crate::config::DEFAULTS),
     };
     match result {

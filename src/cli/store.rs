@@ -1,8 +1,9 @@
-//! `escrowmq store`: looks into a store without changing it.
+//! `escrowmq store`: looks into a store without changing it, and makes copies of it.
 //!
 //! Owns what its commands share: how a store is opened to be looked at, how far a long work has
 //! come, and the words for what the survey of a log finds.
 
+mod backup;
 mod describe;
 mod dump;
 mod verify;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::CliError;
+use crate::backup::MANIFEST_NAME;
 use crate::io::Storage;
+use crate::io::alias::AliasStorage;
 use crate::io::look::LookStorage;
 use crate::io::real::StoreLock;
 use crate::store::index::{Base, INDEX_NAME, Index, IndexError};
@@ -35,6 +38,8 @@ pub(super) fn dump(dir: &Path) -> Result<ExitCode, CliError> {
     dump::dump(&look(dir)?)
 }
 
+pub(super) use backup::{backup, restore_into};
+
 /// A store that nobody changes while it is looked at.
 struct Looked {
     storage: Arc<dyn Storage>,
@@ -44,14 +49,38 @@ struct Looked {
 fn look(dir: &Path) -> Result<Looked, CliError> {
     let look = LookStorage::open(dir)?;
     match look.open(names::IDENTITY) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let identity = names::IDENTITY;
-            return Err(format!("{}: not a store: no file `{identity}`", dir.display()).into());
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return look_at_backup(look, dir),
         result => result.map(drop)?,
     }
     let lock = look.try_lock()?;
     Ok(Looked { storage: Arc::new(look), _lock: lock })
+}
+
+/// A backup is a store under another name, if it is whole.
+fn look_at_backup(look: LookStorage, dir: &Path) -> Result<Looked, CliError> {
+    let there = |name| match look.open(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|_| true),
+    };
+    let (identity, dir) = (names::IDENTITY, dir.display());
+    if there(names::IDENTITY_UNFINISHED)? {
+        return Err(format!(
+            "{dir}: a restore or repair into it has not ended; remove it and begin it again"
+        )
+        .into());
+    }
+    if !there(names::IDENTITY_IN_BACKUP)? {
+        return Err(format!("{dir}: not a store: no file `{identity}`").into());
+    }
+    if !there(MANIFEST_NAME)? {
+        return Err(format!(
+            "{dir}: an unfinished backup: no file `{MANIFEST_NAME}`, which is written last; \
+             remove it and take another one"
+        )
+        .into());
+    }
+    let storage = AliasStorage::new(Arc::new(look), identity, names::IDENTITY_IN_BACKUP);
+    Ok(Looked { storage: Arc::new(storage), _lock: None })
 }
 
 impl Looked {

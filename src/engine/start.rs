@@ -112,6 +112,8 @@ pub fn open_store(
         }
         progress(recovery.progress());
     }
+    // True until the log has said it: a start that is cut off before leaves it to the next.
+    let restored = recovery.restored_at().is_some_and(|epoch| broker.epoch() <= epoch);
     let opened = recovery.finish(&broker.live())?;
     let log = opened.log;
     let checkpoints = Checkpoints::new(
@@ -121,7 +123,7 @@ pub fn open_store(
         last,
     );
     let mut engine = Engine::new(broker, Arc::clone(&log), settings, checkpoints);
-    engine.begin(now, report.epoch);
+    engine.begin(now, report.epoch, restored);
     let index = Arc::new(index);
     let (room, reader, fence) = (opened.room, opened.reader, opened.fence);
     Ok(Store { engine, log, room, reader, fence, index, report })

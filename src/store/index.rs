@@ -10,6 +10,7 @@
 mod check;
 mod error;
 mod row;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -17,14 +18,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::row::{BadRow, Checkpoint, ENTRIES, META, QUEUES, SEGMENTS};
+pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
 use crate::ids::QueueId;
@@ -71,6 +74,8 @@ pub struct Index {
     cache_bytes: usize,
     /// The number of the last checkpoint; held during a commit.
     commits: Mutex<u64>,
+    /// How often the file was closed and opened again: a snapshot does not outlive that.
+    reopened: AtomicU64,
     state: RwLock<State>,
 }
 
@@ -102,7 +107,8 @@ impl Index {
         })?;
         let state = RwLock::new(State::Open(Handle(Some(database))));
         let commits = Mutex::new(commits);
-        Ok((Self { storage, store_id, cache_bytes, commits, state }, base))
+        let reopened = AtomicU64::new(0);
+        Ok((Self { storage, store_id, cache_bytes, commits, reopened, state }, base))
     }
 
     /// Merges `delta` into the index and moves the replay point, as one durable transaction.
@@ -194,6 +200,7 @@ impl Index {
         if let State::Failed = *state {
             return Err(IndexError::Failed);
         }
+        self.reopened.fetch_add(1, Ordering::Relaxed);
         // The old handle must let go of the file before the new one reads it.
         *state = State::Closed;
         let (database, checkpoint) = guarded(|| {
@@ -213,6 +220,12 @@ struct Handle(Option<Database>);
 impl Handle {
     fn get(&mut self) -> &mut Database {
         self.0.as_mut().expect("is there until dropped")
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
     }
 }
 
@@ -311,8 +324,12 @@ fn begin_write(database: &Database) -> Result<redb::WriteTransaction, IndexError
 
 /// Checks that the database is ours, and tells how far it has come.
 fn read_head(database: &Database, store_id: u128) -> Result<Option<Checkpoint>, IndexError> {
+    read_head_in(&database.begin_read().map_err(error)?, store_id)
+}
+
+fn read_head_in(read: &ReadTransaction, store_id: u128) -> Result<Option<Checkpoint>, IndexError> {
     let foreign = |reason: &str| IndexError::Foreign { reason: reason.to_owned() };
-    let meta = match database.begin_read().map_err(error)?.open_table(META) {
+    let meta = match read.open_table(META) {
         Ok(meta) => meta,
         Err(redb::TableError::Storage(e)) => return Err(error(e)),
         Err(_) => return Err(foreign("a redb database without our table `meta`")),
@@ -361,8 +378,11 @@ fn read_page(
 }
 
 fn read_base(database: &Database, store_id: u128) -> Result<(u64, Base), IndexError> {
-    let checkpoint = read_head(database, store_id)?;
-    let read = database.begin_read().map_err(error)?;
+    read_base_in(&database.begin_read().map_err(error)?, store_id)
+}
+
+fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), IndexError> {
+    let checkpoint = read_head_in(read, store_id)?;
     let mut base = Base { replay: checkpoint.map(|c| c.replay), ..Base::default() };
     for found in read.open_table(QUEUES).map_err(error)?.iter().map_err(error)? {
         let (id, value) = found.map_err(error)?;

@@ -1,8 +1,8 @@
 //! The write-ahead log: bytes that are durable before anyone is told of them.
 //!
-//! Owns the files `store`, `claim-*`, `seal-*`, `wal-*` and `spare-*` of a store's directory, all
-//! described to the byte in `wal-format.md`. Knows no message: a frame is a kind, a record and a
-//! payload, and what they mean is the owner's business.
+//! Owns the files `store`, `claim-*`, `origin-*`, `seal-*`, `wal-*`, `copy-*` and `spare-*` of a
+//! store's directory, all described to the byte in `wal-format.md`. Knows no message: a frame is a
+//! kind, a record and a payload, and what they mean is the owner's business.
 //!
 //! The life of a log:
 //!
@@ -23,7 +23,10 @@ mod damage;
 mod error;
 mod fence;
 mod gather;
+mod hold;
+mod lineage;
 mod log;
+mod peek;
 mod reader;
 mod recovery;
 mod replay;
@@ -42,7 +45,10 @@ pub use claim::{Claim, ClaimError, claim, identity_read, is_superseded};
 pub use damage::{Corruption, Damage, Part};
 pub use error::RecoveryError;
 pub use fence::Fence;
+pub use hold::{Hold, SegmentFile};
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};
+pub use names::origin as origin_name;
+pub use peek::{Known, Peek, PeekError, Records, small_files};
 pub use reader::{Frame, Pin, ReadError, Reader};
 pub use recovery::{Head, Signs, Verdict};
 pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};

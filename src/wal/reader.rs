@@ -14,6 +14,7 @@ use crate::io::Storage;
 use crate::wal::damage::{Damage, Part};
 use crate::wal::error::RecoveryError;
 use crate::wal::format::{self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES};
+use crate::wal::hold::{Held, Hold};
 use crate::wal::segment::{Expected, Segment};
 use crate::wal::sync::{AtomicU64, Ordering};
 
@@ -75,6 +76,12 @@ impl Reader {
     pub fn pin(&self, lsn: Lsn) -> Result<Pin, ReadError> {
         let ordinal = lsn.0 / self.catalog.segment_size;
         Ok(Pin { _segment: self.catalog.open(ordinal, lsn)? })
+    }
+
+    /// Keeps every segment there is, and every one to come, from being taken back; `None` where
+    /// someone else does so already.
+    pub fn hold(&self) -> Option<Hold> {
+        Hold::take(&self.catalog)
     }
 
     /// Reads the frame at `lsn`, which takes `frame_len` bytes, and checks both its checksums.
@@ -140,6 +147,8 @@ struct Known {
     segments: BTreeMap<u64, (Expected, Weak<Segment>)>,
     /// The files kept open, least recently opened first.
     open: VecDeque<Arc<Segment>>,
+    /// What someone who copies them keeps from being taken back.
+    held: Held,
 }
 
 /// What became of a segment that was to go.
@@ -164,6 +173,16 @@ impl Catalog {
 
     fn durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Changes what is held.
+    pub(crate) fn held<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        change(&mut self.known().held)
+    }
+
+    /// Every segment there is, by ordinal.
+    pub(crate) fn files(&self) -> Vec<Expected> {
+        self.known().segments.values().map(|(file, _)| *file).collect()
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -212,6 +231,9 @@ impl Catalog {
     /// Takes a segment out, unless someone holds it. From then on its reads find it gone.
     pub(crate) fn remove(&self, ordinal: u64) -> Removed {
         let mut known = self.known();
+        if known.held.holds(ordinal) {
+            return Removed::Pinned;
+        }
         known.open.retain(|segment| segment.header.ordinal != ordinal);
         match known.segments.get(&ordinal) {
             None => Removed::Unknown,

@@ -218,6 +218,11 @@ impl Walk {
         &self.unproven
     }
 
+    /// Lets go of the batches that nothing proves durable: nobody will write them again.
+    pub(crate) fn forget_unproven(&mut self) {
+        self.unproven.clear();
+    }
+
     pub(crate) fn next(&mut self) -> Result<Option<Recovered>, RecoveryError> {
         loop {
             if let Some(recovered) = self.pending.pop_front() {
@@ -331,7 +336,7 @@ impl Walk {
         }
     }
 
-    fn end(&self) -> Lsn {
+    pub(crate) fn end(&self) -> Lsn {
         match (&self.place, self.read.last()) {
             (Some(place), _) => place.segment.lsn(place.offset),
             (None, Some(last)) => Lsn(last.file.ordinal * self.segment_size + last.end.length),

@@ -24,6 +24,7 @@ use crate::wal::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, Identity,
     SEAL_BYTES_MAX, Seal, Sealed, SegmentHeader, VERSION,
 };
+use crate::wal::lineage::Lineage;
 use crate::wal::log::Log;
 use crate::wal::names::{self, Name};
 use crate::wal::reader::{Catalog, Reader};
@@ -56,6 +57,8 @@ pub struct Opened {
 /// What the directory says about the past.
 #[derive(Debug)]
 pub(crate) struct Past {
+    /// Which id each epoch wrote under.
+    pub(crate) lineage: Lineage,
     /// The newest seal, with its checksum.
     pub(crate) seal: Option<(Seal, u32)>,
     /// The segments that count: those the seal lists, then those of the seal's owner.
@@ -111,11 +114,15 @@ impl Past {
                 return Err(RecoveryError::MissingSeal { file: names::seal(*wrote) });
             }
         }
-        let Some(newest) = newest else { return Ok(Past { seal: None, segments: Vec::new() }) };
-        let (seal, sum) = seal_read(storage, store, newest)?;
+        let lineage = Lineage::read(storage, store, names)?;
+        let Some(newest) = newest else {
+            return Ok(Past { lineage, seal: None, segments: Vec::new() });
+        };
+        let (seal, sum) = seal_read(storage, lineage.store_of(newest), newest)?;
         let mut segments: Vec<ToRead> = Vec::with_capacity(seal.segments.len());
         for sealed in &seal.segments {
-            let file = Expected::sealed(store, segment_size, sealed);
+            let wrote = lineage.store_of(sealed.epoch);
+            let file = Expected::sealed(wrote, segment_size, sealed);
             segments.push(ToRead { file, sealed: sealed.end, own: false });
         }
         let own: BTreeSet<u64> = names
@@ -127,14 +134,14 @@ impl Past {
             .collect();
         for ordinal in own {
             let written = Sealed { epoch: newest, ordinal, copied_by: 0, end: None };
-            let file = Expected::sealed(store, segment_size, &written);
+            let file = Expected::sealed(lineage.store_of(newest), segment_size, &written);
             segments.push(ToRead { file, sealed: None, own: true });
         }
-        Ok(Past { seal: Some((seal, sum)), segments })
+        Ok(Past { lineage, seal: Some((seal, sum)), segments })
     }
 
     /// The segments to replay, in order, without a hole.
-    fn to_read(
+    pub(crate) fn to_read(
         &self,
         replay_from: u64,
         from: Option<ReplayPoint>,
@@ -206,6 +213,11 @@ impl Recovery {
         self.walk.next()
     }
 
+    /// The last epoch of the store that this one was restored from, if it was.
+    pub fn restored_at(&self) -> Option<u64> {
+        self.past.lineage.restored_at()
+    }
+
     /// How far the replay has come.
     pub fn progress(&self) -> Progress {
         self.walk.progress()
@@ -251,7 +263,8 @@ impl Recovery {
         let past = seal.segments.iter().map(|sealed| sealed.ordinal).collect();
         let catalog = Catalog::new(Arc::clone(&storage), segment_size, Arc::clone(&durable));
         for sealed in &seal.segments {
-            catalog.insert(Expected::sealed(store, segment_size, sealed));
+            let wrote = self.past.lineage.store_of(sealed.epoch);
+            catalog.insert(Expected::sealed(wrote, segment_size, sealed));
         }
         catalog.insert_open(&segment);
         let catalog = Arc::new(catalog);
@@ -334,7 +347,8 @@ impl Recovery {
         let unproven: BTreeSet<u64> = self.walk.unproven().iter().map(|b| b.ordinal).collect();
         let by = self.claim.epoch;
         for sealed in kept.iter_mut().filter(|sealed| unproven.contains(&sealed.ordinal)) {
-            let (store, segment_size) = (self.claim.store, self.claim.options.segment_size);
+            let segment_size = self.claim.options.segment_size;
+            let store = self.past.lineage.store_of(sealed.epoch);
             let segment = Segment::open(storage, &Expected::sealed(store, segment_size, sealed))?;
             let name = names::copy(by, sealed.ordinal);
             let temporary = names::temporary(&name, self.claim.nonce);

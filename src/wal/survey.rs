@@ -22,6 +22,7 @@ use crate::wal::format::{
     FRAME_HEADER_BYTES, HeadFault, Identity, SegmentHeader, VERSION,
 };
 use crate::wal::gather::Chain;
+use crate::wal::lineage::Lineage;
 use crate::wal::names::{self, Name};
 use crate::wal::replay::{Progress, ReplayPoint, ToRead, highest_mark};
 use crate::wal::segment::{Expected, Segment};
@@ -141,7 +142,8 @@ pub fn survey(
     let identity = identity_read(&**storage)?.ok_or(SurveyError::NotAStore)?;
     let listed = storage.list().map_err(SurveyError::List)?;
     let names: Vec<Name> = listed.iter().filter_map(|name| Name::parse(name)).collect();
-    let mut walk = Walk { storage: &**storage, identity, needed, progress, visit };
+    let lineage = Lineage::of(identity.store);
+    let mut walk = Walk { storage: &**storage, identity, lineage, needed, progress, visit };
     // That someone has heard enough is no error.
     let _ = walk.store(&names);
     Ok(())
@@ -150,6 +152,7 @@ pub fn survey(
 struct Walk<'a> {
     storage: &'a dyn Storage,
     identity: Identity,
+    lineage: Lineage,
     needed: Option<&'a Needed>,
     progress: &'a mut dyn FnMut(Progress),
     visit: &'a mut Visit<'a>,
@@ -186,6 +189,10 @@ impl Walk<'_> {
     }
 
     fn store(&mut self, names: &[Name]) -> ControlFlow<()> {
+        // Where it cannot be read, neither can the past, and that is told below.
+        if let Ok(lineage) = Lineage::read(self.storage, self.identity.store, names) {
+            self.lineage = lineage;
+        }
         self.claims(names)?;
         let (parts, mut seal) = match Past::read(self.storage, self.identity, u64::MAX, names) {
             Ok(past) => {
@@ -239,14 +246,14 @@ impl Walk<'_> {
 
     /// The small files: who owned the store, and what each took over.
     fn claims(&mut self, names: &[Name]) -> ControlFlow<()> {
-        let (storage, store) = (self.storage, self.identity.store);
+        let storage = self.storage;
         let newest = names.iter().filter(|name| matches!(name, Name::Seal { .. })).max();
         for name in names {
             let result = match *name {
-                Name::Claim { epoch } => claim_check(storage, store, epoch),
+                Name::Claim { epoch } => claim_check(storage, self.lineage.store_of(epoch), epoch),
                 // The newest one is read for what it says.
                 Name::Seal { epoch } if Some(name) != newest => {
-                    seal_read(storage, store, epoch).map(drop)
+                    seal_read(storage, self.lineage.store_of(epoch), epoch).map(drop)
                 }
                 _ => Ok(()),
             };
@@ -288,7 +295,7 @@ impl Walk<'_> {
 
     /// Every segment there is, for when nobody knows which ones count.
     fn all_segments(&self, names: &[Name]) -> Vec<ToRead> {
-        let Identity { store, segment_size } = self.identity;
+        let segment_size = self.size();
         let mut parts: Vec<ToRead> = Vec::new();
         for name in names {
             let (epoch, ordinal, copied_by) = match *name {
@@ -301,7 +308,7 @@ impl Walk<'_> {
                 _ => continue,
             };
             let sealed = format::Sealed { epoch, ordinal, copied_by, end: None };
-            let file = Expected::sealed(store, segment_size, &sealed);
+            let file = Expected::sealed(self.lineage.store_of(epoch), segment_size, &sealed);
             parts.push(ToRead { file, sealed: None, own: false });
         }
         parts.sort_by_key(|part| (part.file.ordinal, part.file.epoch));
