@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{CliError, RunArgs};
@@ -89,13 +89,15 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let (stop, stopping) = watch::channel(false);
     let admin = admin(&config)
         .map(|admin| tokio::spawn(admin.serve(handle.clone(), backups, stopping.clone())));
+    // Before anyone can know that it runs: who is told that may end it at once.
+    let signals = Signals::new().map_err(StopError::Thread)?;
     let mut out = std::io::stdout();
     for address in server.addresses()? {
         let _ = writeln!(out, "listening on stomp://{address}");
     }
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
     let serving = tokio::spawn(server.serve(shared, stopping));
-    let result = until_the_end(running, &handle).await;
+    let result = until_the_end(running, &handle, signals).await;
     let _ = stop.send(true);
     // Connections have their own, shorter limit; this one is for what nobody thought of.
     let longest = Duration::from_millis(limits::SERVER_END_MILLIS);
@@ -127,14 +129,30 @@ fn admin(config: &Config) -> Option<Admin> {
     }
 }
 
+/// The signals that end a broker; from the moment it is made they do so cleanly.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
 /// Until a signal ends the broker, or its store does.
-async fn until_the_end(running: Running, handle: &Handle) -> Result<(), StopError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(StopError::Thread)?;
+async fn until_the_end(
+    running: Running,
+    handle: &Handle,
+    mut signals: Signals,
+) -> Result<(), StopError> {
     let mut ended = tokio::task::spawn_blocking(move || running.join());
     tokio::select! {
         result = &mut ended => return result.expect("joining does not panic"),
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = tokio::signal::ctrl_c() => tracing::info!("interrupted: stopping"),
+        _ = signals.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = signals.interrupt.recv() => tracing::info!("interrupted: stopping"),
     }
     handle.stop();
     ended.await.expect("joining does not panic")

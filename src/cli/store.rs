@@ -6,6 +6,7 @@
 mod backup;
 mod describe;
 mod dump;
+mod stats;
 mod verify;
 
 use std::io;
@@ -19,7 +20,7 @@ use crate::backup::MANIFEST_NAME;
 use crate::io::Storage;
 use crate::io::alias::AliasStorage;
 use crate::io::look::LookStorage;
-use crate::io::real::StoreLock;
+use crate::io::real::{LockError, StoreLock};
 use crate::store::index::{Base, INDEX_NAME, Index, IndexError};
 use crate::wal::names;
 use crate::wal::{Finding, Needed};
@@ -39,6 +40,20 @@ pub(super) fn dump(dir: &Path) -> Result<ExitCode, CliError> {
 }
 
 pub(super) use backup::{backup, restore_into};
+
+pub(super) fn stats(dir: &Path, json: bool, quick: bool) -> Result<ExitCode, CliError> {
+    let store = look(dir).map_err(|error| match error.downcast_ref::<LockError>() {
+        Some(LockError::Held { .. }) => format!(
+            "{dir}: the store is in use. While a broker runs on it, `escrowmq queue list` tells \
+             the depth of its queues, and `escrowmq store backup {dir} TARGET` makes a copy whose \
+             numbers this command can tell",
+            dir = dir.display()
+        )
+        .into(),
+        _ => error,
+    })?;
+    stats::stats(&store, json, quick)
+}
 
 /// A store that nobody changes while it is looked at.
 struct Looked {
