@@ -16,7 +16,10 @@ pub const STEP_MESSAGES_MAX: usize = 256;
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 
 /// Payloads read ahead of one connection's window at most.
-pub const LOADS_AHEAD_MAX: usize = 64;
+pub const LOADS_AHEAD_MAX: usize = 256;
+
+/// Reads from the disk that are told of together at most.
+pub const READS_AT_ONCE: usize = 32;
 
 /// Bytes of requests that may wait for the engine, over all connections; a larger request waits
 /// until it is alone.

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "every benchmark includes this module and uses a part of it")]
 
+pub(crate) mod bulk;
 pub(crate) mod cpu;
 pub(crate) mod crowd;
 pub(crate) mod disk;

@@ -5,6 +5,11 @@
 pub(crate) struct Series(Vec<f64>);
 
 impl Series {
+    /// One figure.
+    pub(crate) fn of(value: f64) -> Self {
+        Self(vec![value])
+    }
+
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }
@@ -78,14 +83,27 @@ pub(crate) fn figures(name: &str, unit: &str, series: &Series) {
 /// The line that counts: a ratio and whether its median is what it should be.
 ///
 /// # Panics
-/// When a run for figures (`cargo bench`) misses the goal, so that its process fails and what it
-/// started is ended. Small sizes measure nothing, and miss nothing.
+/// As [`hold`] does.
 pub(crate) fn verdict(name: &str, ratio: &Series, goal: Goal) {
     figures(name, "ratio", ratio);
-    let met = goal.is_met(ratio.median());
+    judge(name, ratio.median(), goal);
+}
+
+/// A single figure and whether it is what it should be.
+///
+/// # Panics
+/// When a run for figures (`cargo bench`) misses the goal, so that its process fails and what it
+/// started is ended. Small sizes measure nothing, and miss nothing.
+pub(crate) fn hold(name: &str, unit: &str, value: f64, goal: Goal) {
+    figures(name, unit, &Series::of(value));
+    judge(name, value, goal);
+}
+
+fn judge(name: &str, value: f64, goal: Goal) {
+    let met = goal.is_met(value);
     println!("  goal: {goal}: {}", if met { "met" } else { "MISSED" });
     let for_figures = std::env::args().any(|arg| arg == "--bench");
-    assert!(met || !for_figures, "{name} is {:.2}; the goal is {goal}", ratio.median());
+    assert!(met || !for_figures, "{name} is {value:.2}; the goal is {goal}");
 }
 
 impl std::fmt::Display for Goal {

@@ -23,6 +23,8 @@ mod topic;
 mod work;
 
 #[cfg(test)]
+mod residency;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

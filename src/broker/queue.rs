@@ -189,10 +189,10 @@ impl Queue {
         }
     }
 
-    /// The last sequence number among the first `count` messages of the head's rank.
+    /// Up to where messages count as lent when the head is, and `count` may follow at once. Told
+    /// by sequence numbers alone: what happens to be in memory must not change a record.
     pub(crate) fn lend_through(&self, head: Place, count: usize) -> u64 {
-        let same_rank = self.resident.range(head..).take_while(|(p, _)| p.rank == head.rank);
-        same_rank.take(count.max(1)).last().map_or(head.seq, |(place, _)| place.seq)
+        (head.seq + count.max(1) as u64 - 1).min(self.row.last_seq)
     }
 
     /// Marks everything up to `through` as perhaps lent.

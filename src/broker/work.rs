@@ -46,6 +46,13 @@ impl Sweep {
 }
 
 impl Broker {
+    /// Whether [`Broker::work`] would find something to look at.
+    #[must_use]
+    pub fn has_work(&self, now: Millis) -> bool {
+        let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
+        !self.ended.is_empty() || !self.restless.is_empty() || !self.sweeps.is_empty() || due()
+    }
+
     /// States the facts of one step of what is to be done, and asks for what it needs to go on.
     /// False when there is nothing to do until something happens.
     pub fn work(&mut self, now: Millis, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
@@ -92,7 +99,7 @@ impl Broker {
     ) -> bool {
         let Some(queue) = self.queues.get_mut(&id) else { return false };
         let Some(key) = queue.ready.front().copied() else { return false };
-        if queue.resident_len() < self.limits.resident / 2
+        if queue.resident_len() < self.limits.resident.div_ceil(2)
             && !queue.paging
             && let Some(after) = queue.horizon()
         {

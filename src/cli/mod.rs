@@ -116,9 +116,9 @@ enum StoreCommand {
     /// Tells what fills a store: live, dead and padding bytes of each segment of the log, what keeps
     /// each, and the depth and age of every queue.
     ///
-    /// A segment is kept while a message lies in it that has not been consumed: the queues with the
-    /// most bytes in it are named, and the oldest message there, with its position (Lsn). LIVE are
-    /// such messages; DEAD is what was consumed, and the log's own records; PADDING are zeros
+    /// A segment is kept while a message lies in it that has not been consumed: the queues with
+    /// the most bytes in it are named, and the oldest message there, with its position (Lsn). LIVE
+    /// are such messages; DEAD is what was consumed, and the log's own records; PADDING are zeros
     /// between batches; UNUSED has not been written yet. Counts what a start would find, with the
     /// log after the last checkpoint. Needs memory for queues and segments, not for messages.
     ///

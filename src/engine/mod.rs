@@ -390,6 +390,10 @@ impl Engine {
             return false;
         }
         for _ in 0..steps {
+            // Most commands leave nothing to be done: then the log need not be asked.
+            if !self.broker.has_work(now) {
+                return false;
+            }
             if !self.has_room() || !self.broker.work(now, &mut self.facts, &mut self.effects) {
                 return false;
             }
@@ -411,8 +415,7 @@ impl Engine {
         for mut fact in facts.drain(..) {
             match &mut fact {
                 Fact::Log(record, payload) => {
-                    self.append(record, payload);
-                    need = Some(self.log.appended());
+                    need = Some(self.append(record, payload));
                 }
                 Fact::Memory(Change::Unsubscribe { key, unsent_from }) => {
                     *unsent_from = self.outbox.unsubscribe(*key);
@@ -429,7 +432,8 @@ impl Engine {
         need
     }
 
-    fn append(&mut self, record: &Record, payload: &Bytes) {
+    /// Returns the end of its frame, which is what must be durable for it to count.
+    fn append(&mut self, record: &Record, payload: &Bytes) -> Lsn {
         self.record.clear();
         record.encode(&mut self.record);
         let appended = self.log.append(record.kind(), &self.record, payload);
@@ -439,10 +443,14 @@ impl Engine {
             self.cache.put(appended.lsn, payload.clone());
         }
         self.broker.apply_record(written, record).expect("decided from this very state");
+        Lsn(appended.lsn.0 + u64::from(appended.frame_len))
     }
 
     /// Holds the deliveries and answers that facts have brought about, until these are durable.
     fn hold(&mut self) {
+        if self.effects.is_empty() {
+            return;
+        }
         let appended = self.log.appended();
         self.effects.retain(|effect| match effect {
             Effect::Deliver(assignment) => {

@@ -15,7 +15,7 @@ use crate::engine::{CheckpointJob, Input, Load, StopError, Store};
 use crate::io::Clock;
 use crate::limits;
 use crate::store::index::{CommitError, Index, IndexError};
-use crate::wal::{Fence, Log, Reader, Room, RoomStep, Wake};
+use crate::wal::{Fence, Log, ReadAhead, Reader, Room, RoomStep, Wake};
 
 /// A broker at work.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     let make = move |driver: &Driver| make_room(room, &l, &driver.inbox);
     spawn("room", Box::new(make)).map_err(StopError::Thread)?;
     let x = Arc::clone(&index);
-    let read = move |driver: &Driver| read(&to_read, &x, &reader, &driver.inbox);
+    let read = move |driver: &Driver| read(&to_read, &x, reader, &driver.inbox);
     spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
     let checkpoint =
         move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &driver.inbox);
@@ -150,18 +150,24 @@ fn make_room(mut room: Room, log: &Log, inbox: &Inbox) {
     }
 }
 
-fn read(reads: &Receiver<Read>, index: &Index, reader: &Reader, inbox: &Inbox) {
-    while let Ok(read) = reads.recv() {
-        inbox.push(match read {
-            Read::Page(request) => match read_page_until_room(index, request) {
-                Ok(page) => Input::Page(page),
-                Err(error) => Input::Failed(error),
-            },
-            Read::Load(load) => {
-                let payload = reader.read(load.birth, load.size).map(|frame| frame.payload);
-                Input::Loaded(load, payload)
-            }
-        });
+fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
+    let mut reader = ReadAhead::new(reader);
+    while let Ok(first) = reads.recv() {
+        // Several are told of at once: the engine is woken once for them, and a turn sees them all.
+        let more = std::iter::from_fn(|| reads.try_recv().ok());
+        for read in std::iter::once(first).chain(more.take(limits::READS_AT_ONCE - 1)) {
+            inbox.post(match read {
+                Read::Page(request) => match read_page_until_room(index, request) {
+                    Ok(page) => Input::Page(page),
+                    Err(error) => Input::Failed(error),
+                },
+                Read::Load(load) => {
+                    let frame = reader.read(load.birth, load.size);
+                    Input::Loaded(load, frame.map(|frame| frame.payload))
+                }
+            });
+        }
+        inbox.rouse();
     }
 }
 

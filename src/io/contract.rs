@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::Storage;
+use super::blocks::{BLOCK, Blocks};
 use super::real::DirStorage;
 use super::sim::SimDisk;
 
@@ -130,5 +131,44 @@ fn a_link_is_a_second_name_of_the_same_file() {
         storage.link("b", "c").unwrap();
         storage.rename("b", "c").unwrap();
         assert_eq!(storage.list().unwrap(), ["b", "c"]);
+    });
+}
+
+#[test]
+fn whole_blocks_are_written_like_any_bytes_and_seen_by_every_reader() {
+    on_each(|storage| {
+        let file = storage.create("a").unwrap();
+        file.set_size(8 * BLOCK as u64).unwrap();
+        file.write_at(&[1; 3 * BLOCK], 0).unwrap();
+        // What was read before is not what is read afterwards.
+        assert_eq!(content(storage, "a")[BLOCK], 1);
+        let mut blocks = Blocks::new();
+        blocks.grow(BLOCK + 10).fill(2);
+        blocks.pad();
+        file.write_blocks(&blocks, BLOCK as u64).unwrap();
+        storage.rename("a", "b").unwrap();
+        file.write_blocks(&blocks, 5 * BLOCK as u64).unwrap();
+        file.sync().unwrap();
+        let mut expected = vec![0; 8 * BLOCK];
+        expected[..BLOCK].fill(1);
+        for at in [BLOCK, 5 * BLOCK] {
+            expected[at..at + BLOCK + 10].fill(2);
+        }
+        assert!(content(storage, "b") == expected);
+    });
+}
+
+#[test]
+fn blocks_that_are_not_whole_or_not_in_their_place_are_written_all_the_same() {
+    on_each(|storage| {
+        let file = storage.create("a").unwrap();
+        let mut blocks = Blocks::new();
+        blocks.grow(BLOCK + 10).fill(3);
+        file.write_blocks(&blocks, 0).unwrap();
+        blocks.pad();
+        file.write_blocks(&blocks, 10).unwrap();
+        let content = content(storage, "a");
+        assert_eq!(content.len(), 2 * BLOCK + 10);
+        assert!(content[..BLOCK + 20].iter().all(|byte| *byte == 3));
     });
 }

@@ -6,6 +6,7 @@
 //! written down.
 
 pub mod alias;
+pub mod blocks;
 pub mod look;
 pub mod real;
 pub mod sim;
@@ -17,6 +18,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+use blocks::Blocks;
 
 use crate::ids::Millis;
 
@@ -62,6 +65,13 @@ pub trait File: Debug + Send + Sync + 'static {
 
     /// Writes all of `buf` at `offset`, extending the file where needed. Durable after `sync`.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes whole blocks at a multiple of their size, past the page cache where the system can:
+    /// the disk then takes them from where they lie, and they displace nothing in memory. Like
+    /// `write_at` in every other way.
+    fn write_blocks(&self, blocks: &Blocks, offset: u64) -> io::Result<()> {
+        self.write_at(blocks, offset)
+    }
 
     /// Makes the content and the length durable (`fdatasync`). After an error nothing is known
     /// of what was written since the last success, and trying again proves nothing.

@@ -11,12 +11,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use super::blocks::{BLOCK, Blocks};
 use super::{Clock, File, Storage};
 use crate::ids::Millis;
 
@@ -103,7 +104,7 @@ impl DirStorage {
             .mode(FILE_MODE)
             .open(&path)
             .map_err(|e| about(&path, e))?;
-        Ok(Arc::new(DirFile { path, file }))
+        Ok(Arc::new(DirFile::new(path, file)))
     }
 }
 
@@ -240,9 +241,20 @@ struct DirFile {
     /// As it was when opened: for messages only.
     path: PathBuf,
     file: fs::File,
+    /// The same file opened once more, for writes past the page cache; nothing where the system
+    /// has no such thing or refused it.
+    direct: OnceLock<Option<fs::File>>,
 }
 
 impl DirFile {
+    fn new(path: PathBuf, file: fs::File) -> Self {
+        Self { path, file, direct: OnceLock::new() }
+    }
+
+    fn direct(&self) -> Option<&fs::File> {
+        self.direct.get_or_init(|| open_direct(&self.file).ok()).as_ref()
+    }
+
     fn about<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|e| about(&self.path, e))
     }
@@ -274,6 +286,22 @@ impl DirFile {
     }
 }
 
+/// Opens a file that is open once more, for writes past the page cache. By way of the descriptor,
+/// since the name may be another by now.
+#[cfg(target_os = "linux")]
+fn open_direct(file: &fs::File) -> io::Result<fs::File> {
+    use std::os::fd::AsRawFd;
+    let flags = rustix::fs::OFlags::DIRECT.bits();
+    let flags = flags.try_into().map_err(|_| io::ErrorKind::Unsupported)?;
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::OpenOptions::new().write(true).custom_flags(flags).open(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_file: &fs::File) -> io::Result<fs::File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 impl File for DirFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.about(self.file.metadata())?.len())
@@ -290,6 +318,20 @@ impl File for DirFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.about(self.file.write_all_at(buf, offset))
+    }
+
+    fn write_blocks(&self, blocks: &Blocks, offset: u64) -> io::Result<()> {
+        if blocks.is_whole()
+            && offset.is_multiple_of(BLOCK as u64)
+            && let Some(direct) = self.direct()
+        {
+            match direct.write_all_at(blocks, offset) {
+                // The file system says so only now, or wants another alignment.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
+                done => return self.about(done),
+            }
+        }
+        self.write_at(blocks, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -383,7 +425,7 @@ mod tests {
         let path = directory.path().join("a");
         fs::write(&path, b"one").unwrap();
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-        DirFile { path: path.clone(), file }.extend_by_writing(3, 200_000).unwrap();
+        DirFile::new(path.clone(), file).extend_by_writing(3, 200_000).unwrap();
         let content = fs::read(&path).unwrap();
         assert_eq!((&content[..3], content.len()), (&b"one"[..], 200_000));
         assert!(content[3..].iter().all(|&byte| byte == 0));

@@ -13,7 +13,7 @@ use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::Content;
 use crate::store::index::Index;
-use crate::wal::{self, Group, Log, Reader, Room, RoomStep};
+use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 
 /// Small enough that segments turn over and checkpoints come often.
 pub(super) fn options() -> wal::Options {
@@ -43,6 +43,7 @@ pub(super) struct Node {
     pub(super) log: Arc<Log>,
     pub(super) room: Room,
     pub(super) reader: Reader,
+    ahead: ReadAhead,
     pub(super) index: Arc<Index>,
     pub(super) inputs: VecDeque<Input>,
     pub(super) jobs: VecDeque<Job>,
@@ -79,7 +80,8 @@ impl Node {
         let store = open_store(&storage, options(), &settings(), nonce, now, &mut |_| {})?;
         let Store { engine, log, room, reader, index, .. } = store;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { engine, log, room, reader, index, inputs, jobs, writing: None })
+        let ahead = ReadAhead::new(reader.clone());
+        Ok(Self { engine, log, room, reader, ahead, index, inputs, jobs, writing: None })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
@@ -144,7 +146,7 @@ impl Node {
                 Err(error) => Input::Failed(error),
             }),
             Job::Load(load) => {
-                let payload = self.reader.read(load.birth, load.size).map(|frame| frame.payload);
+                let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
             }
             Job::Checkpoint(job) => {

@@ -563,26 +563,27 @@ pub const fn frame_bytes(record: usize, payload: usize) -> usize {
     (FRAME_HEADER_BYTES + record + payload).next_multiple_of(FRAME_ALIGN)
 }
 
-/// Appends a frame to `buf`, padding included, and returns its structure checksum.
+/// Writes a frame into all of `frame`, which has [`frame_bytes`], and returns its structure
+/// checksum.
 pub fn frame_encode(
     seed: u32,
     lsn: Lsn,
     kind: u16,
     record: &[u8],
     payload: &[u8],
-    buf: &mut Vec<u8>,
+    frame: &mut [u8],
 ) -> u32 {
-    let start = buf.len();
-    let mut head = [0; FRAME_HEADER_BYTES];
-    let mut writer = Writer::new(&mut head);
+    let (head, rest) = frame.split_at_mut(FRAME_HEADER_BYTES);
+    let mut writer = Writer::new(head);
     writer.u32(0).u32(crc(seed, payload)).u32(record.len() as u32).u32(payload.len() as u32);
     writer.u64(lsn.0).u16(kind).zeros(FRAME_ZEROS);
-    buf.extend_from_slice(&head);
-    buf.extend_from_slice(record);
-    let structure = crc(seed, &buf[start + U32..]);
-    buf[start..start + U32].copy_from_slice(&structure.to_le_bytes());
-    buf.extend_from_slice(payload);
-    buf.resize(start + frame_bytes(record.len(), payload.len()), 0);
+    let (its_record, rest) = rest.split_at_mut(record.len());
+    its_record.copy_from_slice(record);
+    let (its_payload, padding) = rest.split_at_mut(payload.len());
+    its_payload.copy_from_slice(payload);
+    padding.fill(0);
+    let structure = crc(seed, &frame[U32..FRAME_HEADER_BYTES + record.len()]);
+    frame[..U32].copy_from_slice(&structure.to_le_bytes());
     structure
 }
 

@@ -12,7 +12,7 @@ use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::wal::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Identity, SEGMENT_BYTES_MIN, Seal, SegmentHeader,
-    digest_next, frame_encode,
+    digest_next, frame_bytes, frame_encode,
 };
 use crate::wal::{Item, Options, ReplayPoint, claim, names, survey};
 
@@ -128,7 +128,9 @@ impl Input<'_> {
             let own = self.near(lsn + batch.len() as u64);
             let (record, payload) = (vec![1; self.byte().into()], vec![2; self.byte().into()]);
             let kind = u16::from(self.byte() != 0);
-            let sum = frame_encode(seed, Lsn(own), kind, &record, &payload, &mut batch);
+            let at = batch.len();
+            batch.resize(at + frame_bytes(record.len(), payload.len()), 0);
+            let sum = frame_encode(seed, Lsn(own), kind, &record, &payload, &mut batch[at..]);
             digest = digest_next(digest, sum);
         }
         batch.resize(batch.len().next_multiple_of(BLOCK_BYTES), 0);

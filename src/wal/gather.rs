@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::ids::Lsn;
+use crate::io::blocks::Blocks;
 use crate::wal::format::{self, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader};
 use crate::wal::segment::Segment;
 
@@ -20,7 +21,7 @@ pub(crate) struct Run {
     pub(crate) segment: Arc<Segment>,
     /// Where in the file the first byte goes.
     pub(crate) offset: u64,
-    pub(crate) buf: Vec<u8>,
+    pub(crate) buf: Blocks,
     pub(crate) batches: Vec<Batch>,
 }
 
@@ -67,7 +68,7 @@ pub(crate) struct Gather {
     open: bool,
     /// Bytes in finished runs and in the growing one.
     before_last: usize,
-    spare: Vec<(Vec<u8>, Vec<Batch>)>,
+    spare: Vec<(Blocks, Vec<Batch>)>,
 }
 
 impl Gather {
@@ -149,7 +150,8 @@ impl Gather {
         let batch = run.batches.last_mut().expect("a batch is open");
         let base = first + run.offset;
         let lsn = Lsn(base + run.buf.len() as u64);
-        let sum = format::frame_encode(seed, lsn, kind, record, payload, &mut run.buf);
+        let frame = run.buf.grow(format::frame_bytes(record.len(), payload.len()));
+        let sum = format::frame_encode(seed, lsn, kind, record, payload, frame);
         batch.digest = format::digest_next(batch.digest, sum);
         batch.count += 1;
         Placed { lsn, batch: Lsn(base + batch.at as u64) }
@@ -197,14 +199,14 @@ impl Gather {
         let run = self.runs.last_mut().expect("just opened");
         let at = run.buf.len();
         run.batches.push(Batch { at, count: 0, digest: seed });
-        run.buf.resize(at + BATCH_HEADER_BYTES, 0);
+        run.buf.grow(BATCH_HEADER_BYTES);
         self.open = true;
     }
 
     fn close_batch(&mut self) {
         if self.open {
             let run = self.runs.last_mut().expect("an open batch lies in a run");
-            run.buf.resize(run.buf.len().next_multiple_of(BLOCK_BYTES), 0);
+            run.buf.pad();
             self.open = false;
         }
     }

@@ -432,7 +432,7 @@ impl Group {
     /// Writes every run: one write for what lies together.
     pub fn write(&mut self) -> io::Result<()> {
         for run in &self.runs {
-            run.segment.file.write_at(&run.buf, run.offset)?;
+            run.segment.file.write_blocks(&run.buf, run.offset)?;
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ pub use hold::{Hold, SegmentFile};
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};
 pub use names::origin as origin_name;
 pub use peek::{Known, Peek, PeekError, Records, small_files};
-pub use reader::{Frame, Pin, ReadError, Reader};
+pub use reader::{Frame, Pin, ReadAhead, ReadError, Reader};
 pub use recovery::{Head, Signs, Verdict};
 pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};
 pub use room::{Room, RoomStep};

@@ -13,13 +13,21 @@ use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::wal::damage::{Damage, Part};
 use crate::wal::error::RecoveryError;
-use crate::wal::format::{self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES};
+use crate::wal::format::{
+    self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES, FrameView,
+};
 use crate::wal::hold::{Held, Hold};
 use crate::wal::segment::{Expected, Segment};
 use crate::wal::sync::{AtomicU64, Ordering};
 
 /// Files kept open for reading: well below the usual limit of 1024 descriptors a process.
 const OPEN_MAX: usize = 128;
+
+/// Bytes a [`ReadAhead`] reads at once where nothing follows.
+const PIECE_BYTES_MIN: usize = 16 << 10;
+
+/// Bytes it reads at once at most.
+const PIECE_BYTES_MAX: usize = 256 << 10;
 
 /// A frame as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,22 +94,9 @@ impl Reader {
 
     /// Reads the frame at `lsn`, which takes `frame_len` bytes, and checks both its checksums.
     pub fn read(&self, lsn: Lsn, frame_len: u32) -> Result<Frame, ReadError> {
-        if lsn >= self.catalog.durable() {
-            return Err(ReadError::NotDurable { lsn });
-        }
-        let size = self.catalog.segment_size;
-        let (ordinal, offset) = (lsn.0 / size, lsn.0 % size);
-        let segment = self.catalog.open(ordinal, lsn)?;
+        let segment = self.locate(lsn, frame_len)?;
+        let offset = lsn.0 % self.catalog.segment_size;
         let damage = |part| Damage { file: segment.name.clone(), offset, lsn, part };
-        // A length or position that no frame has comes from a damaged index as well as from a
-        // damaged log; neither may make us allocate or read beyond a segment.
-        let fits = frame_len as usize >= FRAME_HEADER_BYTES
-            && offset >= (BLOCK_BYTES + BATCH_HEADER_BYTES) as u64
-            && offset.is_multiple_of(FRAME_ALIGN as u64)
-            && offset + u64::from(frame_len) <= size;
-        if !fits {
-            return Err(damage(Part::Structure).into());
-        }
         let mut bytes = vec![0; frame_len as usize];
         match segment.file.read_at(&mut bytes, offset) {
             Ok(()) => {}
@@ -115,14 +110,109 @@ impl Reader {
         if !view.payload_good {
             return Err(damage(Part::Payload).into());
         }
-        let bytes = Bytes::from(bytes);
+        Ok(Frame::of(&view, Bytes::from(bytes)))
+    }
+
+    /// The segment of a frame that can be there, by its position and length.
+    fn locate(&self, lsn: Lsn, frame_len: u32) -> Result<Arc<Segment>, ReadError> {
+        if lsn >= self.catalog.durable() {
+            return Err(ReadError::NotDurable { lsn });
+        }
+        let size = self.catalog.segment_size;
+        let (ordinal, offset) = (lsn.0 / size, lsn.0 % size);
+        let segment = self.catalog.open(ordinal, lsn)?;
+        // A length or position that no frame has comes from a damaged index as well as from a
+        // damaged log; neither may make us allocate or read beyond a segment.
+        let fits = frame_len as usize >= FRAME_HEADER_BYTES
+            && offset >= (BLOCK_BYTES + BATCH_HEADER_BYTES) as u64
+            && offset.is_multiple_of(FRAME_ALIGN as u64)
+            && offset + u64::from(frame_len) <= size;
+        if fits {
+            return Ok(segment);
+        }
+        let (file, part) = (segment.name.clone(), Part::Structure);
+        Err(Damage { file, offset, lsn, part }.into())
+    }
+}
+
+impl Frame {
+    /// The frame that `bytes` hold, as `view` has found it.
+    fn of(view: &FrameView, bytes: Bytes) -> Self {
         let payload_at = view.header.payload_at();
         let payload_end = payload_at + view.header.payload_len as usize;
-        Ok(Frame {
+        Self {
             kind: view.header.kind,
             record: bytes.slice(FRAME_HEADER_BYTES..payload_at),
             payload: bytes.slice(payload_at..payload_end),
-        })
+        }
+    }
+}
+
+/// Reads frames that tend to follow each other: a piece of the log at a time, growing while they
+/// do. What it holds of a segment was durable when it was read, so it stays true.
+#[derive(Debug)]
+pub struct ReadAhead {
+    reader: Reader,
+    piece: Vec<u8>,
+    /// The position of the first byte of `piece`.
+    start: Lsn,
+    /// The seed of its segment's checksums.
+    seed: u32,
+    /// Bytes that the next piece will have.
+    want: usize,
+}
+
+impl ReadAhead {
+    /// Reads by way of `reader`.
+    #[must_use]
+    pub fn new(reader: Reader) -> Self {
+        Self { reader, piece: Vec::new(), start: Lsn(0), seed: 0, want: PIECE_BYTES_MIN }
+    }
+
+    /// As [`Reader::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(&mut self, lsn: Lsn, frame_len: u32) -> Result<Frame, ReadError> {
+        if let Some(frame) = self.find(lsn, frame_len) {
+            return Ok(frame);
+        }
+        if frame_len as usize <= PIECE_BYTES_MAX / 4 {
+            self.fetch(lsn, frame_len);
+            if let Some(frame) = self.find(lsn, frame_len) {
+                return Ok(frame);
+            }
+        }
+        // Large, or not as it should be: read by itself it tells what is wrong.
+        self.reader.read(lsn, frame_len)
+    }
+
+    /// Takes a whole frame out of the piece. Its bytes are copied, since one small message must
+    /// not keep a large piece in memory.
+    fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Frame> {
+        let at = usize::try_from(lsn.0.checked_sub(self.start.0)?).ok()?;
+        let bytes = self.piece.get(at..at.checked_add(frame_len as usize)?)?;
+        let view = format::frame_decode(self.seed, lsn, bytes)?;
+        view.payload_good.then(|| Frame::of(&view, Bytes::copy_from_slice(bytes)))
+    }
+
+    /// Fills the piece from `lsn` on; leaves it empty where that fails.
+    fn fetch(&mut self, lsn: Lsn, frame_len: u32) {
+        let end = self.start.0 + self.piece.len() as u64;
+        let follows = lsn.0 >= self.start.0 && lsn.0 <= end + PIECE_BYTES_MIN as u64;
+        self.want = if follows { self.want * 2 } else { PIECE_BYTES_MIN };
+        self.want = self.want.min(PIECE_BYTES_MAX);
+        self.piece.clear();
+        let Ok(segment) = self.reader.locate(lsn, frame_len) else { return };
+        let size = self.reader.catalog.segment_size;
+        let segment_end = (lsn.0 / size + 1) * size;
+        let end = self.reader.catalog.durable().0.min(segment_end);
+        let len = (self.want.max(frame_len as usize) as u64).min(end - lsn.0);
+        self.piece.resize(len as usize, 0);
+        if segment.file.read_at(&mut self.piece, lsn.0 % size).is_err() {
+            self.piece.clear();
+        }
+        (self.start, self.seed) = (lsn, segment.seed);
     }
 }
 

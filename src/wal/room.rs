@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::io::blocks::Blocks;
 use crate::io::{File, Storage};
 use crate::wal::claim::remove;
 use crate::wal::format::{BLOCK_BYTES, SegmentHeader};
@@ -53,6 +54,7 @@ pub(crate) struct Making {
     header: SegmentHeader,
     file: Arc<dyn File>,
     filled: u64,
+    zeros: Blocks,
 }
 
 impl Room {
@@ -225,16 +227,18 @@ impl Making {
             let _ = remove(storage, &temporary);
             return Err(e);
         }
-        Ok(Making { temporary, header, file, filled: 0 })
+        Ok(Making { temporary, header, file, filled: 0, zeros: Blocks::zeros(FILL_BYTES) })
     }
 
     /// Writes the next zeros; `true` when all are written. Allocated blocks alone are not enough:
     /// the first write into each would cost a journal commit at every sync.
     pub(crate) fn fill(&mut self) -> io::Result<bool> {
         let left = self.header.segment_size - self.filled;
-        let piece = left.min(FILL_BYTES as u64);
-        self.file.write_at(&vec![0; piece as usize], self.filled)?;
-        self.filled += piece;
+        if left < self.zeros.len() as u64 {
+            self.zeros = Blocks::zeros(left as usize);
+        }
+        self.file.write_blocks(&self.zeros, self.filled)?;
+        self.filled += self.zeros.len() as u64;
         Ok(self.filled == self.header.segment_size)
     }
 

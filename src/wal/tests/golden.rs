@@ -11,7 +11,7 @@ use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::wal::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, FRAME_HEADER_BYTES, Identity, Seal,
-    SegmentHeader, batch_walk, digest_next, frame_encode,
+    SegmentHeader, batch_walk, digest_next, frame_bytes, frame_encode,
 };
 use crate::wal::names::Name;
 use crate::wal::tests::bench::payload;
@@ -168,7 +168,9 @@ fn segment_again(bytes: &[u8], kinds: &mut BTreeMap<&str, usize>) {
             let end = body + view.header.payload_len as usize;
             let (kind, lsn) = (view.header.kind, view.header.lsn);
             let (record, body) = (&batch[record..body], &batch[body..end]);
-            let sum = frame_encode(seed, lsn, kind, record, body, &mut again);
+            let at = again.len();
+            again.resize(at + frame_bytes(record.len(), body.len()), 0);
+            let sum = frame_encode(seed, lsn, kind, record, body, &mut again[at..]);
             digest = digest_next(digest, sum);
             *kinds.entry("frame").or_insert(0) += 1;
         })
@@ -214,7 +216,9 @@ fn the_worked_example_of_the_format_page_is_what_the_code_writes() {
     let lsn = Lsn(header.first_lsn().0 + BLOCK_BYTES as u64);
     let mut batch = vec![0; BATCH_HEADER_BYTES];
     let first = Lsn(lsn.0 + BATCH_HEADER_BYTES as u64);
-    let sum = frame_encode(seed, first, 7, b"hi", b"hello", &mut batch);
+    batch.resize(BATCH_HEADER_BYTES + frame_bytes(2, 5), 0);
+    let frame = &mut batch[BATCH_HEADER_BYTES..];
+    let sum = frame_encode(seed, first, 7, b"hi", b"hello", frame);
     BatchHeader {
         count: 1,
         epoch: header.epoch,

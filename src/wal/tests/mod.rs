@@ -1,5 +1,6 @@
 //! Promises of the log as a whole, on the simulated disk. The parts test themselves.
 
+mod ahead;
 mod bench;
 
 mod crash;

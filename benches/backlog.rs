@@ -1,0 +1,169 @@
+//! A backlog and ten times the backlog: what it costs in memory, and to come back to.
+//!
+//! For each of the two sizes a broker is filled by one producer, killed, started, ended cleanly,
+//! started again, and drained by one consumer. Compared are the memory of the running broker, the
+//! time from its start to the first delivery, the bytes it reads for that, and the rate of the
+//! drain, which is also compared with that of a backlog that lies in memory.
+//!
+//! `ESCROW_BACKLOG=100000000 ESCROW_BODY=100 cargo bench --bench backlog` fills with a hundred
+//! million small messages instead of ten million of 1 KiB (the smaller side is a tenth of it).
+
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use support::bulk::{self, Drain};
+use support::process::{broker::Broker, fresh_dir};
+use support::report::{Goal, Series, figures, headline, hold};
+use support::{BODY_BYTES, Size};
+
+const QUEUE: &str = "/queue/bench.backlog";
+const PREFETCH: usize = 2000;
+
+/// Messages that lie in the broker's memory all the time.
+const RESIDENT: usize = 10_000;
+
+fn main() {
+    let Some(size) = Size::asked("backlog") else { return };
+    let asked = |name: &str| std::env::var(name).ok().map(|n| n.parse().expect("a number"));
+    let most = asked("ESCROW_BACKLOG").unwrap_or(if size.is_full() { 10_000_000 } else { 5_000 });
+    let body = asked("ESCROW_BODY").unwrap_or(BODY_BYTES);
+    headline(&format!("backlog: {} and {most} messages of {body} bytes", most / 10), 1);
+    let small = Story::live("A", most / 10, body);
+    let large = Story::live("B", most, body);
+    let base = rate_without_backlog(body);
+    figures("deliveries from memory", "messages/s", &Series::of(base));
+    hold("B: memory beyond A's", "MiB", large.memory.all - small.memory.all, Goal::AtMost(16.0));
+    hold("B: anonymous memory", "MiB", large.memory.anonymous, Goal::AtMost(192.0));
+    hold("B: first delivery after a kill", "s", large.killed.first, Goal::AtMost(3.0));
+    hold("B: first delivery after an end", "s", large.ended.first, Goal::AtMost(1.0));
+    let more = large.killed.read.max(large.ended.read) - small.killed.read.max(small.ended.read);
+    hold("B: bytes read at start beyond A's", "MiB", more, Goal::AtMost(16.0));
+    hold("B: drain / from memory", "ratio", large.drain / base, Goal::AtLeast(0.8));
+}
+
+/// One backlog, from the first message to the last.
+#[derive(Debug)]
+struct Story {
+    memory: Memory,
+    killed: Start,
+    ended: Start,
+    /// Messages a second.
+    drain: f64,
+}
+
+/// The most that a broker had, in MiB.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    all: f64,
+    anonymous: f64,
+}
+
+/// What it took a broker to come back, until the first delivery.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// Seconds.
+    first: f64,
+    /// MiB.
+    read: f64,
+}
+
+impl Story {
+    fn live(name: &str, count: usize, body: usize) -> Self {
+        let dir = fresh_dir();
+        let data = dir.path().join("data");
+        let mut broker = Broker::start(&data);
+        let (fill, filled) = Memory::during(&broker, |port| bulk::fill(port, QUEUE, count, body));
+        broker.kill();
+        let (killed, running) = start(&data);
+        broker = running;
+        assert!(broker.terminate().success(), "a clean end");
+        let (ended, running) = start(&data);
+        broker = running;
+        let (drain, drained) = Memory::during(&broker, |port| drain(port, count));
+        let per_second = |took: Duration| count as f64 / took.as_secs_f64();
+        println!("  {name}: {count} messages");
+        let line = |what: &str, unit, value| {
+            figures(&format!("{name}: {what}"), unit, &Series::of(value));
+        };
+        line("filled", "messages/s", per_second(filled));
+        line("memory, filling", "MiB", fill.all);
+        line("memory, filling, anonymous", "MiB", fill.anonymous);
+        line("memory, draining", "MiB", drain.all);
+        line("memory, draining, anonymous", "MiB", drain.anonymous);
+        line("first delivery after a kill", "s", killed.first);
+        line("bytes read for it", "MiB", killed.read);
+        line("first delivery after an end", "s", ended.first);
+        line("bytes read for it", "MiB", ended.read);
+        line("drained", "messages/s", per_second(drained));
+        Self { memory: fill.max(drain), killed, ended, drain: per_second(drained) }
+    }
+}
+
+fn start(data: &Path) -> (Start, Broker) {
+    let began = Instant::now();
+    let broker = Broker::start(data);
+    Drain::subscribe(broker.port(), QUEUE, 1).first();
+    let first = began.elapsed().as_secs_f64();
+    (Start { first, read: read_by(&broker) }, broker)
+}
+
+fn drain(port: u16, count: usize) -> Duration {
+    let mut drain = Drain::subscribe(port, QUEUE, PREFETCH);
+    let took = drain.take(count);
+    drain.end();
+    took
+}
+
+/// The rate at which one consumer gets what lies in memory.
+fn rate_without_backlog(body: usize) -> f64 {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let (mut count, mut took) = (0, Duration::ZERO);
+    for _ in 0..10 {
+        bulk::fill(broker.port(), QUEUE, RESIDENT, body);
+        took += drain(broker.port(), RESIDENT);
+        count += RESIDENT;
+    }
+    count as f64 / took.as_secs_f64()
+}
+
+impl Memory {
+    /// The most a broker has while something is done with it.
+    fn during<T: Send>(broker: &Broker, work: impl FnOnce(u16) -> T + Send) -> (Self, T) {
+        let port = broker.port();
+        std::thread::scope(|scope| {
+            let work = scope.spawn(move || work(port));
+            let mut most = Self::default();
+            while !work.is_finished() {
+                most = most.max(Self::of(broker));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            most = most.max(Self::of(broker));
+            (most, work.join().expect("the work"))
+        })
+    }
+
+    fn of(broker: &Broker) -> Self {
+        let path = format!("/proc/{}/status", broker.pid());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let mib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+            kib.unwrap_or_default() / 1024.0
+        };
+        Self { all: mib("VmRSS:"), anonymous: mib("RssAnon:") }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { all: self.all.max(other.all), anonymous: self.anonymous.max(other.anonymous) }
+    }
+}
+
+/// MiB that a broker has read so far, from the disk or from the system's memory.
+fn read_by(broker: &Broker) -> f64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", broker.pid())).unwrap_or_default();
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.and_then(|bytes| bytes.parse::<f64>().ok()).unwrap_or_default() / f64::from(1 << 20)
+}

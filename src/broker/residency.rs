@@ -1,0 +1,218 @@
+//! Residency is a cache: what is in memory never changes what is written.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::command::{Command, Outcome, Which};
+use super::delta::{Delta, Entry, Place};
+use super::fact::{Effect, Fact, Page};
+use super::{Base, Broker, Effects, Limits, Written};
+use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token};
+use crate::message::{Destination, Durability, Message, Priority};
+use crate::record::Record;
+
+/// One thing that happens to a broker, from outside or beside it.
+#[derive(Clone, Debug)]
+enum Step {
+    Send { priority: u8, persistent: bool },
+    Subscribe { connection: u64, prefetch: u32 },
+    Settle { connection: u64, pick: usize, through: bool, accepted: bool },
+    Unsubscribe { connection: u64 },
+    Close { connection: u64 },
+    Purge,
+    Checkpoint,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let connection = || 0u64..3;
+    let settle = (connection(), 0usize..6, any::<bool>(), any::<bool>());
+    prop_oneof![
+        12 => (3u8..6, prop::bool::weighted(0.9)).prop_map(|(priority, persistent)| Step::Send {
+            priority,
+            persistent,
+        }),
+        3 => (connection(), 1u32..6).prop_map(|(connection, prefetch)| Step::Subscribe {
+            connection,
+            prefetch,
+        }),
+        6 => settle.prop_map(|(connection, pick, through, accepted)| Step::Settle {
+            connection,
+            pick,
+            through,
+            accepted,
+        }),
+        1 => connection().prop_map(|connection| Step::Unsubscribe { connection }),
+        1 => connection().prop_map(|connection| Step::Close { connection }),
+        1 => Just(Step::Purge),
+        3 => Just(Step::Checkpoint),
+    ]
+}
+
+/// A broker with an index and a log that are only lists.
+struct Bench {
+    broker: Broker,
+    index: BTreeMap<(QueueId, Place), Entry>,
+    /// Whether checkpoints happen: without them everything stays in the delta.
+    checkpoints: bool,
+    log: Vec<Record>,
+    at: Lsn,
+    /// What each connection holds.
+    held: BTreeMap<u64, VecDeque<Tag>>,
+}
+
+const QUEUE: &str = "q";
+const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
+
+impl Bench {
+    fn new(resident: usize, checkpoints: bool) -> Self {
+        let limits = Limits { resident, ..Limits::default() };
+        Self {
+            broker: Broker::new(Base::default(), limits, 1 << 20),
+            index: BTreeMap::new(),
+            checkpoints,
+            log: Vec::new(),
+            at: Lsn(4096),
+            held: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        let queue = || Destination::Queue(QUEUE.into());
+        let (from, command) = match step {
+            Step::Send { priority, persistent } => {
+                let durability =
+                    if *persistent { Durability::Persistent } else { Durability::NonPersistent };
+                let priority = Priority::new(*priority).unwrap();
+                let content = Bytes::from_static(b"content");
+                let message = Message { durability, priority, expires: None, content };
+                (9, Command::Send { to: queue(), message })
+            }
+            Step::Subscribe { connection, prefetch } => {
+                let (subscription, prefetch) = (SUBSCRIPTION, *prefetch);
+                (*connection, Command::Subscribe { subscription, from: queue(), prefetch })
+            }
+            Step::Settle { connection, pick, through, accepted } => {
+                let Some(held) = self.held.get(connection).filter(|held| !held.is_empty()) else {
+                    return;
+                };
+                let tag = held[*pick % held.len()];
+                let which = if *through { Which::Through(tag) } else { Which::One(tag) };
+                let outcome = if *accepted { Outcome::Accepted } else { Outcome::Returned };
+                (*connection, Command::Settle { subscription: SUBSCRIPTION, which, outcome })
+            }
+            Step::Unsubscribe { connection } => {
+                (*connection, Command::Unsubscribe { subscription: SUBSCRIPTION })
+            }
+            Step::Close { connection } => return self.close(*connection),
+            Step::Purge => (9, Command::Purge { queue: QUEUE.into() }),
+            Step::Checkpoint => return self.checkpoint(),
+        };
+        let mut facts = Vec::new();
+        let verdict =
+            self.broker.decide(Millis(1), ConnectionId(from), Token(1), &command, &mut facts);
+        if verdict.is_err() {
+            return;
+        }
+        match (&command, self.held.get_mut(&from)) {
+            (Command::Settle { which: Which::One(tag), .. }, Some(held)) => {
+                held.retain(|other| other != tag);
+            }
+            (Command::Settle { which: Which::Through(tag), .. }, Some(held)) => {
+                held.retain(|other| other > tag);
+            }
+            (Command::Unsubscribe { .. }, _) => drop(self.held.remove(&from)),
+            _ => {}
+        }
+        self.settle_down(facts);
+    }
+
+    fn close(&mut self, connection: u64) {
+        let mut facts = Vec::new();
+        self.broker.decide_close(ConnectionId(connection), &mut facts);
+        self.held.remove(&connection);
+        self.settle_down(facts);
+    }
+
+    fn commit(&mut self, facts: Vec<Fact>, effects: &mut Effects) {
+        for fact in facts {
+            match fact {
+                Fact::Log(record, _) => {
+                    let written = Written { lsn: self.at, frame_len: 64 };
+                    self.broker.apply_record(written, &record).unwrap();
+                    self.log.push(record);
+                    self.at = Lsn(self.at.0 + 64);
+                }
+                Fact::Memory(change) => self.broker.apply_change(change, effects),
+            }
+        }
+    }
+
+    /// Lets everything happen that follows by itself.
+    fn settle_down(&mut self, facts: Vec<Fact>) {
+        let mut effects = Effects::new();
+        self.commit(facts, &mut effects);
+        loop {
+            for effect in std::mem::take(&mut effects) {
+                match effect {
+                    Effect::Deliver(assignment) => {
+                        let (connection, _) = assignment.key;
+                        self.held.entry(connection.0).or_default().push_back(assignment.tag);
+                    }
+                    Effect::Page(request) => {
+                        let after = (request.queue, request.after);
+                        let end = (request.queue, Place::END);
+                        let range =
+                            (std::ops::Bound::Excluded(after), std::ops::Bound::Included(end));
+                        let rows = self.index.range(range).take(request.limit);
+                        let rows = rows.map(|((_, place), entry)| (*place, *entry)).collect();
+                        let mut facts = Vec::new();
+                        self.broker.page_in(&Page { request, rows }, &mut facts);
+                        self.commit(facts, &mut effects);
+                    }
+                    Effect::Answer { .. } => {}
+                }
+            }
+            let mut facts = Vec::new();
+            let more = self.broker.work(Millis(1), &mut facts, &mut effects);
+            self.commit(facts, &mut effects);
+            if !more && effects.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        if !self.checkpoints {
+            return;
+        }
+        let delta = self.broker.freeze(Lsn(self.at.0 - 64));
+        let Delta { entries, .. } = &*delta;
+        for (place, entry) in entries {
+            match entry {
+                Some(entry) => drop(self.index.insert(*place, *entry)),
+                None => drop(self.index.remove(place)),
+            }
+        }
+        self.broker.install();
+    }
+}
+
+proptest! {
+    /// A broker that keeps everything in memory and one that keeps next to nothing write the same
+    /// records, and hand out the same deliveries, whatever happens to them.
+    #[test]
+    fn what_is_resident_changes_no_record(
+        steps in proptest::collection::vec(step(), 0..150),
+        resident in 1usize..8,
+    ) {
+        let (mut all, mut few) = (Bench::new(100_000, false), Bench::new(resident, true));
+        for step in &steps {
+            all.take(step);
+            few.take(step);
+            prop_assert_eq!(&all.log, &few.log, "after {:?}", step);
+            prop_assert_eq!(&all.held, &few.held);
+        }
+    }
+}
