@@ -23,7 +23,15 @@ pub const READS_AT_ONCE: usize = 32;
 
 /// Bytes of requests that may wait for the engine, over all connections; a larger request waits
 /// until it is alone.
-pub const INBOX_BYTES_MAX: usize = 32 << 20;
+pub const INBOX_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of log that gather while a sync runs, and so the largest single write but for one larger
+/// frame: two milliseconds of a fast disk.
+pub const GATHER_BYTES_MAX: usize = 4 << 20;
+
+/// Changes that may gather in memory, and bytes in the log, while a checkpoint runs, in multiples of what makes the next
+/// one due: beyond it, requests wait for the checkpoint.
+pub const CHECKPOINTS_AHEAD_MAX: usize = 4;
 
 /// What a request is taken to cost beside its content.
 pub const REQUEST_OVERHEAD_BYTES: usize = 256;

@@ -278,7 +278,7 @@ impl Config {
         wal::Options {
             segment_size,
             batch_bytes_max: frame,
-            gather_bytes_max: 2 * frame,
+            gather_bytes_max: limits::GATHER_BYTES_MAX,
             spare_segments_max: self.log.spare_segments,
             reserve_bytes: segment_size,
             ..wal::Options::default()

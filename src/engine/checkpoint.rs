@@ -12,6 +12,7 @@ use crate::broker::Broker;
 use crate::broker::delta::Delta;
 use crate::engine::{Job, Settings, StopError};
 use crate::ids::Lsn;
+use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::store::index::CommitError;
 use crate::wal::{Log, ReplayPoint};
@@ -121,6 +122,15 @@ impl Checkpoints {
             jobs.push(Job::Checkpoint(job.clone()));
             self.state = State::Running(job);
         }
+    }
+
+    /// Whether the changes since the last freeze have become too many, or their log too long,
+    /// while the index still takes the earlier ones: then nothing is taken in until it has.
+    pub(crate) fn is_behind(&self, broker: &Broker) -> bool {
+        let State::Running(job) = &self.state else { return false };
+        let ahead = self.last.map_or(0, |last| last.through.0 - job.replay.through.0);
+        broker.delta_len() >= self.changes.saturating_mul(limits::CHECKPOINTS_AHEAD_MAX)
+            || ahead >= self.bytes.saturating_mul(limits::CHECKPOINTS_AHEAD_MAX as u64)
     }
 
     fn is_due(&self, broker: &Broker, log: &Log, stopping: bool) -> bool {

@@ -240,6 +240,10 @@ impl Engine {
                 inputs.push_front(input);
             }
         }
+        if self.checkpoints.is_behind(&self.broker) {
+            // Its end is what those before it in the line wait for.
+            self.take_checkpoint(inputs)?;
+        }
         let blocked = self.take(now, inputs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX);
         self.follow(jobs);
@@ -265,6 +269,11 @@ impl Engine {
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
+                        if commands == limits::TURN_COMMANDS_MAX {
+                            requests.push_front(request);
+                            inputs.push_front(Input::Requests(from, requests, permit));
+                            return Ok(false);
+                        }
                         commands += 1;
                         if let Err(request) = self.request(now, from, request) {
                             requests.push_front(request);
@@ -280,6 +289,14 @@ impl Engine {
             }
         }
         Ok(false)
+    }
+
+    fn take_checkpoint(&mut self, inputs: &mut VecDeque<Input>) -> Result<(), StopError> {
+        let ended = inputs.iter().position(|input| matches!(input, Input::Checkpointed(_)));
+        match ended.and_then(|at| inputs.remove(at)) {
+            Some(Input::Checkpointed(result)) => self.checkpoints.end(&mut self.broker, result),
+            _ => Ok(()),
+        }
     }
 
     fn input(&mut self, now: Millis, input: Input) -> Result<(), StopError> {
@@ -380,6 +397,9 @@ impl Engine {
         // Each frame but the first may begin a batch of its own.
         let bytes = bytes + (self.facts.len() - 1) * limits::BATCH_EXTRA_BYTES;
         let bytes = bytes.min(self.log.frame_bytes_max());
+        if self.checkpoints.is_behind(&self.broker) {
+            return Admission::Wait;
+        }
         let class = if takes_room(&self.facts) { Class::Send } else { Class::Clear };
         self.log.admit(bytes, class)
     }

@@ -65,6 +65,12 @@ impl Blocks {
         (self.memory, self.start) = (memory, start);
     }
 
+    /// Bytes of memory it holds.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Whether the memory is aligned and holds whole blocks.
     #[must_use]
     pub fn is_whole(&self) -> bool {

@@ -10,6 +10,7 @@ mod full_disk;
 mod model;
 mod node;
 mod random;
+mod slow_checkpoint;
 mod world;
 
 use std::ops::RangeInclusive;

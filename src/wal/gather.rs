@@ -15,6 +15,9 @@ use crate::wal::segment::Segment;
 /// Buffers kept for reuse: one gathers, one is written, one more for a roll.
 const BUFFERS_MAX: usize = 3;
 
+/// A buffer that one large frame has made larger than this is not kept.
+const BUFFER_BYTES_MAX: usize = 8 << 20;
+
 /// Batches that lie one after the other in one segment: one write.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -223,7 +226,7 @@ impl Gather {
     pub(crate) fn give_back(&mut self, runs: Vec<Run>) {
         for run in runs {
             let Run { mut buf, mut batches, .. } = run;
-            if self.spare.len() < BUFFERS_MAX {
+            if self.spare.len() < BUFFERS_MAX && buf.capacity() <= BUFFER_BYTES_MAX {
                 buf.clear();
                 batches.clear();
                 self.spare.push((buf, batches));

@@ -82,7 +82,7 @@ impl Default for Options {
         Self {
             segment_size: 64 * MIB as u64,
             batch_bytes_max: MIB,
-            gather_bytes_max: 16 * MIB,
+            gather_bytes_max: 4 * MIB,
             ready_segments: 2,
             spare_segments_max: 4,
             reserve_bytes: 64 * MIB as u64,
