@@ -113,8 +113,8 @@ enum StoreCommand {
         /// The store's directory.
         dir: PathBuf,
     },
-    /// Tells what fills a store: live, dead and padding bytes of each segment of the log, what keeps
-    /// each, and the depth and age of every queue.
+    /// Tells what fills a store: live, dead and padding bytes of each segment of the log, what
+    /// keeps each, and the depth and age of every queue.
     ///
     /// A segment is kept while a message lies in it that has not been consumed: the queues with
     /// the most bytes in it are named, and the oldest message there, with its position (Lsn). LIVE
@@ -171,6 +171,30 @@ enum StoreCommand {
         /// The directory of the new store: new, or empty.
         dir: PathBuf,
     },
+    /// Says what a start of a damaged store would refuse and what going on without it would lose,
+    /// and makes a store that does.
+    ///
+    /// Without `--into` it only looks. It names each damage by file and offset, and tells the
+    /// records that would not count any more and the messages of each queue that would be lost or
+    /// come back, as far as they can be read. With `--into NEW` it makes the repaired store in the
+    /// new directory NEW, under an id of its own, every message in it flagged as redelivered. The
+    /// damaged store is never changed: keep it until you are sure.
+    ///
+    /// It cuts the log before what cannot be replayed; sets messages apart, in
+    /// ActiveMQ.DLQ.Damaged, whose segment cannot be opened; and makes an index that is damaged or
+    /// gone again from a log that is there from its beginning. A single message with damaged
+    /// content needs no repair: it is set apart when its turn comes. Prefer a backup that is new
+    /// enough, where there is one.
+    ///
+    /// Exits with 0 if there is nothing to repair or NEW was made; with 1 if it cannot be repaired
+    /// or failed; with 3 if it can be repaired and `--into` was not given.
+    Repair {
+        /// The damaged store's directory.
+        dir: PathBuf,
+        /// Makes the repaired store in this directory: new, or empty.
+        #[arg(long, value_name = "NEW")]
+        into: Option<PathBuf>,
+    },
     /// Prints the log of a store for a person to read: segments, batches, records.
     ///
     /// A line per segment, batch and record, each with its position (Lsn); what is damaged is
@@ -195,6 +219,7 @@ pub fn main() -> ExitCode {
         Command::Store(StoreCommand::Backup { dir, target, rate }) => {
             store::backup(&dir, &target, rate)
         }
+        Command::Store(StoreCommand::Repair { dir, into }) => store::repair(&dir, into.as_deref()),
         Command::Store(StoreCommand::Restore { backup, dir }) => store::restore_into(&backup, &dir),
         Command::Config => print(crate::config::DEFAULTS),
     };

@@ -6,6 +6,7 @@
 mod backup;
 mod describe;
 mod dump;
+mod repair;
 mod stats;
 mod verify;
 
@@ -40,6 +41,7 @@ pub(super) fn dump(dir: &Path) -> Result<ExitCode, CliError> {
 }
 
 pub(super) use backup::{backup, restore_into};
+pub(super) use repair::repair;
 
 pub(super) fn stats(dir: &Path, json: bool, quick: bool) -> Result<ExitCode, CliError> {
     let store = look(dir).map_err(|error| match error.downcast_ref::<LockError>() {

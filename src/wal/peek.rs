@@ -42,10 +42,10 @@ pub struct Known {
 /// The past of a store that is looked at.
 #[derive(Debug)]
 pub struct Peek {
-    storage: Arc<dyn Storage>,
-    identity: Identity,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) identity: Identity,
     names: Vec<Name>,
-    past: Past,
+    pub(crate) past: Past,
 }
 
 impl Peek {
@@ -69,6 +69,12 @@ impl Peek {
     /// The newest owner.
     pub fn epoch(&self) -> u64 {
         self.past.seal.as_ref().map_or(0, |(seal, _)| seal.epoch)
+    }
+
+    /// The id that the newest owner wrote under: the store's, unless that was restored and never
+    /// ran.
+    pub fn wrote_last(&self) -> u128 {
+        self.past.lineage.store_of(self.epoch())
     }
 
     /// The small files that say what counts: origins, and claim and seal of the newest owner.
@@ -102,7 +108,7 @@ impl Peek {
 /// The records of the past; see [`Peek::records`].
 #[derive(Debug)]
 pub struct Records {
-    walk: Walk,
+    pub(crate) walk: Walk,
 }
 
 impl Records {

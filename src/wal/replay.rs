@@ -163,6 +163,8 @@ pub(crate) struct Walk {
     read: Vec<WasRead>,
     progress: Progress,
     tail: Option<TailVerdict>,
+    /// Where the log ends for one who knows that what follows is lost.
+    stop: Option<Lsn>,
 }
 
 pub(crate) struct WalkStart {
@@ -196,7 +198,13 @@ impl Walk {
             read: Vec::new(),
             progress: Progress { done: 0, total },
             tail: None,
+            stop: None,
         }
+    }
+
+    /// Ends the log at the batch that begins at `stop`, whatever is there.
+    pub(crate) fn stop_at(&mut self, stop: Lsn) {
+        self.stop = Some(stop);
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -242,6 +250,11 @@ impl Walk {
             return Ok(());
         }
         if self.at_sealed_end()? {
+            return Ok(());
+        }
+        let end = self.end();
+        if self.stop.is_some_and(|stop| end >= stop) {
+            self.finish(TailVerdict::Ended { end });
             return Ok(());
         }
         let found = self.look()?;

@@ -68,10 +68,10 @@ pub(crate) struct Past {
 /// The past being read. [`Recovery::next`] until it gives `None`, then [`Recovery::finish`].
 #[derive(Debug)]
 pub struct Recovery {
-    claim: Claim,
-    past: Past,
-    replay_from: u64,
-    walk: Walk,
+    pub(crate) claim: Claim,
+    pub(crate) past: Past,
+    pub(crate) replay_from: u64,
+    pub(crate) walk: Walk,
 }
 
 impl Claim {
