@@ -7,20 +7,16 @@
 
 mod support;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use escrowmq::broker::command::{Command, Confirm, Outcome, Output, Request, Which};
-use escrowmq::engine::{self, Connection, NO_TOKEN, Running, Settings};
+use escrowmq::engine::{Connection, NO_TOKEN, Running, Settings};
 use escrowmq::ids::{SubscriptionId, Tag};
-use escrowmq::io::real::{DirStorage, SystemClock};
-use escrowmq::io::{Clock, Storage};
-use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
-use escrowmq::wal;
+use escrowmq::message::Destination;
 use support::cpu::CpuTimes;
 use support::crowd::Done;
 use support::disk::BareDisk;
+use support::engine::{Producer, open};
 use support::process::fresh_dir;
 use support::report::{Goal, Series, figures, headline, verdict};
 use support::{BODY_BYTES, Size, wait_for_room_ahead};
@@ -37,9 +33,9 @@ async fn measure(size: Size) {
     let dir = fresh_dir();
     let mut disk = BareDisk::new(dir.path(), size.disk_bytes, OUTSTANDING * BODY_BYTES);
     let data = dir.path().join("data");
-    let running = open(&data);
-    let mut producer = Producer::new(&running, "bench");
-    let mut consumed = Producer::new(&running, "bench.consumed");
+    let running = open(&data, &Settings::default());
+    let mut producer = Producer::new(&running, &["bench"], OUTSTANDING);
+    let mut consumed = Producer::new(&running, &["bench.consumed"], OUTSTANDING);
     let mut consumer = Consumer::new(&running, "bench.consumed").await;
     wait_for_room_ahead(&data);
     let (mut bare, mut sent, mut through) = (Side::default(), Side::default(), Side::default());
@@ -79,17 +75,6 @@ impl Side {
     }
 }
 
-fn open(data: &Path) -> Running {
-    let storage: Arc<dyn Storage> =
-        Arc::new(DirStorage::open_or_create(data).expect("a data directory"));
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let nonce = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_nanos();
-    let options = wal::Options::default();
-    let settings = Settings::default();
-    let store = engine::open_store(&storage, options, &settings, nonce, clock.wall(), &mut |_| {});
-    engine::start(store.expect("a new store"), clock).expect("threads")
-}
-
 fn write_in_series(disk: &mut BareDisk, turn: Duration) -> Done {
     let (began, mut messages) = (Instant::now(), 0);
     while began.elapsed() < turn {
@@ -97,48 +82,6 @@ fn write_in_series(disk: &mut BareDisk, turn: Duration) -> Done {
         messages += OUTSTANDING;
     }
     Done { messages, elapsed: began.elapsed() }
-}
-
-/// Keeps a thousand sends outstanding.
-#[derive(Debug)]
-struct Producer {
-    connection: Connection,
-    send: Request,
-    outputs: Vec<Output>,
-}
-
-impl Producer {
-    fn new(running: &Running, queue: &str) -> Self {
-        let body = vec![b'x'; BODY_BYTES].into();
-        let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
-        let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-        let message = Message { durability, priority, expires: None, content };
-        let command = Command::Send { to: Destination::Queue(queue.into()), message };
-        let send = Request { token: NO_TOKEN, confirm: Confirm::Always, command };
-        let connection = running.handle().connect().expect("a connection");
-        Self { connection, send, outputs: Vec::new() }
-    }
-
-    async fn produce(&mut self, turn: Duration) -> Done {
-        let began = Instant::now();
-        let (mut messages, mut outstanding) = (0, 0);
-        loop {
-            if began.elapsed() < turn {
-                let more = OUTSTANDING - outstanding;
-                let sends = vec![self.send.clone(); more];
-                self.connection.submit(sends).await.expect("the engine runs");
-                outstanding += more;
-            } else if outstanding == 0 {
-                return Done { messages, elapsed: began.elapsed() };
-            }
-            self.connection.receive(&mut self.outputs).await.expect("the engine runs");
-            for output in self.outputs.drain(..) {
-                assert!(matches!(output, Output::Answer { result: Ok(_), .. }), "{output:?}");
-                outstanding -= 1;
-                messages += 1;
-            }
-        }
-    }
 }
 
 /// Accepts everything it gets.

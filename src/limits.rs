@@ -29,8 +29,8 @@ pub const INBOX_BYTES_MAX: usize = 8 << 20;
 /// frame: two milliseconds of a fast disk.
 pub const GATHER_BYTES_MAX: usize = 4 << 20;
 
-/// Changes that may gather in memory, and bytes in the log, while a checkpoint runs, in multiples of what makes the next
-/// one due: beyond it, requests wait for the checkpoint.
+/// Changes that may gather in memory, and bytes of log, while a checkpoint runs, in multiples of
+/// what makes the next one due: beyond it, requests wait for the checkpoint.
 pub const CHECKPOINTS_AHEAD_MAX: usize = 4;
 
 /// What a request is taken to cost beside its content.

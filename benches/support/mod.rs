@@ -10,6 +10,7 @@ pub(crate) mod bulk;
 pub(crate) mod cpu;
 pub(crate) mod crowd;
 pub(crate) mod disk;
+pub(crate) mod engine;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod process;
 pub(crate) mod report;
