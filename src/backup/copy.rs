@@ -159,7 +159,8 @@ impl Backup {
         let identity = names::IDENTITY_IN_BACKUP;
         let made = target.create(identity).and_then(|file| {
             file.write_at(&source.identity.encode(), 0)?;
-            file.sync()
+            file.sync()?;
+            target.sync_dir()
         });
         made.map_err(|e| BackupError::target(identity, e))?;
         let Moment { snapshot, end, segments, small, hold } = source.moment()?;

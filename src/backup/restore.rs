@@ -165,6 +165,8 @@ fn make(
     let Manifest { store: from, segment_size, epoch, .. } = *manifest;
     let identity = Identity { store: id, segment_size }.encode();
     small(target, names::IDENTITY_UNFINISHED, &identity)?;
+    // Before all else: whatever a power cut leaves says what it is.
+    target.sync_dir().map_err(RestoreError::target("."))?;
     let total = manifest.files.iter().map(|file| file.content).sum();
     let mut done = 0;
     for file in &manifest.files {

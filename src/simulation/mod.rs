@@ -5,6 +5,7 @@
 //! recovered and compared with what the clients were promised. A failure prints its seed and
 //! weather; `one_seed` runs them again.
 
+mod backup;
 mod clients;
 mod full_disk;
 mod model;
@@ -73,11 +74,14 @@ fn print(report: &Report) {
         println!("{label:width$} {count:8} {bar}");
     }
     println!(
-        "{} crash points, {} crashes recovered and checked, {} lives, {} messages sent",
+        "{} crash points, {} crashes recovered and checked, {} lives, {} messages sent, \
+         {} backups restored, {} cut off",
         report.moments.values().sum::<u64>(),
         report.crashes,
         report.lives,
-        report.sent
+        report.sent,
+        report.backups,
+        report.backups_cut_off
     );
 }
 
@@ -185,6 +189,12 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("the index runs ahead of the log", Mutant::IndexBeforeLog, CORRUPT),
         Defect::mutant("checksums are ignored", Mutant::IgnoreChecksum, "is another's"),
         Defect::mutant("deliveries are forgotten", Mutant::ForgetLent, "is not flagged"),
+        Defect::mutant("a backup holds nothing", Mutant::BackupWithoutHold, "a backup failed"),
+        Defect::mutant(
+            "a restored store forgets that it is one",
+            Mutant::ForgetRestored,
+            "was restored and is not flagged",
+        ),
         Defect::mutant("living segments are given back", Mutant::RetireTheLiving, GONE),
     ];
     for Defect { name, mutant, weather, says } in defects {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::backup::Source;
 use crate::broker::Limits;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::engine::{
@@ -47,6 +48,8 @@ pub(super) struct Node {
     pub(super) index: Arc<Index>,
     pub(super) inputs: VecDeque<Input>,
     pub(super) jobs: VecDeque<Job>,
+    pub(super) source: Source,
+    pub(super) store: u128,
     writing: Option<Writing>,
 }
 
@@ -78,10 +81,13 @@ impl Node {
         let storage: Arc<dyn Storage> = Arc::new(disk.clone());
         let nonce = u128::from(nonce) << 64 | 0x5EED;
         let store = open_store(&storage, options(), &settings(), nonce, now, &mut |_| {})?;
-        let Store { engine, log, room, reader, index, .. } = store;
+        let source = Source::running(&store, &storage);
+        let Store { engine, log, room, reader, index, report, .. } = store;
+        let store = report.store_id;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
         let ahead = ReadAhead::new(reader.clone());
-        Ok(Self { engine, log, room, reader, ahead, index, inputs, jobs, writing: None })
+        let writing = None;
+        Ok(Self { engine, log, room, reader, ahead, index, inputs, jobs, source, store, writing })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
