@@ -120,6 +120,44 @@ fn a_backup_of_a_store_at_rest_is_that_store() {
 }
 
 #[test]
+fn a_segment_that_died_after_the_last_checkpoint_is_missed_by_nobody() {
+    let settings = "[log]\nsegment_size = \"1MiB\"\n[limits]\nmessage = \"256KiB\"\n";
+    let dir = fresh_dir();
+    let data = dir.path().join("data");
+    let broker = Broker::start_configured(&data, settings);
+    let mut stomp = broker.connect();
+    for _ in 0..25 {
+        stomp.publish("/queue/passing", &"x".repeat(100_000)).unwrap();
+    }
+    assert!(broker.terminate().success());
+    let broker = Broker::start_configured(&data, settings);
+    let mut stomp = broker.connect();
+    stomp.subscribe("s", "/queue/passing", "client").unwrap();
+    let last = (0..25).map(|_| stomp.message().unwrap()).last().unwrap();
+    stomp.ack(&last).unwrap();
+    stomp.publish("/queue/kept", "kept").unwrap();
+    let first = data.join("wal-0000000000000001-0000000000000001");
+    assert!(first.exists());
+    // The index says that messages lie there; the log, that they are gone; the start believes it.
+    broker.kill();
+    let broker = Broker::start_configured(&data, settings);
+    assert!(!first.exists(), "the start has kept what nobody needs");
+    let (online, resting) = (dir.path().join("online"), dir.path().join("resting"));
+    store(&["backup", path(&data), path(&online)]);
+    broker.kill();
+    store(&["backup", path(&data), path(&resting)]);
+    for data in [&data, &online, &resting] {
+        assert_no_damage(data);
+        assert!(store(&["stats", path(data)]).contains("1 messages in 2 queues"));
+        assert!(store(&["repair", path(data)]).contains("nothing to repair"));
+    }
+    let restored = dir.path().join("restored");
+    store(&["restore", path(&online), path(&restored)]);
+    let broker = Broker::start_configured(&restored, settings);
+    assert_eq!(broker.queues(), [("kept".into(), 1, 0), ("passing".into(), 0, 0)]);
+}
+
+#[test]
 fn a_broker_killed_while_it_writes_a_backup_leaves_a_good_store_and_a_backup_that_is_refused() {
     let dir = fresh_dir();
     let data = dir.path().join("data");

@@ -19,7 +19,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["limits"]),
     ("session", &["protocol", "broker::command", "message", "ids", "limits"]),
     ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "limits"]),
-    ("backup", &["engine::Store", "store", "wal", "io", "ids"]),
+    ("backup", &["engine::Store", "broker", "record", "store", "wal", "io", "ids"]),
     ("config", &["engine", "wal", "broker::Limits", "ids", "limits"]),
     (
         "server",

@@ -52,15 +52,6 @@ pub enum BackupError {
     /// The index cannot be copied.
     #[error("the index cannot be copied: {0}")]
     Index(#[from] IndexError),
-    /// The index refers to a segment that is not there.
-    #[error(
-        "segment {ordinal} of the log is missing, and messages lie in it: see \
-             `escrowmq store repair`"
-    )]
-    MissingSegment {
-        /// Its number.
-        ordinal: u64,
-    },
     /// A later owner has the store.
     #[error("{0}: ask the broker that has it")]
     Lost(io::Error),

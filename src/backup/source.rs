@@ -1,16 +1,17 @@
 //! What a backup is made of: a store whose broker runs, or one at rest.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use crate::backup::BackupError;
+use crate::broker::{self, Broker, Written};
 use crate::engine::Store;
 use crate::ids::Lsn;
 use crate::io::Storage;
+use crate::record::Record;
 use crate::store::index::{Base, INDEX_NAME, Index, IndexError, Snapshot};
 use crate::wal::format::Identity;
-use crate::wal::{self, Fence, Hold, Log, Peek, PeekError, Reader, SegmentFile};
+use crate::wal::{self, Fence, Hold, Log, Peek, PeekError, Reader, Records, SegmentFile};
 
 /// A store that can be backed up. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,6 +38,18 @@ pub enum SourceError {
     /// The index cannot be read.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// A record cannot be replayed.
+    #[error("{0}: see `escrowmq store repair`")]
+    Replay(Box<dyn std::error::Error + Send + Sync>),
+    /// Messages lie in a segment that is not there.
+    #[error(
+        "segment {ordinal} of the log is missing, and messages lie in it: see \
+             `escrowmq store repair`"
+    )]
+    MissingSegment {
+        /// Its number.
+        ordinal: u64,
+    },
     /// The index is gone.
     #[error("{INDEX_NAME} is missing: see `escrowmq store repair`")]
     NoIndex,
@@ -88,12 +101,17 @@ impl Source {
         }
         let identity = peek.identity();
         let (index, base) = Index::open(Arc::clone(storage), identity.store, index_bytes)?;
-        // Read as a start would read it: what could not be started is not copied, and segments
+        // Replayed as a start would do it: what could not be started is not copied, and segments
         // that were made ahead and never used need not be.
         let mut records = peek.records(base.replay).map_err(PeekError::from)?;
-        while records.next().map_err(PeekError::from)?.is_some() {}
+        let live = live_after(base, &mut records, identity.segment_size)?;
         let end = Some(records.end()).filter(|end| end.0 > 0);
-        let segments = peek.segments().into_iter().map(|known| known.file).collect();
+        let segments: Vec<SegmentFile> =
+            peek.segments().into_iter().map(|known| known.file).collect();
+        let there = |ordinal| segments.iter().any(|file| file.ordinal == ordinal);
+        if let Some(ordinal) = live.into_iter().find(|ordinal| !there(*ordinal)) {
+            return Err(SourceError::MissingSegment { ordinal });
+        }
         Ok(Self {
             storage: Arc::clone(storage),
             identity,
@@ -113,7 +131,7 @@ impl Source {
                 let hold = reader.hold().ok_or(BackupError::Busy)?;
                 let snapshot = self.index.snapshot()?;
                 let end = log.durable();
-                let segments = needed(snapshot.base(), hold.files(), Some(end), size)?;
+                let segments = needed(snapshot.base(), hold.files(), Some(end), size);
                 hold.keep(segments.iter().map(|file| file.ordinal).collect());
                 let small = wal::small_files(&*self.storage, self.epoch);
                 let small = small.map_err(|e| BackupError::source(".", e))?;
@@ -121,7 +139,7 @@ impl Source {
             }
             Of::Resting { segments, small, end } => {
                 let snapshot = self.index.snapshot()?;
-                let segments = needed(snapshot.base(), segments.clone(), *end, size)?;
+                let segments = needed(snapshot.base(), segments.clone(), *end, size);
                 Ok(Moment { snapshot, end: *end, segments, small: small.clone(), hold: None })
             }
         }
@@ -136,23 +154,40 @@ impl Source {
     }
 }
 
+/// The segments that messages lie in, once the log after the index has been replayed.
+fn live_after(
+    base: Base,
+    records: &mut Records,
+    segment_size: u64,
+) -> Result<Vec<u64>, SourceError> {
+    let Base { replay, queues, live, scalars } = base;
+    let through = replay.map_or(Lsn(0), |replay| replay.through);
+    let base = broker::Base { through, queues, live, scalars };
+    let mut broker = Broker::new(base, broker::Limits::default(), segment_size);
+    while let Some(found) = records.next().map_err(PeekError::from)? {
+        let record = Record::decode(found.kind, &found.record);
+        let record = record.map_err(|error| SourceError::Replay(error.into()))?;
+        let written = Written { lsn: found.lsn, frame_len: found.frame_len };
+        let applied = broker.apply_record(written, &record);
+        applied.map_err(|error| SourceError::Replay(error.into()))?;
+    }
+    Ok(broker.live().into_keys().collect())
+}
+
 /// The files of the log that one state of the index needs, of those there are: what it refers to,
-/// and what a replay reads.
+/// and what a replay reads. A segment that the index refers to and that is not there has died in
+/// the log since, and a start has removed it.
 fn needed(
     base: &Base,
     mut there: Vec<SegmentFile>,
     end: Option<Lsn>,
     segment_size: u64,
-) -> Result<Vec<SegmentFile>, BackupError> {
+) -> Vec<SegmentFile> {
     let replay_from = base.replay.map_or(0, |replay| replay.batch.0 / segment_size);
     // The end is exclusive, and a segment may be full to the last byte.
     let last = end.map_or(u64::MAX, |end| end.0.saturating_sub(1) / segment_size);
-    let known: BTreeSet<u64> = there.iter().map(|file| file.ordinal).collect();
-    if let Some(missing) = base.live.keys().find(|ordinal| !known.contains(ordinal)) {
-        return Err(BackupError::MissingSegment { ordinal: *missing });
-    }
     there.retain(|file| {
         base.live.contains_key(&file.ordinal) || (replay_from..=last).contains(&file.ordinal)
     });
-    Ok(there)
+    there
 }

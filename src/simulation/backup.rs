@@ -30,6 +30,8 @@ pub(super) struct Backups {
 
 struct UnderWay {
     backup: Backup,
+    /// It does a step in so many of the world: a slow one sees segments die.
+    pace: u64,
     target: SimDisk,
     /// What was known when it began.
     before: Model,
@@ -49,14 +51,15 @@ impl Backups {
         now: Millis,
         may_fail: bool,
     ) -> Result<(), String> {
-        let Some(UnderWay { backup, .. }) = &mut self.under_way else {
+        let Some(UnderWay { backup, pace, .. }) = &mut self.under_way else {
             if self.random.one_in(PAUSE) {
                 let target = SimDisk::new();
                 let storage: Arc<dyn Storage> = Arc::new(target.clone());
                 match Backup::begin(source, storage, now) {
                     Ok(backup) => {
                         let before = model.clone();
-                        self.under_way = Some(UnderWay { backup, target, before });
+                        let pace = [1, 8, 64][self.random.below(3) as usize];
+                        self.under_way = Some(UnderWay { backup, pace, target, before });
                     }
                     Err(_) if may_fail => {}
                     Err(error) => return Err(format!("a backup cannot begin: {error}")),
@@ -64,7 +67,7 @@ impl Backups {
             }
             return Ok(());
         };
-        if self.random.one_in(8) {
+        if !self.random.one_in(*pace) {
             return Ok(());
         }
         match backup.step() {

@@ -269,7 +269,8 @@ impl Walk<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Segments that the index or the order of the log asks for and that nobody lists.
+    /// Segments that a replay asks for and that nobody lists. Whether those that the index keeps
+    /// alive may be gone is known only after the replay: they may have died in it.
     fn missing(&mut self, past: &Past) -> ControlFlow<()> {
         let listed: BTreeSet<u64> = past.segments.iter().map(|part| part.file.ordinal).collect();
         let own: BTreeSet<u64> =
@@ -277,8 +278,7 @@ impl Walk<'_> {
         let mut wanted = BTreeMap::new();
         if let Some(needed) = self.needed {
             let replay_from = needed.replay.map(|replay| replay.batch.0 / self.size());
-            let live = needed.live.keys().copied().chain(replay_from);
-            wanted.extend(live.map(|ordinal| (ordinal, format!("wal-*-{ordinal:016x}"))));
+            wanted.extend(replay_from.map(|ordinal| (ordinal, format!("wal-*-{ordinal:016x}"))));
             if let (Some((seal, _)), Some(last)) = (&past.seal, own.last()) {
                 let first = seal.first_ordinal.max(replay_from.unwrap_or(0));
                 let holes = (first..*last).filter(|ordinal| !own.contains(ordinal));

@@ -171,7 +171,7 @@ fn diagnose(store: &Looked, peek: &Peek, ticker: &mut Ticker) -> Result<Diagnosi
         (Some(_), Some(_)) if replayed.end <= through => LogPlan::PayloadsOnly { through },
         (Some(_), _) => LogPlan::Cut { end: replayed.end },
     };
-    let stand_ins = stand_ins(peek, base, log);
+    let stand_ins = stand_ins(peek, base, &replayed.live, log);
     let faults = stand_ins.iter().filter(|faulty| base.live.contains_key(&faulty.ordinal));
     let faults: Vec<String> = faults.map(|faulty| unusable_line(&faulty.error)).collect();
     for line in faults {
@@ -186,18 +186,19 @@ fn diagnose(store: &Looked, peek: &Peek, ticker: &mut Ticker) -> Result<Diagnosi
 }
 
 /// The segments that go on counting and cannot be opened.
-fn stand_ins(peek: &Peek, base: &Base, log: LogPlan) -> Vec<Faulty> {
+fn stand_ins(peek: &Peek, base: &Base, live: &BTreeMap<u64, u64>, log: LogPlan) -> Vec<Faulty> {
     let size = peek.identity().segment_size;
     let replay_from = base.replay.map_or(0, |replay| replay.batch.0 / size);
-    let mut wanted: BTreeSet<u64> = base.live.keys().copied().collect();
-    match log {
-        // Its name must not be given away again: the index knows positions in it.
-        LogPlan::PayloadsOnly { through } => wanted.extend([replay_from, through.0 / size]),
-        // The replay has read them.
-        LogPlan::Whole { .. } | LogPlan::Cut { .. } => {
-            wanted.retain(|ordinal| *ordinal < replay_from);
+    let wanted: BTreeSet<u64> = match log {
+        // The name of the last must not be given away again: the index knows positions in it.
+        LogPlan::PayloadsOnly { through } => {
+            base.live.keys().copied().chain([replay_from, through.0 / size]).collect()
         }
-    }
+        // The replay has read the later ones; what has died in it a start may have removed.
+        LogPlan::Whole { .. } | LogPlan::Cut { .. } => {
+            live.keys().copied().filter(|ordinal| *ordinal < replay_from).collect()
+        }
+    };
     peek.faulty(wanted.into_iter())
 }
 
@@ -271,6 +272,8 @@ struct Replayed {
     /// Why it does not.
     why: Option<String>,
     records: u64,
+    /// Live bytes per segment then.
+    live: BTreeMap<u64, u64>,
 }
 
 /// Replays what a start would replay, keeping no more than a broker would.
@@ -283,9 +286,13 @@ fn replay(peek: &Peek, records: &mut Records, base: &Base, ticker: &mut Ticker) 
         ticker.tick(|| format!("log: {done} of {total} MiB"));
         let found = match records.next() {
             Ok(Some(found)) => found,
-            Ok(None) => return Replayed { end: records.end(), why: None, records: count },
+            Ok(None) => {
+                let (end, live) = (records.end(), broker.live());
+                return Replayed { end, why: None, records: count, live };
+            }
             Err(error) => {
-                return Replayed { end: records.end(), why: Some(unusable(error)), records: count };
+                let (end, why, live) = (records.end(), Some(unusable(error)), broker.live());
+                return Replayed { end, why, records: count, live };
             }
         };
         let applied = Record::decode(found.kind, &found.record)
@@ -296,7 +303,7 @@ fn replay(peek: &Peek, records: &mut Records, base: &Base, ticker: &mut Ticker) 
             });
         if let Err(why) = applied {
             let why = Some(place(peek, found.lsn, &why));
-            return Replayed { end: found.batch, why, records: count };
+            return Replayed { end: found.batch, why, records: count, live: broker.live() };
         }
         count += 1;
         if broker.delta_len() >= DELTA_CHANGES_MAX {
