@@ -15,8 +15,6 @@ pub(crate) enum Mutant {
     ForgetLent,
     /// A restored store does not flag what the other may have delivered.
     ForgetRestored,
-    /// A backup does not keep the segments that it still has to copy.
-    BackupWithoutHold,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
 }

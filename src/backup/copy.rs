@@ -12,7 +12,6 @@ use crate::backup::manifest::{FileOf, Manifest};
 use crate::backup::source::{Moment, Source};
 use crate::ids::{Lsn, Millis};
 use crate::io::{File, Storage};
-use crate::mutant::{self, Mutant};
 use crate::store::index::{INDEX_NAME, IndexCopy, IndexError};
 use crate::wal::Hold;
 use crate::wal::names;
@@ -166,7 +165,6 @@ impl Backup {
             total += content.unwrap_or(size);
             waiting.push_back(Piece { ordinal: Some(file.ordinal), content, ..piece(file.name) });
         }
-        let hold = if mutant::is(Mutant::BackupWithoutHold) { None } else { hold };
         let manifest = Manifest {
             store: source.identity.store,
             segment_size: size,
