@@ -38,8 +38,11 @@ fn main() {
     hold("B: anonymous memory", "MiB", large.memory.anonymous, Goal::AtMost(192.0));
     hold("B: first delivery after a kill", "s", large.killed.first, Goal::AtMost(3.0));
     hold("B: first delivery after an end", "s", large.ended.first, Goal::AtMost(1.0));
-    let more = large.killed.read.max(large.ended.read) - small.killed.read.max(small.ended.read);
-    hold("B: bytes read at start beyond A's", "MiB", more, Goal::AtMost(16.0));
+    // After an end next to nothing; after a kill the log since the last checkpoint, however much
+    // is queued: how far a checkpoint was behind is chance, and bounded.
+    let more = large.ended.read - small.ended.read;
+    hold("B: read after an end beyond A's", "MiB", more, Goal::AtMost(4.0));
+    hold("B: read after a kill", "MiB", large.killed.read, Goal::AtMost(400.0));
     hold("B: drain / from memory", "ratio", large.drain / base, Goal::AtLeast(0.8));
 }
 

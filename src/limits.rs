@@ -3,14 +3,44 @@
 /// Commands one engine turn takes from the inbox at most: bounds the turn's length.
 pub const TURN_COMMANDS_MAX: usize = 256;
 
+/// What a command that is done in parts counts for, each part, and a look into the broker.
+pub const PART_COMMANDS: usize = 64;
+
 /// Bytes of one destination name at most.
 pub const DESTINATION_NAME_BYTES_MAX: usize = 1024;
 
 /// Messages one record names at most: bounds the length of a record and of its `apply`.
 pub const RECORD_ENTRIES_MAX: usize = 1024;
 
-/// Messages one step of background work (returns, expiry, sweeps) handles at most.
-pub const STEP_MESSAGES_MAX: usize = 256;
+/// Messages one step of background work (returns, expiry, sweeps) handles at most. Unit tests do
+/// with so few messages that only a small step leaves some for the next.
+pub const STEP_MESSAGES_MAX: usize = if cfg!(test) { 8 } else { 256 };
+
+/// Messages one request for a move takes at most; a longer move is several.
+pub const MOVE_MESSAGES_MAX: u64 = 8192;
+
+/// Queues one page of a list names at most.
+pub const LIST_QUEUES_MAX: usize = 128;
+
+/// Subscriptions of a queue that are shown to an operator at most.
+pub const SHOW_CONSUMERS_MAX: usize = 100;
+
+/// Bytes of non-persistent content in one page of a browse at most, and one message.
+pub const BROWSE_BYTES_MAX: usize = 1 << 20;
+
+/// Places that one look at index and deltas passes at most, those of messages that are gone
+/// included.
+pub const OVERLAY_PLACES_MAX: usize = 1024;
+
+/// Rows of queues that a checkpoint takes in one turn at most.
+pub const FREEZE_ROWS_MAX: usize = if cfg!(test) { 1 } else { 512 };
+
+/// How long a queue rests at least between two searches for expired messages beyond its window.
+pub const SCAN_REST_MILLIS: u64 = 30_000;
+
+/// How long a queue rests for each page that such a search has read: a few percent of a disk's
+/// time at most go into searching.
+pub const SCAN_PAGE_MILLIS: u64 = 5;
 
 /// Where messages go whose payload cannot be read any more.
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
@@ -112,11 +142,27 @@ pub const PREFETCH_MAX: u32 = 32_767;
 /// Bytes of a frame's headers before the connection is greeted.
 pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;
 
-/// Bytes of one request to the admin socket at most: a word and an escaped destination name.
-pub const ADMIN_REQUEST_BYTES_MAX: u64 = 8 << 10;
+/// Bytes of one request to the admin socket at most: a word, escaped destination
+/// names, and the ids of some thousand messages.
+pub const ADMIN_REQUEST_BYTES_MAX: u64 = 64 << 10;
 
 /// Operators served at once; more wait in line.
 pub const ADMIN_CONNECTIONS_MAX: usize = 8;
+
+/// Queues with lines of their own on the page of metrics: bounds what a monitor must keep.
+pub const METRICS_QUEUES_MAX: usize = 50;
+
+/// Connections to the page of metrics served at once; more are closed.
+pub const METRICS_CONNECTIONS_MAX: usize = 8;
+
+/// How long one connection to the page of metrics may take in all.
+pub const METRICS_PEER_MILLIS: u64 = 10_000;
+
+/// Bytes of a request for the page of metrics at most.
+pub const METRICS_REQUEST_BYTES_MAX: u64 = 8 << 10;
+
+/// How long the page of metrics waits for what only the index knows.
+pub const METRICS_INDEX_MILLIS: u64 = 1_000;
 
 /// How long an operator's tool may take to say what it wants, and to read the reply.
 pub const ADMIN_PEER_MILLIS: u64 = 10_000;

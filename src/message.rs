@@ -100,6 +100,26 @@ pub struct Content {
     pub body: Bytes,
 }
 
+/// The property of a message that was set apart (dead-lettered) that says from where, as ActiveMQ
+/// names it.
+pub const ORIGINAL_DESTINATION: &str = "originalDestination";
+
+/// The same under the name that plugins of ActiveMQ use.
+pub const DLQ_ORIGINAL_DESTINATION: &str = "dlqOriginalDestination";
+
+/// From where a message was set apart, as its properties have it: `queue://NAME`, `topic://NAME`,
+/// or the plain name of a queue.
+#[must_use]
+pub fn origin_of(content: &Content) -> Option<Destination> {
+    let origin = content.property(ORIGINAL_DESTINATION);
+    let origin = origin.or_else(|| content.property(DLQ_ORIGINAL_DESTINATION))?;
+    if let Some(topic) = origin.strip_prefix("topic://") {
+        return Some(Destination::Topic(topic.into()));
+    }
+    let queue = origin.strip_prefix("queue://").unwrap_or(origin);
+    (!queue.is_empty()).then(|| Destination::Queue(queue.into()))
+}
+
 /// Bytes that are not a [`Content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes of a message's content are malformed")]

@@ -17,6 +17,12 @@ pub(crate) enum Mutant {
     ForgetRestored,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
+    /// A move between queues forgets to take the message out of the first.
+    MoveWithoutLeaving,
+    /// A segment is given back for a pack that the index was never told of.
+    PackWithoutPlace,
+    /// A segment is given back for a pack before the index durably knows it.
+    RecycleBeforeIndex,
 }
 
 #[cfg(test)]

@@ -89,6 +89,18 @@ pub enum Record {
         /// When.
         at: Millis,
     },
+    /// Messages left one queue and entered another as they were: their payloads stay where they
+    /// are. Each keeps its rank and takes the next sequence number.
+    Transferred {
+        /// From where.
+        from: QueueId,
+        /// Where to.
+        to: QueueId,
+        /// The sequence number of the first there.
+        first: u64,
+        /// The old place of each, and the entry as it is from now on.
+        entries: Vec<(Place, Entry)>,
+    },
 }
 
 /// Why messages left a queue.
@@ -141,6 +153,7 @@ const LENT: u16 = 6;
 const RETURNED: u16 = 7;
 const REMOVED: u16 = 8;
 const MOVED: u16 = 9;
+const TRANSFERRED: u16 = 20;
 
 const RESTORED: u16 = 32;
 
@@ -160,6 +173,7 @@ impl Record {
             Self::Returned { .. } => RETURNED,
             Self::Removed { .. } => REMOVED,
             Self::Moved { .. } => MOVED,
+            Self::Transferred { .. } => TRANSFERRED,
         }
     }
 
@@ -167,7 +181,7 @@ impl Record {
     /// disk, because refusing them would keep the disk full.
     #[must_use]
     pub fn clears(&self) -> bool {
-        !matches!(self, Self::Sent { .. } | Self::QueueCreated { .. })
+        !matches!(self, Self::Sent { .. } | Self::QueueCreated { .. } | Self::Transferred { .. })
     }
 
     /// Bytes it takes at most, cheaply known.
@@ -176,7 +190,9 @@ impl Record {
         const FIXED: usize = 64;
         match self {
             Self::QueueCreated { name, .. } => FIXED + name.len(),
-            Self::Returned { entries, .. } => FIXED + entries.len() * 41,
+            Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
+                FIXED + entries.len() * 41
+            }
             Self::Removed { gone, .. } => FIXED + gone.len() * 21,
             _ => FIXED,
         }
@@ -211,10 +227,7 @@ impl Record {
             }
             Self::Returned { queue, entries } => {
                 w.u64(queue.0);
-                for (place, entry) in entries {
-                    w.place(*place);
-                    w.entry(entry);
-                }
+                w.entries(entries);
             }
             Self::Removed { queue, cause, gone } => {
                 w.u64(queue.0);
@@ -231,6 +244,12 @@ impl Record {
                 w.u64(to.0);
                 w.place(*place);
                 w.u64(at.0);
+            }
+            Self::Transferred { from, to, first, entries } => {
+                w.u64(from.0);
+                w.u64(to.0);
+                w.u64(*first);
+                w.entries(entries);
             }
         }
     }
@@ -257,6 +276,7 @@ impl Record {
             RETURNED => r.returned(),
             REMOVED => r.removed(),
             MOVED => r.moved(),
+            TRANSFERRED => r.transferred(),
             other => return Err(RecordError::UnknownKind(other)),
         })
     }
@@ -291,6 +311,14 @@ impl Writer<'_> {
         self.u64(entry.at.0);
         self.time(entry.expires);
         self.u32(entry.returns);
+    }
+
+    /// Place and entry of each.
+    fn entries(&mut self, entries: &[(Place, Entry)]) {
+        for (place, entry) in entries {
+            self.place(*place);
+            self.entry(entry);
+        }
     }
 
     /// Place, birth u64, size u32.
@@ -385,12 +413,24 @@ impl Reader<'_> {
     }
 
     fn returned(&mut self) -> Option<Record> {
-        let queue = self.queue()?;
+        Some(Record::Returned { queue: self.queue()?, entries: self.entries()? })
+    }
+
+    fn entries(&mut self) -> Option<Vec<(Place, Entry)>> {
         let mut entries = Vec::new();
         while !self.0.is_empty() {
             entries.push((self.place()?, self.entry()?));
         }
-        Some(Record::Returned { queue, entries })
+        Some(entries)
+    }
+
+    fn transferred(&mut self) -> Option<Record> {
+        Some(Record::Transferred {
+            from: self.queue()?,
+            to: self.queue()?,
+            first: self.u64()?,
+            entries: self.entries()?,
+        })
     }
 
     fn removed(&mut self) -> Option<Record> {
@@ -457,6 +497,12 @@ mod tests {
             Record::Returned { queue, entries: vec![(place, entry), (place, entry)] },
             Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, gone] },
             Record::Moved { from: queue, gone, to: QueueId(4), place, at: Millis(5) },
+            Record::Transferred {
+                from: queue,
+                to: QueueId(4),
+                first: 8,
+                entries: vec![(place, entry), (place, entry)],
+            },
         ]
     }
 

@@ -31,6 +31,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "protocol",
             "io::Clock",
+            "message",
             "ids",
             "limits",
         ],

@@ -13,8 +13,7 @@ use crate::backup::source::{Moment, Source};
 use crate::ids::{Lsn, Millis};
 use crate::io::{File, Storage};
 use crate::store::index::{INDEX_NAME, IndexCopy, IndexError};
-use crate::wal::Hold;
-use crate::wal::names;
+use crate::wal::{Hold, PackId, names};
 
 /// Bytes that one step copies at most.
 const STEP_BYTES: u64 = 1 << 20;
@@ -118,6 +117,8 @@ struct Piece {
     name: String,
     /// Of a segment: which.
     ordinal: Option<u64>,
+    /// Of a pack: which.
+    pack: Option<PackId>,
     /// Bytes that count; `None`: all it has.
     content: Option<u64>,
     made_here: bool,
@@ -153,9 +154,10 @@ impl Backup {
             target.sync_dir()
         });
         made.map_err(|e| BackupError::target(identity, e))?;
-        let Moment { snapshot, end, segments, small, hold } = source.moment()?;
+        let Moment { snapshot, end, segments, packs, small, hold } = source.moment()?;
         let size = source.identity.segment_size;
-        let piece = |name| Piece { name, ordinal: None, content: None, made_here: false };
+        let piece =
+            |name| Piece { name, ordinal: None, pack: None, content: None, made_here: false };
         let mut waiting: VecDeque<Piece> = small.into_iter().map(piece).collect();
         waiting.push_back(Piece { made_here: true, ..piece(INDEX_NAME.to_owned()) });
         let (mut total, index_bytes) = (snapshot.file_bytes(), snapshot.file_bytes());
@@ -164,6 +166,10 @@ impl Backup {
             let content = end.map(|end| end.0.saturating_sub(first).min(size));
             total += content.unwrap_or(size);
             waiting.push_back(Piece { ordinal: Some(file.ordinal), content, ..piece(file.name) });
+        }
+        for id in packs {
+            // Its size is not known before it is opened; the total is about right without.
+            waiting.push_back(Piece { pack: Some(id), ..piece(names::pack(id)) });
         }
         let manifest = Manifest {
             store: source.identity.store,
@@ -242,6 +248,9 @@ impl Backup {
         }
         if let (Some(ordinal), Some(hold)) = (piece.ordinal, &self.hold) {
             hold.release(ordinal);
+        }
+        if let (Some(id), Some(hold)) = (piece.pack, &self.hold) {
+            hold.release_pack(id);
         }
         let sum = sum.finalize();
         self.manifest.files.push(FileOf { name: piece.name, size, content, sum });

@@ -1,5 +1,6 @@
 //! What a backup is made of: a store whose broker runs, or one at rest.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use crate::io::Storage;
 use crate::record::Record;
 use crate::store::index::{Base, INDEX_NAME, Index, IndexError, Snapshot};
 use crate::wal::format::Identity;
-use crate::wal::{self, Fence, Hold, Log, Peek, PeekError, Reader, Records, SegmentFile};
+use crate::wal::names;
+use crate::wal::{self, Fence, Hold, Log, PackId, Peek, PeekError, Reader, Records, SegmentFile};
 
 /// A store that can be backed up. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -65,8 +67,9 @@ pub(crate) struct Moment {
     /// What lies before this in the log belongs to it; `None` where all does.
     pub(crate) end: Option<Lsn>,
     pub(crate) segments: Vec<SegmentFile>,
+    pub(crate) packs: BTreeSet<PackId>,
     pub(crate) small: Vec<String>,
-    /// Keeps the segments until they are copied, where someone would take them back.
+    /// Keeps the files until they are copied, where someone would take them back.
     pub(crate) hold: Option<Hold>,
 }
 
@@ -104,12 +107,14 @@ impl Source {
         // Replayed as a start would do it: what could not be started is not copied, and segments
         // that were made ahead and never used need not be.
         let mut records = peek.records(base.replay).map_err(PeekError::from)?;
-        let live = live_after(base, &mut records, identity.segment_size)?;
+        let live = live_after(&base, &mut records, identity.segment_size)?;
         let end = Some(records.end()).filter(|end| end.0 > 0);
         let segments: Vec<SegmentFile> =
             peek.segments().into_iter().map(|known| known.file).collect();
         let there = |ordinal| segments.iter().any(|file| file.ordinal == ordinal);
-        if let Some(ordinal) = live.into_iter().find(|ordinal| !there(*ordinal)) {
+        let packed = |ordinal| base.packs.contains_key(&ordinal);
+        let gone = |ordinal: &u64| !there(*ordinal) && !packed(*ordinal);
+        if let Some(ordinal) = live.into_iter().find(gone) {
             return Err(SourceError::MissingSegment { ordinal });
         }
         Ok(Self {
@@ -131,16 +136,19 @@ impl Source {
                 let hold = reader.hold().ok_or(BackupError::Busy)?;
                 let snapshot = self.index.snapshot()?;
                 let end = log.durable();
-                let segments = needed(snapshot.base(), hold.files(), Some(end), size);
-                hold.keep(segments.iter().map(|file| file.ordinal).collect());
+                let (segments, packs) =
+                    needed(&*self.storage, snapshot.base(), hold.files(), Some(end), size)?;
+                hold.keep(segments.iter().map(|file| file.ordinal).collect(), packs.clone());
                 let small = wal::small_files(&*self.storage, self.epoch);
                 let small = small.map_err(|e| BackupError::source(".", e))?;
-                Ok(Moment { snapshot, end: Some(end), segments, small, hold: Some(hold) })
+                Ok(Moment { snapshot, end: Some(end), segments, packs, small, hold: Some(hold) })
             }
             Of::Resting { segments, small, end } => {
                 let snapshot = self.index.snapshot()?;
-                let segments = needed(snapshot.base(), segments.clone(), *end, size);
-                Ok(Moment { snapshot, end: *end, segments, small: small.clone(), hold: None })
+                let (segments, packs) =
+                    needed(&*self.storage, snapshot.base(), segments.clone(), *end, size)?;
+                let (end, small) = (*end, small.clone());
+                Ok(Moment { snapshot, end, segments, packs, small, hold: None })
             }
         }
     }
@@ -156,11 +164,11 @@ impl Source {
 
 /// The segments that messages lie in, once the log after the index has been replayed.
 fn live_after(
-    base: Base,
+    base: &Base,
     records: &mut Records,
     segment_size: u64,
 ) -> Result<Vec<u64>, SourceError> {
-    let Base { replay, queues, live, scalars } = base;
+    let Base { replay, queues, live, scalars, .. } = base.clone();
     let through = replay.map_or(Lsn(0), |replay| replay.through);
     let base = broker::Base { through, queues, live, scalars };
     let mut broker = Broker::new(base, broker::Limits::default(), segment_size);
@@ -176,18 +184,31 @@ fn live_after(
 
 /// The files of the log that one state of the index needs, of those there are: what it refers to,
 /// and what a replay reads. A segment that the index refers to and that is not there has died in
-/// the log since, and a start has removed it.
+/// the log since, and a start has removed it. A pack stands for its segments, but where it is gone
+/// and they are still there: see `wal-format.md`.
 fn needed(
+    storage: &dyn Storage,
     base: &Base,
     mut there: Vec<SegmentFile>,
     end: Option<Lsn>,
     segment_size: u64,
-) -> Vec<SegmentFile> {
+) -> Result<(Vec<SegmentFile>, BTreeSet<PackId>), BackupError> {
     let replay_from = base.replay.map_or(0, |replay| replay.batch.0 / segment_size);
     // The end is exclusive, and a segment may be full to the last byte.
     let last = end.map_or(u64::MAX, |end| end.0.saturating_sub(1) / segment_size);
+    let mut packs = BTreeSet::new();
+    for id in base.packs.values().collect::<BTreeSet<_>>() {
+        let name = names::pack(*id);
+        match storage.open(&name) {
+            Ok(_) => drop(packs.insert(*id)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(BackupError::source(&name, e)),
+        }
+    }
+    let packed = |ordinal| base.packs.get(&ordinal).is_some_and(|id| packs.contains(id));
     there.retain(|file| {
-        base.live.contains_key(&file.ordinal) || (replay_from..=last).contains(&file.ordinal)
+        (base.live.contains_key(&file.ordinal) && !packed(file.ordinal))
+            || (replay_from..=last).contains(&file.ordinal)
     });
-    there
+    Ok((there, packs))
 }

@@ -37,36 +37,45 @@ impl Broker {
                 self.saw(*at);
                 let known = Queue::new(*queue, QueueRow::new(name.clone()));
                 self.names.insert(Arc::clone(&known.name), *queue);
+                self.sorted.insert(Arc::clone(&known.name));
                 self.queues.insert(*queue, known);
-                self.durable.touch(*queue);
+                self.changing(*queue);
             }
             Record::QueueDeleted { queue } => {
                 let queue = self.queues.remove(queue).expect("fits");
                 self.names.remove(&*queue.row.name);
-                self.durable.queue_gone(queue.id);
+                self.sorted.remove(&*queue.row.name);
+                self.durable.queue_gone(queue.id, &queue.row);
             }
             Record::Sent { queue, place, at, expires, lent } => {
                 self.apply_birth(written, *queue, *place, *at, *expires);
                 if *lent {
-                    self.queue(*queue).mark_lent(place.rank, place.seq);
+                    self.changing(*queue).mark_lent(place.rank, place.seq);
                 }
+                self.count(*queue, |c| c.sent += 1);
             }
             Record::Lent { queue, rank, through } => {
-                self.queue(*queue).mark_lent(*rank, *through);
-                self.durable.touch(*queue);
+                self.changing(*queue).mark_lent(*rank, *through);
             }
             Record::Returned { queue, entries } => {
+                self.count(*queue, |c| c.returned += entries.len() as u64);
                 for (place, entry) in entries {
                     self.durable.put(*queue, *place, *entry);
                     self.queue(*queue).update(*place, *entry);
                 }
             }
-            Record::Removed { queue, gone, .. } => {
+            Record::Removed { queue, gone, cause } => {
                 gone.iter().for_each(|gone| self.apply_gone(*queue, gone));
+                self.count(*queue, |c| c.gone(*cause, gone.len() as u64));
             }
             Record::Moved { from, gone, to, place, at } => {
                 self.apply_gone(*from, gone);
                 self.apply_birth(written, *to, *place, *at, None);
+                self.count(*from, |c| c.moved_out += 1);
+                self.count(*to, |c| c.moved_in += 1);
+            }
+            Record::Transferred { from, to, first, entries } => {
+                self.apply_transferred(*from, *to, *first, entries);
             }
         }
         Ok(())
@@ -79,9 +88,9 @@ impl Broker {
             let enough = known.row.depth >= gone as u64;
             if enough { Ok(()) } else { Err("more messages gone than there are") }
         };
-        let next = |queue: &QueueId, place: &Place| {
+        let next = |queue: &QueueId, seq: u64| {
             let known = self.queues.get(queue).ok_or("no such queue")?;
-            let next = known.row.last_seq + 1 == place.seq;
+            let next = known.row.last_seq + 1 == seq;
             if next { Ok(()) } else { Err("its sequence number is not the next") }
         };
         match record {
@@ -99,11 +108,15 @@ impl Broker {
                 Some(_) => Err("the queue is not empty"),
                 None => Err("no such queue"),
             },
-            Record::Sent { queue, place, .. } => next(queue, place),
+            Record::Sent { queue, place, .. } => next(queue, place.seq),
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
             Record::Removed { queue, gone, .. } => depth(queue, gone.len()),
-            Record::Moved { from, to, place, .. } => depth(from, 1).and(next(to, place)),
+            Record::Moved { from, to, place, .. } => depth(from, 1).and(next(to, place.seq)),
+            Record::Transferred { from, to, .. } if from == to => Err("a queue is not another"),
+            Record::Transferred { from, to, first, entries } => {
+                depth(from, entries.len()).and(next(to, *first))
+            }
         }
     }
 
@@ -113,10 +126,19 @@ impl Broker {
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
+                self.durable.change(*id, &queue.row);
                 queue.row.redelivered_through = queue.row.lent_through;
-                self.durable.touch(*id);
             }
         }
+        self.count_anew();
+    }
+
+    /// A queue whose row is about to change. Every change of a row goes through here: a
+    /// checkpoint that has begun keeps the row as it was.
+    pub(super) fn changing(&mut self, id: QueueId) -> &mut Queue {
+        let queue = self.queues.get_mut(&id).expect("checked when the fact was stated");
+        self.durable.change(id, &queue.row);
+        queue
     }
 
     /// What is in the store may have been delivered by the one it is a copy of: the next life
@@ -125,8 +147,8 @@ impl Broker {
         self.saw(at);
         for (id, queue) in &mut self.queues {
             if !mutant::is(Mutant::ForgetRestored) {
+                self.durable.change(*id, &queue.row);
                 queue.row.lent_through = [queue.row.last_seq; 10];
-                self.durable.touch(*id);
             }
         }
     }
@@ -162,9 +184,16 @@ impl Broker {
         self.saw(at);
         self.durable.born(&entry);
         self.durable.put(id, place, entry);
+        self.arrive(id, place, entry);
+    }
+
+    /// A durable message is in a queue from now on, behind all others of its rank.
+    pub(super) fn arrive(&mut self, id: QueueId, place: Place, entry: Entry) {
         let queue = self.queues.get_mut(&id).expect("fits");
+        self.durable.change(id, &queue.row);
         queue.row.last_seq = place.seq;
         queue.row.depth += 1;
+        queue.row.expiring |= entry.expires.is_some();
         queue.admit(place, entry, self.limits.resident, &mut self.expiries);
         if !queue.ready.is_empty() {
             self.stir(id);
@@ -174,7 +203,9 @@ impl Broker {
     fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
         self.durable.gone(id, gone);
         let queue = self.queues.get_mut(&id).expect("fits");
+        self.durable.change(id, &queue.row);
         queue.row.depth -= 1;
+        queue.row.settle_hint();
         queue.release(gone.place, &mut self.expiries);
     }
 
@@ -189,17 +220,22 @@ impl Broker {
                 self.last_volatile += 1;
                 self.volatile_bytes += message.charge();
                 let number = self.last_volatile;
+                self.count(queue, |c| c.sent += 1);
                 let before = self.queue(queue).row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
-            Change::Publish { topic, message } => self.publish(&topic, &message, effects),
+            Change::Publish { topic, message } => {
+                self.published += 1;
+                self.publish(&topic, &message, effects);
+            }
             Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),
             Change::Settle { key, which, outcome } => {
                 self.apply_settle(key, which, outcome, effects);
             }
             Change::TakeBack { key, count } => self.apply_take_back(key, count),
             Change::Forfeit { key, tag } => self.apply_forfeit(key, tag),
-            Change::Drop { queue, places } => {
+            Change::Drop { queue, cause, places } => {
+                self.count(queue, |c| c.gone(cause, places.len() as u64));
                 for place in places {
                     let queue = self.queues.get_mut(&queue).expect("stated of a queue");
                     if let Some((message, _)) = queue.dequeue(place, &mut self.expiries) {
@@ -213,10 +249,27 @@ impl Broker {
                 self.sweeps.insert(queue, sweep);
             }
             Change::SweepTo { queue, cursor } => self.apply_sweep_to(queue, cursor, effects),
+            Change::Want(wish) => self.want(wish, effects),
+            Change::Tell { asker, result } => {
+                let (to, token) = (asker.connection, asker.token);
+                effects.push(Effect::Answer { to, token, result });
+            }
+            Change::Transfer(transfer) => self.apply_transfer(transfer, effects),
+            Change::TransferTo { from, carried, moved, rest } => {
+                self.apply_transfer_to(from, carried, moved, rest, effects);
+            }
+            Change::TransferOver { from } => drop(self.transfers.remove(&from)),
+            Change::ScanTo(scanned) => self.apply_scan_to(scanned, effects),
         }
     }
 
-    fn enqueue(&mut self, id: QueueId, place: VolatilePlace, message: Volatile, returns: u32) {
+    pub(super) fn enqueue(
+        &mut self,
+        id: QueueId,
+        place: VolatilePlace,
+        message: Volatile,
+        returns: u32,
+    ) {
         let queue = self.queues.get_mut(&id).expect("stated of a queue");
         queue.enqueue(place, message, returns, &mut self.expiries);
         if !queue.ready.is_empty() {
@@ -226,7 +279,7 @@ impl Broker {
 
     fn apply_subscribe(&mut self, key: ConsumerKey, source: Source, prefetch: u32) {
         match &source {
-            Source::Queue(queue) => self.queue(*queue).consumers += 1,
+            Source::Queue(queue) => drop(self.queue(*queue).consumers.insert(key)),
             Source::Topic(topic) => {
                 self.topics.entry(Arc::clone(topic)).or_default().subscribers.push(key);
             }
@@ -259,7 +312,7 @@ impl Broker {
         match consumer.source.clone() {
             Source::Queue(id) => {
                 let queue = self.queue(id);
-                queue.consumers -= 1;
+                queue.consumers.remove(&key);
                 queue.ready.retain(|other| *other != key);
             }
             Source::Topic(topic) => self.leave_topic(&topic, key),
@@ -279,13 +332,19 @@ impl Broker {
             Spot::Volatile(place) => {
                 let (message, returns) =
                     queue.dequeue(place, &mut self.expiries).expect("it waits");
-                queue.volatile_on_loan += 1;
                 (Lent::Volatile { place, message, returns }, returns, false)
             }
         };
         let redelivered = before || returns > 0;
         let consumer = self.consumers.get_mut(&key).expect("it stands in line");
         let tag = consumer.lend(message.clone());
+        if let Lent::Volatile { place, .. } = message {
+            queue.volatile_on_loan.insert(place, (key, tag));
+        }
+        for counters in [&mut queue.counters, &mut self.totals] {
+            counters.delivered += 1;
+            counters.redelivered += u64::from(redelivered);
+        }
         // The next in line is the one that has waited longest.
         debug_assert_eq!(queue.ready.front(), Some(&key));
         queue.ready.pop_front();
@@ -315,7 +374,7 @@ impl Broker {
     ) {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
         let source = consumer.source.clone();
-        let tags = consumer.named(which).expect("stated of outstanding ones");
+        let tags = consumer.named(which, usize::MAX).expect("stated of outstanding ones");
         let loans: Vec<_> =
             tags.iter().map(|tag| consumer.loans.remove(tag).expect("named")).collect();
         for loan in &loans {
@@ -325,7 +384,12 @@ impl Broker {
         }
         for loan in loans {
             match outcome {
-                Outcome::Accepted => self.end_loan(&source, &loan),
+                Outcome::Accepted => {
+                    if let (Source::Queue(id), Lent::Volatile { .. }) = (&source, &loan) {
+                        self.count(*id, |c| c.acknowledged += 1);
+                    }
+                    self.end_loan(&source, &loan);
+                }
                 Outcome::Returned => self.take_back(&source, loan, true),
             }
         }
@@ -342,12 +406,13 @@ impl Broker {
                 self.queue(*id).on_loan.remove(place);
             }
             (_, Lent::Durable { .. }) => unreachable!("topics lend nothing durable"),
-            (source, Lent::Volatile { message, .. } | Lent::Published { message, .. }) => {
+            (source, Lent::Volatile { message, place, .. }) => {
                 self.volatile_bytes -= message.charge();
                 if let Source::Queue(id) = source {
-                    self.queue(*id).volatile_on_loan -= 1;
+                    self.queue(*id).volatile_on_loan.remove(place);
                 }
             }
+            (_, Lent::Published { message, .. }) => self.volatile_bytes -= message.charge(),
         }
     }
 
@@ -362,7 +427,8 @@ impl Broker {
                 self.stir(*id);
             }
             (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
-                self.queue(*id).volatile_on_loan -= 1;
+                self.queue(*id).volatile_on_loan.remove(&place);
+                self.count(*id, |c| c.returned += u64::from(counted));
                 self.enqueue(*id, place, message, returns + u32::from(counted));
                 self.stir(*id);
             }
@@ -400,10 +466,10 @@ impl Broker {
         self.stand_in_line(key);
     }
 
-    fn apply_sweep_to(&mut self, id: QueueId, cursor: Option<Place>, effects: &mut Effects) {
+    fn apply_sweep_to(&mut self, id: QueueId, cursor: Option<Spot>, effects: &mut Effects) {
         let sweep = self.sweeps.get_mut(&id).expect("stated of a sweep");
         sweep.paging = false;
-        if let Some(cursor) = cursor {
+        if cursor.is_some() {
             sweep.cursor = cursor;
             return;
         }
@@ -429,6 +495,18 @@ impl QueueRow {
     /// A queue in which nothing has been yet.
     #[must_use]
     pub fn new(name: Box<str>) -> Self {
-        Self { name, last_seq: 0, depth: 0, lent_through: [0; 10], redelivered_through: [0; 10] }
+        Self {
+            name,
+            last_seq: 0,
+            depth: 0,
+            lent_through: [0; 10],
+            redelivered_through: [0; 10],
+            expiring: false,
+        }
+    }
+
+    /// An empty queue holds nothing that expires.
+    pub(super) fn settle_hint(&mut self) {
+        self.expiring &= self.depth > 0;
     }
 }

@@ -5,6 +5,13 @@ use bytes::Bytes;
 use crate::ids::{Lsn, Millis, SubscriptionId, Tag, Token};
 use crate::message::{Destination, Message};
 
+pub use crate::broker::Limits;
+pub use crate::broker::browse::{Browsable, Browsed, Held};
+pub use crate::broker::counters::Counters;
+pub use crate::broker::fact::Spot;
+pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
+pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
+
 /// A command with the mark its answer carries.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -60,8 +67,36 @@ pub enum Command {
     },
     /// Asks for nothing: its answer confirms what this connection asked before.
     Barrier,
-    /// The names and depths of all queues, as [`Reply::Queues`].
-    ListQueues,
+    /// The next queues in the order of names, as [`Reply::Queues`]: none at the end.
+    ListQueues {
+        /// After this name; from the first without.
+        after: Option<Box<str>>,
+    },
+    /// What is known of a queue, as [`Reply::Queue`].
+    ShowQueue {
+        /// The queue.
+        queue: Box<str>,
+    },
+    /// A piece of a queue, as [`Reply::Browsed`].
+    Browse {
+        /// The queue.
+        queue: Box<str>,
+        /// After this message; from the head without.
+        after: Option<Spot>,
+        /// Messages at most; 1 to [`crate::limits::STEP_MESSAGES_MAX`].
+        limit: usize,
+    },
+    /// Takes messages that wait in one queue to another, as [`Reply::Moved`].
+    Move {
+        /// From where.
+        from: Box<str>,
+        /// Where to; comes into being if it does not exist.
+        to: Box<str>,
+        /// Which.
+        pick: Pick,
+        /// What becomes of their number of returns.
+        returns: Returns,
+    },
     /// Removes every message that waits in a queue now and is not lent to a consumer.
     Purge {
         /// The queue.
@@ -140,9 +175,12 @@ pub enum Refusal {
     /// Delete of a queue in use.
     #[error("the queue {0} has consumers, or messages came in while it was being deleted")]
     QueueInUse(Box<str>),
-    /// Purge or delete of a queue while another is under way.
-    #[error("the queue {0} is being purged or deleted already")]
+    /// Purge, delete or move of a queue while another is under way.
+    #[error("the queue {0} is being purged, deleted or moved already: try again when that is done")]
     QueueBusy(Box<str>),
+    /// Move of a queue into itself.
+    #[error("the queue {0} cannot be moved to itself")]
+    SameQueue(Box<str>),
 }
 
 /// What the broker tells a connection.
@@ -173,17 +211,12 @@ pub enum Reply {
     Done,
     /// The queues, by name.
     Queues(Vec<QueueInfo>),
-}
-
-/// A queue as an operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueInfo {
-    /// Its name.
-    pub name: Box<str>,
-    /// Messages that wait or are lent.
-    pub depth: u64,
-    /// Subscriptions on it.
-    pub consumers: usize,
+    /// A queue.
+    Queue(Box<QueueDetails>),
+    /// A piece of a queue.
+    Browsed(Browsed),
+    /// What a move has done.
+    Moved(MovedReply),
 }
 
 /// A message handed to a subscription.
@@ -213,6 +246,11 @@ pub struct Delivery {
     pub content: Bytes,
 }
 
+/// Text that names no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no message id")]
+pub struct BadMessageId;
+
 /// Names a message for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MessageId {
@@ -225,6 +263,22 @@ pub enum MessageId {
         /// Counts from 1 in each epoch.
         number: u64,
     },
+}
+
+impl std::str::FromStr for MessageId {
+    type Err = BadMessageId;
+
+    /// Reads an id as it is displayed, or a header `message-id` that ends with one.
+    fn from_str(text: &str) -> Result<Self, BadMessageId> {
+        let hex = |digits: &str| u64::from_str_radix(digits, 16).map_err(|_| BadMessageId);
+        let (head, last) = text.rsplit_once('-').unwrap_or(("", text));
+        if let Some(birth) = last.strip_prefix('d') {
+            return Ok(Self::Durable(Lsn(hex(birth)?)));
+        }
+        let epoch = head.rsplit('-').next().and_then(|epoch| epoch.strip_prefix('v'));
+        let epoch = hex(epoch.ok_or(BadMessageId)?)?;
+        Ok(Self::Volatile { epoch, number: hex(last)? })
+    }
 }
 
 impl std::fmt::Display for MessageId {

@@ -50,6 +50,10 @@ impl Consumer {
         }
     }
 
+    pub(crate) fn prefetch(&self) -> u32 {
+        self.prefetch
+    }
+
     /// How many more deliveries it may hold.
     pub(crate) fn credit(&self) -> usize {
         if self.ended.is_some() {
@@ -65,14 +69,15 @@ impl Consumer {
         tag
     }
 
-    /// The loans a settlement names; `None` if it names one that is not outstanding.
-    pub(crate) fn named(&self, which: Which) -> Option<Vec<Tag>> {
+    /// The first loans that a settlement names, so many at most; `None` if it names one that is
+    /// not outstanding.
+    pub(crate) fn named(&self, which: Which, most: usize) -> Option<Vec<Tag>> {
         match which {
             Which::One(tag) => self.loans.contains_key(&tag).then(|| vec![tag]),
             Which::Through(tag) => self
                 .loans
                 .contains_key(&tag)
-                .then(|| self.loans.range(..=tag).map(|(tag, _)| *tag).collect()),
+                .then(|| self.loans.range(..=tag).take(most).map(|(tag, _)| *tag).collect()),
         }
     }
 }

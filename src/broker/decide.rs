@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
+use crate::broker::browse::Browse;
+use crate::broker::command::{Command, Outcome, Refusal, Reply, Which};
 use crate::broker::delta::Place;
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
 use crate::broker::{Broker, consumer::Consumer};
@@ -20,6 +21,8 @@ pub enum Verdict {
     Answer(Reply),
     /// The answer comes by itself, as an effect, when the work is done.
     Later,
+    /// The facts do a part of it; the same command again does the next.
+    Part,
 }
 
 const DONE: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Done));
@@ -59,13 +62,39 @@ impl Broker {
                 self.decide_settle((connection, *subscription), *which, *outcome, facts)
             }
             Command::Barrier => DONE,
-            Command::ListQueues => Ok(Verdict::Answer(Reply::Queues(self.list()))),
-            Command::Purge { queue } => {
-                self.decide_sweep(Asker { connection, token }, queue, false, facts)
+            other => self.decide_operator(now, Asker { connection, token }, other, facts),
+        }
+    }
+
+    /// What operators ask, not the programs they look after.
+    fn decide_operator(
+        &self,
+        now: Millis,
+        asker: Asker,
+        command: &Command,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        match command {
+            Command::ListQueues { after } => {
+                Ok(Verdict::Answer(Reply::Queues(self.list(after.as_deref()))))
             }
-            Command::Delete { queue } => {
-                self.decide_sweep(Asker { connection, token }, queue, true, facts)
+            Command::ShowQueue { queue } => {
+                let id = self.names.get(&**queue);
+                let id = *id.ok_or_else(|| Refusal::NoSuchQueue(queue.clone()))?;
+                Ok(Verdict::Answer(Reply::Queue(Box::new(self.details(id)))))
             }
+            Command::Browse { queue, after, limit } => {
+                let browse = Browse { asker, after: *after };
+                self.decide_browse(browse, queue, *limit, facts)?;
+                Ok(Verdict::Later)
+            }
+            Command::Move { from, to, pick, returns } => {
+                self.decide_move(now, asker, (from, to), (pick, *returns), facts)?;
+                Ok(Verdict::Later)
+            }
+            Command::Purge { queue } => self.decide_sweep(asker, queue, false, facts),
+            Command::Delete { queue } => self.decide_sweep(asker, queue, true, facts),
+            _ => unreachable!("the programs' commands are decided before"),
         }
     }
 
@@ -159,7 +188,7 @@ impl Broker {
         DONE
     }
 
-    fn check_count(&self, name: &str) -> Result<(), Refusal> {
+    pub(super) fn check_count(&self, name: &str) -> Result<(), Refusal> {
         let limit = self.limits.queues;
         if self.names.len() >= limit && !self.names.contains_key(name) {
             return Err(Refusal::TooManyDestinations { limit });
@@ -169,7 +198,12 @@ impl Broker {
 
     /// The queue of that name and the next sequence number in it, stating first that it comes
     /// into being if there is none.
-    fn queue_or_new(&self, now: Millis, name: &str, facts: &mut Vec<Fact>) -> (QueueId, u64) {
+    pub(super) fn queue_or_new(
+        &self,
+        now: Millis,
+        name: &str,
+        facts: &mut Vec<Fact>,
+    ) -> (QueueId, u64) {
         if let Some(id) = self.names.get(name) {
             return (*id, self.queues[id].row.last_seq + 1);
         }
@@ -217,7 +251,11 @@ impl Broker {
     ) -> Result<Verdict, Refusal> {
         let (_, consumer) = self.living(key)?;
         let (Which::One(tag) | Which::Through(tag)) = which;
-        let tags = consumer.named(which).ok_or(Refusal::NotOutstanding(tag))?;
+        // However much one acknowledgement covers, one step settles a bounded part of it.
+        let most = limits::STEP_MESSAGES_MAX;
+        let tags = consumer.named(which, most).ok_or(Refusal::NotOutstanding(tag))?;
+        let last = *tags.last().expect("at least the one that was named");
+        let which = if last == tag { which } else { Which::Through(last) };
         if let Source::Queue(queue) = consumer.source {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
             match outcome {
@@ -226,7 +264,7 @@ impl Broker {
             }
         }
         facts.push(Fact::Memory(Change::Settle { key, which, outcome }));
-        DONE
+        if last == tag { DONE } else { Ok(Verdict::Part) }
     }
 
     fn decide_sweep(
@@ -239,34 +277,21 @@ impl Broker {
         let Some(id) = self.names.get(name) else {
             return Err(Refusal::NoSuchQueue(name.into()));
         };
-        if self.sweeps.contains_key(id) {
+        let target = self.transfers.values().any(|transfer| transfer.is_to(*id));
+        if self.sweeps.contains_key(id) || self.transfers.contains_key(id) || target {
             return Err(Refusal::QueueBusy(name.into()));
         }
         let queue = &self.queues[id];
-        let on_loan = !queue.on_loan.is_empty() || queue.volatile_on_loan > 0;
-        if delete && (queue.consumers > 0 || on_loan) {
+        let on_loan = !queue.on_loan.is_empty() || !queue.volatile_on_loan.is_empty();
+        if delete && (!queue.consumers.is_empty() || on_loan) {
             return Err(Refusal::QueueInUse(name.into()));
         }
         facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));
         Ok(Verdict::Later)
     }
-
-    fn list(&self) -> Vec<QueueInfo> {
-        let mut queues: Vec<_> = self.queues.values().map(|queue| self.info(queue)).collect();
-        queues.sort_by(|a, b| a.name.cmp(&b.name));
-        queues
-    }
-
-    fn info(&self, queue: &super::queue::Queue) -> QueueInfo {
-        QueueInfo {
-            name: queue.row.name.clone(),
-            depth: queue.row.depth + (queue.volatile_len() + queue.volatile_on_loan) as u64,
-            consumers: queue.consumers,
-        }
-    }
 }
 
-fn check_name(name: &str) -> Result<(), Refusal> {
+pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
     let limit = limits::DESTINATION_NAME_BYTES_MAX;
     if name.is_empty() || name.len() > limit {
         return Err(Refusal::BadDestinationName { limit });

@@ -45,6 +45,8 @@ pub struct QueueRow {
     pub lent_through: [u64; 10],
     /// Per rank: what of `lent_through` belongs to an earlier life, so is flagged redelivered.
     pub redelivered_through: [u64; 10],
+    /// Some durable message in it may expire. Certain where false: then nobody need look.
+    pub expiring: bool,
 }
 
 /// Changes to the durable state.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
 use crate::ids::{Lsn, QueueId};
+use crate::limits;
 use crate::record::Gone;
 
 /// The durable state as the index holds it.
@@ -36,6 +37,10 @@ pub(crate) struct Durable {
     base_live: BTreeMap<u64, u64>,
     /// Queues whose rows changed since the last freeze.
     dirty: BTreeSet<QueueId>,
+    /// Queues whose rows `frozen` is to take and has not taken yet.
+    to_freeze: BTreeSet<QueueId>,
+    /// Bytes that messages keep in the log, over all segments.
+    live_bytes: u64,
     /// Grows with each checkpoint: names the state of the index that the deltas continue.
     pub(crate) generation: u64,
     pub(crate) scalars: Scalars,
@@ -50,65 +55,102 @@ impl Durable {
             settled_through: base.through,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),
+            to_freeze: BTreeSet::new(),
+            live_bytes: base.live.values().sum(),
             generation: 0,
             scalars: base.scalars,
         }
     }
 
-    pub(crate) fn touch(&mut self, queue: QueueId) {
+    /// The row of a queue is about to change; `row` is what it was. A checkpoint that has begun
+    /// takes it as it was.
+    pub(crate) fn change(&mut self, queue: QueueId, row: &QueueRow) {
         self.dirty.insert(queue);
+        if !self.to_freeze.is_empty() && self.to_freeze.remove(&queue) {
+            self.freeze_row(queue, row);
+        }
+    }
+
+    fn freeze_row(&mut self, queue: QueueId, row: &QueueRow) {
+        let frozen = self.frozen.as_mut().expect("only a checkpoint has rows to take");
+        let frozen = Arc::get_mut(frozen).expect("nobody has it before it is whole");
+        frozen.queues.insert(queue, Some(row.clone()));
     }
 
     pub(crate) fn put(&mut self, queue: QueueId, place: Place, entry: Entry) {
         self.delta.entries.insert((queue, place), Some(entry));
-        self.dirty.insert(queue);
+    }
+
+    /// A message has left a queue and is not gone: another has it from now on.
+    pub(crate) fn left(&mut self, queue: QueueId, place: Place, entry: &Entry) {
+        self.forget(queue, place, entry.birth);
+    }
+
+    /// The index need not hear of a message that lived and died since it last did.
+    fn forget(&mut self, queue: QueueId, place: Place, birth: Lsn) {
+        if birth > self.settled_through {
+            self.delta.entries.remove(&(queue, place));
+        } else {
+            self.delta.entries.insert((queue, place), None);
+        }
     }
 
     /// A message is born: its segment has more to keep.
     pub(crate) fn born(&mut self, entry: &Entry) {
         *self.delta.live.entry(entry.birth.0 / self.segment_size).or_default() +=
             i64::from(entry.size);
+        self.live_bytes += u64::from(entry.size);
     }
 
-    /// A message is gone. The index need not hear of one that lived and died since it last did.
+    /// Bytes that messages keep in the log.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// A message is gone.
     pub(crate) fn gone(&mut self, queue: QueueId, gone: &Gone) {
-        if gone.birth > self.settled_through {
-            self.delta.entries.remove(&(queue, gone.place));
-        } else {
-            self.delta.entries.insert((queue, gone.place), None);
-        }
+        self.forget(queue, gone.place, gone.birth);
+        self.live_bytes = self.live_bytes.saturating_sub(u64::from(gone.size));
         let live = self.delta.live.entry(gone.birth.0 / self.segment_size).or_default();
         *live -= i64::from(gone.size);
-        self.dirty.insert(queue);
     }
 
-    pub(crate) fn queue_gone(&mut self, queue: QueueId) {
+    pub(crate) fn queue_gone(&mut self, queue: QueueId, row: &QueueRow) {
+        self.change(queue, row);
         self.dirty.remove(&queue);
         self.delta.queues.insert(queue, None);
     }
 
-    /// Takes the changes up to `through` for a checkpoint; live work goes on in a new delta.
-    pub(crate) fn freeze<'a>(
-        &mut self,
-        through: Lsn,
-        row: impl Fn(QueueId) -> &'a QueueRow,
-    ) -> Arc<Delta> {
+    /// Takes the changes up to `through` for a checkpoint, in a time that does not depend on how
+    /// many there are; live work goes on in a new delta. The rows of queues come by
+    /// [`Durable::freeze_rows`].
+    pub(crate) fn freeze(&mut self, through: Lsn) {
         assert!(self.frozen.is_none(), "a checkpoint began while another was under way");
         assert!(through >= self.settled_through, "a checkpoint went back");
         let mut delta = std::mem::take(&mut self.delta);
-        for queue in std::mem::take(&mut self.dirty) {
-            delta.queues.insert(queue, Some(row(queue).clone()));
-        }
+        self.to_freeze = std::mem::take(&mut self.dirty);
         delta.scalars = self.scalars;
         delta.live.retain(|_, change| *change != 0);
         self.settled_through = through;
-        let delta = Arc::new(delta);
-        self.frozen = Some(Arc::clone(&delta));
-        delta
+        self.frozen = Some(Arc::new(delta));
     }
 
-    /// The index has taken what was frozen.
-    pub(crate) fn install(&mut self) {
+    /// Takes some more rows as they were when the checkpoint began, and gives its changes when
+    /// they are whole.
+    pub(crate) fn freeze_rows<'a>(
+        &mut self,
+        count: usize,
+        row: impl Fn(QueueId) -> &'a QueueRow,
+    ) -> Option<Arc<Delta>> {
+        for _ in 0..count {
+            let Some(queue) = self.to_freeze.pop_first() else { break };
+            self.freeze_row(queue, row(queue));
+        }
+        self.to_freeze.is_empty().then(|| self.frozen.clone()).flatten()
+    }
+
+    /// The index has taken what was frozen. Gives it back: to drop so much takes its time.
+    pub(crate) fn install(&mut self) -> Arc<Delta> {
         let frozen = self.frozen.take().expect("a checkpoint ended that had not begun");
         for (segment, change) in &frozen.live {
             let live = self.base_live.entry(*segment).or_default();
@@ -118,11 +160,12 @@ impl Durable {
             }
         }
         self.generation += 1;
+        frozen
     }
 
-    /// Whether the index says that nothing in the segment is needed.
-    pub(crate) fn is_dead(&self, segment: u64) -> bool {
-        !self.base_live.contains_key(&segment)
+    /// Live bytes per segment, as the index has them.
+    pub(crate) fn live_in_index(&self) -> &BTreeMap<u64, u64> {
+        &self.base_live
     }
 
     /// Live bytes per segment, as of now.
@@ -139,8 +182,9 @@ impl Durable {
 
     /// The waiting and lent messages of a queue strictly after a place: what the index holds
     /// there (`rows`, complete up to its last or, if `exhausted`, to the end), overlaid with the
-    /// deltas. Calls `visit` in order until it says stop, and returns the last place looked at,
-    /// or `None` when everything to the end was.
+    /// deltas. Calls `visit` in order until it says stop or a bounded number of places has been
+    /// looked at, those of messages that are gone included. Returns the last place looked at, or
+    /// `None` when everything to the end was.
     pub(crate) fn overlay(
         &self,
         queue: QueueId,
@@ -160,7 +204,7 @@ impl Durable {
         let mut new = self.delta.entries.range(range).map(|(k, v)| (k.1, v.as_ref())).peekable();
         let mut old = frozen.entries.range(range).map(|(k, v)| (k.1, v.as_ref())).peekable();
         let mut index = rows.iter().map(|(place, entry)| (*place, Some(entry))).peekable();
-        loop {
+        for looked in 1.. {
             let places = [new.peek(), old.peek(), index.peek()];
             let Some(place) = places.iter().flatten().map(|(place, _)| *place).min() else {
                 return (!exhausted).then_some(end);
@@ -172,12 +216,12 @@ impl Durable {
                 index.next_if(|(p, _)| *p == place),
             ];
             let newest = words.into_iter().flatten().next().expect("the least place is somewhere");
-            if let Some(entry) = newest.1
-                && !visit(place, entry)
-            {
+            let go_on = newest.1.is_none_or(|entry| visit(place, entry));
+            if !go_on || looked == limits::OVERLAY_PLACES_MAX {
                 return Some(place);
             }
         }
+        unreachable!("it looks at a bounded number of places")
     }
 }
 
@@ -227,7 +271,7 @@ mod tests {
             let mut born = 0;
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0,
-                lent_through: [0; 10], redelivered_through: [0; 10],
+                lent_through: [0; 10], redelivered_through: [0; 10], expiring: false,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {
                 let victim = model.keys().nth(*pick as usize % 40).copied();
@@ -253,7 +297,8 @@ mod tests {
                         }
                         durable.install();
                     }
-                    durable.freeze(Lsn(born), |_| &row);
+                    durable.freeze(Lsn(born));
+                    durable.freeze_rows(usize::MAX, |_| &row);
                 }
             }
             let (mut seen, mut after) = (Vec::new(), Some(Place::START));

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::browse::Browse;
 use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::delta::{Entry, Place};
+use crate::broker::scan::Scanned;
+use crate::broker::transfer::{Rest, Transfer};
 use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token};
 use crate::limits;
-use crate::record::Record;
+use crate::record::{Cause, Record};
 
 /// One step of the broker's state.
 #[derive(Clone, Debug)]
@@ -52,8 +55,8 @@ pub enum Spot {
     Volatile(VolatilePlace),
 }
 
-/// Who asked for a removal that takes several turns.
-#[derive(Clone, Copy, Debug)]
+/// Who asked for what takes several turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     /// The connection.
     pub connection: ConnectionId,
@@ -132,6 +135,8 @@ pub enum Change {
     Drop {
         /// From where.
         queue: QueueId,
+        /// Why.
+        cause: Cause,
         /// Which.
         places: Vec<VolatilePlace>,
     },
@@ -149,8 +154,37 @@ pub enum Change {
         /// Which queue.
         queue: QueueId,
         /// Everything up to here is done; `None` when all is.
-        cursor: Option<Place>,
+        cursor: Option<Spot>,
     },
+    /// A piece of a queue is to be read.
+    Want(PageWish),
+    /// Somebody who has asked is answered.
+    Tell {
+        /// Who.
+        asker: Asker,
+        /// What came of it.
+        result: Result<Reply, Refusal>,
+    },
+    /// A move from queue to queue begins.
+    Transfer(Transfer),
+    /// A move has come this far; durable messages have their record already.
+    TransferTo {
+        /// From which queue.
+        from: QueueId,
+        /// Non-persistent messages: where they were, where they are now, and their returns.
+        carried: Vec<(VolatilePlace, VolatilePlace, u32)>,
+        /// Messages of both kinds that this step has moved.
+        moved: u64,
+        /// What is left; `None` when everything has been looked at.
+        rest: Option<Rest>,
+    },
+    /// A move ends where it is.
+    TransferOver {
+        /// From which queue.
+        from: QueueId,
+    },
+    /// A look for expired messages has come this far.
+    ScanTo(Scanned),
 }
 
 /// A non-persistent message, or one on its way through a topic.
@@ -209,6 +243,27 @@ pub struct PageRequest {
     pub generation: u64,
 }
 
+/// A piece of a queue that is to be read, from whatever state the index has by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageWish {
+    /// Of which queue.
+    pub queue: QueueId,
+    /// Strictly after this place.
+    pub after: Place,
+    /// At most this many.
+    pub limit: usize,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+impl PageWish {
+    /// The request for it, in a state of the index.
+    pub(super) fn of(self, generation: u64) -> PageRequest {
+        let Self { queue, after, limit, purpose } = self;
+        PageRequest { queue, after, limit, purpose, generation }
+    }
+}
+
 /// Why entries are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -216,6 +271,12 @@ pub enum Purpose {
     Dispatch,
     /// To be removed.
     Sweep,
+    /// To be shown.
+    Browse(Browse),
+    /// To be moved.
+    Transfer,
+    /// To find those whose time is over.
+    Scan,
 }
 
 /// The answer to a [`PageRequest`].

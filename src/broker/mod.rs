@@ -10,9 +10,14 @@
 //! number of messages. Leaves to others: bytes (`record`), files (`wal`, `store`), who waits for
 //! what to be durable (`engine`).
 
+pub mod browse;
 pub mod command;
+pub mod counters;
 pub mod delta;
 pub mod fact;
+pub mod scan;
+pub mod transfer;
+pub mod view;
 
 mod apply;
 mod consumer;
@@ -20,8 +25,11 @@ mod decide;
 mod durable;
 mod queue;
 mod topic;
+mod walk;
 mod work;
 
+#[cfg(test)]
+mod pieces;
 #[cfg(test)]
 mod residency;
 #[cfg(test)]
@@ -30,6 +38,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::broker::counters::Counters;
 use crate::broker::delta::Delta;
 use crate::broker::fact::{ConsumerKey, Effect, Fact};
 use crate::ids::{ConnectionId, IdMap, Lsn, Millis, QueueId, Tag};
@@ -40,7 +49,7 @@ pub use decide::Verdict;
 pub use durable::Base;
 
 /// Bounds of the broker's state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Queues at most.
     pub queues: usize,
@@ -75,6 +84,8 @@ pub struct Broker {
     limits: Limits,
     durable: durable::Durable,
     names: HashMap<Arc<str>, QueueId>,
+    /// The names in order, for those who list them piece by piece.
+    sorted: BTreeSet<Arc<str>>,
     queues: IdMap<QueueId, queue::Queue>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
     consumers: IdMap<ConsumerKey, consumer::Consumer>,
@@ -85,12 +96,18 @@ pub struct Broker {
     last_volatile: u64,
     /// Messages that slow subscribers of topics have missed.
     missed: u64,
+    /// Messages published on topics.
+    published: u64,
+    /// What has happened in all queues.
+    totals: Counters,
     expiries: queue::Expiries,
     /// Queues in which something may be handed out, each once, in the order of their turns.
     restless: VecDeque<QueueId>,
     /// Subscriptions that have ended and still hold messages.
     ended: VecDeque<ConsumerKey>,
     sweeps: BTreeMap<QueueId, work::Sweep>,
+    /// Moves, by the queue they take from.
+    transfers: BTreeMap<QueueId, transfer::Transfer>,
 }
 
 impl Broker {
@@ -99,6 +116,7 @@ impl Broker {
     #[must_use]
     pub fn new(base: Base, limits: Limits, segment_size: u64) -> Self {
         let durable = durable::Durable::new(&base, segment_size);
+        let expiries = queue::Expiries::new(scan::plan(&base.queues));
         let mut names = HashMap::new();
         let mut queues = IdMap::default();
         for (id, row) in base.queues {
@@ -109,6 +127,7 @@ impl Broker {
         Self {
             limits,
             durable,
+            sorted: names.keys().cloned().collect(),
             names,
             queues,
             topics: BTreeMap::new(),
@@ -117,10 +136,13 @@ impl Broker {
             volatile_bytes: 0,
             last_volatile: 0,
             missed: 0,
-            expiries: queue::Expiries::new(),
+            published: 0,
+            totals: Counters::default(),
+            expiries,
             restless: VecDeque::new(),
             ended: VecDeque::new(),
             sweeps: BTreeMap::new(),
+            transfers: BTreeMap::new(),
         }
     }
 
@@ -136,10 +158,10 @@ impl Broker {
         self.durable.delta.live.values().any(|change| *change < 0)
     }
 
-    /// Whether, by the last checkpoint, nothing in a segment is needed any more.
+    /// Live bytes of each segment that has any, by the last checkpoint.
     #[must_use]
-    pub fn is_dead(&self, segment: u64) -> bool {
-        self.durable.is_dead(segment)
+    pub fn live_in_index(&self) -> &BTreeMap<u64, u64> {
+        self.durable.live_in_index()
     }
 
     /// Changes that the next checkpoint will take.
@@ -152,17 +174,24 @@ impl Broker {
     ///
     /// # Panics
     /// If another has begun and not ended.
-    pub fn freeze(&mut self, through: Lsn) -> Arc<Delta> {
-        let queues = &self.queues;
-        self.durable.freeze(through, |id| &queues[&id].row)
+    pub fn freeze(&mut self, through: Lsn) {
+        self.durable.freeze(through);
     }
 
-    /// Ends the checkpoint: the index has durably taken what `freeze` gave.
+    /// Goes on with a checkpoint that has begun, for `rows` queues. Gives its changes when they
+    /// are whole; what happens meanwhile is not among them.
+    pub fn freeze_rows(&mut self, rows: usize) -> Option<Arc<Delta>> {
+        let queues = &self.queues;
+        self.durable.freeze_rows(rows, |id| &queues[&id].row)
+    }
+
+    /// Ends the checkpoint: the index has durably taken what `freeze` gave. Gives that back, to be
+    /// dropped where it keeps nobody waiting.
     ///
     /// # Panics
     /// If none has begun.
-    pub fn install(&mut self) {
-        self.durable.install();
+    pub fn install(&mut self) -> Arc<Delta> {
+        self.durable.install()
     }
 
     /// The epoch of this life, from its `Started` record.
@@ -171,10 +200,12 @@ impl Broker {
         self.durable.scalars.epoch
     }
 
-    /// The first moment at which a message in memory expires.
+    /// The first moment at which something is to be done though nothing happens: a message in
+    /// memory expires, or one beyond it may.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.expiries.first().map(|(at, _, _)| *at)
+        let soon = self.expiries.first().map(|(at, _, _)| *at);
+        [soon, self.expiries.beyond.next()].into_iter().flatten().min()
     }
 
     /// Whether a delivery is outstanding.
@@ -207,11 +238,14 @@ impl Broker {
         queue: QueueId,
         rows: &[(delta::Place, delta::Entry)],
     ) -> Vec<(delta::Place, delta::Entry)> {
-        let mut all = Vec::new();
-        self.durable.overlay(queue, delta::Place::START, rows, true, |place, entry| {
-            all.push((place, *entry));
-            true
-        });
+        let (mut all, mut after) = (Vec::new(), Some(delta::Place::START));
+        while let Some(from) = after {
+            let rows = &rows[rows.partition_point(|(place, _)| *place <= from)..];
+            after = self.durable.overlay(queue, from, rows, true, |place, entry| {
+                all.push((place, *entry));
+                true
+            });
+        }
         all
     }
 }

@@ -6,14 +6,47 @@
 //! Leaves the durable facts to `durable`, and whom to serve to `work`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
-use crate::ids::{Millis, QueueId};
+use crate::broker::scan::Scans;
+use crate::ids::{Millis, QueueId, Tag};
 
-/// When what waits in memory is no longer wanted, soonest first.
-pub(crate) type Expiries = BTreeSet<(Millis, QueueId, Spot)>;
+/// When what waits is no longer wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Expiries {
+    /// What waits in memory, soonest first.
+    soon: BTreeSet<(Millis, QueueId, Spot)>,
+    /// What lies beyond the windows.
+    pub(crate) beyond: Scans,
+}
+
+impl Expiries {
+    pub(crate) fn new(beyond: Scans) -> Self {
+        Self { soon: BTreeSet::new(), beyond }
+    }
+
+    fn insert(&mut self, due: (Millis, QueueId, Spot)) {
+        self.soon.insert(due);
+    }
+
+    fn remove(&mut self, due: &(Millis, QueueId, Spot)) {
+        self.soon.remove(due);
+    }
+
+    /// What is over first of all that waits in memory.
+    pub(crate) fn first(&self) -> Option<&(Millis, QueueId, Spot)> {
+        self.soon.first()
+    }
+
+    /// What waits in memory, soonest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Millis, QueueId, Spot)> {
+        self.soon.iter()
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -34,10 +67,12 @@ pub(crate) struct Queue {
     volatile: BTreeMap<VolatilePlace, (Volatile, u32)>,
     /// Durable messages in the hands of consumers.
     pub(crate) on_loan: BTreeSet<Place>,
-    /// How many non-persistent messages are lent to consumers, ended ones included.
-    pub(crate) volatile_on_loan: usize,
+    /// Non-persistent messages in the hands of consumers, ended ones included, and whose.
+    pub(crate) volatile_on_loan: BTreeMap<VolatilePlace, (ConsumerKey, Tag)>,
     /// Subscriptions that have not ended.
-    pub(crate) consumers: usize,
+    pub(crate) consumers: BTreeSet<ConsumerKey>,
+    /// What has happened to it.
+    pub(crate) counters: Counters,
     /// Those with credit, the next one first.
     pub(crate) ready: VecDeque<ConsumerKey>,
 }
@@ -69,8 +104,9 @@ impl Queue {
             paging: false,
             volatile: BTreeMap::new(),
             on_loan: BTreeSet::new(),
-            volatile_on_loan: 0,
-            consumers: 0,
+            volatile_on_loan: BTreeMap::new(),
+            consumers: BTreeSet::new(),
+            counters: Counters::default(),
             ready: VecDeque::new(),
         }
     }
@@ -90,6 +126,9 @@ impl Queue {
     /// A durable message waits: it joins the window if it belongs there.
     pub(crate) fn admit(&mut self, place: Place, entry: Entry, max: usize, due: &mut Expiries) {
         if self.horizon.is_some_and(|horizon| place > horizon) {
+            if let Some(at) = entry.expires {
+                due.beyond.note(self.id, at);
+            }
             return;
         }
         if let Some(at) = entry.expires {
@@ -100,6 +139,7 @@ impl Queue {
             let (place, entry) = self.resident.pop_last().expect("just inserted");
             if let Some(at) = entry.expires {
                 due.remove(&(at, self.id, Spot::Durable(place)));
+                due.beyond.note(self.id, at);
             }
             let (last, _) = self.resident.last_key_value().expect("max is at least 1");
             self.horizon = Some(*last);
@@ -153,10 +193,22 @@ impl Queue {
         Some((message, returns))
     }
 
-    /// The first non-persistent messages up to a number.
-    pub(crate) fn volatile_places(&self, through: u64, limit: usize) -> Vec<VolatilePlace> {
-        let places = self.volatile.keys().filter(|place| place.number <= through);
-        places.take(limit).copied().collect()
+    /// The non-persistent messages that wait in a part of the queue, with their returns.
+    pub(crate) fn volatile_in(
+        &self,
+        range: (Bound<VolatilePlace>, Bound<VolatilePlace>),
+    ) -> impl Iterator<Item = (VolatilePlace, &Volatile, u32)> {
+        self.volatile.range(range).map(|(place, (message, returns))| (*place, message, *returns))
+    }
+
+    /// The first non-persistent message that waits at a place or after it, and when it was sent.
+    pub(crate) fn volatile_from(&self, place: VolatilePlace) -> Option<(VolatilePlace, Millis)> {
+        self.volatile.range(place..).next().map(|(place, (message, _))| (*place, message.at))
+    }
+
+    /// The first durable message in memory that waits at a place or after it.
+    pub(crate) fn resident_from(&self, place: Place) -> Option<(Place, &Entry)> {
+        self.resident.range(place..).next().map(|(place, entry)| (*place, entry))
     }
 
     pub(crate) fn volatile_at(&self, place: VolatilePlace) -> Option<&Volatile> {
@@ -208,6 +260,11 @@ impl Queue {
 }
 
 impl VolatilePlace {
+    /// Before every non-persistent message of a rank.
+    pub(crate) fn first_of(rank: u8) -> Self {
+        Self { rank, before: 0, number: 0 }
+    }
+
     /// Whether it is handed out before the durable message at `place`.
     pub(crate) fn precedes(self, place: Place) -> bool {
         (self.rank, self.before) <= (place.rank, place.seq)
@@ -232,6 +289,7 @@ mod tests {
             depth,
             lent_through: [0; 10],
             redelivered_through: [0; 10],
+            expiring: false,
         };
         Queue::new(QueueId(1), row)
     }
@@ -256,7 +314,7 @@ mod tests {
 
     #[test]
     fn both_sequences_leave_in_the_order_of_arrival() {
-        let (mut queue, mut due) = (queue(0), Expiries::new());
+        let (mut queue, mut due) = (queue(0), Expiries::default());
         queue.admit(place(5, 1), entry(1), 10, &mut due);
         let between = VolatilePlace { rank: 5, before: 2, number: 1 };
         queue.enqueue(between, volatile(), 0, &mut due);
@@ -265,7 +323,7 @@ mod tests {
         queue.release(place(5, 1), &mut due);
         assert_eq!(queue.head(), Head::Volatile(between));
         queue.dequeue(between, &mut due);
-        assert!(due.is_empty());
+        assert_eq!(due.first(), None);
         assert_eq!(queue.head(), Head::Durable(place(5, 2), entry(2)));
         queue.release(place(5, 2), &mut due);
         assert_eq!(queue.head(), Head::Empty);
@@ -273,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_window_that_is_full_keeps_the_head_and_remembers_how_far_it_reaches() {
-        let (mut queue, mut due) = (queue(0), Expiries::new());
+        let (mut queue, mut due) = (queue(0), Expiries::default());
         for seq in 1..=5 {
             queue.admit(place(5, seq), entry(seq), 3, &mut due);
         }
@@ -286,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_volatile_message_does_not_overtake_what_is_not_in_memory() {
-        let (mut queue, mut due) = (queue(3), Expiries::new());
+        let (mut queue, mut due) = (queue(3), Expiries::default());
         let late = VolatilePlace { rank: 5, before: 4, number: 1 };
         queue.enqueue(late, volatile(), 0, &mut due);
         assert_eq!(queue.head(), Head::Absent);

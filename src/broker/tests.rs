@@ -122,7 +122,7 @@ impl Bench {
     }
 
     fn depth(&mut self, name: &str) -> Option<QueueInfo> {
-        match self.ask(9, &Command::ListQueues) {
+        match self.ask(9, &Command::ListQueues { after: None }) {
             Ok(Verdict::Answer(Reply::Queues(all))) => all.into_iter().find(|q| &*q.name == name),
             other => panic!("{other:?}"),
         }

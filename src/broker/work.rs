@@ -6,11 +6,12 @@
 
 use bytes::Bytes;
 
-use crate::broker::delta::{Place, QueueRow};
+use crate::broker::delta::QueueRow;
 use crate::broker::fact::{
-    Asker, Change, ConsumerKey, Effect, Fact, Page, PageRequest, Purpose, Source, Spot,
+    Asker, Change, ConsumerKey, Effect, Fact, Page, PageRequest, PageWish, Purpose, Source, Spot,
 };
 use crate::broker::queue::{Head, Queue};
+use crate::broker::walk::{What, place_before};
 use crate::broker::{Broker, Effects, decide};
 use crate::ids::{Millis, QueueId};
 use crate::limits;
@@ -23,7 +24,7 @@ pub(crate) struct Sweep {
     /// The queue goes in the end.
     pub(crate) delete: bool,
     /// Done up to here.
-    pub(crate) cursor: Place,
+    pub(crate) cursor: Option<Spot>,
     /// The last durable message it takes.
     through: u64,
     /// The last non-persistent one it takes.
@@ -37,7 +38,7 @@ impl Sweep {
         Self {
             asker,
             delete,
-            cursor: Place::START,
+            cursor: None,
             through: row.last_seq,
             volatile_through: last_volatile,
             paging: false,
@@ -50,7 +51,9 @@ impl Broker {
     #[must_use]
     pub fn has_work(&self, now: Millis) -> bool {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
-        !self.ended.is_empty() || !self.restless.is_empty() || !self.sweeps.is_empty() || due()
+        let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
+        let swept = !self.sweeps.is_empty();
+        !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
     }
 
     /// States the facts of one step of what is to be done, and asks for what it needs to go on.
@@ -74,7 +77,7 @@ impl Broker {
             self.state_expiry(now, facts);
             return true;
         }
-        self.state_sweep(facts, effects)
+        self.state_sweep(effects) || self.state_scan(now, effects)
     }
 
     fn state_take_back(&self, key: ConsumerKey, facts: &mut Vec<Fact>) {
@@ -168,28 +171,18 @@ impl Broker {
         }
         decide::removed(*id, Cause::Expired, gone, facts);
         if !places.is_empty() {
-            facts.push(Fact::Memory(Change::Drop { queue: *id, places }));
+            facts.push(Fact::Memory(Change::Drop { queue: *id, cause: Cause::Expired, places }));
         }
     }
 
-    fn state_sweep(&mut self, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
+    fn state_sweep(&mut self, effects: &mut Effects) -> bool {
         let Some((id, sweep)) = self.sweeps.iter_mut().find(|(_, sweep)| !sweep.paging) else {
             return false;
         };
-        let queue = &self.queues[id];
-        let places = queue.volatile_places(sweep.volatile_through, limits::STEP_MESSAGES_MAX);
-        if !places.is_empty() {
-            facts.push(Fact::Memory(Change::Drop { queue: *id, places }));
-            return true;
-        }
         sweep.paging = true;
-        effects.push(Effect::Page(PageRequest {
-            queue: *id,
-            after: sweep.cursor,
-            limit: limits::STEP_MESSAGES_MAX,
-            purpose: Purpose::Sweep,
-            generation: self.durable.generation,
-        }));
+        let (queue, after) = (*id, place_before(sweep.cursor));
+        let (limit, purpose) = (limits::STEP_MESSAGES_MAX, Purpose::Sweep);
+        self.want(PageWish { queue, after, limit, purpose }, effects);
         true
     }
 
@@ -199,7 +192,14 @@ impl Broker {
         let PageRequest { queue: id, after, limit, purpose, generation } = page.request;
         let current = generation == self.durable.generation;
         let exhausted = page.rows.len() < limit;
+        if !current && matches!(purpose, Purpose::Browse(_) | Purpose::Transfer | Purpose::Scan) {
+            let wish = PageWish { queue: id, after, limit, purpose };
+            return facts.push(Fact::Memory(Change::Want(wish)));
+        }
         match purpose {
+            Purpose::Browse(browse) => self.state_browsed(page, browse, facts),
+            Purpose::Transfer => self.state_transferred(page, facts),
+            Purpose::Scan => self.state_scanned(page, facts),
             Purpose::Dispatch => {
                 let Some(queue) = self.queues.get_mut(&id) else { return };
                 queue.paging = false;
@@ -211,7 +211,7 @@ impl Broker {
             Purpose::Sweep => {
                 let Some(sweep) = self.sweeps.get_mut(&id) else { return };
                 if current {
-                    self.state_sweep_step(page, exhausted, facts);
+                    self.state_sweep_step(page, facts);
                 } else {
                     sweep.paging = false;
                 }
@@ -238,21 +238,30 @@ impl Broker {
         }
     }
 
-    fn state_sweep_step(&self, page: &Page, exhausted: bool, facts: &mut Vec<Fact>) {
-        let PageRequest { queue: id, after, limit, .. } = page.request;
+    fn state_sweep_step(&self, page: &Page, facts: &mut Vec<Fact>) {
+        let id = page.request.queue;
         let (queue, sweep) = (&self.queues[&id], &self.sweeps[&id]);
-        let (mut gone, mut seen) = (Vec::new(), 0);
-        let cursor = self.durable.overlay(id, after, &page.rows, exhausted, |place, entry| {
-            seen += 1;
-            if place.seq <= sweep.through && !queue.on_loan.contains(&place) {
-                gone.push(Gone::of(place, entry));
+        let (mut gone, mut places) = (Vec::new(), Vec::new());
+        let cursor = self.walk(page, sweep.cursor, |seen| {
+            match (seen.spot, seen.what) {
+                _ if seen.lent => {}
+                (Spot::Durable(place), What::Durable(entry)) if place.seq <= sweep.through => {
+                    gone.push(Gone::of(place, &entry));
+                }
+                (Spot::Volatile(place), _) if place.number <= sweep.volatile_through => {
+                    places.push(place);
+                }
+                _ => {}
             }
-            seen < limit
+            true
         });
         let left = queue.row.depth - gone.len() as u64;
+        let volatile = queue.volatile_len() + queue.volatile_on_loan.len() - places.len();
         decide::removed(id, Cause::Purged, gone, facts);
-        let volatile = queue.volatile_len() + queue.volatile_on_loan;
-        let unused = queue.consumers == 0 && volatile == 0;
+        if !places.is_empty() {
+            facts.push(Fact::Memory(Change::Drop { queue: id, cause: Cause::Purged, places }));
+        }
+        let unused = queue.consumers.is_empty() && volatile == 0;
         if cursor.is_none() && sweep.delete && left == 0 && unused {
             facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
         }

@@ -31,7 +31,7 @@ enum Command {
     /// Prints one line per listener, `listening on URL`, and then `ready`. Exits with 0 after a
     /// clean stop and with 1 when it cannot start or its store fails.
     Run(RunArgs),
-    /// Lists, empties and removes the queues of a running broker.
+    /// Shows, empties, moves and removes the queues of a running broker.
     ///
     /// Speaks with the broker that runs on a store through the socket `admin.sock` in the store's
     /// directory, as the user that runs the broker or as root.
@@ -62,6 +62,9 @@ struct RunArgs {
     /// [default: stomp://127.0.0.1:61613]
     #[arg(long, value_name = "URL")]
     listen: Vec<String>,
+    /// Where to show metrics for Prometheus: ADDRESS:PORT, like 127.0.0.1:9161. [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
     /// Name of this broker, for logs and clients. [default: escrowmq]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -74,6 +77,95 @@ enum QueueCommand {
         /// Directory of the broker's store. [default: ./escrowmq-data]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
+        /// Prints a line of JSON for each queue, with all that is counted.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tells everything about one queue: messages, age, rates, consumers, limits.
+    ///
+    /// Counts begin with the broker's start. Rates are those of one second; `--over` changes that,
+    /// and 0 leaves them out. Exits with 1 if there is no such queue or no broker.
+    Show {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Prints one line of JSON, with counts and without rates.
+        #[arg(long)]
+        json: bool,
+        /// The queue, without `/queue/`.
+        name: String,
+        /// Seconds over which rates are taken.
+        #[arg(long, value_name = "SECONDS", default_value = "1")]
+        over: f64,
+    },
+    /// Shows messages of a queue in the order of delivery, and disturbs nobody.
+    ///
+    /// Shows those that wait and those that are lent to consumers, marked. Messages that come and
+    /// go meanwhile may be shown or not; none is shown twice. Mind who reads contents.
+    Browse {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Prints a line of JSON for each message.
+        #[arg(long)]
+        json: bool,
+        /// The queue, without `/queue/`.
+        name: String,
+        /// Begins with this message: a `message-id`, or its end as shown here.
+        #[arg(long, value_name = "ID", conflicts_with = "skip")]
+        from: Option<String>,
+        /// Passes over so many messages first.
+        #[arg(long, value_name = "N", default_value = "0")]
+        skip: u64,
+        /// Shows so many messages at most.
+        #[arg(long, value_name = "N", default_value = "100")]
+        count: u64,
+        /// Shows the properties of each.
+        #[arg(long)]
+        properties: bool,
+        /// Shows the body of each: text as it is, other bytes in hex.
+        #[arg(long)]
+        body: bool,
+    },
+    /// Moves messages that wait in one queue to the end of another, in their order.
+    ///
+    /// Takes what is in the queue now; what is lent to a consumer stays. At any moment, a crash
+    /// included, each message is in exactly one of the two queues, and keeps its id. Prints how
+    /// many were moved, durably; how far it has come goes to standard error. Exits with 1 if there
+    /// is no such queue, no such message, or no broker.
+    Move {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Prints lines of JSON: how far it has come, and at last with `done`.
+        #[arg(long)]
+        json: bool,
+        /// The queue they leave, without `/queue/`.
+        from: String,
+        /// The queue they enter; made if it does not exist.
+        to: String,
+        /// Moves so many at most, from the head.
+        #[arg(long, value_name = "N", conflicts_with = "id")]
+        count: Option<u64>,
+        /// Moves these messages alone: `message-id`s, or their ends as `browse` shows them.
+        #[arg(long, value_name = "ID", num_args = 1..)]
+        id: Vec<String>,
+    },
+    /// Moves messages that were set apart back to the queues they came from.
+    ///
+    /// Each goes to the queue that its property originalDestination (or dlqOriginalDestination)
+    /// names, to be tried as often as a new one; those without it stay. Messages in
+    /// ActiveMQ.DLQ.Damaged have lost their content and cannot be retried.
+    Retry {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Prints lines of JSON: how far it has come, and at last with `done`.
+        #[arg(long)]
+        json: bool,
+        /// The queue where they are, without `/queue/`.
+        #[arg(default_value = "ActiveMQ.DLQ")]
+        name: String,
     },
     /// Removes the messages that wait in a queue now.
     ///

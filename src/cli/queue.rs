@@ -1,28 +1,151 @@
-//! `escrowmq queue`: asks the broker that runs on a store about its queues, or to empty them.
+//! `escrowmq queue`: asks the broker that runs on a store about its queues, or to change them.
 
-use std::fmt::Write;
+mod print;
+
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{CliError, QueueCommand, print};
-use crate::broker::command::QueueInfo;
 use crate::config::Config;
+use crate::io::Clock;
 use crate::io::look::LookStorage;
-use crate::io::real::{ADMIN_SOCKET_NAME, LockError};
+use crate::io::real::{ADMIN_SOCKET_NAME, LockError, SystemClock};
 use crate::server::admin::{Ask, AskError, ask};
+use crate::server::words::{Details, QueueAsk, Told};
+
+/// Where the broker is, and how it is asked to answer.
+struct Teller {
+    data: PathBuf,
+    json: bool,
+}
 
 pub(super) fn queue(command: QueueCommand) -> Result<ExitCode, CliError> {
-    let (data, what) = match command {
-        QueueCommand::List { data } => (data, Ask::List),
-        QueueCommand::Purge { data, name } => (data, Ask::Purge(name)),
-        QueueCommand::Delete { data, name } => (data, Ask::Delete(name)),
+    let teller = |data: Option<PathBuf>, json| {
+        let data = data.unwrap_or_else(|| Config::default().data);
+        Teller { data, json }
     };
-    let data = data.unwrap_or_else(|| Config::default().data);
-    let queues = ask(&socket(&data), &what).map_err(|error| explain(error, &data))?;
-    match what {
-        Ask::List => print(&table(&queues)),
-        Ask::Purge(_) | Ask::Delete(_) => Ok(ExitCode::SUCCESS),
+    match command {
+        QueueCommand::List { data, json } => teller(data, json).list(),
+        QueueCommand::Show { data, json, name, over } => teller(data, json).show(name, over),
+        QueueCommand::Browse { data, json, name, from, skip, count, properties, body } => {
+            let ask = QueueAsk::Browse { queue: name, from, skip, count, properties, body };
+            teller(data, json).tell_all(ask)
+        }
+        QueueCommand::Purge { data, name } => teller(data, false).ask(&Ask::Purge(name)),
+        QueueCommand::Move { data, json, from, to, count, id } => {
+            teller(data, json).tell_all(QueueAsk::Move { from, to, count, ids: id })
+        }
+        QueueCommand::Retry { data, json, name } => {
+            teller(data, json).tell_all(QueueAsk::Retry { queue: name })
+        }
+        QueueCommand::Delete { data, name } => teller(data, false).ask(&Ask::Delete(name)),
     }
+}
+
+impl Teller {
+    fn asking(
+        &self,
+        what: Ask,
+        told: &mut dyn FnMut(Told) -> io::Result<()>,
+    ) -> Result<(), CliError> {
+        match ask(&socket(&self.data), &what, told) {
+            // A reader that has seen enough is no error.
+            Err(AskError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.map_err(|error| explain(error, &self.data)),
+        }
+    }
+
+    fn ask(&self, what: &Ask) -> Result<ExitCode, CliError> {
+        self.asking(what.clone(), &mut |_| Ok(()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn list(&self) -> Result<ExitCode, CliError> {
+        if self.json {
+            return self.tell_all(QueueAsk::List);
+        }
+        let mut queues = Vec::new();
+        self.asking(Ask::Queue(QueueAsk::List), &mut |told| {
+            if let Told::Queue(queue) = told {
+                queues.push(queue);
+            }
+            Ok(())
+        })?;
+        print(&print::table(&queues))
+    }
+
+    fn show(&self, name: String, over: f64) -> Result<ExitCode, CliError> {
+        let ask = QueueAsk::Show { queue: name };
+        if self.json {
+            return self.tell_all(ask);
+        }
+        let seconds = if over.is_finite() { over.clamp(0.0, 3600.0) } else { 0.0 };
+        let clock = SystemClock::new();
+        let first = self.details(ask.clone())?;
+        let begun = clock.monotonic();
+        let later = if seconds > 0.0 {
+            std::thread::sleep(Duration::from_secs_f64(seconds));
+            let later = self.details(ask)?;
+            Some((later, (clock.monotonic() - begun).as_secs_f64()))
+        } else {
+            None
+        };
+        let later = later.as_ref().map(|(later, seconds)| (later, *seconds));
+        print(&print::details(clock.wall(), &first, later))
+    }
+
+    fn details(&self, ask: QueueAsk) -> Result<Details, CliError> {
+        let mut details = None;
+        self.asking(Ask::Queue(ask), &mut |told| {
+            if let Told::Details(told) = told {
+                details = Some(told);
+            }
+            Ok(())
+        })?;
+        details.ok_or_else(|| AskError::CutOff.into())
+    }
+
+    /// Prints each line as it comes.
+    fn tell_all(&self, what: QueueAsk) -> Result<ExitCode, CliError> {
+        let (mut out, json) = (io::stdout().lock(), self.json);
+        self.asking(Ask::Queue(what), &mut |told| {
+            let text = match &told {
+                _ if json => one_line(&told)?,
+                Told::Message(message) => print::message(message),
+                Told::Progress(progress) if progress.done => {
+                    let stayed = match progress.stayed {
+                        0 => String::new(),
+                        stayed => format!(
+                            ", {stayed} stayed (lent to consumers, gone meanwhile, or without a \
+                             queue to go back to)"
+                        ),
+                    };
+                    format!("{} moved{stayed}\n", progress.moved)
+                }
+                // For who watches: what is printed in the end is for who counts.
+                Told::Progress(progress) => {
+                    eprintln!("{} moved so far", progress.moved);
+                    return Ok(());
+                }
+                Told::Queue(_) | Told::Details(_) => return Ok(()),
+            };
+            out.write_all(text.as_bytes())
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What was told, without the word for what it is.
+fn one_line(told: &Told) -> io::Result<String> {
+    let line = match told {
+        Told::Queue(queue) => serde_json::to_string(queue),
+        Told::Details(details) => serde_json::to_string(details),
+        Told::Message(message) => serde_json::to_string(message),
+        Told::Progress(progress) => serde_json::to_string(progress),
+    };
+    Ok(line? + "\n")
 }
 
 /// Where the broker on `data` listens for operators.
@@ -45,34 +168,4 @@ fn explain(error: AskError, data: &Path) -> CliError {
         Err(_) => "there is no such store, so no broker is running on it",
     };
     format!("{}: {why}", data.display()).into()
-}
-
-fn table(queues: &[QueueInfo]) -> String {
-    let shown = |queue: &QueueInfo| queue.name.escape_debug().to_string();
-    let names: Vec<String> = queues.iter().map(shown).collect();
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("NAME".len());
-    let mut text = format!("{:<width$}  {:>10}  {:>9}\n", "NAME", "DEPTH", "CONSUMERS");
-    for (name, queue) in names.iter().zip(queues) {
-        let (depth, consumers) = (queue.depth, queue.consumers);
-        writeln!(text, "{name:<width$}  {depth:>10}  {consumers:>9}").expect("a string takes all");
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_queues_has_aligned_columns_and_shows_no_control_characters() {
-        let queue =
-            |name: &str, depth, consumers| QueueInfo { name: name.into(), depth, consumers };
-        let shown = table(&[queue("a\x1b[2J", 3, 0), queue("orders.of.the.day", 1_000_000, 12)]);
-        let expected = "\
-NAME                    DEPTH  CONSUMERS
-a\\u{1b}[2J                  3          0
-orders.of.the.day     1000000         12
-";
-        assert_eq!(shown, expected);
-    }
 }

@@ -18,6 +18,7 @@ use crate::io::{Clock, Storage};
 use crate::limits;
 use crate::protocol::stomp::Limits;
 use crate::server::admin::{Admin, Backups};
+use crate::server::metrics::Metrics;
 use crate::server::{Server, Shared};
 use crate::session::stomp::{HeartBeat, SessionConfig};
 
@@ -60,6 +61,9 @@ fn settings(args: &RunArgs) -> Result<Config, CliError> {
     if !args.listen.is_empty() {
         config.listen.clone_from(&args.listen);
     }
+    if let Some(metrics) = &args.metrics {
+        config.metrics.clone_from(metrics);
+    }
     if let Some(name) = &args.name {
         config.name.clone_from(name);
     }
@@ -72,6 +76,7 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let listeners = config.listeners()?;
     let connections = connections_within_files(config.limits.connections);
     let server = Server::bind(&listeners, connections).await?;
+    let metrics = metrics(&config).await?;
     warn_of_open_doors(&server)?;
     let directory = DirStorage::open_or_create(&config.data)?;
     // Held until the process ends; the epoch is what makes a second owner harmless.
@@ -85,15 +90,20 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let running = engine::start(store, Arc::clone(&clock))?;
     let handle = running.handle().clone();
     let stomp = Arc::new(session_config(&config, id_prefix));
+    let metrics_clock = Arc::clone(&clock);
     let shared = Shared { handle: handle.clone(), stomp, clock };
     let (stop, stopping) = watch::channel(false);
     let admin = admin(&config)
         .map(|admin| tokio::spawn(admin.serve(handle.clone(), backups, stopping.clone())));
-    // Before anyone can know that it runs: who is told that may end it at once.
-    let signals = Signals::new().map_err(StopError::Thread)?;
+    // Who reads `ready` may ask for the end at once.
+    let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut out = std::io::stdout();
     for address in server.addresses()? {
         let _ = writeln!(out, "listening on stomp://{address}");
+    }
+    if let Some(metrics) = metrics {
+        let _ = writeln!(out, "metrics on http://{}/metrics", metrics.address()?);
+        tokio::spawn(metrics.serve(handle.clone(), metrics_clock, stopping.clone()));
     }
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
     let serving = tokio::spawn(server.serve(shared, stopping));
@@ -110,6 +120,16 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     result?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The page of metrics, if it is wanted.
+async fn metrics(config: &Config) -> Result<Option<Metrics>, CliError> {
+    let Some(address) = config.metrics_address()? else { return Ok(None) };
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "metrics beyond this machine: whoever asks reads names of queues");
+    }
+    let metrics = Metrics::bind(address).await;
+    metrics.map(Some).map_err(|error| format!("no metrics on {address}: {error}").into())
 }
 
 /// The socket for operators. A broker serves its clients without it, too.
@@ -129,30 +149,17 @@ fn admin(config: &Config) -> Option<Admin> {
     }
 }
 
-/// The signals that end a broker; from the moment it is made they do so cleanly.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-}
-
 /// Until a signal ends the broker, or its store does.
 async fn until_the_end(
     running: Running,
     handle: &Handle,
-    mut signals: Signals,
+    (mut terminate, mut interrupt): (Signal, Signal),
 ) -> Result<(), StopError> {
     let mut ended = tokio::task::spawn_blocking(move || running.join());
     tokio::select! {
         result = &mut ended => return result.expect("joining does not panic"),
-        _ = signals.terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = signals.interrupt.recv() => tracing::info!("interrupted: stopping"),
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("interrupted: stopping"),
     }
     handle.stop();
     ended.await.expect("joining does not panic")

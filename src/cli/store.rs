@@ -4,7 +4,7 @@
 //! come, and the words for what the survey of a log finds.
 
 mod backup;
-mod describe;
+pub(super) mod describe;
 mod dump;
 mod repair;
 mod stats;
@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 use super::CliError;
 use crate::backup::MANIFEST_NAME;
+use crate::broker::Broker;
+use crate::broker::delta::Delta;
+use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::io::alias::AliasStorage;
 use crate::io::look::LookStorage;
@@ -121,8 +124,14 @@ fn quietly<T>(question: impl FnOnce() -> T) -> T {
     answer
 }
 
+/// Everything that was applied to a broker up to `through`, the last record, and not taken before.
+fn freeze(broker: &mut Broker, through: Lsn) -> Arc<Delta> {
+    broker.freeze(through);
+    broker.freeze_rows(usize::MAX).expect("all rows at once are whole")
+}
+
 fn needed(base: &Base) -> Needed {
-    Needed { replay: base.replay, live: base.live.clone() }
+    Needed { replay: base.replay, live: base.live.clone(), packs: base.packs.clone() }
 }
 
 /// Tells a person who waits how far it is.

@@ -5,6 +5,7 @@
 
 mod size;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -29,6 +30,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where to listen.
     pub listen: Vec<String>,
+    /// Where to show metrics; nowhere if it is empty.
+    pub metrics: String,
     /// The log.
     pub log: LogConfig,
     /// What is kept in memory.
@@ -49,8 +52,12 @@ pub struct LogConfig {
     pub checkpoint_bytes: Size,
     /// Changes after which a checkpoint begins.
     pub checkpoint_changes: usize,
+    /// Seconds after which a checkpoint begins.
+    pub checkpoint_seconds: u64,
     /// Dead segments kept for reuse.
     pub spare_segments: usize,
+    /// What compaction reads and writes in a second.
+    pub compaction_rate: Size,
 }
 
 /// See `default.toml`.
@@ -101,6 +108,7 @@ impl Default for Config {
             name: "escrowmq".to_owned(),
             data: PathBuf::from("./escrowmq-data"),
             listen: vec!["stomp://127.0.0.1:61613".to_owned()],
+            metrics: String::new(),
             log: LogConfig::default(),
             memory: MemoryConfig::default(),
             limits: LimitsConfig::default(),
@@ -115,7 +123,9 @@ impl Default for LogConfig {
             segment_size: Size::mib(64),
             checkpoint_bytes: Size::mib(64),
             checkpoint_changes: 100_000,
+            checkpoint_seconds: 30,
             spare_segments: 4,
+            compaction_rate: Size::mib(64),
         }
     }
 }
@@ -221,6 +231,22 @@ impl Config {
         self.listen.iter().map(|url| listener(url)).collect()
     }
 
+    /// Where the page of metrics is to be, if anywhere.
+    ///
+    /// # Errors
+    /// Where it is no address.
+    pub fn metrics_address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.metrics.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || ConfigError::Range {
+            name: "metrics",
+            value: self.metrics.clone(),
+            must: "an address and a port like 127.0.0.1:9161, or empty",
+        };
+        self.metrics.parse().map(Some).map_err(|_| wrong())
+    }
+
     /// Checks what types cannot say.
     ///
     /// # Errors
@@ -247,7 +273,11 @@ impl Config {
         let (timeout, beat) = (self.stomp.connect_timeout, self.stomp.heart_beat_min);
         in_range(timeout >= 1, "stomp.connect_timeout", timeout, at_least_one)?;
         in_range(beat >= 1, "stomp.heart_beat_min", beat, at_least_one)?;
+        let seconds = self.log.checkpoint_seconds;
+        let must = "from 1 to 86400";
+        in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
         in_range(!self.listen.is_empty(), "listen", "[]", "at least one address")?;
+        self.metrics_address()?;
         self.listeners().map(drop)
     }
 
@@ -261,6 +291,7 @@ impl Config {
         in_range((1..=segment / 4).contains(&message), "limits.message", message, must)?;
         for (name, size, least, must) in [
             ("log.checkpoint_bytes", self.log.checkpoint_bytes, 1 << 20, "at least 1 MiB"),
+            ("log.compaction_rate", self.log.compaction_rate, 1 << 20, "at least 1 MiB"),
             ("memory.index", self.memory.index, 1 << 20, "at least 1 MiB"),
             ("memory.connection_window", self.memory.connection_window, 1 << 10, "at least 1 KiB"),
         ] {
@@ -305,6 +336,8 @@ impl Config {
             window_bytes: bytes(self.memory.connection_window),
             checkpoint_bytes: self.log.checkpoint_bytes.bytes(),
             checkpoint_changes: self.log.checkpoint_changes,
+            checkpoint_millis: self.log.checkpoint_seconds * 1000,
+            compaction_bytes: self.log.compaction_rate.bytes(),
             index_bytes: bytes(self.memory.index),
         }
     }
@@ -396,6 +429,8 @@ mod tests {
             ("log.segment_size = \"5KiB\"", "log.segment_size"),
             ("log.checkpoint_bytes = 0", "log.checkpoint_bytes"),
             ("log.checkpoint_changes = 0", "log.checkpoint_changes"),
+            ("log.checkpoint_seconds = 0", "log.checkpoint_seconds"),
+            ("log.compaction_rate = 0", "log.compaction_rate"),
             ("memory.connection_window = 0", "memory.connection_window"),
             ("memory.index = 0", "memory.index"),
             ("memory.queue_window = 1", "memory.queue_window"),
@@ -407,6 +442,7 @@ mod tests {
             ("stomp.connect_timeout = 0", "stomp.connect_timeout"),
             ("stomp.heart_beat_min = 0", "stomp.heart_beat_min"),
             ("listen = []", "listen"),
+            ("metrics = \"9161\"", "metrics"),
             ("name = \"two\\nlines\"", "name"),
         ] {
             let config: Config = toml::from_str(text).expect(text);

@@ -23,6 +23,11 @@ impl Cache {
         Self { payloads: VecDeque::new(), bytes: 0, bytes_max }
     }
 
+    /// Bytes in use.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn put(&mut self, birth: Lsn, payload: Bytes) {
         let last = self.payloads.back().map(|(last, _)| *last);
         assert!(last.is_none_or(|last| last < birth), "{birth} comes after {last:?}");

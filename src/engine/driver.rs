@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use crate::engine::inbox::Inbox;
-use crate::engine::threads::Read;
-use crate::engine::{CheckpointJob, Engine, Input, Job, StopError, Turn};
+use crate::engine::threads::{Merge, Read};
+use crate::engine::{Engine, Gauges, Input, Job, StopError, Turn};
 use crate::ids::Millis;
 use crate::io::Clock;
 use crate::limits;
@@ -24,8 +24,17 @@ pub(crate) struct Driver {
     pub(crate) inbox: Inbox,
     turns: Mutex<Turns>,
     log: Arc<Log>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     fence: Fence,
+    pub(crate) gauges: Gauges,
+}
+
+/// The ways to the threads beside the engine.
+#[derive(Debug)]
+pub(crate) struct Helpers {
+    pub(crate) reads: Sender<Read>,
+    pub(crate) checkpoints: Sender<Merge>,
+    pub(crate) plans: Sender<Vec<u64>>,
 }
 
 /// The engine with what its turns need.
@@ -35,7 +44,7 @@ struct Turns {
     inputs: VecDeque<Input>,
     jobs: Vec<Job>,
     /// To the threads beside the engine, which end when these are gone.
-    helpers: Option<(Sender<Read>, Sender<CheckpointJob>)>,
+    helpers: Option<Helpers>,
     /// Until when the engine's thread sleeps at most.
     awaited: Option<Millis>,
     life: Life,
@@ -66,7 +75,7 @@ impl Driver {
         log: Arc<Log>,
         clock: Arc<dyn Clock>,
         fence: Fence,
-        helpers: (Sender<Read>, Sender<CheckpointJob>),
+        helpers: Helpers,
     ) -> Self {
         let turns = Turns {
             engine,
@@ -76,7 +85,14 @@ impl Driver {
             awaited: None,
             life: Life::Running,
         };
-        Self { inbox: Inbox::new(), turns: Mutex::new(turns), log, clock, fence }
+        Self {
+            inbox: Inbox::new(),
+            turns: Mutex::new(turns),
+            log,
+            clock,
+            fence,
+            gauges: Gauges::default(),
+        }
     }
 
     /// Brings an input, and runs what follows if nobody else does. False when the broker has
@@ -126,7 +142,9 @@ impl Driver {
             self.inbox.take(&mut turns.inputs);
             let now = self.clock.wall();
             let Turns { engine, inputs, jobs, .. } = &mut **turns;
+            let begun = self.clock.monotonic();
             let turn = engine.turn(now, inputs, jobs);
+            self.gauges.turns.add(self.clock.monotonic().saturating_sub(begun));
             turns.hand_out(&self.log, &self.fence);
             match turn {
                 Ok(Turn::Busy) => {}
@@ -173,16 +191,21 @@ impl Turns {
     /// Gives jobs to the threads beside the engine; these end only after it has.
     fn hand_out(&mut self, log: &Log, fence: &Fence) {
         for job in self.jobs.drain(..) {
-            let (reads, checkpoints) = self.helpers.as_ref().expect("they end after the engine");
+            let helpers = self.helpers.as_ref().expect("they end after the engine");
+            let Helpers { reads, checkpoints, plans } = helpers;
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
-                Job::Checkpoint(job) => checkpoints.send(job).is_ok(),
+                Job::Peek(peek) => reads.send(Read::Peek(peek)).is_ok(),
+                Job::Checkpoint(job) => checkpoints.send(Merge::Checkpoint(job)).is_ok(),
+                Job::Forget(delta) => checkpoints.send(Merge::Forget(delta)).is_ok(),
+                Job::Compact(ordinals) => plans.send(ordinals).is_ok(),
                 // Who has lost the store leaves its files to the new owner.
-                Job::Retire(segments) => {
+                Job::Retire(dead) => {
                     let owned = fence.check().is_ok();
                     if owned {
-                        log.retire(&segments);
+                        log.retire(&dead.segments);
+                        log.retire_packs(&dead.packs);
                     }
                     owned
                 }

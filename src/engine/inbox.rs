@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::command::{Command, Output, Request};
-use crate::engine::Input;
 use crate::engine::driver::Driver;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
+use crate::engine::{Gauges, Input};
 use crate::ids::ConnectionId;
 use crate::limits;
 
@@ -144,6 +144,26 @@ impl Handle {
         }
         let (driver, room) = (Arc::clone(&self.driver), Arc::clone(&self.room));
         Ok(Connection { id, driver, room, mailbox })
+    }
+
+    /// How long things take in this broker.
+    #[must_use]
+    pub fn gauges(&self) -> &Gauges {
+        &self.driver.gauges
+    }
+
+    /// Bytes of requests that wait for the engine.
+    #[must_use]
+    pub fn inbox_bytes(&self) -> usize {
+        limits::INBOX_BYTES_MAX - self.room.available_permits()
+    }
+
+    pub(super) fn bring(&self, input: Input) -> bool {
+        self.driver.bring(input)
+    }
+
+    pub(super) fn why_closed(&self) -> Closed {
+        self.driver.inbox.closed().unwrap_or(Closed::Stopping)
     }
 
     /// Asks the broker to end; `Running::join` tells when it has.

@@ -10,8 +10,12 @@
 
 mod cache;
 mod checkpoint;
+mod compactor;
 mod driver;
+mod gauges;
 mod inbox;
+mod kept;
+mod look;
 mod mailbox;
 mod outbox;
 mod start;
@@ -23,7 +27,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{MessageId, Refusal, Reply, Request};
-use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest};
+use crate::broker::delta::Delta;
+use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest, Purpose};
 use crate::broker::{Broker, Effects, Verdict, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
@@ -38,7 +43,11 @@ use checkpoint::Checkpoints;
 use outbox::Outbox;
 
 pub use checkpoint::CheckpointJob;
+pub use compactor::{CompactStep, Compactor};
+pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
+pub use kept::{Compacted, Dead};
+pub use look::{Look, Peek, Status};
 pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use start::{Store, StoreError, open_store};
@@ -59,6 +68,10 @@ pub struct Settings {
     pub checkpoint_bytes: u64,
     /// Changes in memory after which a checkpoint begins; about 150 bytes each.
     pub checkpoint_changes: usize,
+    /// Milliseconds after which a checkpoint begins if anything has changed.
+    pub checkpoint_millis: u64,
+    /// Bytes that compaction reads and writes in a second, at most.
+    pub compaction_bytes: u64,
     /// Bytes of the index kept in memory.
     pub index_bytes: usize,
 }
@@ -71,6 +84,8 @@ impl Default for Settings {
             window_bytes: 256 << 10,
             checkpoint_bytes: 64 << 20,
             checkpoint_changes: 100_000,
+            checkpoint_millis: 30_000,
+            compaction_bytes: 64 << 20,
             index_bytes: 16 << 20,
         }
     }
@@ -91,8 +106,12 @@ pub enum Input {
     Page(Page),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
+    /// Somebody wants to see something.
+    Look(Look),
     /// A checkpoint has ended.
     Checkpointed(Result<(), CommitError>),
+    /// A plan of compaction has ended, or was given up and is to be tried again later.
+    Compacted(Option<Compacted>),
     /// A part beside the engine has failed for good.
     Failed(StopError),
     /// The broker shall end.
@@ -129,10 +148,16 @@ pub enum Job {
     Page(PageRequest),
     /// Read a payload from the log.
     Load(Load),
+    /// Read a payload from the log for an operator; it goes to whoever waits for it.
+    Peek(Peek),
     /// Merge changes into the index.
     Checkpoint(CheckpointJob),
-    /// Take back segments in which nothing is needed; nothing comes back.
-    Retire(Vec<u64>),
+    /// Drop changes that the index has taken; nothing comes back.
+    Forget(Arc<Delta>),
+    /// Take back files in which nothing is needed; nothing comes back.
+    Retire(Dead),
+    /// Pack the live frames of these segments together.
+    Compact(Vec<u64>),
 }
 
 /// How a turn ended.
@@ -156,6 +181,8 @@ pub struct Engine {
     checkpoints: Checkpoints,
     stopping: bool,
     missed_told: u64,
+    /// Requests refused in this life.
+    refused: u64,
     /// What would be logged by itself, and must wait because the log cannot take it.
     deferred: VecDeque<Input>,
     // Buffers, reused.
@@ -181,6 +208,7 @@ impl Engine {
             log,
             stopping: false,
             missed_told: 0,
+            refused: 0,
             deferred: VecDeque::new(),
             facts: Vec::new(),
             effects: Effects::new(),
@@ -244,22 +272,30 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
-        let blocked = self.take(now, inputs)?;
+        let blocked = self.take(now, inputs, jobs)?;
         let more = self.work(now, limits::TURN_STEPS_MAX);
         self.follow(jobs);
-        self.checkpoints.begin(&mut self.broker, &self.log, self.stopping, jobs);
+        let freezing =
+            self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         self.outbox.release(self.durable(), &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.tell_missed();
         if self.stopping && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
-        let busy = !blocked && (more || !inputs.is_empty());
-        Ok(if busy { Turn::Busy } else { Turn::Idle(self.broker.next_deadline()) })
+        let busy = freezing || (!blocked && (more || !inputs.is_empty()));
+        let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
+        Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
     }
 
     /// Takes what a turn may; true when the log must first write or make room.
-    fn take(&mut self, now: Millis, inputs: &mut VecDeque<Input>) -> Result<bool, StopError> {
+    fn take(
+        &mut self,
+        now: Millis,
+        inputs: &mut VecDeque<Input>,
+        jobs: &mut Vec<Job>,
+    ) -> Result<bool, StopError> {
         let mut commands = 0;
         while commands < limits::TURN_COMMANDS_MAX {
             let Some(input) = inputs.pop_front() else { break };
@@ -269,18 +305,29 @@ impl Engine {
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
-                        if commands == limits::TURN_COMMANDS_MAX {
+                        if commands >= limits::TURN_COMMANDS_MAX {
                             requests.push_front(request);
                             inputs.push_front(Input::Requests(from, requests, permit));
                             return Ok(false);
                         }
                         commands += 1;
-                        if let Err(request) = self.request(now, from, request) {
-                            requests.push_front(request);
-                            inputs.push_front(Input::Requests(from, requests, permit));
+                        let (request, blocked) = match self.request(now, from, request) {
+                            Taken::Done => continue,
+                            Taken::Part(request) => (request, false),
+                            Taken::Blocked(request) => (request, true),
+                        };
+                        commands += limits::PART_COMMANDS;
+                        requests.push_front(request);
+                        inputs.push_front(Input::Requests(from, requests, permit));
+                        if blocked {
                             return Ok(true);
                         }
+                        break;
                     }
+                }
+                Input::Look(look) => {
+                    commands += limits::PART_COMMANDS;
+                    self.look(look, jobs);
                 }
                 other => {
                     commands += 1;
@@ -312,15 +359,14 @@ impl Engine {
                 self.commit();
                 self.outbox.disconnect(id);
             }
-            Input::Requests(..) => unreachable!("taken one by one"),
+            Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
+            // Who waits for what comes of it is told that the broker ends.
+            Input::Page(_) if self.stopping => {}
             Input::Page(_) | Input::Loaded(_, Err(_)) if !self.has_room() => {
                 self.deferred.push_back(input);
             }
             Input::Writable(id) => self.outbox.writable(id),
-            Input::Page(page) => {
-                self.broker.page_in(&page, &mut self.facts);
-                self.commit();
-            }
+            Input::Page(page) => self.page(page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
             // A delivery that is over may be read too late, when its segment is gone.
@@ -329,26 +375,38 @@ impl Engine {
             }
             Input::Loaded(_, Err(_)) => {}
             Input::Checkpointed(result) => self.checkpoints.end(&mut self.broker, result)?,
+            Input::Compacted(compacted) => self.checkpoints.compacted(&self.broker, compacted),
             Input::Failed(error) => return Err(error),
             Input::Stop => self.stopping = true,
         }
         Ok(())
     }
 
-    /// Decides one request and makes it true, or gives it back as it is because the log must first
-    /// write or make room.
-    fn request(
-        &mut self,
-        now: Millis,
-        from: ConnectionId,
-        request: Request,
-    ) -> Result<(), Request> {
+    fn page(&mut self, page: Page) {
+        // A move takes room, and must leave the reserve to those who make some.
+        let takes_room = page.request.purpose == Purpose::Transfer;
+        let class = if takes_room { Class::Send } else { Class::Clear };
+        let bulk =
+            matches!(page.request.purpose, Purpose::Transfer | Purpose::Sweep | Purpose::Scan);
+        if bulk && self.checkpoints.is_behind(&self.broker) {
+            return self.deferred.push_back(Input::Page(page));
+        }
+        match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
+            Admission::Yes => self.broker.page_in(&page, &mut self.facts),
+            Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
+            Admission::Wait => return self.deferred.push_back(Input::Page(page)),
+        }
+        self.commit();
+    }
+
+    /// Decides one request and makes it true, or a part of it.
+    fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, ref command } = request;
         let verdict = self.broker.decide(now, from, token, command, &mut self.facts);
         let verdict = match (verdict, self.admit()) {
             (Ok(_), Admission::Wait) => {
                 self.facts.clear();
-                return Err(request);
+                return Taken::Blocked(request);
             }
             (Ok(_), Admission::Full) => {
                 self.facts.clear();
@@ -365,7 +423,7 @@ impl Engine {
                     // What tells of the state waits for all that made it.
                     let need = match reply {
                         Reply::Done => Lsn::default(),
-                        Reply::Queues(_) => self.log.appended(),
+                        _ => self.log.appended(),
                     };
                     self.outbox.answer(from, need, token, Ok(reply));
                 }
@@ -373,15 +431,23 @@ impl Engine {
             Ok(Verdict::Later) => {
                 self.commit();
             }
+            Ok(Verdict::Part) => {
+                if let Some(need) = self.commit() {
+                    self.outbox.depend(from, need);
+                }
+                self.work(now, limits::COMMAND_STEPS_MAX);
+                return Taken::Part(request);
+            }
             // A refusal may tell of a record that is not yet durable, so it waits like any answer.
             Err(refusal) => {
+                self.refused += 1;
                 self.outbox.answer(from, self.log.appended(), token, Err(refusal));
             }
         }
         // What a command makes possible happens before the next one is decided, so that a send
         // to a waiting consumer is known as lent when it is written.
         self.work(now, limits::COMMAND_STEPS_MAX);
-        Ok(())
+        Taken::Done
     }
 
     /// Whether the log can take the facts that are stated.
@@ -523,6 +589,16 @@ impl Engine {
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker
     }
+}
+
+/// What became of a request.
+enum Taken {
+    Done,
+    /// A part of it is done; it is to be taken again for the rest, before anything else of its
+    /// connection.
+    Part(Request),
+    /// The log must first write or make room.
+    Blocked(Request),
 }
 
 /// What stands in for a message whose payload is damaged.

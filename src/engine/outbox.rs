@@ -131,6 +131,11 @@ impl Outbox {
         self.epoch = epoch;
     }
 
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
     pub(crate) fn connect(&mut self, id: ConnectionId, mailbox: Arc<Mailbox>) {
         let connection = Connection {
             mailbox,

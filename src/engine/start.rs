@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::{self, Broker, Misfit, Written};
 use crate::engine::checkpoint::{Checkpoints, Segments};
-use crate::engine::{Engine, Settings};
+use crate::engine::{Compactor, Engine, Settings};
 use crate::ids::{Lsn, Millis};
 use crate::io::Storage;
 use crate::record::{Record, RecordError};
@@ -24,6 +24,8 @@ pub struct Store {
     pub room: Room,
     /// Reads payloads.
     pub reader: Reader,
+    /// Packs what is left of old segments.
+    pub compactor: Compactor,
     /// Tells whether the store is still ours.
     pub fence: Fence,
     /// What the log need not repeat.
@@ -90,7 +92,7 @@ pub fn open_store(
     let mut report =
         Report { epoch: claim.epoch(), store_id: claim.store_id(), ..Report::default() };
     let (index, base) = Index::open(Arc::clone(storage), claim.store_id(), settings.index_bytes)?;
-    let checkpointed = base.replay;
+    let (checkpointed, packed) = (base.replay, base.packs);
     let base = broker::Base {
         through: base.replay.map_or(Lsn::default(), |replay| replay.through),
         queues: base.queues,
@@ -114,11 +116,16 @@ pub fn open_store(
     }
     // True until the log has said it: a start that is cut off before leaves it to the next.
     let restored = recovery.restored_at().is_some_and(|epoch| broker.epoch() <= epoch);
-    let opened = recovery.finish(&broker.live())?;
+    let opened = recovery.finish(&broker.live(), &packed)?;
     let log = opened.log;
     let checkpoints = Checkpoints::new(
         settings,
-        Segments { past: opened.past, first: opened.first_ordinal, size: segment_size },
+        Segments {
+            past: opened.past,
+            packs: opened.packs,
+            first: opened.first_ordinal,
+            size: segment_size,
+        },
         checkpointed,
         last,
     );
@@ -126,5 +133,13 @@ pub fn open_store(
     engine.begin(now, report.epoch, restored);
     let index = Arc::new(index);
     let (room, reader, fence) = (opened.room, opened.reader, opened.fence);
-    Ok(Store { engine, log, room, reader, fence, index, report })
+    let compactor = Compactor {
+        packer: opened.packer,
+        index: Arc::clone(&index),
+        fence: fence.clone(),
+        log: Arc::clone(&log),
+        rate: settings.compaction_bytes,
+        work: None,
+    };
+    Ok(Store { engine, log, room, reader, compactor, fence, index, report })
 }

@@ -1,5 +1,5 @@
-//! The threads of a running broker: the engine, the log, the maker of segments, the readers and
-//! the checkpointer. Each runs the steps of one part; none holds a rule.
+//! The threads of a running broker: the engine, the log, the maker of segments, the readers, the
+//! checkpointer and the compactor. Each runs the steps of one part; none holds a rule.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,15 +7,16 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use crate::broker::delta::Delta;
 use crate::broker::fact::{Page, PageRequest};
-use crate::engine::driver::Driver;
+use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
-use crate::engine::{CheckpointJob, Input, Load, StopError, Store};
+use crate::engine::{CheckpointJob, CompactStep, Compactor, Input, Load, Peek, StopError, Store};
 use crate::io::Clock;
 use crate::limits;
 use crate::store::index::{CommitError, Index, IndexError};
-use crate::wal::{Fence, Log, ReadAhead, Reader, Room, RoomStep, Wake};
+use crate::wal::{Fence, Group, Log, ReadAhead, Reader, Room, RoomStep, Wake};
 
 /// A broker at work.
 #[derive(Debug)]
@@ -31,6 +32,15 @@ pub struct Running {
 pub(crate) enum Read {
     Page(PageRequest),
     Load(Load),
+    Peek(Peek),
+}
+
+/// Work for the checkpointer.
+#[derive(Debug)]
+pub(crate) enum Merge {
+    Checkpoint(CheckpointJob),
+    /// To be dropped: so much that it would keep the engine.
+    Forget(Arc<Delta>),
 }
 
 /// Starts the threads of a recovered store.
@@ -38,10 +48,11 @@ pub(crate) enum Read {
 /// # Errors
 /// Where the system gives no threads.
 pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> {
-    let Store { engine, log, room, reader, fence, index, .. } = store;
+    let Store { engine, log, room, reader, compactor, fence, index, .. } = store;
     let (reads, to_read) = channel();
     let (checkpoints, to_checkpoint) = channel();
-    let helpers = (reads, checkpoints);
+    let (plans, to_compact) = channel();
+    let helpers = Helpers { reads, checkpoints, plans };
     let driver = Driver::new(engine, Arc::clone(&log), clock, fence.clone(), helpers);
     let driver = Arc::new(driver);
     let mut others = Vec::new();
@@ -59,9 +70,11 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     let x = Arc::clone(&index);
     let read = move |driver: &Driver| read(&to_read, &x, reader, &driver.inbox);
     spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
-    let checkpoint =
-        move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, &driver.inbox);
+    let checkpoint = move |driver: &Driver| checkpoint(&to_checkpoint, &index, &fence, driver);
     spawn("checkpoint", Box::new(checkpoint)).map_err(StopError::Thread)?;
+    let l = Arc::clone(&log);
+    let compact = move |driver: &Driver| compact(&to_compact, compactor, &l, &driver.inbox);
+    spawn("compact", Box::new(compact)).map_err(StopError::Thread)?;
     let (d, l) = (Arc::clone(&driver), Arc::clone(&log));
     let turns = move || {
         let result = catch_unwind(AssertUnwindSafe(|| d.run()));
@@ -120,7 +133,13 @@ fn write_log(log: &Log, fence: &Fence, driver: &Driver) {
         let Some(mut group) = log.take() else { continue };
         // The look comes after the sync and before any answer; the other way round, answers could
         // be lost to a new owner.
-        let result = group.write().and_then(|()| group.sync()).and_then(|()| fence.check());
+        let sync = |group: &Group| {
+            let begun = driver.clock.monotonic();
+            let result = group.sync();
+            driver.gauges.syncs.add(driver.clock.monotonic().saturating_sub(begun));
+            result
+        };
+        let result = group.write().and_then(|()| sync(&group)).and_then(|()| fence.check());
         let failed = log.complete(group, result).is_err();
         driver.bring_durable();
         if failed {
@@ -165,6 +184,11 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     let frame = reader.read(load.birth, load.size);
                     Input::Loaded(load, frame.map(|frame| frame.payload))
                 }
+                Read::Peek(Peek { birth, size, to }) => {
+                    // Who has asked may be gone.
+                    let _ = to.send(reader.read(birth, size).map(|frame| frame.payload));
+                    continue;
+                }
             });
         }
         inbox.rouse();
@@ -189,13 +213,47 @@ pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, Sto
     Ok(Page { request, rows: rows.map_err(StopError::Index)? })
 }
 
-fn checkpoint(jobs: &Receiver<CheckpointJob>, index: &Index, fence: &Fence, inbox: &Inbox) {
+fn checkpoint(jobs: &Receiver<Merge>, index: &Index, fence: &Fence, driver: &Driver) {
     while let Ok(job) = jobs.recv() {
+        let job = match job {
+            Merge::Checkpoint(job) => job,
+            Merge::Forget(delta) => {
+                drop(delta);
+                continue;
+            }
+        };
+        let begun = driver.clock.monotonic();
         let owned = fence.check().map_err(|e| CommitError::Failed(IndexError::Io(e)));
         let result = owned.and_then(|()| index.commit(&job.delta, job.replay));
         if matches!(result, Err(CommitError::Full)) {
             std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
         }
-        inbox.push(Input::Checkpointed(result));
+        if result.is_ok() {
+            let now = driver.clock.monotonic();
+            driver.gauges.checkpoint(now, now.saturating_sub(begun));
+        }
+        driver.inbox.push(Input::Checkpointed(result));
+    }
+}
+
+/// Carries out plans, no faster than the settings allow, so that the disk is left to those who wait
+/// for it.
+fn compact(plans: &Receiver<Vec<u64>>, mut compactor: Compactor, log: &Log, inbox: &Inbox) {
+    while let Ok(ordinals) = plans.recv() {
+        let mut step = compactor.begin(&ordinals);
+        loop {
+            match step {
+                CompactStep::Idle => break,
+                CompactStep::Worked(bytes) => std::thread::sleep(compactor.pause_after(bytes)),
+                CompactStep::Done(input) => {
+                    inbox.push(input);
+                    break;
+                }
+            }
+            if log.is_closed() {
+                return compactor.give_up();
+            }
+            step = compactor.step();
+        }
     }
 }

@@ -57,6 +57,8 @@ struct Disk {
     last_inode: u64,
     capacity: Option<u64>,
     operations: u64,
+    reads: u64,
+    bytes_read: u64,
     faults: BTreeMap<u64, Fault>,
     power_off: bool,
     broken: bool,
@@ -137,6 +139,13 @@ impl SimDisk {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.disk().operations
+    }
+
+    /// How many reads there were, and the bytes they gave.
+    #[must_use]
+    pub fn reads(&self) -> (u64, u64) {
+        let disk = self.disk();
+        (disk.reads, disk.bytes_read)
     }
 
     /// Lets `fault` strike at the operation with the number `operation`.
@@ -626,6 +635,8 @@ impl File for SimFile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         image.read(buf, offset);
+        disk.reads += 1;
+        disk.bytes_read += buf.len() as u64;
         Ok(())
     }
 

@@ -5,8 +5,10 @@
 //! of UTF-8 that end with a line feed:
 //!
 //! ```text
-//! request   list | purge NAME | delete NAME | backup RATE PATH
-//! reply     queue DEPTH CONSUMERS NAME        any number of times, for `list`
+//! request   purge NAME | delete NAME
+//!           queue JSON                        everything else about queues: see `words`
+//!           backup RATE PATH                  see `backup`
+//! reply     told JSON                         any number of times
 //!           ok | error TEXT                   the last line; without it the reply is cut off
 //! ```
 //!
@@ -23,7 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -31,10 +34,11 @@ use tokio::time::timeout;
 
 pub use backup::{Backups, ask_backup};
 
+use super::operator::{self, Failure, Out};
 use super::stopped;
-use crate::broker::command::{Command, Confirm, Output, QueueInfo, Refusal, Reply, Request};
-use crate::engine::{Closed, Handle};
-use crate::ids::Token;
+use super::words::{QueueAsk, Told};
+use crate::broker::command::Command;
+use crate::engine::Handle;
 use crate::limits;
 
 const SOCKET_MODE: u32 = 0o600;
@@ -42,8 +46,8 @@ const SOCKET_MODE: u32 = 0o600;
 /// What an operator can ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// All queues.
-    List,
+    /// What is told in lines.
+    Queue(QueueAsk),
     /// Removes the messages of a queue that are not lent to a consumer.
     Purge(String),
     /// Removes a queue without consumers.
@@ -149,66 +153,41 @@ async fn serve_one(
     if let Some(ask) = backup::parse_request(&line) {
         return backup::serve(ask, backups, &mut write, stop).await;
     }
-    let reply = match (read, parse_request(&line)) {
+    let mut out = Out { write };
+    let last = match (read, parse_request(&line)) {
         (Err(_) | Ok(Err(_)), _) => return,
         (Ok(Ok(_)), None) => "error this is no request that this broker knows\n".to_owned(),
         (Ok(Ok(_)), Some(ask)) => {
-            match ask {
-                Ask::List => tracing::debug!("an operator lists the queues"),
-                Ask::Purge(_) | Ask::Delete(_) => tracing::info!(?ask, "an operator asks"),
+            match &ask {
+                Ask::Queue(QueueAsk::Move { .. } | QueueAsk::Retry { .. })
+                | Ask::Purge(_)
+                | Ask::Delete(_) => tracing::info!(?ask, "an operator asks"),
+                Ask::Queue(_) => tracing::debug!(?ask, "an operator looks"),
             }
-            encode_reply(perform(handle, ask).await)
+            match perform(handle, ask, &mut out).await {
+                Ok(()) => "ok\n".to_owned(),
+                Err(failure) => format!("error {}\n", escape(&failure.to_string())),
+            }
         }
     };
     // Whether the operator reads the reply or not, what was asked for is done.
-    let _ = timeout(patience, write.write_all(reply.as_bytes())).await;
+    let _ = out.write(&last).await;
 }
 
-/// Why the broker did not do what an operator asked.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    #[error(transparent)]
-    Closed(#[from] Closed),
-}
-
-async fn perform(handle: &Handle, ask: Ask) -> Result<Reply, Failure> {
+async fn perform(handle: &Handle, ask: Ask, out: &mut Out<OwnedWriteHalf>) -> Result<(), Failure> {
     let command = match ask {
-        Ask::List => Command::ListQueues,
+        Ask::Queue(ask) => return operator::perform(handle, ask, out).await,
         Ask::Purge(queue) => Command::Purge { queue: queue.into() },
         Ask::Delete(queue) => Command::Delete { queue: queue.into() },
     };
-    let connection = handle.connect()?;
-    let request = Request { token: Token(1), confirm: Confirm::Always, command };
-    connection.submit(vec![request]).await?;
-    let mut outputs = Vec::new();
-    loop {
-        connection.receive(&mut outputs).await?;
-        // It asks once and subscribes to nothing, so there is no other output.
-        if let Some(Output::Answer { result, .. }) = outputs.pop() {
-            return Ok(result?);
-        }
-    }
-}
-
-fn encode_reply(result: Result<Reply, Failure>) -> String {
-    match result {
-        Ok(Reply::Done) => "ok\n".to_owned(),
-        Ok(Reply::Queues(queues)) => {
-            let line = |queue: QueueInfo| {
-                let name = escape(&queue.name);
-                format!("queue {} {} {name}\n", queue.depth, queue.consumers)
-            };
-            queues.into_iter().map(line).chain(["ok\n".to_owned()]).collect()
-        }
-        Err(failure) => format!("error {}\n", escape(&failure.to_string())),
-    }
+    operator::request(&handle.connect()?, command).await.map(drop)
 }
 
 fn encode_request(ask: &Ask) -> String {
     match ask {
-        Ask::List => "list\n".to_owned(),
+        Ask::Queue(ask) => {
+            format!("queue {}\n", serde_json::to_string(ask).expect("strings and numbers are JSON"))
+        }
         Ask::Purge(name) => format!("purge {}\n", escape(name)),
         Ask::Delete(name) => format!("delete {}\n", escape(name)),
     }
@@ -218,7 +197,7 @@ fn encode_request(ask: &Ask) -> String {
 fn parse_request(line: &str) -> Option<Ask> {
     let line = line.strip_suffix('\n')?;
     match line.split_once(' ') {
-        None if line == "list" => Some(Ask::List),
+        Some(("queue", json)) => Some(Ask::Queue(serde_json::from_str(json).ok()?)),
         Some(("purge", name)) => Some(Ask::Purge(unescape(name)?)),
         Some(("delete", name)) => Some(Ask::Delete(unescape(name)?)),
         _ => None,
@@ -261,6 +240,9 @@ pub enum AskError {
     /// The broker ended, or is of another version.
     #[error("the broker's reply was cut off: what was asked for may have been done or not")]
     CutOff,
+    /// What was told could not be printed.
+    #[error("{0}")]
+    Print(io::Error),
     /// The socket could not be used.
     #[error("{}: {source}", path.display())]
     Io {
@@ -271,25 +253,31 @@ pub enum AskError {
     },
 }
 
-/// Asks the broker that listens at `path`, and waits as long as the answer takes. Gives the queues
-/// for [`Ask::List`], and nothing for the others.
+/// Asks the broker that listens at `path`, and waits as long as the answer takes. Gives each line
+/// to `told` as it comes; what that fails with ends the asking.
 ///
 /// # Errors
 /// See [`AskError`].
-pub fn ask(path: &Path, ask: &Ask) -> Result<Vec<QueueInfo>, AskError> {
+pub fn ask(
+    path: &Path,
+    ask: &Ask,
+    told: &mut dyn FnMut(Told) -> io::Result<()>,
+) -> Result<(), AskError> {
     let mut socket = reach(path)?;
     // A broker that ends takes the connection with it, at any moment.
     let cut_off = |_: io::Error| AskError::CutOff;
     socket.write_all(encode_request(ask).as_bytes()).map_err(cut_off)?;
-    let mut queues = Vec::new();
     for line in io::BufReader::new(socket).lines() {
         let line = line.map_err(cut_off)?;
         match line.split_once(' ') {
-            None if line == "ok" => return Ok(queues),
+            None if line == "ok" => return Ok(()),
             Some(("error", text)) => {
                 return Err(AskError::Refused(unescape(text).ok_or(AskError::CutOff)?));
             }
-            Some(("queue", row)) => queues.push(parse_row(row).ok_or(AskError::CutOff)?),
+            Some(("told", json)) => {
+                let line = serde_json::from_str(json).map_err(|_| AskError::CutOff)?;
+                told(line).map_err(AskError::Print)?;
+            }
             _ => return Err(AskError::CutOff),
         }
     }
@@ -306,16 +294,6 @@ fn reach(path: &Path) -> Result<std::os::unix::net::UnixStream, AskError> {
     std::os::unix::net::UnixStream::connect(path).map_err(failed)
 }
 
-fn parse_row(row: &str) -> Option<QueueInfo> {
-    let (depth, rest) = row.split_once(' ')?;
-    let (consumers, name) = rest.split_once(' ')?;
-    Some(QueueInfo {
-        name: unescape(name)?.into(),
-        depth: depth.parse().ok()?,
-        consumers: consumers.parse().ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,9 +302,11 @@ mod tests {
 
     #[test]
     fn a_request_is_read_as_it_was_written_whatever_the_name() {
-        assert_eq!(parse_request(&encode_request(&Ask::List)), Some(Ask::List));
         for name in NAMES {
-            for ask in [Ask::Purge(name.to_owned()), Ask::Delete(name.to_owned())] {
+            let show = QueueAsk::Show { queue: name.to_owned() };
+            let asks =
+                [Ask::Purge(name.to_owned()), Ask::Delete(name.to_owned()), Ask::Queue(show)];
+            for ask in asks {
                 let line = encode_request(&ask);
                 assert_eq!(line.lines().count(), 1, "{line:?}");
                 assert_eq!(parse_request(&line), Some(ask));
@@ -336,19 +316,17 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_request_is_none() {
-        for line in ["", "\n", "list", "purge orders", "purge\n", "lists\n", "delete a\\x\n"] {
+        for line in [
+            "",
+            "\n",
+            "list\n",
+            "queue {}\n",
+            "purge orders",
+            "purge\n",
+            "lists\n",
+            "delete a\\x\n",
+        ] {
             assert_eq!(parse_request(line), None, "{line:?}");
         }
-    }
-
-    #[test]
-    fn a_list_of_queues_is_read_as_it_was_written() {
-        let info = |name: &&str| QueueInfo { name: (*name).into(), depth: 7, consumers: 2 };
-        let queues: Vec<_> = NAMES.iter().map(info).collect();
-        let reply = encode_reply(Ok(Reply::Queues(queues.clone())));
-        let (rows, last) = reply.trim_end_matches('\n').rsplit_once('\n').unwrap();
-        assert_eq!(last, "ok");
-        let rows = rows.split('\n').map(|row| parse_row(row.strip_prefix("queue ").unwrap()));
-        assert_eq!(rows.collect::<Option<Vec<_>>>(), Some(queues));
     }
 }

@@ -5,6 +5,10 @@
 
 pub mod admin;
 mod connection;
+mod exposition;
+pub mod metrics;
+mod operator;
+pub mod words;
 
 use std::io;
 use std::net::SocketAddr;

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{
-    Command, Confirm, Delivery, Outcome, Output, Refusal, Request, Which,
+    Command, Confirm, Delivery, Outcome, Output, Pick, Refusal, Request, Returns, Spot, Which,
 };
+use crate::broker::delta::Place;
 use crate::engine::{Connection, Input, Mailbox};
 use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token};
+use crate::limits;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
 
 use super::model::{Fate, Model, Step};
@@ -79,14 +81,16 @@ impl Client {
     /// One thing that a client might do.
     pub(super) fn act(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
         self.hear(around, 3)?;
-        match around.random.below(32) {
+        match around.random.below(34) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
             16..26 => self.settle(around),
             26..28 => self.unsubscribe(around),
             28 => self.reconnect(around),
             29 => self.sweep(around),
-            30 => self.ask(around, Command::ListQueues, Asked::Other),
+            30 => self.ask(around, Command::ListQueues { after: None }, Asked::Other),
+            31 => self.shift(around),
+            32 => self.browse(around),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
@@ -152,13 +156,20 @@ impl Client {
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
             Asked::Settle(numbers, outcome) => {
+                // A settlement of many is done in parts: one that is refused may be done in part.
+                let parts = numbers.len() > limits::STEP_MESSAGES_MAX;
                 for number in numbers {
                     let Some(fate) = around.model.fates.get_mut(&number) else { continue };
                     match (outcome, &refusal) {
                         (Outcome::Accepted, None) => fate.accept = Step::Confirmed,
                         (Outcome::Returned, None) => fate.returns_confirmed += 1,
-                        (Outcome::Accepted, Some(_)) => fate.accept = Step::Void,
-                        (Outcome::Returned, Some(_)) => fate.returns_asked -= 1,
+                        (Outcome::Accepted, Some(_)) => {
+                            fate.accept = Step::Void;
+                            fate.doomed |= parts;
+                        }
+                        (Outcome::Returned, Some(_)) => {
+                            fate.returns_asked -= u32::from(!parts);
+                        }
                     }
                 }
                 if let Some(refusal) = refusal
@@ -212,7 +223,8 @@ impl Client {
             _ => around.random.below(300),
         };
         let fate = Fate {
-            queue: name.to_owned(),
+            queues: [name.to_owned()].into(),
+            moved: false,
             producer: self.index,
             rank: 9 - priority,
             persistent,
@@ -361,7 +373,7 @@ impl Client {
 
     fn sweep(&mut self, around: &mut Surroundings<'_>) {
         let queue = QUEUES[2];
-        for fate in around.model.fates.values_mut().filter(|fate| fate.queue == queue) {
+        for fate in around.model.fates.values_mut().filter(|fate| fate.queues.contains(queue)) {
             fate.doomed = true;
         }
         let queue = queue.into();
@@ -371,6 +383,28 @@ impl Client {
             Command::Delete { queue }
         };
         self.ask(around, command, Asked::Other);
+    }
+
+    /// Moves messages as an operator does.
+    fn shift(&mut self, around: &mut Surroundings<'_>) {
+        let from = around.random.below(3);
+        let to = (from + 1 + around.random.below(2)) % 3;
+        let (from, to) = (QUEUES[from as usize], QUEUES[to as usize]);
+        around.model.may_move(from, to, to == QUEUES[2]);
+        let all = around.random.one_in(2);
+        let pick = Pick::First(if all { u64::MAX } else { 1 + around.random.below(30) });
+        let returns = Returns::Keep;
+        let command = Command::Move { from: from.into(), to: to.into(), pick, returns };
+        self.ask(around, command, Asked::Other);
+    }
+
+    /// Looks at messages as an operator does.
+    fn browse(&mut self, around: &mut Surroundings<'_>) {
+        let queue = QUEUES[around.random.below(3) as usize].into();
+        let place = Place { rank: around.random.below(10) as u8, seq: around.random.below(100) };
+        let after = around.random.one_in(2).then_some(Spot::Durable(place));
+        let limit = 1 + around.random.below(10) as usize;
+        self.ask(around, Command::Browse { queue, after, limit }, Asked::Other);
     }
 }
 
@@ -401,7 +435,7 @@ fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result
     if matches!(delivery.from, Destination::Topic(_)) {
         return Ok(());
     }
-    let problem = if delivery.from.name() != fate.queue {
+    let problem = if !fate.queues.contains(delivery.from.name()) {
         "it came from another queue"
     } else if delivery.persistent != fate.persistent || 9 - delivery.priority != fate.rank {
         "it changed on its way"

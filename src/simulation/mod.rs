@@ -11,6 +11,8 @@ mod full_disk;
 mod model;
 mod node;
 mod random;
+mod rest;
+mod restart;
 mod slow_checkpoint;
 mod world;
 
@@ -100,6 +102,11 @@ fn no_crash_at_any_of_100_000_points_breaks_a_promise() {
         ("link seal-", 500),
         ("link claim-", 500),
         ("rename spare-", 5),
+        ("create tmp-pack-", 50),
+        ("write tmp-pack-", 500),
+        ("sync tmp-pack-", 250),
+        ("rename pack-", 50),
+        ("remove pack-", 30),
     ] {
         let met = report.moments.get(label).copied().unwrap_or(0);
         assert!(met >= least, "{label}: only {met} crashes fell there");
@@ -190,6 +197,9 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("checksums are ignored", Mutant::IgnoreChecksum, "is another's"),
         Defect::mutant("deliveries are forgotten", Mutant::ForgetLent, "is not flagged"),
         Defect::mutant("living segments are given back", Mutant::RetireTheLiving, GONE),
+        Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
+        Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
+        Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
     ];
     catch(defects);
 }

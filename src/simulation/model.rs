@@ -1,6 +1,6 @@
 //! What the clients know: the promises they were given, against which a store is checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::command::Output;
 
@@ -9,7 +9,10 @@ use super::node::{Contents, Found, number_of};
 /// What is known of one message.
 #[derive(Clone, Debug)]
 pub(super) struct Fate {
-    pub(super) queue: String,
+    /// Where it was sent, and where an operator may have moved it since.
+    pub(super) queues: BTreeSet<String>,
+    /// An operator may have moved it: it may have lost its place among its neighbours.
+    pub(super) moved: bool,
     pub(super) producer: u64,
     pub(super) rank: u8,
     pub(super) persistent: bool,
@@ -68,6 +71,9 @@ impl Model {
         let mut by_place: Vec<_> = contents.messages.iter().collect();
         by_place.sort_by_key(|(_, found)| (&found.queue, found.place));
         for (number, found) in by_place {
+            if self.fates[number].moved {
+                continue;
+            }
             let key = (found.queue.as_str(), found.place.rank, self.fates[number].producer);
             let before = last.insert(key, (*number, found.place.seq));
             if before.is_some_and(|(before, _)| before >= *number) {
@@ -75,6 +81,18 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// An operator asks that what waits in one queue go to another. What is lent stays, and nobody
+    /// outside knows what is lent: each message is in one of the two.
+    pub(super) fn may_move(&mut self, from: &str, to: &str, doomed: bool) {
+        for fate in self.fates.values_mut().filter(|fate| fate.queues.contains(from)) {
+            fate.queues.insert(to.to_owned());
+            fate.moved = true;
+            fate.doomed |= doomed;
+            // That it was delivered in an earlier life is a return from now on.
+            fate.returns_by_end += u32::from(fate.delivered);
+        }
     }
 
     /// A delivery reached a subscription that has ended: it comes back, counted once more.
@@ -93,6 +111,7 @@ impl Model {
                 Some(found) => {
                     fate.send = Step::Confirmed;
                     fate.accept = Step::No;
+                    fate.queues = [found.queue.clone()].into();
                     fate.returns_asked = found.returns;
                     fate.returns_confirmed = found.returns;
                     fate.returns_by_end = 0;
@@ -119,7 +138,7 @@ fn check_present(fate: &Fate, found: &Found) -> Result<(), &'static str> {
     if fate.accept == Step::Confirmed {
         return Err("its acknowledgement was confirmed, and it is there");
     }
-    if fate.queue != found.queue || fate.rank != found.place.rank {
+    if !fate.queues.contains(&found.queue) || fate.rank != found.place.rank {
         return Err("it is not where it was sent");
     }
     if fate.delivered && !found.redelivered {

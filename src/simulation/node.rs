@@ -7,7 +7,8 @@ use crate::backup::Source;
 use crate::broker::Limits;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::engine::{
-    Engine, Input, Job, Settings, StopError, Store, StoreError, Turn, open_store, read_page,
+    CompactStep, Compactor, Engine, Input, Job, Settings, StopError, Store, StoreError, Turn,
+    open_store, read_page,
 };
 use crate::ids::{Millis, QueueId};
 use crate::io::Storage;
@@ -35,6 +36,8 @@ pub(super) fn settings() -> Settings {
         window_bytes: 4 << 10,
         checkpoint_bytes: 48 << 10,
         checkpoint_changes: 60,
+        checkpoint_millis: 300,
+        compaction_bytes: u64::MAX,
         index_bytes: 1 << 20,
     }
 }
@@ -46,6 +49,7 @@ pub(super) struct Node {
     pub(super) reader: Reader,
     ahead: ReadAhead,
     pub(super) index: Arc<Index>,
+    pub(super) compactor: Compactor,
     pub(super) inputs: VecDeque<Input>,
     pub(super) jobs: VecDeque<Job>,
     pub(super) source: Source,
@@ -82,12 +86,25 @@ impl Node {
         let nonce = u128::from(nonce) << 64 | 0x5EED;
         let store = open_store(&storage, options(), &settings(), nonce, now, &mut |_| {})?;
         let source = Source::running(&store, &storage);
-        let Store { engine, log, room, reader, index, report, .. } = store;
+        let Store { engine, log, room, reader, index, compactor, report, .. } = store;
         let store = report.store_id;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
         let ahead = ReadAhead::new(reader.clone());
         let writing = None;
-        Ok(Self { engine, log, room, reader, ahead, index, inputs, jobs, source, store, writing })
+        Ok(Self {
+            engine,
+            log,
+            room,
+            reader,
+            ahead,
+            index,
+            compactor,
+            inputs,
+            jobs,
+            source,
+            store,
+            writing,
+        })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
@@ -155,11 +172,41 @@ impl Node {
                 let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
             }
+            Job::Peek(_) => {}
+            Job::Forget(delta) => drop(delta),
             Job::Checkpoint(job) => {
                 let result = self.index.commit(&job.delta, job.replay);
                 self.inputs.push_back(Input::Checkpointed(result));
             }
-            Job::Retire(segments) => self.log.retire(&segments),
+            Job::Compact(ordinals) => {
+                let step = self.compactor.begin(&ordinals);
+                self.compact_on(step);
+            }
+            Job::Retire(dead) => {
+                self.log.retire(&dead.segments);
+                self.log.retire_packs(&dead.packs);
+            }
+        }
+        true
+    }
+
+    /// One step of compaction; true if it did something.
+    pub(super) fn compact_step(&mut self) -> bool {
+        let step = self.compactor.step();
+        self.compact_on(step)
+    }
+
+    fn compact_on(&mut self, step: CompactStep) -> bool {
+        match step {
+            CompactStep::Idle => return false,
+            CompactStep::Worked(_) => {}
+            CompactStep::Done(input) => {
+                if let Input::Compacted(Some(compacted)) = &input {
+                    // Nothing is damaged here, so every live byte must be found.
+                    assert!(compacted.left.is_empty(), "not understood: {compacted:?}");
+                }
+                self.inputs.push_back(input);
+            }
         }
         true
     }

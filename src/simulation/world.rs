@@ -146,12 +146,13 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.random.below(16) {
+        match self.random.below(17) {
             0..5 => self.client_step()?,
             5..9 => return self.turn().map(drop),
             9..12 => drop(self.node.log_step()),
             12..14 => drop(self.node.room_step()),
-            14 => {
+            14 => drop(self.node.compact_step()),
+            15 => {
                 let which = self.random.next() as usize;
                 self.node.job_step(which);
             }
@@ -406,6 +407,7 @@ impl World {
                 | self.node.log_step()
                 | self.node.room_step()
                 | self.node.job_step(0)
+                | self.node.compact_step()
                 | !self.node.inputs.is_empty();
             self.check_moments()?;
             still = if busy { 0 } else { still + 1 };

@@ -9,6 +9,7 @@
 
 mod check;
 mod error;
+mod packs;
 mod row;
 mod snapshot;
 #[cfg(test)]
@@ -26,13 +27,13 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
-use self::row::{BadRow, Checkpoint, ENTRIES, META, QUEUES, SEGMENTS};
+use self::row::{BadRow, Checkpoint, ENTRIES, META, PACKS, QUEUES, SEGMENTS};
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
 use crate::ids::QueueId;
 use crate::io::Storage;
-use crate::wal::ReplayPoint;
+use crate::wal::{PackId, ReplayPoint};
 
 /// The name of the file.
 pub const INDEX_NAME: &str = "index.redb";
@@ -50,6 +51,8 @@ pub struct Base {
     pub queues: BTreeMap<QueueId, QueueRow>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
+    /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
+    pub packs: BTreeMap<u64, PackId>,
     /// The scalars.
     pub scalars: Scalars,
 }
@@ -300,6 +303,7 @@ fn create(
         write.open_table(ENTRIES).map_err(error)?;
         write.open_table(QUEUES).map_err(error)?;
         write.open_table(SEGMENTS).map_err(error)?;
+        write.open_table(PACKS).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let format = row::FORMAT.to_le_bytes();
         meta.insert(row::META_FORMAT, format.as_slice()).map_err(error)?;
@@ -394,6 +398,12 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
     }
+    for found in read.open_table(PACKS).map_err(error)?.iter().map_err(error)? {
+        let (ordinal, pack) = found.map_err(error)?;
+        let pack = row::decode_pack(ordinal.value(), pack.value());
+        let pack = pack.map_err(|BadRow| bad_row(&ordinal.value()))?;
+        base.packs.insert(ordinal.value(), pack);
+    }
     let meta = read.open_table(META).map_err(error)?;
     let scalars = meta.get(row::META_SCALARS).map_err(error)?;
     base.scalars = scalars
@@ -441,13 +451,17 @@ fn write_live(
     changes: &BTreeMap<u64, i64>,
 ) -> Result<(), IndexError> {
     let mut segments = write.open_table(SEGMENTS).map_err(error)?;
+    let mut packs = write.open_table(PACKS).map_err(error)?;
     for (&ordinal, &change) in changes {
         let old = segments.get(ordinal).map_err(error)?.map_or(0, |live| live.value());
         let new = old.checked_add_signed(change);
         match new.unwrap_or_else(|| panic!("segment {ordinal}: {old} live bytes, {change:+}")) {
-            0 => segments.remove(ordinal).map_err(error)?,
-            live => segments.insert(ordinal, live).map_err(error)?,
-        };
+            0 => {
+                segments.remove(ordinal).map_err(error)?;
+                packs.remove(ordinal).map_err(error)?;
+            }
+            live => drop(segments.insert(ordinal, live).map_err(error)?),
+        }
     }
     Ok(())
 }

@@ -49,6 +49,8 @@ pub enum Corruption {
     Structure,
     /// The segment does not end as its seal says.
     Seal,
+    /// A block of a pack's directory.
+    Directory,
 }
 
 impl fmt::Display for Corruption {
@@ -59,6 +61,7 @@ impl fmt::Display for Corruption {
             Corruption::Chain => "a batch that does not follow the one before it",
             Corruption::Structure => "a damaged record",
             Corruption::Seal => "an end that is not the sealed one",
+            Corruption::Directory => "a damaged block of the directory",
         })
     }
 }

@@ -32,6 +32,28 @@ pub enum RecoveryError {
         /// Its number.
         ordinal: u64,
     },
+    /// A pack that is needed does not exist.
+    #[error("{file} is missing: it holds what the store still needs; restore it from a backup")]
+    MissingPack {
+        /// Its name.
+        file: String,
+    },
+    /// A pack is shorter than its header says.
+    #[error("{file} has {size} bytes, which is less than it should; restore it from a backup")]
+    ShortPack {
+        /// The file.
+        file: String,
+        /// Its bytes.
+        size: u64,
+    },
+    /// The file is a pack, but not the one its name says: files were swapped.
+    #[error("{file} holds what {found} should: files were swapped")]
+    WrongPack {
+        /// The file.
+        file: String,
+        /// The name it should have.
+        found: String,
+    },
     /// A segment is shorter than segments are.
     #[error("{file} has {size} bytes, which is less than a segment; restore it from a backup")]
     ShortSegment {
@@ -46,7 +68,7 @@ pub enum RecoveryError {
         /// The file.
         file: String,
     },
-    /// The head of a segment, in both copies, or a seal is damaged.
+    /// The head of a segment or a pack, in both copies, or a seal is damaged.
     #[error("the head of {file} is damaged; restore it from a backup")]
     BadHead {
         /// The file.
@@ -123,6 +145,9 @@ impl RecoveryError {
         match self {
             Self::Corrupt { file, .. }
             | Self::MissingSegment { file, .. }
+            | Self::MissingPack { file }
+            | Self::ShortPack { file, .. }
+            | Self::WrongPack { file, .. }
             | Self::ShortSegment { file, .. }
             | Self::NotASegment { file }
             | Self::BadHead { file }

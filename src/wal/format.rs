@@ -6,11 +6,18 @@
 //! Leaves to others: files (`segment`), hand-over (`log`), verdicts (`recovery`), meaning (the
 //! owner of the records).
 
+mod pack;
+
 use crc32fast::Hasher;
 
 use crate::mutant::{self, Mutant};
 
 use crate::ids::Lsn;
+
+pub use pack::{
+    DIRECTORY_GROUPS_MAX, GROUP_BYTES, Group, PACK_ORDINALS_MAX, PackHeader, PackId,
+    directory_decode, directory_encode,
+};
 
 /// Batches begin and end on multiples of this: no block of the disk is written twice.
 pub const BLOCK_BYTES: usize = 4096;
@@ -632,6 +639,12 @@ pub fn frame_decode(seed: u32, lsn: Lsn, bytes: &[u8]) -> Option<FrameView> {
     }
     let payload = &bytes[payload_at..payload_at + payload_len as usize];
     Some(FrameView { header, structure_crc, payload_good: same(crc(seed, payload), payload_crc) })
+}
+
+/// The Lsn that the frame at the start of `bytes`, if it is one, calls its own.
+pub fn frame_born(bytes: &[u8]) -> Option<Lsn> {
+    const LSN_AT: usize = 4 * U32;
+    bytes.get(LSN_AT..LSN_AT + U64).map(|bytes| Lsn(Cursor::new(bytes).u64()))
 }
 
 /// Walks the frames of a batch whose header is good, calling `each` with the offset of every frame

@@ -50,7 +50,7 @@ pub fn fuzz_recovery(data: &[u8]) {
             Err(_) => return,
         }
     }
-    let Ok(opened) = recovery.finish(&BTreeMap::new()) else { return };
+    let Ok(opened) = recovery.finish(&BTreeMap::new(), &BTreeMap::new()) else { return };
     for record in found {
         let _ = opened.reader.read(record.lsn, record.frame_len);
     }

@@ -1,4 +1,4 @@
-//! Keeping segments for one who copies them, while the log goes on.
+//! Keeping segments and packs for one who copies them, while the log goes on.
 //!
 //! Owns what is held: first everything, so that nothing goes before it is known what is wanted,
 //! then those alone, each until it is copied. A held segment that dies waits; it is taken back
@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::wal::format::PackId;
 use crate::wal::reader::Catalog;
 use crate::wal::segment::Expected;
 
@@ -33,7 +34,10 @@ pub(crate) enum Held {
     #[default]
     Nothing,
     All,
-    Only(BTreeSet<u64>),
+    Only {
+        ordinals: BTreeSet<u64>,
+        packs: BTreeSet<PackId>,
+    },
 }
 
 impl Held {
@@ -41,7 +45,15 @@ impl Held {
         match self {
             Held::Nothing => false,
             Held::All => true,
-            Held::Only(ordinals) => ordinals.contains(&ordinal),
+            Held::Only { ordinals, .. } => ordinals.contains(&ordinal),
+        }
+    }
+
+    pub(crate) fn holds_pack(&self, id: PackId) -> bool {
+        match self {
+            Held::Nothing => false,
+            Held::All => true,
+            Held::Only { packs, .. } => packs.contains(&id),
         }
     }
 }
@@ -70,15 +82,24 @@ impl Hold {
     }
 
     /// Holds these from now on, and no others.
-    pub fn keep(&self, ordinals: BTreeSet<u64>) {
-        self.catalog.held(|held| *held = Held::Only(ordinals));
+    pub fn keep(&self, ordinals: BTreeSet<u64>, packs: BTreeSet<PackId>) {
+        self.catalog.held(|held| *held = Held::Only { ordinals, packs });
     }
 
     /// Lets one go.
     pub fn release(&self, ordinal: u64) {
         self.catalog.held(|held| {
-            if let Held::Only(ordinals) = held {
+            if let Held::Only { ordinals, .. } = held {
                 ordinals.remove(&ordinal);
+            }
+        });
+    }
+
+    /// Lets a pack go.
+    pub fn release_pack(&self, id: PackId) {
+        self.catalog.held(|held| {
+            if let Held::Only { packs, .. } = held {
+                packs.remove(&id);
             }
         });
     }

@@ -12,10 +12,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::Lsn;
 use crate::wal::Options;
-use crate::wal::format::{self, FRAME_ALIGN};
+use crate::wal::format::{self, FRAME_ALIGN, PackId};
 use crate::wal::gather::{Chain, Gather, Run};
 use crate::wal::segment::Segment;
 use crate::wal::sync::{AtomicU64, Condvar, Mutex, Ordering, lock};
@@ -104,8 +105,18 @@ struct State {
     /// succeeds the disk counts as full, so that senders are told and not kept waiting.
     retry: bool,
     log_waits: bool,
-    /// Dead segments that the maker has not yet been told of.
-    retired: Vec<u64>,
+    /// Dead files that the maker has not yet been told of.
+    retired: Vec<Dead>,
+    /// Little happens: spares only take room.
+    resting: bool,
+}
+
+/// A file in which nothing is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dead {
+    /// The segment with this ordinal.
+    Segment(u64),
+    Pack(PackId),
 }
 
 /// Everything gathered up to one moment: written, then synced, then completed.
@@ -123,6 +134,8 @@ pub struct Group {
 pub(crate) struct Wanted {
     pub(crate) segment: bool,
     pub(crate) closed: bool,
+    /// Spares to be kept at most.
+    pub(crate) spares: usize,
 }
 
 impl Log {
@@ -148,6 +161,7 @@ impl Log {
             retry: false,
             log_waits: false,
             retired: Vec::new(),
+            resting: false,
         };
         let state = Mutex::new(state);
         Self { options, epoch, state, work: Condvar::new(), making: Condvar::new(), durable }
@@ -223,6 +237,7 @@ impl Log {
         let ready_before = state.ready.len();
         let placed = state.gather.append(kind, record, payload, &mut state.ready);
         if state.ready.len() < ready_before {
+            state.resting = false;
             self.making.notify_one();
         }
         if state.log_waits {
@@ -363,8 +378,27 @@ impl Log {
         for ordinal in ordinals {
             assert!(*ordinal < state.gather.ordinal(), "segment {ordinal} is in use");
         }
-        state.retired.extend_from_slice(ordinals);
+        state.retired.extend(ordinals.iter().map(|ordinal| Dead::Segment(*ordinal)));
         self.making.notify_one();
+    }
+
+    /// Hands dead packs to the maker of segments, as [`Log::retire`] does segments.
+    pub fn retire_packs(&self, packs: &[PackId]) {
+        lock(&self.state).retired.extend(packs.iter().map(|id| Dead::Pack(*id)));
+        self.making.notify_one();
+    }
+
+    /// Lets no spare files be kept until a new segment is begun: little happens, and they would
+    /// only take room.
+    pub fn rest(&self) {
+        lock(&self.state).resting = true;
+        self.making.notify_one();
+    }
+
+    /// Whether the log takes nothing more.
+    pub fn is_closed(&self) -> bool {
+        let state = lock(&self.state);
+        state.closed || state.failure.is_some()
     }
 
     /// Lets the maker of segments try again after it found the disk full.
@@ -382,8 +416,9 @@ impl Log {
         &self.options
     }
 
-    /// Blocks the maker of segments until it has something to do.
-    pub(crate) fn wait_room(&self) -> Wake {
+    /// Blocks the maker of segments until it has something to do, given how many spares it keeps;
+    /// no longer than `moment`, if that is given.
+    pub(crate) fn wait_room(&self, spares: usize, moment: Option<Duration>) -> Wake {
         let mut state = lock(&self.state);
         loop {
             if state.closed || state.failure.is_some() {
@@ -391,20 +426,31 @@ impl Log {
             }
             let wanted = state.ready.len() < self.options.ready_segments;
             let short = wanted && (!state.full || state.retry);
-            if short || !state.retired.is_empty() {
+            if short || !state.retired.is_empty() || spares > self.spares_max(&state) {
                 return Wake::Work;
             }
-            state = self.making.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+            let Some(moment) = moment else {
+                state = self.making.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                continue;
+            };
+            let waited = self.making.wait_timeout(state, moment);
+            drop(waited.unwrap_or_else(|poisoned| poisoned.into_inner()));
+            return Wake::Work;
         }
+    }
+
+    fn spares_max(&self, state: &State) -> usize {
+        if state.resting { 0 } else { self.options.spare_segments_max }
     }
 
     pub(crate) fn wanted(&self) -> Wanted {
         let state = lock(&self.state);
         let closed = state.closed || state.failure.is_some();
-        Wanted { segment: state.ready.len() < self.options.ready_segments, closed }
+        let segment = state.ready.len() < self.options.ready_segments;
+        Wanted { segment, closed, spares: self.spares_max(&state) }
     }
 
-    pub(crate) fn retired(&self) -> Vec<u64> {
+    pub(crate) fn retired(&self) -> Vec<Dead> {
         std::mem::take(&mut lock(&self.state).retired)
     }
 

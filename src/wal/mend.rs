@@ -15,7 +15,8 @@ use crate::ids::Lsn;
 use crate::io::Storage;
 use crate::wal::claim::Claim;
 use crate::wal::error::RecoveryError;
-use crate::wal::format::{BLOCK_BYTES, Identity, Sealed, SegmentHeader};
+use crate::wal::format::{BLOCK_BYTES, Identity, PackId, Sealed, SegmentHeader};
+use crate::wal::pack::Pack;
 use crate::wal::peek::{Peek, Records};
 use crate::wal::replay::{ReplayPoint, ToRead, Walk, WalkStart};
 use crate::wal::segment::{Expected, Segment};
@@ -86,6 +87,15 @@ impl Peek {
             Some(Faulty { ordinal, error, want })
         };
         ordinals.filter_map(fault).collect()
+    }
+
+    /// The packs among `ids` that cannot be opened, and why not.
+    pub fn faulty_packs(&self, ids: impl Iterator<Item = PackId>) -> Vec<(PackId, RecoveryError)> {
+        let open = |id: PackId| {
+            let store = self.past.lineage.store_of(id.epoch);
+            Pack::open(&*self.storage, store, id).err().map(|error| (id, error))
+        };
+        ids.filter_map(open).collect()
     }
 
     /// A segment that neither the seal nor the directory names: the last owner's, as far as

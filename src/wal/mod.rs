@@ -1,8 +1,8 @@
 //! The write-ahead log: bytes that are durable before anyone is told of them.
 //!
-//! Owns the files `store`, `claim-*`, `origin-*`, `seal-*`, `wal-*`, `copy-*` and `spare-*` of a
-//! store's directory, all described to the byte in `wal-format.md`. Knows no message: a frame is a
-//! kind, a record and a payload, and what they mean is the owner's business.
+//! Owns the files `store`, `claim-*`, `origin-*`, `seal-*`, `wal-*`, `copy-*`, `spare-*` and
+//! `pack-*` of a store's directory, all described to the byte in `wal-format.md`. Knows no message:
+//! a frame is a kind, a record and a payload, and what they mean is the owner's business.
 //!
 //! The life of a log:
 //!
@@ -11,6 +11,7 @@
 //! 3. [`Recovery::finish`] seals the past and begins a segment of its own.
 //! 4. [`Log::append`] gathers; the log thread takes a [`Group`], writes it, syncs it, completes it.
 //! 5. [`Room`] makes segments ahead and takes dead ones back; [`Reader`] reads frames by their Lsn.
+//! 6. [`Packer`] copies the few live frames of old segments together, so that these can go.
 //!
 //! Always: a file of an earlier epoch is never written, only removed; a block is never written
 //! twice in one life of a file; the first failed write or sync is the last thing the log does.
@@ -27,6 +28,8 @@ mod hold;
 mod lineage;
 mod log;
 mod mend;
+mod pack;
+mod packing;
 mod peek;
 mod reader;
 mod recovery;
@@ -46,16 +49,18 @@ pub use claim::{Claim, ClaimError, claim, identity_read, is_superseded};
 pub use damage::{Corruption, Damage, Part};
 pub use error::RecoveryError;
 pub use fence::Fence;
+pub use format::PackId;
 pub use hold::{Hold, SegmentFile};
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};
 pub use mend::Faulty;
 pub use names::origin as origin_name;
+pub use packing::{Candidate, Found, Made, Packer, Packing};
 pub use peek::{Known, Peek, PeekError, Records, small_files};
 pub use reader::{Frame, Pin, ReadAhead, ReadError, Reader};
 pub use recovery::{Head, Signs, Verdict};
 pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};
 pub use room::{Room, RoomStep};
-pub use start::{Opened, Recovery};
+pub use start::{Opened, PastPack, PastSegment, Recovery};
 pub use survey::{Finding, Item, Needed, SurveyError, survey};
 
 use format::{BATCH_HEADER_BYTES, BLOCK_BYTES};

@@ -3,6 +3,8 @@
 //! Numbers are sixteen hex digits, so that names sort as their numbers do. Everything else in the
 //! directory belongs to others and is left alone.
 
+use crate::wal::format::PackId;
+
 /// The identity of the store.
 pub const IDENTITY: &str = "store";
 
@@ -13,8 +15,8 @@ pub const IDENTITY_IN_BACKUP: &str = "store.backup";
 pub const IDENTITY_UNFINISHED: &str = "store.unfinished";
 
 /// The prefix of files that are being made. Whoever holds the newest claim may remove them.
-pub(crate) const TEMPORARY: [&str; 5] =
-    ["tmp-store-", "tmp-claim-", "tmp-seal-", "tmp-wal-", "tmp-copy-"];
+pub(crate) const TEMPORARY: [&str; 6] =
+    ["tmp-store-", "tmp-claim-", "tmp-seal-", "tmp-wal-", "tmp-copy-", "tmp-pack-"];
 
 /// What a file of the log is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +35,8 @@ pub(crate) enum Name {
     Copy { by: u64, ordinal: u64 },
     /// A former segment, kept to become another.
     Spare { epoch: u64, ordinal: u64 },
+    /// What is live of several segments, side by side.
+    Pack(PackId),
     /// Something half made.
     Temporary,
 }
@@ -54,6 +58,7 @@ impl Name {
             "wal" => pair(numbers).map(|(epoch, ordinal)| Name::Segment { epoch, ordinal }),
             "copy" => pair(numbers).map(|(by, ordinal)| Name::Copy { by, ordinal }),
             "spare" => pair(numbers).map(|(epoch, ordinal)| Name::Spare { epoch, ordinal }),
+            "pack" => pair(numbers).map(|(epoch, number)| Name::Pack(PackId { epoch, number })),
             _ => None,
         }
     }
@@ -85,6 +90,11 @@ pub(crate) fn spare(epoch: u64, ordinal: u64) -> String {
     format!("spare-{epoch:016x}-{ordinal:016x}")
 }
 
+/// The name of a pack.
+pub fn pack(id: PackId) -> String {
+    format!("pack-{:016x}-{:016x}", id.epoch, id.number)
+}
+
 pub(crate) fn temporary(name: &str, nonce: u128) -> String {
     // The nonce keeps two claimants of one epoch from writing the same file.
     format!("tmp-{name}-{nonce:032x}")
@@ -114,6 +124,8 @@ mod tests {
         assert_eq!(Name::parse(&segment(2, 9)), Some(Name::Segment { epoch: 2, ordinal: 9 }));
         assert_eq!(Name::parse(&copy(2, 9)), Some(Name::Copy { by: 2, ordinal: 9 }));
         assert_eq!(Name::parse(&spare(2, 9)), Some(Name::Spare { epoch: 2, ordinal: 9 }));
+        let id = PackId { epoch: 2, number: 9 };
+        assert_eq!(Name::parse(&pack(id)), Some(Name::Pack(id)));
         assert_eq!(Name::parse(&temporary(&claim(3), 5)), Some(Name::Temporary));
         for foreign in ["lock", "index", "claim-7", "claim-000000000000000G", "wal-1-2", "tmp-x"] {
             assert_eq!(Name::parse(foreign), None, "{foreign}");

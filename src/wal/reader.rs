@@ -1,7 +1,8 @@
 //! Reading frames by their Lsn, from any thread, while the log goes on.
 //!
-//! Owns the catalog: which segments there are, and which of their files are open. A read holds its
-//! segment, and a held segment is not recycled. At most [`OPEN_MAX`] files stay open.
+//! Owns the catalog: which segments and packs there are, and which of their files are open. A read
+//! holds its file, and a held file is neither recycled nor removed. At most [`OPEN_MAX`] segments
+//! and [`OPEN_PACKS_MAX`] packs stay open.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,14 +15,20 @@ use crate::io::Storage;
 use crate::wal::damage::{Damage, Part};
 use crate::wal::error::RecoveryError;
 use crate::wal::format::{
-    self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES, FrameView,
+    self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES, FrameView, PackId,
 };
 use crate::wal::hold::{Held, Hold};
+use crate::wal::lineage::Lineage;
+use crate::wal::names;
+use crate::wal::pack::{Pack, Piece};
 use crate::wal::segment::{Expected, Segment};
 use crate::wal::sync::{AtomicU64, Ordering};
 
 /// Files kept open for reading: well below the usual limit of 1024 descriptors a process.
 const OPEN_MAX: usize = 128;
+
+/// Packs kept open for reading: what a reader holds of each are some numbers for every mebibyte.
+const OPEN_PACKS_MAX: usize = 64;
 
 /// Bytes a [`ReadAhead`] reads at once where nothing follows.
 const PIECE_BYTES_MIN: usize = 16 << 10;
@@ -79,11 +86,11 @@ impl Reader {
         Self { catalog }
     }
 
-    /// Keeps the segment of `lsn` from being recycled while the pin lives: for one who will read
-    /// many frames of it and must not lose it on the way.
+    /// Keeps the file that holds `lsn` from being recycled or removed while the pin lives: for one
+    /// who will read many frames of it and must not lose it on the way.
     pub fn pin(&self, lsn: Lsn) -> Result<Pin, ReadError> {
         let ordinal = lsn.0 / self.catalog.segment_size;
-        Ok(Pin { _segment: self.catalog.open(ordinal, lsn)? })
+        Ok(Pin { _home: self.catalog.open(ordinal, lsn)? })
     }
 
     /// Keeps every segment there is, and every one to come, from being taken back; `None` where
@@ -94,7 +101,10 @@ impl Reader {
 
     /// Reads the frame at `lsn`, which takes `frame_len` bytes, and checks both its checksums.
     pub fn read(&self, lsn: Lsn, frame_len: u32) -> Result<Frame, ReadError> {
-        let segment = self.locate(lsn, frame_len)?;
+        let segment = match self.locate(lsn, frame_len)? {
+            Home::Segment(segment) => segment,
+            Home::Pack(pack) => return pack.read(lsn, frame_len),
+        };
         let offset = lsn.0 % self.catalog.segment_size;
         let damage = |part| Damage { file: segment.name.clone(), offset, lsn, part };
         let mut bytes = vec![0; frame_len as usize];
@@ -113,14 +123,14 @@ impl Reader {
         Ok(Frame::of(&view, Bytes::from(bytes)))
     }
 
-    /// The segment of a frame that can be there, by its position and length.
-    fn locate(&self, lsn: Lsn, frame_len: u32) -> Result<Arc<Segment>, ReadError> {
+    /// Where a frame lies that can be there, by its position and length.
+    fn locate(&self, lsn: Lsn, frame_len: u32) -> Result<Home, ReadError> {
         if lsn >= self.catalog.durable() {
             return Err(ReadError::NotDurable { lsn });
         }
         let size = self.catalog.segment_size;
         let (ordinal, offset) = (lsn.0 / size, lsn.0 % size);
-        let segment = self.catalog.open(ordinal, lsn)?;
+        let home = self.catalog.open(ordinal, lsn)?;
         // A length or position that no frame has comes from a damaged index as well as from a
         // damaged log; neither may make us allocate or read beyond a segment.
         let fits = frame_len as usize >= FRAME_HEADER_BYTES
@@ -128,16 +138,19 @@ impl Reader {
             && offset.is_multiple_of(FRAME_ALIGN as u64)
             && offset + u64::from(frame_len) <= size;
         if fits {
-            return Ok(segment);
+            return Ok(home);
         }
-        let (file, part) = (segment.name.clone(), Part::Structure);
-        Err(Damage { file, offset, lsn, part }.into())
+        let (file, offset) = match &home {
+            Home::Segment(segment) => (segment.name.clone(), offset),
+            Home::Pack(pack) => (pack.name.clone(), 0),
+        };
+        Err(Damage { file, offset, lsn, part: Part::Structure }.into())
     }
 }
 
 impl Frame {
     /// The frame that `bytes` hold, as `view` has found it.
-    fn of(view: &FrameView, bytes: Bytes) -> Self {
+    pub(crate) fn of(view: &FrameView, bytes: Bytes) -> Self {
         let payload_at = view.header.payload_at();
         let payload_end = payload_at + view.header.payload_len as usize;
         Self {
@@ -153,6 +166,8 @@ impl Frame {
 #[derive(Debug)]
 pub struct ReadAhead {
     reader: Reader,
+    /// A piece of a pack, where the frames read last lie in one.
+    packed: Option<Piece>,
     piece: Vec<u8>,
     /// The position of the first byte of `piece`.
     start: Lsn,
@@ -166,7 +181,8 @@ impl ReadAhead {
     /// Reads by way of `reader`.
     #[must_use]
     pub fn new(reader: Reader) -> Self {
-        Self { reader, piece: Vec::new(), start: Lsn(0), seed: 0, want: PIECE_BYTES_MIN }
+        let (piece, packed) = (Vec::new(), None);
+        Self { reader, packed, piece, start: Lsn(0), seed: 0, want: PIECE_BYTES_MIN }
     }
 
     /// As [`Reader::read`].
@@ -190,6 +206,9 @@ impl ReadAhead {
     /// Takes a whole frame out of the piece. Its bytes are copied, since one small message must
     /// not keep a large piece in memory.
     fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Frame> {
+        if let Some(packed) = &self.packed {
+            return packed.find(lsn, frame_len);
+        }
         let at = usize::try_from(lsn.0.checked_sub(self.start.0)?).ok()?;
         let bytes = self.piece.get(at..at.checked_add(frame_len as usize)?)?;
         let view = format::frame_decode(self.seed, lsn, bytes)?;
@@ -199,11 +218,21 @@ impl ReadAhead {
     /// Fills the piece from `lsn` on; leaves it empty where that fails.
     fn fetch(&mut self, lsn: Lsn, frame_len: u32) {
         let end = self.start.0 + self.piece.len() as u64;
-        let follows = lsn.0 >= self.start.0 && lsn.0 <= end + PIECE_BYTES_MIN as u64;
+        let follows = match self.packed.take() {
+            Some(packed) => packed.is_followed_by(lsn),
+            None => lsn.0 >= self.start.0 && lsn.0 <= end + PIECE_BYTES_MIN as u64,
+        };
         self.want = if follows { self.want * 2 } else { PIECE_BYTES_MIN };
         self.want = self.want.min(PIECE_BYTES_MAX);
         self.piece.clear();
-        let Ok(segment) = self.reader.locate(lsn, frame_len) else { return };
+        let segment = match self.reader.locate(lsn, frame_len) {
+            Ok(Home::Segment(segment)) => segment,
+            Ok(Home::Pack(pack)) => {
+                self.packed = pack.piece(lsn, self.want as u64);
+                return;
+            }
+            Err(_) => return,
+        };
         let size = self.reader.catalog.segment_size;
         let segment_end = (lsn.0 / size + 1) * size;
         let end = self.reader.catalog.durable().0.min(segment_end);
@@ -216,16 +245,26 @@ impl ReadAhead {
     }
 }
 
-/// Holds the segment of a frame in its place; see [`Reader::pin`].
+/// Holds the file of a frame in its place; see [`Reader::pin`].
 #[derive(Debug)]
 pub struct Pin {
-    _segment: Arc<Segment>,
+    _home: Home,
 }
 
-/// The segments there are, and the open ones among them.
+/// Where the frames of a segment lie now.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// Where they were written.
+    Segment(Arc<Segment>),
+    /// What was live of them was copied here.
+    Pack(Arc<Pack>),
+}
+
+/// The segments and packs there are, and the open ones among them.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     storage: Arc<dyn Storage>,
+    lineage: Lineage,
     segment_size: u64,
     durable: Arc<AtomicU64>,
     known: Mutex<Known>,
@@ -235,10 +274,21 @@ pub(crate) struct Catalog {
 struct Known {
     /// By ordinal: which file it is, and the open file where someone holds it.
     segments: BTreeMap<u64, (Expected, Weak<Segment>)>,
-    /// The files kept open, least recently opened first.
+    /// The segments kept open, least recently opened first.
     open: VecDeque<Arc<Segment>>,
+    /// The segments, by ordinal, whose live frames lie in a pack.
+    packed: BTreeMap<u64, PackId>,
+    packs: BTreeMap<PackId, Weak<Pack>>,
+    /// The packs kept open, least recently opened first.
+    open_packs: VecDeque<Arc<Pack>>,
     /// What someone who copies them keeps from being taken back.
     held: Held,
+}
+
+/// What a position leads to, before it is opened.
+enum Want {
+    Segment(Expected),
+    Pack(PackId),
 }
 
 /// What became of a segment that was to go.
@@ -255,14 +305,19 @@ pub(crate) enum Removed {
 impl Catalog {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
+        lineage: Lineage,
         segment_size: u64,
         durable: Arc<AtomicU64>,
     ) -> Self {
-        Self { storage, segment_size, durable, known: Mutex::default() }
+        Self { storage, lineage, segment_size, durable, known: Mutex::default() }
     }
 
     fn durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Changes what is held.
@@ -290,32 +345,86 @@ impl Catalog {
         self.known().segments.insert(file.ordinal, (file, open));
     }
 
-    fn open(&self, ordinal: u64, lsn: Lsn) -> Result<Arc<Segment>, ReadError> {
-        let want = {
-            let known = self.known();
-            let (file, open) = known.segments.get(&ordinal).ok_or(ReadError::Gone { lsn })?;
-            match open.upgrade() {
-                Some(segment) => return Ok(segment),
-                None => *file,
-            }
-        };
-        // Opened without the lock: a slow disk stops only those who want this file.
-        let opened = Segment::open(&*self.storage, &want);
+    /// Enters a pack, which from now on is where the live frames of these segments are read.
+    pub(crate) fn insert_pack(&self, id: PackId, ordinals: &[u64]) {
         let mut known = self.known();
-        let Some((_, open)) = known.segments.get_mut(&ordinal) else {
-            // It went while we opened it: what we hold may be recycled under our hands.
-            return Err(ReadError::Gone { lsn });
-        };
+        known.packs.entry(id).or_default();
+        known.packed.extend(ordinals.iter().map(|ordinal| (*ordinal, id)));
+    }
+
+    pub(crate) fn open(&self, ordinal: u64, lsn: Lsn) -> Result<Home, ReadError> {
+        loop {
+            let want = {
+                let known = self.known();
+                let open = match known.packed.get(&ordinal) {
+                    Some(id) => known.packs[id].upgrade().map(Home::Pack).ok_or(Want::Pack(*id)),
+                    None => {
+                        let found = known.segments.get(&ordinal);
+                        let (file, open) = found.ok_or(ReadError::Gone { lsn })?;
+                        open.upgrade().map(Home::Segment).ok_or(Want::Segment(*file))
+                    }
+                };
+                match open {
+                    Ok(home) => return Ok(home),
+                    Err(want) => want,
+                }
+            };
+            // Opened without the lock: a slow disk stops only those who want this file.
+            let opened = match want {
+                Want::Segment(file) => self.open_segment(&file, lsn)?.map(Home::Segment),
+                Want::Pack(id) => self.open_pack(id, lsn)?.map(Home::Pack),
+            };
+            if let Some(home) = opened {
+                return Ok(home);
+            }
+            // It went while it was opened: a pack may have its frames now.
+        }
+    }
+
+    /// `None` where the segment is not in the catalog any more: its file may be recycled under
+    /// our hands.
+    fn open_segment(&self, want: &Expected, lsn: Lsn) -> Result<Option<Arc<Segment>>, ReadError> {
+        let opened = Segment::open(&*self.storage, want);
+        let mut known = self.known();
+        let Some((_, open)) = known.segments.get_mut(&want.ordinal) else { return Ok(None) };
         if let Some(segment) = open.upgrade() {
-            return Ok(segment);
+            return Ok(Some(segment));
         }
-        let segment = Arc::new(opened.map_err(|error| read_error(error, &want, lsn))?);
+        let segment =
+            opened.map_err(|e| read_error(e, want.name(), lsn, lsn.0 % self.segment_size));
+        let segment = Arc::new(segment?);
         *open = Arc::downgrade(&segment);
-        known.open.push_back(Arc::clone(&segment));
-        if known.open.len() > OPEN_MAX {
-            known.open.pop_front();
+        keep_open(&mut known.open, Arc::clone(&segment), OPEN_MAX);
+        Ok(Some(segment))
+    }
+
+    /// `None` where the pack is not in the catalog any more.
+    fn open_pack(&self, id: PackId, lsn: Lsn) -> Result<Option<Arc<Pack>>, ReadError> {
+        let opened = Pack::open(&*self.storage, self.lineage.store_of(id.epoch), id);
+        let mut known = self.known();
+        let Some(open) = known.packs.get_mut(&id) else { return Ok(None) };
+        if let Some(pack) = open.upgrade() {
+            return Ok(Some(pack));
         }
-        Ok(segment)
+        let pack = Arc::new(opened.map_err(|e| read_error(e, names::pack(id), lsn, 0))?);
+        *open = Arc::downgrade(&pack);
+        keep_open(&mut known.open_packs, Arc::clone(&pack), OPEN_PACKS_MAX);
+        Ok(Some(pack))
+    }
+
+    /// Takes a pack out; `false` where someone reads it: ask again later.
+    pub(crate) fn remove_pack(&self, id: PackId) -> bool {
+        let mut known = self.known();
+        if known.held.holds_pack(id) {
+            return false;
+        }
+        known.open_packs.retain(|pack| pack.header.id != id);
+        let free = known.packs.get(&id).is_none_or(|open| open.strong_count() == 0);
+        if free {
+            known.packs.remove(&id);
+            known.packed.retain(|_, home| *home != id);
+        }
+        free
     }
 
     /// Takes a segment out, unless someone holds it. From then on its reads find it gone.
@@ -337,11 +446,17 @@ impl Catalog {
     }
 }
 
-fn read_error(error: RecoveryError, want: &Expected, lsn: Lsn) -> ReadError {
-    let file = want.name();
+fn keep_open<T>(open: &mut VecDeque<Arc<T>>, file: Arc<T>, max: usize) {
+    open.push_back(file);
+    if open.len() > max {
+        open.pop_front();
+    }
+}
+
+fn read_error(error: RecoveryError, file: String, lsn: Lsn, offset: u64) -> ReadError {
     match error {
         RecoveryError::Io { file, source } => ReadError::Io { file, source },
-        // A segment that is gone or is another one now: all of it is damaged, this frame too.
-        _ => Damage { file, offset: lsn.0 % want.segment_size, lsn, part: Part::Structure }.into(),
+        // A file that is gone or is another one now: all of it is damaged, this frame too.
+        _ => Damage { file, offset, lsn, part: Part::Structure }.into(),
     }
 }

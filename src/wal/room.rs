@@ -1,18 +1,20 @@
 //! Room ahead: segments made before they are needed, dead ones taken back.
 //!
-//! Owns files that are not in use: half-made ones under a temporary name, spares, and the dead.
+//! Owns segments that are not in use: half-made ones under a temporary name, spares, and the dead,
+//! dead packs among them.
 //! Every step is one short piece of work, so that a simulator can interleave it and a disk in use
 //! is not held up. A failure here is no failure of the log: a full disk is a refusal, and what was
 //! half made goes away.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::io::blocks::Blocks;
 use crate::io::{File, Storage};
 use crate::wal::claim::remove;
 use crate::wal::format::{BLOCK_BYTES, SegmentHeader};
-use crate::wal::log::{Log, Wake};
+use crate::wal::log::{Dead, Log, Wake};
 use crate::wal::names;
 use crate::wal::reader::{Catalog, Removed};
 use crate::wal::segment::{Expected, Segment};
@@ -20,6 +22,9 @@ use crate::wal::segment::{Expected, Segment};
 /// Zeros go to a new file in pieces of this size: large enough to be quick, small enough for a
 /// commit to slip in between.
 const FILL_BYTES: usize = 1 << 20;
+
+/// How often those are looked for who still read a dead file: it only takes room meanwhile.
+const READERS_MOMENT: Duration = Duration::from_millis(500);
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +46,8 @@ pub struct Room {
     pub(crate) store: u128,
     pub(crate) nonce: u128,
     pub(crate) making: Option<Making>,
-    /// Dead segments still to be taken back.
-    pub(crate) dying: Vec<u64>,
+    /// Dead files still to be taken back.
+    pub(crate) dying: Vec<Dead>,
     /// Spare files whose names are durable, as (epoch, ordinal) of their last life.
     pub(crate) spares: Vec<(u64, u64)>,
 }
@@ -58,9 +63,11 @@ pub(crate) struct Making {
 }
 
 impl Room {
-    /// Blocks until there is something to do, or the log has ended.
+    /// Blocks until there is something to do, or the log has ended; for a moment only, where all
+    /// that is left to do is a dead file that someone still reads.
     pub fn wait(&self) -> Wake {
-        self.log.wait_room()
+        let moment = (!self.dying.is_empty()).then_some(READERS_MOMENT);
+        self.log.wait_room(self.spares.len(), moment)
     }
 
     /// Takes dead segments back, in later steps. Only for ordinals whose death is durable in the
@@ -106,12 +113,13 @@ impl Room {
             self.make_on()?;
             return Ok(RoomStep::Worked);
         }
-        if self.spares.len() > self.log.options().spare_segments_max {
+        let wanted = self.log.wanted();
+        if self.spares.len() > wanted.spares {
             let (epoch, ordinal) = self.spares.remove(0);
             remove(&*self.storage, &names::spare(epoch, ordinal))?;
             return Ok(RoomStep::Worked);
         }
-        if !self.log.wanted().segment {
+        if !wanted.segment {
             return Ok(RoomStep::Idle);
         }
         match self.spares.pop() {
@@ -121,19 +129,28 @@ impl Room {
         Ok(RoomStep::Worked)
     }
 
-    /// Takes back one dead segment that nobody reads. Our own become spares; those of earlier
-    /// owners go, because an owner that only sleeps may still write into them.
+    /// Takes back one dead file that nobody reads. Our own segments become spares; those of
+    /// earlier owners go, because an owner that only sleeps may still write into them. Packs go,
+    /// whoever made them: they have any size.
     fn bury(&mut self) -> io::Result<bool> {
         for index in 0..self.dying.len() {
-            let ordinal = self.dying[index];
-            match self.catalog.remove(ordinal) {
-                Removed::Pinned => continue,
-                Removed::Unknown => {
+            match self.dying[index] {
+                Dead::Segment(ordinal) => match self.catalog.remove(ordinal) {
+                    Removed::Pinned => continue,
+                    Removed::Unknown => {
+                        self.dying.swap_remove(index);
+                    }
+                    Removed::Yes(file) => {
+                        self.dying.swap_remove(index);
+                        self.bury_file(&file)?;
+                    }
+                },
+                Dead::Pack(id) => {
+                    if !self.catalog.remove_pack(id) {
+                        continue;
+                    }
                     self.dying.swap_remove(index);
-                }
-                Removed::Yes(file) => {
-                    self.dying.swap_remove(index);
-                    self.bury_file(&file)?;
+                    remove(&*self.storage, &names::pack(id))?;
                 }
             }
             return Ok(true);

@@ -21,12 +21,14 @@ use crate::wal::claim::{self, Claim, publish, read_whole, remove};
 use crate::wal::error::RecoveryError;
 use crate::wal::fence::Fence;
 use crate::wal::format::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, Identity,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, Identity, PackId,
     SEAL_BYTES_MAX, Seal, Sealed, SegmentHeader, VERSION,
 };
 use crate::wal::lineage::Lineage;
 use crate::wal::log::Log;
 use crate::wal::names::{self, Name};
+use crate::wal::pack::Pack;
+use crate::wal::packing::Packer;
 use crate::wal::reader::{Catalog, Reader};
 use crate::wal::replay::{
     Progress, Recovered, ReplayPoint, TailVerdict, ToRead, Unproven, Walk, WalkStart, WasRead,
@@ -48,10 +50,34 @@ pub struct Opened {
     pub tail: TailVerdict,
     /// Tells whether the store is still ours.
     pub fence: Fence,
-    /// The ordinals of the earlier segments that go on counting, oldest first.
-    pub past: Vec<u64>,
+    /// The earlier segments that go on counting and lie in files of their own, oldest first.
+    pub past: Vec<PastSegment>,
+    /// The packs that go on counting, each with the segments it stands for.
+    pub packs: Vec<PastPack>,
+    /// Makes packs.
+    pub packer: Packer,
     /// The ordinal of the first segment of this epoch.
     pub first_ordinal: u64,
+}
+
+/// A segment of an earlier owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastSegment {
+    /// Its number.
+    pub ordinal: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
+/// A pack of an earlier owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastPack {
+    /// Its name.
+    pub id: PackId,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// The segments whose live frames are read from it.
+    pub ordinals: Vec<u64>,
 }
 
 /// What the directory says about the past.
@@ -225,13 +251,20 @@ impl Recovery {
 
     /// Seals the past and opens a log of our own. `live` says how many bytes each earlier segment
     /// still holds that someone needs; what holds none, and lies before the replay, is removed.
+    /// `packed` says in which pack the live frames of a segment lie, where they lie in one.
     ///
     /// # Panics
     ///
     /// Before [`Recovery::next`] has given `None`.
-    pub fn finish(self, live: &BTreeMap<u64, u64>) -> Result<Opened, RecoveryError> {
+    pub fn finish(
+        self,
+        live: &BTreeMap<u64, u64>,
+        packed: &BTreeMap<u64, PackId>,
+    ) -> Result<Opened, RecoveryError> {
         let tail = self.walk.tail().expect("a recovery is finished after its last record").clone();
-        let kept = self.kept(live)?;
+        let packs = self.packs(live, packed)?;
+        let packed = packs.iter().flat_map(|pack| pack.ordinals.iter().copied()).collect();
+        let kept = self.kept(live, &packed)?;
         let kept = self.copy_unproven(kept)?;
         let Claim { storage, options, store, epoch, nonce, names } = self.claim;
         let storage_ref = &*storage;
@@ -248,7 +281,8 @@ impl Recovery {
         if lost.map_err(|e| RecoveryError::io(&names::claim(epoch + 1), e))? {
             return Err(RecoveryError::Superseded { epoch });
         }
-        sweep(storage_ref, &seal, &names, self.past.seal.as_ref().map(|(seal, _)| seal.epoch))?;
+        let previous_seal = self.past.seal.as_ref().map(|(seal, _)| seal.epoch);
+        sweep(storage_ref, &seal, &packs, &names, previous_seal)?;
         let segment_size = options.segment_size;
         let header = SegmentHeader {
             store,
@@ -260,17 +294,23 @@ impl Recovery {
         let segment = Arc::new(make_first(storage_ref, header, nonce)?);
 
         let durable = Arc::new(AtomicU64::new(0));
-        let past = seal.segments.iter().map(|sealed| sealed.ordinal).collect();
-        let catalog = Catalog::new(Arc::clone(&storage), segment_size, Arc::clone(&durable));
-        for sealed in &seal.segments {
-            let wrote = self.past.lineage.store_of(sealed.epoch);
-            catalog.insert(Expected::sealed(wrote, segment_size, sealed));
-        }
+        let lineage = self.past.lineage;
+        let (own, shared) = (Arc::clone(&storage), Arc::clone(&durable));
+        let catalog = Arc::new(Catalog::new(own, lineage, segment_size, shared));
+        let past = enter_past(&catalog, segment_size, &seal, &packs);
         catalog.insert_open(&segment);
-        let catalog = Arc::new(catalog);
         let log = Arc::new(Log::new(options, segment, sum, durable));
         let fence = Fence { storage: Arc::clone(&storage), epoch };
         let reader = Reader::new(Arc::clone(&catalog));
+        let packer = Packer {
+            storage: Arc::clone(&storage),
+            catalog: Arc::clone(&catalog),
+            store,
+            epoch,
+            nonce,
+            segment_size,
+            last: 0,
+        };
         let room = Room {
             storage,
             log: Arc::clone(&log),
@@ -281,14 +321,60 @@ impl Recovery {
             dying: Vec::new(),
             spares: Vec::new(),
         };
-        Ok(Opened { log, room, reader, tail, fence, past, first_ordinal })
+        Ok(Opened { log, room, reader, tail, fence, past, packs, packer, first_ordinal })
+    }
+
+    /// The packs in which somebody still needs something, each there and whole in length.
+    ///
+    /// A pack may be missing while every segment that it stands for is still there: an owner that
+    /// had lost the store finished the commit in which it slept, after the next one had swept a
+    /// pack that nobody knew of. The segments count then, as they did for that owner.
+    fn packs(
+        &self,
+        live: &BTreeMap<u64, u64>,
+        packed: &BTreeMap<u64, PackId>,
+    ) -> Result<Vec<PastPack>, RecoveryError> {
+        let mut needed: BTreeMap<PackId, Vec<u64>> = BTreeMap::new();
+        for (ordinal, id) in packed {
+            if live.get(ordinal).is_some_and(|bytes| *bytes > 0) {
+                needed.entry(*id).or_default().push(*ordinal);
+            }
+        }
+        let mut packs = Vec::with_capacity(needed.len());
+        for (id, ordinals) in needed {
+            match Pack::open(&*self.claim.storage, self.past.lineage.store_of(id.epoch), id) {
+                Ok(pack) => {
+                    let bytes = pack.header.file_bytes();
+                    packs.push(PastPack { id, bytes, ordinals });
+                }
+                Err(RecoveryError::MissingPack { .. }) if self.are_there(&ordinals) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Whether all of these segments lie in files of their own.
+    fn are_there(&self, ordinals: &[u64]) -> bool {
+        ordinals.iter().all(|ordinal| {
+            let mut parts = self.past.segments.iter();
+            let part = parts.find(|part| part.file.ordinal == *ordinal);
+            part.is_some_and(|part| self.open(part).is_ok())
+        })
     }
 
     /// The segments that go on counting, each with its end where that is known; an error where
     /// one that is needed is not there.
-    fn kept(&self, live: &BTreeMap<u64, u64>) -> Result<Vec<Sealed>, RecoveryError> {
+    fn kept(
+        &self,
+        live: &BTreeMap<u64, u64>,
+        packed: &BTreeSet<u64>,
+    ) -> Result<Vec<Sealed>, RecoveryError> {
         let mut kept = BTreeMap::new();
-        let before = |part: &&ToRead| part.file.ordinal < self.replay_from;
+        // A segment whose live frames were packed may still lie there: its owner died between.
+        let before = |part: &&ToRead| {
+            part.file.ordinal < self.replay_from && !packed.contains(&part.file.ordinal)
+        };
         for part in self.past.segments.iter().filter(before) {
             let Expected { epoch, ordinal, copied_by, .. } = part.file;
             if live.get(&ordinal).is_some_and(|bytes| *bytes > 0) {
@@ -306,7 +392,7 @@ impl Recovery {
         }
         let needed = live.iter().filter(|(_, bytes)| **bytes > 0);
         for (ordinal, _) in needed {
-            if !kept.contains_key(ordinal) {
+            if !kept.contains_key(ordinal) && !packed.contains(ordinal) {
                 let file = format!("wal-*-{ordinal:016x}");
                 return Err(RecoveryError::MissingSegment { file, ordinal: *ordinal });
             }
@@ -408,10 +494,30 @@ fn first_ordinal(names: &[Name], past: &Past) -> u64 {
     listed.max().unwrap_or(0).max(sealed) + 1
 }
 
+/// Lets readers find what of the past counts; gives the segments among it.
+fn enter_past(
+    catalog: &Catalog,
+    segment_size: u64,
+    seal: &Seal,
+    packs: &[PastPack],
+) -> Vec<PastSegment> {
+    for pack in packs {
+        catalog.insert_pack(pack.id, &pack.ordinals);
+    }
+    let enter = |sealed: &Sealed| {
+        let wrote = catalog.lineage().store_of(sealed.epoch);
+        let file = Expected::sealed(wrote, segment_size, sealed);
+        catalog.insert(file);
+        PastSegment { ordinal: file.ordinal, bytes: file.bytes_min }
+    };
+    seal.segments.iter().map(enter).collect()
+}
+
 /// Removes what no owner will ever want again.
 fn sweep(
     storage: &dyn Storage,
     seal: &Seal,
+    packs: &[PastPack],
     names: &[Name],
     previous_seal: Option<u64>,
 ) -> Result<(), RecoveryError> {
@@ -433,6 +539,9 @@ fn sweep(
                 names::copy(*by, *ordinal)
             }
             Name::Spare { epoch, ordinal } if *epoch < seal.epoch => names::spare(*epoch, *ordinal),
+            Name::Pack(id) if id.epoch < seal.epoch && !packs.iter().any(|pack| pack.id == *id) => {
+                names::pack(*id)
+            }
             Name::Seal { epoch } if Some(*epoch) < previous_seal => names::seal(*epoch),
             _ => continue,
         };

@@ -5,6 +5,8 @@
 //! and never what to make of it. Where the newest seal cannot be read, so that nobody knows what
 //! counts, it shows every segment there is.
 
+mod packs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
@@ -19,7 +21,7 @@ use crate::wal::damage::{Corruption, Damage, Part};
 use crate::wal::error::RecoveryError;
 use crate::wal::format::{
     self, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, CLAIM_BYTES, End,
-    FRAME_HEADER_BYTES, HeadFault, Identity, SegmentHeader, VERSION,
+    FRAME_HEADER_BYTES, HeadFault, Identity, PackHeader, PackId, SegmentHeader, VERSION,
 };
 use crate::wal::gather::Chain;
 use crate::wal::lineage::Lineage;
@@ -76,6 +78,8 @@ pub struct Needed {
     pub replay: Option<ReplayPoint>,
     /// Live bytes per segment, by ordinal.
     pub live: BTreeMap<u64, u64>,
+    /// The pack in which the live frames of a segment lie, where they lie in one.
+    pub packs: BTreeMap<u64, PackId>,
 }
 
 /// What the walk meets, in the order of the log.
@@ -102,6 +106,28 @@ pub enum Item<'a> {
     /// A frame with a good structure.
     Frame {
         /// Its position.
+        lsn: Lsn,
+        /// Its kind.
+        kind: u16,
+        /// Its record.
+        record: &'a [u8],
+        /// Its payload, damaged or not.
+        payload: &'a Bytes,
+        /// Whether the payload's checksum is good.
+        payload_good: bool,
+    },
+    /// A pack begins. Packs come before the segments, since what they hold is older.
+    Pack {
+        /// Its file name.
+        file: &'a str,
+        /// Its header.
+        header: &'a PackHeader,
+    },
+    /// A frame of a pack with a good structure.
+    Packed {
+        /// Its first byte in the file.
+        offset: u64,
+        /// Its birth.
         lsn: Lsn,
         /// Its kind.
         kind: u16,
@@ -206,8 +232,9 @@ impl Walk<'_> {
             }
         };
         let marks = self.marks(&parts);
-        let total = parts.iter().map(|part| self.length(part)).sum();
-        let (mut done, mut chain, mut before) = (0, None, None);
+        let total =
+            parts.iter().map(|part| self.length(part)).sum::<u64>() + self.pack_bytes(names);
+        let (mut done, mut chain, mut before) = (self.packs(names, total)?, None, None);
         for (at, part) in parts.iter().enumerate() {
             let progress = Progress { done, total };
             (self.progress)(progress);
@@ -356,7 +383,9 @@ impl Walk<'_> {
         self.needed.is_some_and(|needed| {
             let replayed =
                 needed.replay.is_none_or(|replay| replay.batch.0 / self.size() <= ordinal);
-            !replayed && !needed.live.contains_key(&ordinal)
+            let lies_here =
+                needed.live.contains_key(&ordinal) && !needed.packs.contains_key(&ordinal);
+            !replayed && !lies_here
         })
     }
 

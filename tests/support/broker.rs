@@ -74,6 +74,7 @@ pub(crate) fn said(output: &Output) -> String {
 pub(crate) struct Broker {
     child: Child,
     ports: Vec<u16>,
+    metrics: Option<u16>,
     data: PathBuf,
     log: PathBuf,
 }
@@ -145,6 +146,16 @@ impl Broker {
         &self.ports
     }
 
+    /// The port of its metrics.
+    #[track_caller]
+    pub(crate) fn metrics_port(&self) -> u16 {
+        self.metrics.expect("a line `metrics on http://HOST:PORT/metrics` before `ready`")
+    }
+
+    pub(crate) fn find_metrics_port(&self) -> Option<u16> {
+        self.metrics
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -210,6 +221,12 @@ impl Broker {
     #[track_caller]
     pub(crate) fn kill_and_restart(self) -> Self {
         Self::start(&self.kill())
+    }
+
+    /// Kills the broker and starts it again on the same directory, with these options.
+    #[track_caller]
+    pub(crate) fn kill_and_restart_with(self, options: &[&str]) -> Self {
+        Self::start_with(&self.kill(), options)
     }
 
     /// Ends the broker cleanly and starts it again on the same directory.
@@ -283,7 +300,7 @@ impl Starting {
     #[track_caller]
     pub(crate) fn wait_ready(mut self) -> Broker {
         let deadline = Instant::now() + PATIENCE;
-        let mut ports = Vec::new();
+        let (mut ports, mut metrics) = (Vec::new(), None);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = match self.lines.recv_timeout(left) {
@@ -301,10 +318,15 @@ impl Starting {
                 let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
                 ports.push(port.expect("a port behind the last colon"));
             }
+            if let Some(address) = line.strip_prefix("metrics on http://") {
+                let port = address.trim_end_matches("/metrics").rsplit(':').next();
+                metrics = port.and_then(|port| port.parse().ok());
+            }
             if line == "ready" {
                 let named = "a line `listening on stomp://HOST:PORT` before `ready`";
                 assert!(!ports.is_empty(), "{named}");
-                return Broker { child: self.child, ports, data: self.data, log: self.log };
+                let Self { child, data, log, .. } = self;
+                return Broker { child, ports, metrics, data, log };
             }
         }
     }

@@ -7,6 +7,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod damage;
+pub(crate) mod exposition;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod random;

@@ -55,6 +55,12 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             let (old, new, at) = (gone(message), place(*new), time(*at));
             format!("Moved from {} {old} to {} {new} at {at}", queue(from), queue(to))
         }
+        Record::Transferred { from, to, first, entries } => {
+            let list =
+                some(entries, |(old, entry)| format!("{} born {}", place(*old), entry.birth));
+            let (from, to) = (queue(from), queue(to));
+            format!("Transferred from {from} to {to}, there from number {first} on: {list}")
+        }
     }
 }
 
@@ -122,7 +128,7 @@ fn beginning(bytes: &[u8]) -> String {
 }
 
 /// A time of day in UTC; milliseconds since 1970 where the year has more than four digits.
-pub(super) fn time(at: Millis) -> String {
+pub(in crate::cli) fn time(at: Millis) -> String {
     const DAY: u64 = 24 * 60 * 60 * 1000;
     const YEAR_10000: u64 = 253_402_300_800_000;
     if at.0 >= YEAR_10000 {

@@ -4,6 +4,8 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use bytes::Bytes;
+
 use super::describe::{self, Names};
 use super::{CliError, Looked, line_of, needed};
 use crate::record::Record;
@@ -71,20 +73,18 @@ fn line(out: &mut dyn Write, item: Item<'_>, names: &mut Names) -> io::Result<()
             )
         }
         Item::Frame { lsn, kind, record, payload, payload_good } => {
-            match Record::decode(kind, record) {
-                Ok(record) => {
-                    if let Record::QueueCreated { queue, name, .. } = &record {
-                        names.insert(*queue, name.clone());
-                    }
-                    write!(out, "    {lsn} {}", describe::record(&record, names))?;
-                }
-                Err(error) => write!(out, "    {lsn} DAMAGED: {error}")?,
-            }
-            match (payload.is_empty(), payload_good) {
-                (true, _) => writeln!(out),
-                (false, true) => writeln!(out, " | {}", describe::payload(payload)),
-                (false, false) => writeln!(out, " | DAMAGED payload of {} bytes", payload.len()),
-            }
+            write!(out, "    {lsn} ")?;
+            frame(out, (kind, record), (payload, payload_good), names)
+        }
+        Item::Pack { file, header } => {
+            let (epoch, number) = (header.id.epoch, header.id.number);
+            let ordinals: Vec<String> = header.ordinals.iter().map(u64::to_string).collect();
+            let ordinals = ordinals.join(" ");
+            writeln!(out, "pack {file} epoch {epoch} number {number} of segments {ordinals}")
+        }
+        Item::Packed { offset, lsn, kind, record, payload, payload_good } => {
+            write!(out, "    {lsn} offset {offset} ")?;
+            frame(out, (kind, record), (payload, payload_good), names)
         }
         Item::Problem(finding) => writeln!(out, "DAMAGED {}", line_of(&finding)),
         Item::End { file, offset, torn } => {
@@ -92,5 +92,28 @@ fn line(out: &mut dyn Write, item: Item<'_>, names: &mut Names) -> io::Result<()
                 if torn { ", in a batch that was being written and never confirmed" } else { "" };
             writeln!(out, "end {file} at offset {offset}{torn}")
         }
+    }
+}
+
+/// What a frame says and what it carries.
+fn frame(
+    out: &mut dyn Write,
+    (kind, record): (u16, &[u8]),
+    (payload, payload_good): (&Bytes, bool),
+    names: &mut Names,
+) -> io::Result<()> {
+    match Record::decode(kind, record) {
+        Ok(record) => {
+            if let Record::QueueCreated { queue, name, .. } = &record {
+                names.insert(*queue, name.clone());
+            }
+            write!(out, "{}", describe::record(&record, names))?;
+        }
+        Err(error) => write!(out, "DAMAGED: {error}")?,
+    }
+    match (payload.is_empty(), payload_good) {
+        (true, _) => writeln!(out),
+        (false, true) => writeln!(out, " | {}", describe::payload(payload)),
+        (false, false) => writeln!(out, " | DAMAGED payload of {} bytes", payload.len()),
     }
 }

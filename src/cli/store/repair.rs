@@ -21,13 +21,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::describe::Names;
-use super::{CliError, Looked, Ticker, at, line_of, look, quietly};
+use super::{CliError, Looked, Ticker, at, freeze, line_of, look, quietly};
 use crate::broker::{self, Broker, Written};
 use crate::cli::print;
 use crate::ids::{Lsn, QueueId};
 use crate::record::Record;
 use crate::store::index::{Base, INDEX_NAME, Index, IndexError};
-use crate::wal::{Faulty, Finding, Peek, Records, RecoveryError, ReplayPoint};
+use crate::wal::{Faulty, Finding, PackId, Peek, Records, RecoveryError, ReplayPoint};
 
 /// The exit code of a store that can be repaired and was not, because nobody said where.
 const REPAIRABLE: u8 = 3;
@@ -73,7 +73,7 @@ pub(in crate::cli) fn repair(dir: &Path, into: Option<&Path>) -> Result<ExitCode
 
 enum Diagnosis {
     Sound,
-    Repairable(Plan),
+    Repairable(Box<Plan>),
     Stuck(String),
 }
 
@@ -85,6 +85,8 @@ struct Plan {
     index: Option<(Arc<Index>, Base)>,
     log: LogPlan,
     stand_ins: Vec<Faulty>,
+    /// Packs that cannot be opened, and the segments that they stood for.
+    lost_packs: BTreeMap<PackId, Vec<u64>>,
     /// What cannot be known.
     doubts: Vec<String>,
 }
@@ -171,8 +173,13 @@ fn diagnose(store: &Looked, peek: &Peek, ticker: &mut Ticker) -> Result<Diagnosi
         (Some(_), Some(_)) if replayed.end <= through => LogPlan::PayloadsOnly { through },
         (Some(_), _) => LogPlan::Cut { end: replayed.end },
     };
-    let stand_ins = stand_ins(peek, base, &replayed.live, log);
+    let lost_packs = lost_packs(peek, base, &replayed.live, &mut found);
+    let packed =
+        |ordinal: &u64| base.packs.get(ordinal).is_some_and(|id| !lost_packs.contains_key(id));
+    let stand_ins = stand_ins(peek, base, &replayed.live, &packed, log);
     let faults = stand_ins.iter().filter(|faulty| base.live.contains_key(&faulty.ordinal));
+    let of_pack = |ordinal: &u64| lost_packs.values().any(|lost| lost.contains(ordinal));
+    let faults = faults.filter(|faulty| !of_pack(&faulty.ordinal));
     let faults: Vec<String> = faults.map(|faulty| unusable_line(&faulty.error)).collect();
     for line in faults {
         if !found.contains(&line) {
@@ -182,21 +189,53 @@ fn diagnose(store: &Looked, peek: &Peek, ticker: &mut Ticker) -> Result<Diagnosi
     if found.is_empty() {
         return Ok(Diagnosis::Sound);
     }
-    Ok(Diagnosis::Repairable(Plan { found, index, log, stand_ins, doubts }))
+    let plan = Plan { found, index, log, stand_ins, lost_packs, doubts };
+    Ok(Diagnosis::Repairable(Box::new(plan)))
+}
+
+/// The packs that are needed and cannot be opened, with the segments that they stand for.
+fn lost_packs(
+    peek: &Peek,
+    base: &Base,
+    live: &BTreeMap<u64, u64>,
+    found: &mut Vec<String>,
+) -> BTreeMap<PackId, Vec<u64>> {
+    let mut lost = BTreeMap::new();
+    let needed = base.packs.iter().filter(|(ordinal, _)| live.contains_key(ordinal));
+    let ids: BTreeSet<PackId> = needed.map(|(_, id)| *id).collect();
+    for (id, error) in peek.faulty_packs(ids.into_iter()) {
+        let stood_for = base.packs.iter().filter(|(_, pack)| **pack == id);
+        let ordinals: Vec<u64> = stood_for.map(|(ordinal, _)| *ordinal).collect();
+        // Where it is gone and all of these are still there, a start goes on with them.
+        let there = peek.faulty(ordinals.iter().copied()).is_empty();
+        if !(there && matches!(error, RecoveryError::MissingPack { .. })) {
+            found.push(unusable_line(&error));
+            lost.insert(id, ordinals);
+        }
+    }
+    lost
 }
 
 /// The segments that go on counting and cannot be opened.
-fn stand_ins(peek: &Peek, base: &Base, live: &BTreeMap<u64, u64>, log: LogPlan) -> Vec<Faulty> {
+fn stand_ins(
+    peek: &Peek,
+    base: &Base,
+    live: &BTreeMap<u64, u64>,
+    packed: &dyn Fn(&u64) -> bool,
+    log: LogPlan,
+) -> Vec<Faulty> {
     let size = peek.identity().segment_size;
     let replay_from = base.replay.map_or(0, |replay| replay.batch.0 / size);
     let wanted: BTreeSet<u64> = match log {
         // The name of the last must not be given away again: the index knows positions in it.
         LogPlan::PayloadsOnly { through } => {
-            base.live.keys().copied().chain([replay_from, through.0 / size]).collect()
+            let live = base.live.keys().copied().filter(|ordinal| !packed(ordinal));
+            live.chain([replay_from, through.0 / size]).collect()
         }
         // The replay has read the later ones; what has died in it a start may have removed.
         LogPlan::Whole { .. } | LogPlan::Cut { .. } => {
-            live.keys().copied().filter(|ordinal| *ordinal < replay_from).collect()
+            let before = |ordinal: &u64| *ordinal < replay_from && !packed(ordinal);
+            live.keys().copied().filter(before).collect()
         }
     };
     peek.faulty(wanted.into_iter())
@@ -307,14 +346,14 @@ fn replay(peek: &Peek, records: &mut Records, base: &Base, ticker: &mut Ticker) 
         }
         count += 1;
         if broker.delta_len() >= DELTA_CHANGES_MAX {
-            broker.freeze(found.lsn);
+            freeze(&mut broker, found.lsn);
             broker.install();
         }
     }
 }
 
 fn broker_of(base: &Base, segment_size: u64) -> Broker {
-    let Base { replay, queues, live, scalars } = base.clone();
+    let Base { replay, queues, live, scalars, .. } = base.clone();
     let through = replay.map_or(Lsn(0), |replay| replay.through);
     let base = broker::Base { through, queues, live, scalars };
     Broker::new(base, broker::Limits::default(), segment_size)
@@ -344,6 +383,10 @@ fn unusable_line(error: &RecoveryError) -> String {
         }
         RecoveryError::MissingSegment { file, .. } => format!("{file}: it is missing"),
         RecoveryError::ShortSegment { file, size } => {
+            format!("{file}: it has {size} bytes, and they are not all")
+        }
+        RecoveryError::MissingPack { file } => format!("{file}: it is missing"),
+        RecoveryError::ShortPack { file, size } => {
             format!("{file}: it has {size} bytes, and they are not all")
         }
         RecoveryError::NotASegment { file } => format!("{file}: it is no segment"),

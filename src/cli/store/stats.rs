@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{CliError, Looked, Ticker, needed};
+use super::{CliError, Looked, Ticker, freeze, needed};
 use crate::backup::{MANIFEST_NAME, Manifest};
 use crate::broker::delta::{Delta, Entry};
 use crate::broker::{self, Broker, Written};
@@ -23,7 +23,7 @@ use crate::io::real::SystemClock;
 use crate::record::Record;
 use crate::store::index::{Base, Index};
 use crate::wal::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, frame_bytes};
-use crate::wal::{self, Item, Peek, Records, ReplayPoint};
+use crate::wal::{self, Item, PackId, Peek, Records, ReplayPoint};
 
 /// Rows of the index read at once.
 const PAGE_ROWS: usize = 4096;
@@ -85,6 +85,13 @@ enum Need {
     Nothing,
 }
 
+/// A file in which messages lie: a segment, or a pack of what is left of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Home {
+    Pack(PackId),
+    Segment(u64),
+}
+
 #[derive(Debug)]
 struct SegmentStats {
     epoch: u64,
@@ -127,7 +134,9 @@ struct Stats {
     /// The end of the log.
     end: Lsn,
     index_bytes: u64,
-    segments: BTreeMap<u64, SegmentStats>,
+    segments: BTreeMap<Home, SegmentStats>,
+    /// The segments whose messages lie in a pack.
+    packed: BTreeMap<u64, PackId>,
     queues: BTreeMap<QueueId, QueueStats>,
     /// Damage met while the log was read.
     damages: u64,
@@ -156,6 +165,7 @@ fn gather(store: &Looked, quick: bool, ticker: &mut Ticker) -> Result<Stats, Cli
         end: Lsn(0),
         index_bytes: 0,
         segments: BTreeMap::new(),
+        packed: BTreeMap::new(),
         queues: BTreeMap::new(),
         damages: 0,
     };
@@ -166,6 +176,7 @@ fn gather(store: &Looked, quick: bool, ticker: &mut Ticker) -> Result<Stats, Cli
         .map_err(|error| refused(&error))?;
     stats.end = records.end();
     stats.list_segments(&peek, base.replay);
+    stats.list_packs(store, &base)?;
     count(&mut stats, &index, &base, &delta, ticker)?;
     for segment in stats.segments.values_mut().filter(|segment| segment.live.messages > 0) {
         segment.need = Need::Messages;
@@ -183,7 +194,7 @@ fn replay(
     segment_size: u64,
     ticker: &mut Ticker,
 ) -> Result<Arc<Delta>, CliError> {
-    let Base { replay, queues, live, scalars } = base.clone();
+    let Base { replay, queues, live, scalars, .. } = base.clone();
     let mut through = replay.map_or(Lsn(0), |replay| replay.through);
     let base = broker::Base { through, queues, live, scalars };
     let mut broker = Broker::new(base, broker::Limits::default(), segment_size);
@@ -195,7 +206,7 @@ fn replay(
         let (done, total) = (records.progress().done >> 20, records.progress().total >> 20);
         ticker.tick(|| format!("log after the last checkpoint: {done} of {total} MiB"));
     }
-    Ok(broker.freeze(through))
+    Ok(freeze(&mut broker, through))
 }
 
 impl Stats {
@@ -226,16 +237,48 @@ impl Stats {
                 oldest: None,
                 need,
             };
-            self.segments.insert(ordinal, segment);
+            self.segments.insert(Home::Segment(ordinal), segment);
         }
     }
 
-    /// A queue's messages by segment, counted.
-    fn add(&mut self, id: QueueId, name: &str, by_segment: &BTreeMap<u64, Tally>) {
+    /// The packs that the index names. What of one is not live is dead, its directory included.
+    fn list_packs(&mut self, store: &Looked, base: &Base) -> Result<(), CliError> {
+        for (ordinal, id) in &base.packs {
+            let file = wal::names::pack(*id);
+            let bytes = match store.storage.open(&file) {
+                // Its segments are still there, then.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?.size()?,
+            };
+            self.packed.insert(*ordinal, *id);
+            let pack = SegmentStats {
+                epoch: id.epoch,
+                file,
+                bytes,
+                used: Some(bytes),
+                padding: Some(0),
+                live: Tally::default(),
+                pins: Vec::new(),
+                queues: 0,
+                oldest: None,
+                need: Need::Nothing,
+            };
+            self.segments.insert(Home::Pack(*id), pack);
+        }
+        Ok(())
+    }
+
+    /// Where the messages lie that were born in a segment.
+    fn home(&self, ordinal: u64) -> Home {
+        self.packed.get(&ordinal).map_or(Home::Segment(ordinal), |id| Home::Pack(*id))
+    }
+
+    /// A queue's messages by file, counted.
+    fn add(&mut self, id: QueueId, name: &str, by_segment: &BTreeMap<Home, Tally>) {
         let mut all = Tally::default();
-        for (ordinal, tally) in by_segment {
+        for (home, tally) in by_segment {
             all.merge(tally);
-            let Some(segment) = self.segments.get_mut(ordinal) else { continue };
+            let Some(segment) = self.segments.get_mut(home) else { continue };
             let oldest = segment.live.oldest;
             segment.live.merge(tally);
             if segment.live.oldest != oldest {
@@ -272,9 +315,10 @@ fn count(
             Some(Some(row)) => row,
             None => &base.queues[&id],
         };
-        let mut by_segment: BTreeMap<u64, Tally> = BTreeMap::new();
+        let mut by_segment: BTreeMap<Home, Tally> = BTreeMap::new();
         let mut add = |entry: &Entry| {
-            by_segment.entry(entry.birth.0 / stats.segment_size).or_default().add(entry);
+            let home = stats.home(entry.birth.0 / stats.segment_size);
+            by_segment.entry(home).or_default().add(entry);
         };
         let mut after = None;
         loop {
@@ -316,10 +360,11 @@ fn read_segments(
     let visit = &mut |item: Item<'_>| {
         match item {
             Item::Segment { header, .. } => {
-                current = segments.get_mut(&header.ordinal).map(|_| header.ordinal);
+                let home = Home::Segment(header.ordinal);
+                current = segments.contains_key(&home).then_some(home);
             }
             Item::Batch { offset, header, .. } => {
-                if let Some(segment) = current.and_then(|ordinal| segments.get_mut(&ordinal)) {
+                if let Some(segment) = current.and_then(|home| segments.get_mut(&home)) {
                     let end = offset + u64::from(header.length);
                     segment.used = Some(segment.used.unwrap_or(0).max(end));
                     let free = u64::from(header.length) - BATCH_HEADER_BYTES as u64;
@@ -327,14 +372,14 @@ fn read_segments(
                 }
             }
             Item::Frame { record, payload, .. } => {
-                if let Some(segment) = current.and_then(|ordinal| segments.get_mut(&ordinal)) {
+                if let Some(segment) = current.and_then(|home| segments.get_mut(&home)) {
                     let taken = frame_bytes(record.len(), payload.len()) as u64;
                     let padding = segment.padding.get_or_insert(0);
                     *padding = padding.saturating_sub(taken);
                 }
             }
             Item::Problem(_) => damages += 1,
-            Item::End { .. } => {}
+            Item::Pack { .. } | Item::Packed { .. } | Item::End { .. } => {}
         }
         ControlFlow::Continue(())
     };

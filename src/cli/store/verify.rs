@@ -18,7 +18,7 @@ use crate::message::Content;
 use crate::record::Record;
 use crate::store::index::{Base, INDEX_NAME, Index};
 use crate::wal::format::{Identity, frame_bytes};
-use crate::wal::{self, ClaimError, Finding, Item, names};
+use crate::wal::{self, ClaimError, Finding, Item, PackId, names};
 
 /// Rows of the index read at once.
 const PAGE_ROWS: usize = 4096;
@@ -174,6 +174,10 @@ struct LogCheck<'a> {
     /// What the index has already.
     through: Lsn,
     in_index: BTreeSet<u64>,
+    /// The segments whose live frames lie in a pack, with the bytes that the index wants of each
+    /// and what was found.
+    packed: BTreeMap<u64, (PackId, u64, u64)>,
+    pack: Option<PackId>,
     /// The state that a start would come to; `None` once damage makes it meaningless.
     broker: Option<Broker>,
 }
@@ -190,7 +194,14 @@ impl<'a> LogCheck<'a> {
             Broker::new(base, broker::Limits::default(), segment_size)
         });
         let (file, segments) = (String::new(), BTreeSet::new());
-        Self { damages, segment_size, file, segments, through, in_index, broker }
+        let live = |base: &Base, ordinal: &u64| base.live.get(ordinal).copied().unwrap_or(0);
+        let wanted = |base: &Base| {
+            let packs = base.packs.iter();
+            packs.map(|(ordinal, id)| (*ordinal, (*id, live(base, ordinal), 0))).collect()
+        };
+        let packed = base.map(wanted).unwrap_or_default();
+        let pack = None;
+        Self { damages, segment_size, file, segments, through, in_index, packed, pack, broker }
     }
 
     fn item(&mut self, item: Item<'_>) {
@@ -205,10 +216,27 @@ impl<'a> LogCheck<'a> {
                         let frame_len = frame_bytes(record.len(), payload.len()) as u32;
                         self.replay(Written { lsn, frame_len }, &decoded);
                         if payload_good {
-                            self.content(lsn, &decoded, payload);
+                            self.content(lsn.0 % self.segment_size, &decoded, payload);
                         }
                     }
                     Err(error) => self.record(lsn, error),
+                }
+            }
+            Item::Pack { file, header } => {
+                file.clone_into(&mut self.file);
+                self.pack = Some(header.id);
+            }
+            Item::Packed { offset, lsn, kind, record, payload, payload_good } => {
+                let ordinal = lsn.0 / self.segment_size;
+                if let Some((id, _, found)) = self.packed.get_mut(&ordinal)
+                    && Some(*id) == self.pack
+                {
+                    *found += frame_bytes(record.len(), payload.len()) as u64;
+                }
+                match Record::decode(kind, record) {
+                    Ok(decoded) if payload_good => self.content(offset, &decoded, payload),
+                    Ok(_) => {}
+                    Err(error) => self.damages.line(&at(&self.file, offset, error)),
                 }
             }
             Item::Problem(finding) => {
@@ -233,10 +261,10 @@ impl<'a> LogCheck<'a> {
         self.broker = None;
     }
 
-    fn content(&mut self, lsn: Lsn, record: &Record, payload: &Bytes) {
+    fn content(&mut self, offset: u64, record: &Record, payload: &Bytes) {
         let has_content = matches!(record, Record::Sent { .. } | Record::Moved { .. });
         if has_content && let Err(error) = Content::decode(payload.clone()) {
-            self.damages.line(&at(&self.file, lsn.0 % self.segment_size, error));
+            self.damages.line(&at(&self.file, offset, error));
         }
     }
 
@@ -251,6 +279,15 @@ impl<'a> LogCheck<'a> {
 
     /// What the replay keeps alive must be there, too.
     fn finish(self) {
+        for (ordinal, (id, wanted, found)) in &self.packed {
+            // What has died since it was packed is there as well.
+            if found < wanted {
+                let what = format!(
+                    "it has {found} bytes of segment {ordinal}, of which {wanted} are needed"
+                );
+                self.damages.file(&names::pack(*id), what);
+            }
+        }
         let live = match self.broker {
             Some(broker) => broker.live().into_keys().collect(),
             None => {
@@ -259,7 +296,7 @@ impl<'a> LogCheck<'a> {
             }
         };
         for ordinal in live {
-            if !self.segments.contains(&ordinal) {
+            if !self.segments.contains(&ordinal) && !self.packed.contains_key(&ordinal) {
                 let file = format!("wal-*-{ordinal:016x}");
                 self.damages.file(&file, "it is missing, and messages lie in it");
             }

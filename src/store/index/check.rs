@@ -79,6 +79,9 @@ fn check(
             report.problem(format!("{id} gave {} last and has {last_seq}", queue.last_seq));
         }
     }
+    for ordinal in base.packs.keys().filter(|ordinal| !base.live.contains_key(ordinal)) {
+        report.problem(format!("segment {ordinal} has no live bytes, and lies in a pack"));
+    }
     for id in depths.keys().filter(|id| !base.queues.contains_key(id)) {
         report.problem(format!("there are messages of {id}, which does not exist"));
     }

@@ -31,10 +31,10 @@ pub enum IndexError {
         /// The store of the log.
         expected: u128,
     },
-    /// The file was made by a newer version.
+    /// The file was made by another version.
     #[error(
-        "{INDEX_NAME} has format {found} and this version knows {newest} at most: start the \
-         version that wrote it, or a newer one"
+        "{INDEX_NAME} has format {found} and this version reads {newest} alone: start the \
+         version that wrote it"
     )]
     UnknownVersion {
         /// Its format.

@@ -13,6 +13,7 @@ use super::ReplayPoint;
 use crate::broker::delta::{Entry, Place};
 use crate::ids::{Lsn, Millis, QueueId};
 use crate::limits;
+use crate::wal::PackId;
 
 /// Queue, rank, sequence number: sorts in the order of delivery.
 pub(super) type EntryKey = (u64, u8, u64);
@@ -22,6 +23,8 @@ pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8; ENTRY]> =
 pub(super) const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("queues");
 /// Ordinal of a segment of the log -> its live bytes.
 pub(super) const SEGMENTS: TableDefinition<'_, u64, u64> = TableDefinition::new("segments");
+/// Ordinal of a segment -> the pack in which its live frames lie.
+pub(super) const PACKS: TableDefinition<'_, u64, &[u8; PACK]> = TableDefinition::new("packs");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// u32: [`FORMAT`]. It and the next are plain little-endian numbers in every format there will be.
@@ -34,7 +37,7 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 pub(super) const META_SCALARS: &str = "scalars";
 
 /// Version of the tables as a whole.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 3;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
@@ -43,6 +46,8 @@ const VERSION: u8 = 1;
 pub(super) const ENTRY: usize = 1 + 8 + 4 + 8 + 1 + 8 + 4 + CRC;
 /// Version u8, number of the checkpoint u64, batch u64, through u64, CRC u32.
 const CHECKPOINT: usize = 1 + 8 + 8 + 8 + CRC;
+/// Version u8, epoch u64, number u64, CRC u32.
+pub(super) const PACK: usize = 1 + 8 + 8 + CRC;
 const CRC: usize = 4;
 
 /// A row that does not hold what its key says.
@@ -116,6 +121,22 @@ pub(super) fn decode_checkpoint(row: &[u8]) -> Result<Checkpoint, BadRow> {
     let batch = Lsn(u64::from_le_bytes(fields.get()?));
     let through = Lsn(u64::from_le_bytes(fields.get()?));
     Ok(Checkpoint { number, replay: ReplayPoint { batch, through } })
+}
+
+pub(super) fn encode_pack(ordinal: u64, id: PackId) -> [u8; PACK] {
+    let mut bytes = Bytes::default();
+    bytes.put([VERSION]);
+    bytes.put(id.epoch.to_le_bytes());
+    bytes.put(id.number.to_le_bytes());
+    let crc = checksum(&ordinal.to_le_bytes(), bytes.written());
+    bytes.put(crc.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn decode_pack(ordinal: u64, row: &[u8; PACK]) -> Result<PackId, BadRow> {
+    let mut fields = Fields(verified(&ordinal.to_le_bytes(), row)?);
+    let epoch = u64::from_le_bytes(fields.get()?);
+    Ok(PackId { epoch, number: u64::from_le_bytes(fields.get()?) })
 }
 
 fn options() -> impl Options {
@@ -238,6 +259,14 @@ mod tests {
         assert_eq!(decode_checkpoint(&row[1..]), Err(BadRow));
     }
 
+    #[test]
+    fn a_pack_reads_back_under_its_own_ordinal() {
+        let id = PackId { epoch: 3, number: 0x0102 };
+        let row = encode_pack(7, id);
+        assert_eq!(decode_pack(7, &row), Ok(id));
+        assert_eq!(decode_pack(8, &row), Err(BadRow));
+    }
+
     proptest! {
         #[test]
         fn queues_and_scalars_read_back_as_written(name: String, last_seq: u64, lent: [u64; 10]) {
@@ -247,6 +276,7 @@ mod tests {
                 depth: last_seq / 2,
                 lent_through: lent,
                 redelivered_through: lent.map(|seq| seq / 2),
+                expiring: last_seq % 2 == 1,
             };
             let scalars = Scalars { last_queue: last_seq, last_at: lent[0], epoch: lent[1] };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));

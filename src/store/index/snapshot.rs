@@ -17,7 +17,7 @@ use redb::{
 };
 
 use super::error::{bad_row, damaged, error, guarded, io_error};
-use super::row::{self, BadRow, ENTRIES, EntryKey, META, QUEUES, SEGMENTS};
+use super::row::{self, BadRow, ENTRIES, EntryKey, META, PACKS, QUEUES, SEGMENTS};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -53,7 +53,7 @@ impl Index {
             let read = state.database().begin_read().map_err(error)?;
             let (_, base) = read_base_in(&read, self.store_id)?;
             let known: BTreeSet<&str> =
-                [ENTRIES.name(), QUEUES.name(), SEGMENTS.name(), META.name()].into();
+                [ENTRIES.name(), QUEUES.name(), SEGMENTS.name(), PACKS.name(), META.name()].into();
             for table in read.list_tables().map_err(error)? {
                 if !known.contains(table.name()) {
                     return Err(damaged(format_args!("its table {:?} is unknown", table.name())));
@@ -86,6 +86,26 @@ impl Index {
                 let mut meta = write.open_table(META).map_err(error)?;
                 let id = to.to_le_bytes();
                 meta.insert(row::META_STORE, id.as_slice()).map_err(error)?;
+            }
+            write.commit().map_err(error)
+        })
+    }
+}
+
+impl Index {
+    /// Forgets that these segments lie in a pack: it is lost.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn unpack(&self, ordinals: &[u64]) -> Result<(), IndexError> {
+        let state = self.database()?;
+        guarded(|| {
+            let write = begin_write(state.database())?;
+            {
+                let mut packs = write.open_table(PACKS).map_err(error)?;
+                for ordinal in ordinals {
+                    packs.remove(ordinal).map_err(error)?;
+                }
             }
             write.commit().map_err(error)
         })
@@ -129,6 +149,7 @@ enum Stage {
     Entries(Option<EntryKey>),
     Queues(Option<u64>),
     Segments(Option<u64>),
+    Packs(Option<u64>),
     Meta,
     Done,
 }
@@ -183,7 +204,10 @@ impl Snapshot {
                 .map_or(Stage::Segments(None), |last| Stage::Queues(Some(last))),
             Stage::Segments(after) => self
                 .rows_after(write, SEGMENTS, after, |_, _| Ok(()))?
-                .map_or(Stage::Meta, |last| Stage::Segments(Some(last))),
+                .map_or(Stage::Packs(None), |last| Stage::Segments(Some(last))),
+            Stage::Packs(after) => self
+                .rows_after(write, PACKS, after, |_, _| Ok(()))?
+                .map_or(Stage::Meta, |last| Stage::Packs(Some(last))),
             Stage::Meta => {
                 let (from, mut to) = (
                     self.read.open_table(META).map_err(error)?,

@@ -89,6 +89,7 @@ fn queue_row(name: &str, depth: u64) -> QueueRow {
         depth,
         lent_through: [depth; 10],
         redelivered_through: [0; 10],
+        expiring: false,
     }
 }
 
@@ -425,8 +426,8 @@ fn each_file_that_is_not_the_right_index_gets_its_own_answer() {
     let file = disk.create(INDEX_NAME).unwrap();
     drop(builder(CACHE).create_with_backend(Backend(file)).unwrap());
     assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
-    let disk = with_meta(row::META_FORMAT, &2u32.to_le_bytes());
-    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 2, newest: 1 }));
+    let disk = with_meta(row::META_FORMAT, &(row::FORMAT + 1).to_le_bytes());
+    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 4, newest: 3 }));
     let disk = with_meta(row::META_STORE, &77u128.to_le_bytes());
     assert!(matches!(refused(&disk), IndexError::OtherStore { found: 77, expected: STORE }));
     let disk = with_meta(row::META_SCALARS, b"nonsense");

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::ids::Lsn;
 use crate::io::sim::SimDisk;
 use crate::wal::{
-    Admission, Appended, Class, Log, Opened, Options, Reader, Recovered, RecoveryError,
-    ReplayPoint, Room, RoomStep, TailVerdict, claim,
+    Admission, Appended, Class, Log, Opened, Options, PackId, Packer, PastPack, Reader, Recovered,
+    RecoveryError, ReplayPoint, Room, RoomStep, TailVerdict, claim,
 };
 
 pub(crate) const SEGMENT: u64 = 64 << 10;
@@ -16,6 +16,8 @@ pub(crate) struct Bench {
     pub(crate) log: Arc<Log>,
     pub(crate) room: Room,
     pub(crate) reader: Reader,
+    pub(crate) packer: Packer,
+    pub(crate) packs: Vec<PastPack>,
     pub(crate) tail: TailVerdict,
     pub(crate) recovered: Vec<Recovered>,
 }
@@ -34,6 +36,16 @@ pub(crate) fn try_open(
     from: Option<ReplayPoint>,
     live: &BTreeMap<u64, u64>,
 ) -> Result<Bench, RecoveryError> {
+    try_open_packed(disk, from, live, &BTreeMap::new())
+}
+
+/// The same where the live frames of some segments lie in packs.
+pub(crate) fn try_open_packed(
+    disk: &SimDisk,
+    from: Option<ReplayPoint>,
+    live: &BTreeMap<u64, u64>,
+    packed: &BTreeMap<u64, PackId>,
+) -> Result<Bench, RecoveryError> {
     let nonce = u128::from(disk.fingerprint()) << 64 | u128::from(disk.operations() + 1);
     let claim = claim(Arc::new(disk.clone()), options(), nonce).expect("nobody else claims");
     let mut recovery = claim.recover(from)?;
@@ -43,8 +55,8 @@ pub(crate) fn try_open(
     }
     let progress = recovery.progress();
     assert_eq!(progress.done, progress.total);
-    let Opened { log, room, reader, tail, .. } = recovery.finish(live)?;
-    Ok(Bench { log, room, reader, tail, recovered })
+    let Opened { log, room, reader, packer, packs, tail, .. } = recovery.finish(live, packed)?;
+    Ok(Bench { log, room, reader, packer, packs, tail, recovered })
 }
 
 /// Opens a store whose whole log is replayed.

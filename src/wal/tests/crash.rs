@@ -27,13 +27,15 @@ fn open_until_it_fails(disk: &SimDisk) -> Option<Bench> {
         while let Some(record) = recovery.next()? {
             recovered.push(record);
         }
-        recovery.finish(&BTreeMap::new()).map(|opened| (opened, recovered))
+        recovery.finish(&BTreeMap::new(), &BTreeMap::new()).map(|opened| (opened, recovered))
     })();
     match opened {
         Ok((opened, recovered)) => Some(Bench {
             log: opened.log,
             room: opened.room,
             reader: opened.reader,
+            packer: opened.packer,
+            packs: opened.packs,
             tail: opened.tail,
             recovered,
         }),

@@ -15,11 +15,11 @@ use crate::wal::format::{
 };
 use crate::wal::names::Name;
 use crate::wal::tests::bench::payload;
-use crate::wal::{Item, Log, Opened, Options, RoomStep, TailVerdict, claim, survey};
+use crate::wal::{Item, Log, Opened, Options, Recovered, RoomStep, TailVerdict, claim, survey};
 
 const SEGMENT: u64 = 16 << 10;
 
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
 }
 
@@ -42,7 +42,7 @@ fn open(disk: &SimDisk, nonce: u128) -> Opened {
     let claim = claim(Arc::new(disk.clone()), options, nonce).expect("free");
     let mut recovery = claim.recover(None).expect("readable");
     while recovery.next().expect("readable").is_some() {}
-    let mut opened = recovery.finish(&BTreeMap::new()).expect("opens");
+    let mut opened = recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("opens");
     while opened.room.step().expect("works") == RoomStep::Worked {}
     opened
 }
@@ -84,7 +84,7 @@ fn write_golden_log() {
     }
 }
 
-fn golden() -> SimDisk {
+pub(crate) fn golden() -> SimDisk {
     let disk = SimDisk::new();
     for entry in fs::read_dir(directory()).expect("the golden log") {
         let entry = entry.expect("readable");
@@ -92,6 +92,19 @@ fn golden() -> SimDisk {
         disk.write_file(&name, &fs::read(entry.path()).expect("readable"));
     }
     disk
+}
+
+/// The golden log opened by a next owner, with its segment size and its records.
+pub(crate) fn open_golden() -> (Opened, u64, Vec<Recovered>, SimDisk) {
+    let disk = golden();
+    let claim = claim(Arc::new(disk.clone()), Options::default(), 0x4444).expect("free");
+    let mut recovery = claim.recover(None).expect("readable");
+    let mut found = Vec::new();
+    while let Some(record) = recovery.next().expect("readable") {
+        found.push(record);
+    }
+    let opened = recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("opens");
+    (opened, SEGMENT, found, disk)
 }
 
 #[test]
@@ -110,7 +123,7 @@ fn the_first_version_is_read_frame_by_frame() {
     while let Some(record) = recovery.next().expect("readable") {
         found.push(record);
     }
-    let opened = recovery.finish(&BTreeMap::new()).expect("opens");
+    let opened = recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("opens");
     assert!(matches!(opened.tail, TailVerdict::Ended { .. }), "{:?}", opened.tail);
     let all = frames();
     assert_eq!(found.len(), all.len());

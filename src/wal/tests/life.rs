@@ -185,7 +185,7 @@ fn a_held_segment_is_not_recycled_until_it_is_let_go() {
     bench.room.retire(&[1]);
     bench.make_room();
     assert!(is_there(), "all are held");
-    hold.keep([1].into());
+    hold.keep([1].into(), [].into());
     bench.make_room();
     assert!(is_there(), "this one is held");
     hold.release(1);
@@ -263,7 +263,7 @@ fn too_much_gathered_waits_for_the_disk() {
     let claim = claim(Arc::new(disk), options, 5).expect("free");
     let mut recovery = claim.recover(None).expect("new");
     assert!(recovery.next().expect("new").is_none());
-    let mut opened = recovery.finish(&BTreeMap::new()).expect("new");
+    let mut opened = recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("new");
     while opened.room.step().expect("works") == RoomStep::Worked {}
     let bytes = Log::frame_bytes(8, 3000);
     while opened.log.admit(bytes, Class::Send) == Admission::Yes {
@@ -305,11 +305,11 @@ fn of_two_claimants_one_is_the_owner_and_the_other_learns_it() {
     // The one that slept between claim and seal may still seal, and must then leave.
     let mut late = first.recover(None).expect("reads");
     assert!(late.next().expect("reads").is_none());
-    let lost = late.finish(&BTreeMap::new()).expect_err("a later claim is there");
+    let lost = late.finish(&BTreeMap::new(), &BTreeMap::new()).expect_err("a later claim is there");
     assert!(matches!(lost, RecoveryError::Superseded { epoch: 1 }));
     let mut recovery = second.recover(None).expect("reads");
     assert!(recovery.next().expect("reads").is_none());
-    recovery.finish(&BTreeMap::new()).expect("it is the owner");
+    recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("it is the owner");
 }
 
 #[test]

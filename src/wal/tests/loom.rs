@@ -17,7 +17,8 @@ use crate::ids::Lsn;
 use crate::io::sim::SimDisk;
 use crate::io::{File, Storage};
 use crate::wal::format::{BLOCK_BYTES, SegmentHeader};
-use crate::wal::log::Log;
+use crate::wal::lineage::Lineage;
+use crate::wal::log::{Dead, Log};
 use crate::wal::reader::Catalog;
 use crate::wal::room::{Making, Room};
 use crate::wal::segment::Segment;
@@ -252,7 +253,7 @@ fn a_failed_sync_ends_the_maker_of_segments() {
     in_every_order(3, || {
         let engine = Engine::new(0);
         let log = Arc::clone(&engine.log);
-        let maker = thread::spawn(move || log.wait_room());
+        let maker = thread::spawn(move || log.wait_room(0, None));
         engine.append();
         write_log(&engine.log, &engine.bell).expect_err("a disk that fails");
         assert_eq!(maker.join().expect("no panic"), Wake::Closed);
@@ -265,10 +266,10 @@ fn what_is_retired_reaches_the_maker_of_segments() {
         let engine = Engine::new(u64::MAX);
         let (log, bell) = (Arc::clone(&engine.log), Arc::clone(&engine.bell));
         let maker = thread::spawn(move || {
-            assert_eq!(log.wait_room(), Wake::Work);
-            assert_eq!(log.retired(), [0]);
+            assert_eq!(log.wait_room(0, None), Wake::Work);
+            assert_eq!(log.retired(), [Dead::Segment(0)]);
             bell.ring();
-            assert_eq!(log.wait_room(), Wake::Closed);
+            assert_eq!(log.wait_room(0, None), Wake::Closed);
         });
         engine.log.retire(&[0]);
         engine.bell.wait();
@@ -286,7 +287,8 @@ fn smallest_segments() -> (Arc<Log>, Room) {
     assert!(making.fill().expect("a disk with room"));
     let segment = Arc::new(making.finish(&*storage).expect("a disk that works"));
     let durable = Arc::new(AtomicU64::new(0));
-    let catalog = Catalog::new(Arc::clone(&storage), SMALLEST_SEGMENT, Arc::clone(&durable));
+    let catalog =
+        Catalog::new(Arc::clone(&storage), Lineage::of(1), SMALLEST_SEGMENT, Arc::clone(&durable));
     catalog.insert_open(&segment);
     let options =
         Options { ready_segments: 1, reserve_bytes: 0, ..Options::small(SMALLEST_SEGMENT) };

@@ -5,9 +5,11 @@ mod bench;
 
 mod crash;
 mod golden;
+mod golden_pack;
 mod life;
 #[cfg(model_loom)]
 mod loom;
+mod pack;
 mod survey;
 mod tail;
 mod threads;

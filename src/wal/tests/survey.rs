@@ -35,7 +35,8 @@ fn seen(disk: &SimDisk, needed: Option<&Needed>) -> Seen {
                 assert!(seen.end.is_none(), "a log has one end");
                 seen.end = Some((file.to_owned(), offset, torn));
             }
-            Item::Segment { .. } | Item::Batch { .. } => {}
+            Item::Segment { .. } | Item::Batch { .. } | Item::Pack { .. } | Item::Packed { .. } => {
+            }
         }
         ControlFlow::Continue(())
     };
@@ -78,7 +79,8 @@ fn a_segment_may_be_gone_only_when_nothing_needs_it() {
     disk.remove(first).expect("works");
     let replay = seen_positions(&disk).into_iter().find(|at| at.0 / SEGMENT > ordinal(second));
     let replay = replay.map(|lsn| crate::wal::ReplayPoint { batch: lsn, through: lsn });
-    let mut needed = Needed { replay, live: BTreeMap::from([(ordinal(second), 1)]) };
+    let live = BTreeMap::from([(ordinal(second), 1)]);
+    let mut needed = Needed { replay, live, ..Needed::default() };
     assert!(seen(&disk, Some(&needed)).findings.is_empty());
     needed.live.insert(ordinal(first), 1);
     let findings = seen(&disk, Some(&needed)).findings;

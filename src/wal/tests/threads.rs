@@ -1,5 +1,6 @@
 //! The engine, the log thread and the maker of segments, each on a thread of its own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -68,7 +69,7 @@ fn append_cost() {
     let claim = crate::wal::claim(Arc::new(disk), options, 1).expect("free");
     let mut recovery = claim.recover(None).expect("new");
     assert!(recovery.next().expect("new").is_none());
-    let mut opened = recovery.finish(&std::collections::BTreeMap::new()).expect("new");
+    let mut opened = recovery.finish(&BTreeMap::new(), &BTreeMap::new()).expect("new");
     while opened.room.step().expect("works") == RoomStep::Worked {}
     for size in [0, 100, 1024, 10240] {
         let (record, body) = ([1; 100], vec![2; size]);

@@ -66,7 +66,10 @@ pub(super) fn tell(
     let lost: BTreeSet<u64> =
         lost.into_iter().filter(|ordinal| live.is_some_and(|l| l.contains_key(ordinal))).collect();
     if !lost.is_empty() {
-        let files: Vec<String> = plan.stand_ins.iter().map(wal::Faulty::file).collect();
+        let of_pack = |ordinal: &u64| plan.lost_packs.values().any(|lost| lost.contains(ordinal));
+        let alone = plan.stand_ins.iter().filter(|faulty| !of_pack(&faulty.ordinal));
+        let packs = plan.lost_packs.keys().map(|id| wal::names::pack(*id));
+        let files: Vec<String> = alone.map(wal::Faulty::file).chain(packs).collect();
         let counts = count_births(plan, &lost, peek.identity().segment_size, ticker)?;
         let (files, counts) = (files.join(", "), by_queue(&counts, &names));
         writeln!(text, "  the content of messages that lie in {files}: {counts};")?;

@@ -13,7 +13,7 @@ use super::{DELTA_CHANGES_MAX, LogPlan, Plan, broker_of};
 use crate::backup::Place;
 use crate::broker::{Broker, Written};
 use crate::cli::print;
-use crate::cli::store::{CliError, INDEX_CACHE_BYTES, Looked, Ticker};
+use crate::cli::store::{CliError, INDEX_CACHE_BYTES, Looked, Ticker, freeze};
 use crate::ids::Millis;
 use crate::io::alias::AliasStorage;
 use crate::io::real::SystemClock;
@@ -21,7 +21,7 @@ use crate::io::{Clock, Storage};
 use crate::record::Record;
 use crate::store::index::{Base, Index};
 use crate::wal::format::{Identity, Origin};
-use crate::wal::{self, Claim, Opened, Peek, ReplayPoint, names};
+use crate::wal::{self, Claim, Opened, PackId, Peek, ReplayPoint, names};
 
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -95,6 +95,15 @@ fn copy(
         let nonce = (nonce as u64).wrapping_add(faulty.ordinal);
         faulty.stand_in(source, target, nonce)?;
     }
+    let packs: BTreeSet<PackId> =
+        plan.index.iter().flat_map(|(_, base)| base.packs.values().copied()).collect();
+    for id in packs.into_iter().filter(|id| !plan.lost_packs.contains_key(id)) {
+        let name = names::pack(id);
+        // Where it is gone, the segments that it stands for are there.
+        if source.open(&name).is_ok() {
+            copy_file(source, target, &name, u64::MAX, &mut |_| {})?;
+        }
+    }
     let size = peek.identity().segment_size;
     let replaced: BTreeSet<u64> = plan.stand_ins.iter().map(|faulty| faulty.ordinal).collect();
     let replay_from = plan.replay().map_or(0, |replay| replay.batch.0 / size);
@@ -157,7 +166,12 @@ fn index(
         drop(copy);
         Index::give(&**target, from, id, INDEX_CACHE_BYTES)?;
     }
-    Ok(Index::open(Arc::clone(target), id, INDEX_CACHE_BYTES)?)
+    let (index, mut base) = Index::open(Arc::clone(target), id, INDEX_CACHE_BYTES)?;
+    for ordinals in plan.lost_packs.values() {
+        index.unpack(ordinals)?;
+        base.packs.retain(|ordinal, _| !ordinals.contains(ordinal));
+    }
+    Ok((index, base))
 }
 
 /// Replays the log as far as it counts, and seals that.
@@ -187,7 +201,7 @@ fn replay(
         let (done, total) = (recovery.progress().done >> 20, recovery.progress().total >> 20);
         ticker.tick(|| format!("replay: {done} of {total} MiB"));
     }
-    let opened = recovery.finish(&broker.live())?;
+    let opened = recovery.finish(&broker.live(), &base.packs)?;
     match (plan.log, last) {
         (LogPlan::PayloadsOnly { .. }, _) => begin_anew(&opened, index, &mut broker, at),
         (_, Some(last)) if plan.index.is_none() => commit(index, &mut broker, last),
@@ -196,7 +210,7 @@ fn replay(
 }
 
 fn commit(index: &Index, broker: &mut Broker, replay: ReplayPoint) -> Result<(), CliError> {
-    let delta = broker.freeze(replay.through);
+    let delta = freeze(broker, replay.through);
     index.commit(&delta, replay)?;
     broker.install();
     Ok(())

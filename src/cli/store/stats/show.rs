@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Need, QueueStats, SegmentStats, Stats};
+use super::{Home, Need, QueueStats, SegmentStats, Stats};
 use crate::cli::store::describe;
 use crate::ids::Millis;
 
@@ -42,7 +42,8 @@ pub(super) fn table(stats: &Stats, now: Millis) -> String {
     writeln!(text, "{messages} messages in {queues} queues").expect(ENOUGH);
     writeln!(
         text,
-        "log: {segments} segments of {}, {}: live {}, dead {}, padding {}, unused {}; ends at {}",
+        "log: {segments} files, segments of {}, {}: live {}, dead {}, padding {}, unused {}; \
+         ends at {}",
         size(stats.segment_size),
         size(bytes),
         size(live),
@@ -138,8 +139,7 @@ pub(super) fn json(stats: &Stats) -> String {
             number(queue.tally.oldest.map(|(at, _)| at.0))
         )
     });
-    let segments =
-        stats.segments.iter().map(|(ordinal, segment)| segment_json(stats, *ordinal, segment));
+    let segments = stats.segments.iter().map(|(home, segment)| segment_json(stats, *home, segment));
     format!(
         "{{\"store\":\"{:032x}\",\"segment_size\":{},\"epoch\":{},\"backup_at\":{},\
          \"log_end\":{},\"index_bytes\":{},\"damages\":{},\"totals\":{{\"messages\":{messages},\
@@ -160,7 +160,7 @@ pub(super) fn json(stats: &Stats) -> String {
     )
 }
 
-fn segment_json(stats: &Stats, ordinal: u64, segment: &SegmentStats) -> String {
+fn segment_json(stats: &Stats, home: Home, segment: &SegmentStats) -> String {
     let pin = |(id, tally): &(_, super::Tally)| {
         format!(
             "{{\"name\":{},\"messages\":{},\"bytes\":{}}}",
@@ -181,6 +181,11 @@ fn segment_json(stats: &Stats, ordinal: u64, segment: &SegmentStats) -> String {
         Need::Ahead => "ahead",
         Need::Nothing => "nothing",
     };
+    let ordinal = match home {
+        Home::Segment(ordinal) => Some(ordinal),
+        Home::Pack(_) => None,
+    };
+    let ordinal = number(ordinal);
     format!(
         "{{\"ordinal\":{ordinal},\"epoch\":{},\"file\":{},\"bytes\":{},\"live\":{},\"dead\":{},\
          \"padding\":{},\"unused\":{},\"messages\":{},\"kept_by\":\"{need}\",\"queues\":{},\

@@ -1,0 +1,453 @@
+//! What the queue commands of an operator do: each a series of small requests to the broker.
+//!
+//! Always: one page of a queue and one message's content in memory at a time, and one bounded
+//! piece of work in the engine; whoever hangs up ends what is under way at the next piece. What
+//! was told to be moved is durable.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Duration, timeout};
+
+use super::words::{BodyLine, Details, MessageLine, Progress, QueueAsk, ReaderLine, Told};
+use crate::broker::command::{
+    Browsable, Browsed, Command, Confirm, Held, MessageId, MovedReply, Output, Pick, Refusal,
+    Reply, Request, Returns, Spot,
+};
+use crate::engine::{Closed, Connection, Handle};
+use crate::ids::{QueueId, Token};
+use crate::limits;
+use crate::message::{BodyKind, Content, Destination, origin_of};
+
+/// Why the broker did not do what an operator asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("there is no queue {0}: `escrowmq queue list` shows those there are")]
+    NoSuchQueue(Box<str>),
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    #[error(
+        "{id} is no message id: give the end of a message-id as `queue browse` shows it, like d1f80"
+    )]
+    BadId { id: String },
+    #[error(
+        "there is no message {id} in {queue}: it may have been consumed; `escrowmq queue browse` \
+         shows what is there"
+    )]
+    NoSuchMessage { id: String, queue: String },
+    #[error(
+        "the messages in {0} have lost their content and cannot be retried: `escrowmq queue browse \
+         {0} --properties` tells which they were, and `escrowmq queue purge {0}` removes them"
+    )]
+    Damaged(&'static str),
+    #[error("the operator has hung up")]
+    HungUp,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSuchQueue(name) => Self::NoSuchQueue(name),
+            other => Self::Refused(other),
+        }
+    }
+}
+
+/// Where the lines of a reply go.
+pub(super) struct Out<W> {
+    pub(super) write: W,
+}
+
+impl<W: AsyncWrite + Unpin> Out<W> {
+    /// Writes, if the operator's tool reads in time.
+    pub(super) async fn write(&mut self, text: &str) -> Result<(), Failure> {
+        let patience = Duration::from_millis(limits::ADMIN_PEER_MILLIS);
+        match timeout(patience, self.write.write_all(text.as_bytes())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Failure::HungUp),
+        }
+    }
+
+    async fn tell(&mut self, told: &Told) -> Result<(), Failure> {
+        let line = serde_json::to_string(told).expect("strings and numbers are JSON");
+        self.write(&format!("told {line}\n")).await
+    }
+}
+
+/// One operator at work.
+struct Session<'a, W> {
+    handle: &'a Handle,
+    connection: Connection,
+    out: &'a mut Out<W>,
+}
+
+/// Asks the broker one thing.
+pub(super) async fn request(connection: &Connection, command: Command) -> Result<Reply, Failure> {
+    let request = Request { token: Token(1), confirm: Confirm::Always, command };
+    connection.submit(vec![request]).await?;
+    let mut outputs = Vec::new();
+    loop {
+        connection.receive(&mut outputs).await?;
+        // It asks one thing at a time and subscribes to nothing, so there is no other output.
+        if let Some(Output::Answer { result, .. }) = outputs.pop() {
+            return Ok(result?);
+        }
+    }
+}
+
+/// Does what was asked and writes what there is to tell.
+pub(super) async fn perform<W: AsyncWrite + Unpin>(
+    handle: &Handle,
+    ask: QueueAsk,
+    out: &mut Out<W>,
+) -> Result<(), Failure> {
+    let connection = handle.connect()?;
+    let mut session = Session { handle, connection, out };
+    match ask {
+        QueueAsk::List => session.list().await,
+        QueueAsk::Show { queue } => session.show(&queue).await,
+        QueueAsk::Browse { queue, from, skip, count, properties, body } => {
+            let wanted = Wanted { properties, body };
+            session.browse(&queue, from.as_deref(), skip, count, wanted).await
+        }
+        QueueAsk::Move { from, to, count, ids } if ids.is_empty() => {
+            session.move_first(&from, &to, count.unwrap_or(u64::MAX)).await
+        }
+        QueueAsk::Move { from, to, ids, .. } => session.move_these(&from, &to, &ids).await,
+        QueueAsk::Retry { queue } => session.retry(&queue).await,
+    }
+}
+
+/// Which parts of a message's content are wanted.
+#[derive(Clone, Copy)]
+struct Wanted {
+    properties: bool,
+    body: bool,
+}
+
+/// The content of a message, as far as it can be had.
+enum Found {
+    Content(Content),
+    /// The message is there, and its content cannot be read.
+    Problem(String),
+    /// The message is not there any more.
+    Gone,
+}
+
+impl<W: AsyncWrite + Unpin> Session<'_, W> {
+    async fn list(&mut self) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let reply = request(&self.connection, Command::ListQueues { after }).await?;
+            let Reply::Queues(queues) = reply else { unreachable!("it was a list that was asked") };
+            let Some(last) = queues.last() else { return Ok(()) };
+            after = Some(last.name.clone());
+            for queue in &queues {
+                self.out.tell(&Told::Queue(queue.into())).await?;
+            }
+        }
+    }
+
+    async fn show(&mut self, queue: &str) -> Result<(), Failure> {
+        let reply = request(&self.connection, Command::ShowQueue { queue: queue.into() }).await?;
+        let Reply::Queue(shown) = reply else { unreachable!("it was a queue that was asked") };
+        let mut details = Details {
+            queue: (&shown.info).into(),
+            bytes: shown.bytes,
+            readers: shown.readers.iter().map(ReaderLine::from).collect(),
+            limit_prefetch: shown.limits.prefetch,
+            limit_resident: shown.limits.resident as u64,
+            limit_message_bytes: shown.limits.message_bytes,
+        };
+        if details.queue.oldest.is_none() {
+            details.queue.oldest = oldest_waiting(&self.connection, queue).await?;
+        }
+        self.out.tell(&Told::Details(details)).await
+    }
+
+    async fn page(
+        &self,
+        queue: &str,
+        after: Option<Spot>,
+        limit: usize,
+    ) -> Result<Browsed, Failure> {
+        page(&self.connection, queue, after, limit).await
+    }
+
+    async fn browse(
+        &mut self,
+        queue: &str,
+        from: Option<&str>,
+        mut skip: u64,
+        count: u64,
+        wanted: Wanted,
+    ) -> Result<(), Failure> {
+        let mut sought = from.map(parse_id).transpose()?;
+        let (mut after, mut shown) = (None, 0);
+        loop {
+            let page = self.page(queue, after, limits::STEP_MESSAGES_MAX).await?;
+            for message in &page.messages {
+                let before = after.replace(message.spot);
+                if sought.is_some_and(|sought| sought != message.id) {
+                    continue;
+                }
+                sought = None;
+                if skip > 0 {
+                    skip -= 1;
+                    continue;
+                }
+                if shown == count {
+                    return Ok(());
+                }
+                if let Some(line) = self.line(queue, before, message, wanted).await? {
+                    shown += 1;
+                    self.out.tell(&Told::Message(line)).await?;
+                }
+            }
+            after = page.next;
+            if after.is_none() || shown == count {
+                break;
+            }
+        }
+        match (sought, from) {
+            (Some(_), Some(id)) => {
+                Err(Failure::NoSuchMessage { id: id.to_owned(), queue: queue.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A message with as much of its content as is wanted; `None` if it is gone meanwhile.
+    async fn line(
+        &self,
+        queue: &str,
+        before: Option<Spot>,
+        message: &Browsable,
+        wanted: Wanted,
+    ) -> Result<Option<MessageLine>, Failure> {
+        let (persistent, bytes) = match &message.content {
+            Held::Log { size, .. } => (true, u64::from(*size)),
+            Held::Memory(content) => (false, content.len() as u64),
+        };
+        let mut line = MessageLine {
+            id: message.id.to_string(),
+            priority: message.priority,
+            persistent,
+            lent: message.lent,
+            redelivered: message.redelivered,
+            returns: message.returns,
+            at: message.at.0,
+            expires: message.expires.map(|at| at.0),
+            bytes,
+            properties: None,
+            body: None,
+            problem: None,
+        };
+        if !wanted.properties && !wanted.body {
+            return Ok(Some(line));
+        }
+        match self.content(queue, before, message).await? {
+            Found::Content(content) => {
+                line.body = wanted.body.then(|| body(&content));
+                line.properties = wanted.properties.then_some(content.properties);
+            }
+            Found::Problem(problem) => line.problem = Some(problem),
+            Found::Gone => return Ok(None),
+        }
+        Ok(Some(line))
+    }
+
+    async fn content(
+        &self,
+        queue: &str,
+        before: Option<Spot>,
+        message: &Browsable,
+    ) -> Result<Found, Failure> {
+        let (problem, content) = match &message.content {
+            Held::Memory(content) => (None, content.clone()),
+            Held::Log { birth, size } => match self.handle.payload(*birth, *size).await? {
+                Ok(content) => (None, content),
+                Err(error) => (Some(error.to_string()), Default::default()),
+            },
+        };
+        let decoded = Content::decode(content).map_err(|error| error.to_string());
+        let problem = match (problem, decoded) {
+            (None, Ok(content)) => return Ok(Found::Content(content)),
+            (Some(problem), _) | (None, Err(problem)) => problem,
+        };
+        // Where the message is gone its place in the log may be another's.
+        let again = self.page(queue, before, 1).await?;
+        let there = again.messages.first().is_some_and(|again| again.id == message.id);
+        Ok(if there { Found::Problem(problem) } else { Found::Gone })
+    }
+
+    async fn move_first(&mut self, from: &str, to: &str, count: u64) -> Result<(), Failure> {
+        let mut moved = 0;
+        let mut pick = Pick::First(limits::MOVE_MESSAGES_MAX.min(count));
+        loop {
+            let reply = self.move_some(from, to, pick, Returns::Keep).await?;
+            moved += reply.moved;
+            let rest = reply.rest.filter(|_| moved < count);
+            self.progress(moved, 0, rest.is_none()).await?;
+            let Some(rest) = rest else { return Ok(()) };
+            pick = Pick::More(rest, limits::MOVE_MESSAGES_MAX.min(count - moved));
+        }
+    }
+
+    async fn move_these(&mut self, from: &str, to: &str, ids: &[String]) -> Result<(), Failure> {
+        let mut sought = ids
+            .iter()
+            .map(|id| Ok((parse_id(id)?, id)))
+            .collect::<Result<std::collections::BTreeMap<_, _>, Failure>>()?;
+        let all = sought.len() as u64;
+        let (mut after, mut these) = (None, BTreeSet::new());
+        let queue = loop {
+            let page = self.page(from, after, limits::STEP_MESSAGES_MAX).await?;
+            let found = page.messages.iter().filter(|message| sought.remove(&message.id).is_some());
+            these.extend(found.map(|message| message.spot));
+            after = page.next;
+            if after.is_none() || sought.is_empty() {
+                break page.queue;
+            }
+        };
+        if let Some((_, id)) = sought.pop_first() {
+            return Err(Failure::NoSuchMessage { id: id.clone(), queue: from.to_owned() });
+        }
+        let reply = self.move_some(from, to, Pick::These(queue, Arc::new(these)), Returns::Keep);
+        let moved = reply.await?.moved;
+        self.progress(moved, all - moved, true).await
+    }
+
+    async fn move_some(
+        &self,
+        from: &str,
+        to: &str,
+        pick: Pick,
+        returns: Returns,
+    ) -> Result<MovedReply, Failure> {
+        let command = Command::Move { from: from.into(), to: to.into(), pick, returns };
+        match request(&self.connection, command).await? {
+            Reply::Moved(reply) => Ok(reply),
+            other => unreachable!("it was a move that was asked, not {other:?}"),
+        }
+    }
+
+    async fn progress(&mut self, moved: u64, stayed: u64, done: bool) -> Result<(), Failure> {
+        self.out.tell(&Told::Progress(Progress { moved, stayed, done })).await
+    }
+
+    /// Takes each message back to where its properties say that it came from.
+    async fn retry(&mut self, queue: &str) -> Result<(), Failure> {
+        if queue == limits::DAMAGED_QUEUE {
+            return Err(Failure::Damaged(limits::DAMAGED_QUEUE));
+        }
+        let reply = request(&self.connection, Command::ShowQueue { queue: queue.into() }).await?;
+        let Reply::Queue(shown) = reply else { unreachable!("it was a queue that was asked") };
+        // What is set apart again meanwhile is for another time.
+        let mut left = shown.info.depth;
+        let (mut after, mut moved, mut stayed) = (None, 0, 0);
+        loop {
+            let page = self.page(queue, after, limits::STEP_MESSAGES_MAX).await?;
+            let mut run: Option<(Box<str>, BTreeSet<Spot>)> = None;
+            for message in page.messages.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+                left -= 1;
+                let before = after.replace(message.spot);
+                let origin = self.origin(queue, before, message).await?;
+                let Some(origin) = origin else {
+                    stayed += 1;
+                    continue;
+                };
+                match &mut run {
+                    Some((to, spots)) if *to == origin => drop(spots.insert(message.spot)),
+                    _ => {
+                        let old = run.replace((origin, [message.spot].into()));
+                        moved += self.take_back(queue, page.queue, old, &mut stayed).await?;
+                    }
+                }
+            }
+            moved += self.take_back(queue, page.queue, run, &mut stayed).await?;
+            after = page.next;
+            let done = after.is_none() || left == 0;
+            self.progress(moved, stayed, done).await?;
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn take_back(
+        &self,
+        from: &str,
+        queue: QueueId,
+        run: Option<(Box<str>, BTreeSet<Spot>)>,
+        stayed: &mut u64,
+    ) -> Result<u64, Failure> {
+        let Some((to, spots)) = run else { return Ok(0) };
+        let asked = spots.len() as u64;
+        let pick = Pick::These(queue, Arc::new(spots));
+        let moved = self.move_some(from, &to, pick, Returns::Reset).await?.moved;
+        *stayed += asked - moved;
+        Ok(moved)
+    }
+
+    /// The queue that a message came from, if it says so and can go back there now.
+    async fn origin(
+        &self,
+        queue: &str,
+        before: Option<Spot>,
+        message: &Browsable,
+    ) -> Result<Option<Box<str>>, Failure> {
+        if message.lent {
+            return Ok(None);
+        }
+        let Found::Content(content) = self.content(queue, before, message).await? else {
+            return Ok(None);
+        };
+        Ok(match origin_of(&content) {
+            Some(Destination::Queue(name)) if *name != *queue => Some((&*name).into()),
+            _ => None,
+        })
+    }
+}
+
+/// A piece of a queue.
+pub(super) async fn page(
+    connection: &Connection,
+    queue: &str,
+    after: Option<Spot>,
+    limit: usize,
+) -> Result<Browsed, Failure> {
+    let command = Command::Browse { queue: queue.into(), after, limit };
+    match request(connection, command).await? {
+        Reply::Browsed(browsed) => Ok(browsed),
+        other => unreachable!("it was a page that was asked, not {other:?}"),
+    }
+}
+
+/// When the first message that waits near the head of a queue was sent, read from the index if
+/// need be.
+pub(super) async fn oldest_waiting(
+    connection: &Connection,
+    queue: &str,
+) -> Result<Option<u64>, Failure> {
+    let page = page(connection, queue, None, limits::STEP_MESSAGES_MAX).await?;
+    Ok(page.messages.iter().filter(|message| !message.lent).map(|message| message.at.0).min())
+}
+
+fn parse_id(id: &str) -> Result<MessageId, Failure> {
+    id.parse().map_err(|_| Failure::BadId { id: id.to_owned() })
+}
+
+fn body(content: &Content) -> BodyLine {
+    // STOMP calls every body with a length bytes: what reads as text is shown as text.
+    let reads = |text: &str| !text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace());
+    match std::str::from_utf8(&content.body) {
+        Ok(text) if content.kind == BodyKind::Text || reads(text) => {
+            BodyLine::Text(text.to_owned())
+        }
+        _ => BodyLine::Hex(content.body.iter().map(|byte| format!("{byte:02x}")).collect()),
+    }
+}

@@ -1,0 +1,228 @@
+//! What an operator's tool and the broker say to each other about queues, as lines of JSON.
+//!
+//! Owns the shape of both directions; the same lines are what `--json` prints, so their fields are
+//! for scripts to rely on. Times are milliseconds since 1970. Leaves to others: the socket and
+//! who may use it (`admin`), what the words do (`operator`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::broker::command::{Counters, QueueInfo, ReaderInfo};
+
+/// What an operator can ask about queues.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueAsk {
+    /// All queues, by name.
+    List,
+    /// Everything about one.
+    Show {
+        /// Its name.
+        queue: String,
+    },
+    /// Messages of one.
+    Browse {
+        /// Its name.
+        queue: String,
+        /// The first message shown: this one.
+        from: Option<String>,
+        /// Messages to pass over.
+        skip: u64,
+        /// Messages to show at most.
+        count: u64,
+        /// With their properties.
+        properties: bool,
+        /// With their bodies.
+        body: bool,
+    },
+    /// Takes messages to another queue.
+    Move {
+        /// From where.
+        from: String,
+        /// Where to.
+        to: String,
+        /// So many at most, from the head.
+        count: Option<u64>,
+        /// These; all that wait if it names none.
+        ids: Vec<String>,
+    },
+    /// Takes messages that were set apart back to where they came from.
+    Retry {
+        /// Where they are.
+        queue: String,
+    },
+}
+
+/// A line of the broker's reply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// A queue of a list.
+    Queue(QueueLine),
+    /// Everything about one.
+    Details(Details),
+    /// A message.
+    Message(MessageLine),
+    /// How far a move has come.
+    Progress(Progress),
+}
+
+/// A queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueLine {
+    /// Its name.
+    pub name: String,
+    /// Messages that wait or are lent.
+    pub depth: u64,
+    /// Of these, how many are lent.
+    pub lent: u64,
+    /// Subscriptions.
+    pub consumers: u64,
+    /// When the oldest message that waits was sent, if known without reading the index.
+    pub oldest: Option<u64>,
+    /// Since the broker started: taken in.
+    pub sent: u64,
+    /// Handed out.
+    pub delivered: u64,
+    /// Handed out again.
+    pub redelivered: u64,
+    /// Accepted.
+    pub acknowledged: u64,
+    /// Given back.
+    pub returned: u64,
+    /// Expired.
+    pub expired: u64,
+    /// Removed by an operator.
+    pub purged: u64,
+    /// Brought by an operator.
+    pub moved_in: u64,
+    /// Taken away by an operator.
+    pub moved_out: u64,
+}
+
+/// Everything about a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// What a list says.
+    #[serde(flatten)]
+    pub queue: QueueLine,
+    /// Bytes that its durable messages keep in the log, if known.
+    pub bytes: Option<u64>,
+    /// Its subscriptions: the first hundred.
+    pub readers: Vec<ReaderLine>,
+    /// Deliveries a subscription may have outstanding at most.
+    pub limit_prefetch: u32,
+    /// Messages that wait in memory at most.
+    pub limit_resident: u64,
+    /// Bytes of a message at most.
+    pub limit_message_bytes: u64,
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReaderLine {
+    /// Its connection, as the log names it.
+    pub connection: String,
+    /// Its number on that connection.
+    pub subscription: String,
+    /// Deliveries it may have outstanding.
+    pub prefetch: u32,
+    /// Deliveries it has outstanding.
+    pub outstanding: u64,
+    /// When the message was sent that it has held longest.
+    pub oldest: Option<u64>,
+}
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageLine {
+    /// Its name: the end of the `message-id` that clients see.
+    pub id: String,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Whether it outlives the process.
+    pub persistent: bool,
+    /// A consumer holds it.
+    pub lent: bool,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// How often it came back.
+    pub returns: u32,
+    /// When the broker took it.
+    pub at: u64,
+    /// When it is no longer wanted.
+    pub expires: Option<u64>,
+    /// Bytes: of its frame in the log, or of its content where that lives in memory alone.
+    pub bytes: u64,
+    /// Its properties in order, if they were asked for.
+    pub properties: Option<Vec<(String, String)>>,
+    /// Its body, if it was asked for.
+    pub body: Option<BodyLine>,
+    /// Why its content cannot be shown.
+    pub problem: Option<String>,
+}
+
+/// A body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyLine {
+    /// As it is.
+    Text(String),
+    /// Bytes, as two hex digits each.
+    Hex(String),
+}
+
+/// How far a move has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Messages moved so far, durably.
+    pub moved: u64,
+    /// Messages that stay though they were asked for.
+    pub stayed: u64,
+    /// Nothing more follows.
+    pub done: bool,
+}
+
+impl From<&QueueInfo> for QueueLine {
+    fn from(info: &QueueInfo) -> Self {
+        let QueueInfo { name, depth, lent, consumers, oldest, counters } = info;
+        let Counters {
+            sent,
+            delivered,
+            redelivered,
+            acknowledged,
+            returned,
+            expired,
+            purged,
+            moved_in,
+            moved_out,
+        } = *counters;
+        Self {
+            name: name.to_string(),
+            depth: *depth,
+            lent: *lent,
+            consumers: *consumers as u64,
+            oldest: oldest.map(|at| at.0),
+            sent,
+            delivered,
+            redelivered,
+            acknowledged,
+            returned,
+            expired,
+            purged,
+            moved_in,
+            moved_out,
+        }
+    }
+}
+
+impl From<&ReaderInfo> for ReaderLine {
+    fn from(reader: &ReaderInfo) -> Self {
+        Self {
+            connection: reader.connection.to_string(),
+            subscription: reader.subscription.to_string(),
+            prefetch: reader.prefetch,
+            outstanding: reader.outstanding as u64,
+            oldest: reader.oldest.map(|at| at.0),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Which pack the live frames of a segment lie in, and what one who packs wants to know.
+//!
+//! Always: a segment is said to lie in a pack only while it has live bytes, so a pack that no row
+//! names is nobody's. A row is written in a transaction of its own; a checkpoint takes it away
+//! with the segment's last live byte.
+
+use redb::{Database, ReadableDatabase, ReadableTable};
+
+use super::error::{bad_row, error, guarded};
+use super::row::{self, BadRow, ENTRIES, PACKS, SEGMENTS};
+use super::{CommitError, Index, IndexError, State, UNPOISONED, begin_write};
+use crate::broker::delta::Place;
+use crate::ids::{Lsn, QueueId};
+use crate::wal::PackId;
+
+impl Index {
+    /// The births of the messages in some places; `None` where a place has no message.
+    ///
+    /// # Errors
+    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk.
+    pub fn births(&self, places: &[(QueueId, Place)]) -> Result<Vec<Option<Lsn>>, IndexError> {
+        let state = self.database()?;
+        guarded(|| {
+            let read = state.database().begin_read().map_err(error)?;
+            let entries = read.open_table(ENTRIES).map_err(error)?;
+            let birth = |(queue, place): &(QueueId, Place)| {
+                let key = row::entry_key(*queue, *place);
+                let Some(found) = entries.get(key).map_err(error)? else { return Ok(None) };
+                let entry = row::decode_entry(key, found.value());
+                Ok(Some(entry.map_err(|BadRow| bad_row(&key))?.birth))
+            };
+            places.iter().map(birth).collect()
+        })
+    }
+
+    /// Live bytes of a segment, as of the last checkpoint.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn live_bytes(&self, ordinal: u64) -> Result<u64, IndexError> {
+        let state = self.database()?;
+        guarded(|| {
+            let read = state.database().begin_read().map_err(error)?;
+            let segments = read.open_table(SEGMENTS).map_err(error)?;
+            let live = segments.get(ordinal).map_err(error)?;
+            Ok(live.map_or(0, |live| live.value()))
+        })
+    }
+
+    /// Says durably that the live frames of these segments lie in a pack, which must be durable
+    /// itself. Those that have none any more are left out; gives the others.
+    ///
+    /// # Errors
+    /// [`CommitError::Full`] changes nothing; after [`CommitError::Failed`] the index is closed
+    /// for good.
+    pub fn commit_pack(&self, id: PackId, ordinals: &[u64]) -> Result<Vec<u64>, CommitError> {
+        let commits = self.commits.lock().expect("no commit panicked before");
+        let result = match self.database() {
+            Ok(state) => write_pack(state.database(), id, ordinals),
+            Err(error) => Err(error),
+        };
+        let result = match result {
+            // redb goes no further after any error; only opening it again tells what became of it.
+            Err(IndexError::Full) => self.reopen().and_then(|_| self.packed_in(id, ordinals)),
+            result => result,
+        };
+        drop(commits);
+        match result {
+            Ok(packed) => Ok(packed),
+            Err(IndexError::Full) => Err(CommitError::Full),
+            Err(error) => {
+                *self.state.write().expect(UNPOISONED) = State::Failed;
+                Err(CommitError::Failed(error))
+            }
+        }
+    }
+
+    /// What of an interrupted commit is there: all of it, or nothing, because the disk was full.
+    fn packed_in(&self, id: PackId, ordinals: &[u64]) -> Result<Vec<u64>, IndexError> {
+        let state = self.database()?;
+        let read = state.database().begin_read().map_err(error)?;
+        let packs = read.open_table(PACKS).map_err(error)?;
+        let mut packed = Vec::new();
+        for ordinal in ordinals {
+            let found = packs.get(*ordinal).map_err(error)?;
+            let found = found.map(|found| row::decode_pack(*ordinal, found.value())).transpose();
+            if found.map_err(|BadRow| bad_row(ordinal))? == Some(id) {
+                packed.push(*ordinal);
+            }
+        }
+        if packed.is_empty() { Err(IndexError::Full) } else { Ok(packed) }
+    }
+}
+
+fn write_pack(database: &Database, id: PackId, ordinals: &[u64]) -> Result<Vec<u64>, IndexError> {
+    let write = begin_write(database)?;
+    let mut packed = Vec::new();
+    {
+        let segments = write.open_table(SEGMENTS).map_err(error)?;
+        let mut packs = write.open_table(PACKS).map_err(error)?;
+        for ordinal in ordinals {
+            if segments.get(*ordinal).map_err(error)?.is_some() {
+                packs.insert(*ordinal, &row::encode_pack(*ordinal, id)).map_err(error)?;
+                packed.push(*ordinal);
+            }
+        }
+    }
+    if packed.is_empty() {
+        write.abort().map_err(error)?;
+    } else {
+        write.commit().map_err(error)?;
+    }
+    Ok(packed)
+}
