@@ -258,6 +258,7 @@ impl Broker {
                 queue.release(*old, &mut self.expiries);
             }
             self.durable.put(to, new, *entry);
+            self.durable.delta.moved.insert(entry.birth, (to, new));
             self.arrive(to, new, *entry);
         }
         self.count(from, |c| c.moved_out += entries.len() as u64);

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use super::CliError;
 use crate::backup::MANIFEST_NAME;
 use crate::broker::Broker;
-use crate::broker::delta::Delta;
-use crate::ids::Lsn;
+use crate::broker::delta::{Delta, PieceAt};
+use crate::ids::{Lsn, UploadId};
 use crate::io::Storage;
 use crate::io::alias::AliasStorage;
 use crate::io::look::LookStorage;
@@ -31,6 +31,9 @@ use crate::wal::{Finding, Needed};
 
 /// Memory for pages of the index: more would be quicker, and a person waits.
 const INDEX_CACHE_BYTES: usize = 64 << 20;
+
+/// Pieces of a large body read at once.
+const PAGE_PIECES: usize = 1024;
 
 /// How often a long work says how far it has come.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
@@ -122,6 +125,23 @@ fn quietly<T>(question: impl FnOnce() -> T) -> T {
     let answer = question();
     std::panic::set_hook(hook);
     answer
+}
+
+/// Shows every piece of a large body that the index has.
+fn pieces_of(
+    index: &Index,
+    upload: UploadId,
+    visit: &mut dyn FnMut(u32, PieceAt),
+) -> Result<(), IndexError> {
+    let mut after = 0;
+    loop {
+        let page = index.pieces(upload, after, PAGE_PIECES)?;
+        page.iter().for_each(|(number, piece)| visit(*number, *piece));
+        match page.last() {
+            Some((number, _)) => after = *number,
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Everything that was applied to a broker up to `through`, the last record, and not taken before.

@@ -238,9 +238,13 @@ impl Drop for Connection {
     }
 }
 
-fn request_bytes(request: &Request) -> usize {
+/// Bytes that a request takes of the inbox.
+pub(crate) fn request_bytes(request: &Request) -> usize {
     let content = match &request.command {
-        Command::Send { message, .. } => message.content.len(),
+        Command::Send { message, .. } | Command::SendStaged { message, .. } => {
+            message.content.len()
+        }
+        Command::StagePiece { bytes, .. } => bytes.len(),
         _ => 0,
     };
     content + limits::REQUEST_OVERHEAD_BYTES

@@ -96,6 +96,7 @@ pub fn open_store(
     let base = broker::Base {
         through: base.replay.map_or(Lsn::default(), |replay| replay.through),
         queues: base.queues,
+        uploads: base.uploads,
         live: base.live,
         scalars: base.scalars,
     };

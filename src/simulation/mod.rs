@@ -6,6 +6,7 @@
 //! weather; `one_seed` runs them again.
 
 mod backup;
+mod bodies;
 mod clients;
 mod full_disk;
 mod model;
@@ -197,6 +198,9 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("checksums are ignored", Mutant::IgnoreChecksum, "is another's"),
         Defect::mutant("deliveries are forgotten", Mutant::ForgetLent, "is not flagged"),
         Defect::mutant("living segments are given back", Mutant::RetireTheLiving, GONE),
+        Defect::mutant("bodies outlive their messages", Mutant::ForgetPieces, "belongs to nobody"),
+        Defect::mutant("bodies outlive their senders", Mutant::ForgetUploads, "is still open"),
+        Defect::mutant("bodies with gaps are taken", Mutant::TakeGaps, "is another's"),
         Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),

@@ -9,7 +9,9 @@
 
 mod check;
 mod error;
+mod moved;
 mod packs;
+mod pieces;
 mod row;
 mod snapshot;
 #[cfg(test)]
@@ -27,11 +29,14 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
-use self::row::{BadRow, Checkpoint, ENTRIES, META, PACKS, QUEUES, SEGMENTS};
+use self::moved::Entries;
+use self::row::{
+    BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, PIECES, QUEUES, SEGMENTS, UPLOADS,
+};
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
-use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
-use crate::ids::QueueId;
+use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
+use crate::ids::{QueueId, UploadId};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
 
@@ -49,6 +54,8 @@ pub struct Base {
     pub replay: Option<ReplayPoint>,
     /// All queues.
     pub queues: BTreeMap<QueueId, QueueRow>,
+    /// Uploads that no message owns.
+    pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
@@ -303,7 +310,10 @@ fn create(
         write.open_table(ENTRIES).map_err(error)?;
         write.open_table(QUEUES).map_err(error)?;
         write.open_table(SEGMENTS).map_err(error)?;
+        write.open_table(PIECES).map_err(error)?;
+        write.open_table(UPLOADS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
+        write.open_table(MOVED).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let format = row::FORMAT.to_le_bytes();
         meta.insert(row::META_FORMAT, format.as_slice()).map_err(error)?;
@@ -394,6 +404,7 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
         let queue = row::decode(&id.to_le_bytes(), value.value());
         base.queues.insert(QueueId(id), queue.map_err(|BadRow| bad_row(&QueueId(id)))?);
     }
+    base.uploads = pieces::read_uploads(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -417,7 +428,7 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
 fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<(), IndexError> {
     let write = begin_write(database)?;
     {
-        let mut entries = write.open_table(ENTRIES).map_err(error)?;
+        let mut entries = Entries::open(&write)?;
         let mut queues = write.open_table(QUEUES).map_err(error)?;
         for (id, queue) in &delta.queues {
             if let Some(queue) = queue {
@@ -425,17 +436,19 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
                 queues.insert(id.0, row.as_slice()).map_err(error)?;
             } else {
                 queues.remove(id.0).map_err(error)?;
-                entries.retain_in(entries_of(id.0), |_, _| false).map_err(error)?;
+                entries.remove_all(id.0)?;
             }
         }
         for ((queue, place), entry) in &delta.entries {
             let key = row::entry_key(*queue, *place);
             if let Some(entry) = entry {
-                entries.insert(key, &row::encode_entry(key, entry)).map_err(error)?;
+                entries.table.insert(key, &row::encode_entry(key, entry)).map_err(error)?;
             } else {
-                entries.remove(key).map_err(error)?;
+                entries.remove(key)?;
             }
         }
+        entries.note(&delta.moved)?;
+        pieces::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

@@ -12,9 +12,9 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{CliError, Looked, Ticker, freeze, needed};
+use super::{CliError, Looked, Ticker, freeze, needed, pieces_of};
 use crate::backup::{MANIFEST_NAME, Manifest};
-use crate::broker::delta::{Delta, Entry};
+use crate::broker::delta::{Delta, Entry, PieceAt};
 use crate::broker::{self, Broker, Written};
 use crate::cli::print;
 use crate::ids::{Lsn, Millis, QueueId};
@@ -102,6 +102,8 @@ struct SegmentStats {
     used: Option<u64>,
     /// Zeros between batches, where that was asked for.
     padding: Option<u64>,
+    /// All that somebody needs, beside messages the pieces of bodies that are still arriving.
+    live_bytes: u64,
     live: Tally,
     /// The queues with the most bytes in it.
     pins: Vec<(QueueId, Tally)>,
@@ -115,7 +117,7 @@ struct SegmentStats {
 impl SegmentStats {
     /// What was used and is neither live nor padding: records, batch headers, dead messages.
     fn dead(&self) -> Option<u64> {
-        let other = self.live.bytes + self.padding? + BLOCK_BYTES as u64;
+        let other = self.live_bytes + self.padding? + BLOCK_BYTES as u64;
         Some(self.used?.saturating_sub(other))
     }
 
@@ -172,14 +174,17 @@ fn gather(store: &Looked, quick: bool, ticker: &mut Ticker) -> Result<Stats, Cli
     let Some((index, base)) = opened else { return Ok(stats) };
     stats.index_bytes = index.stats()?.file_bytes;
     let mut records = peek.records(base.replay).map_err(|error| refused(&error))?;
-    let delta = replay(&base, &mut records, identity.segment_size, ticker)
+    let (delta, live) = replay(&base, &mut records, identity.segment_size, ticker)
         .map_err(|error| refused(&error))?;
     stats.end = records.end();
     stats.list_segments(&peek, base.replay);
     stats.list_packs(store, &base)?;
     count(&mut stats, &index, &base, &delta, ticker)?;
-    for segment in stats.segments.values_mut().filter(|segment| segment.live.messages > 0) {
-        segment.need = Need::Messages;
+    for (ordinal, bytes) in live {
+        if let Some(segment) = stats.segments.get_mut(&stats.home(ordinal)) {
+            segment.live_bytes += bytes;
+            segment.need = Need::Messages;
+        }
     }
     if !quick {
         read_segments(&mut stats, store, &base, ticker)?;
@@ -193,10 +198,10 @@ fn replay(
     records: &mut Records,
     segment_size: u64,
     ticker: &mut Ticker,
-) -> Result<Arc<Delta>, CliError> {
-    let Base { replay, queues, live, scalars, .. } = base.clone();
+) -> Result<(Arc<Delta>, BTreeMap<u64, u64>), CliError> {
+    let Base { replay, queues, uploads, live, scalars, .. } = base.clone();
     let mut through = replay.map_or(Lsn(0), |replay| replay.through);
-    let base = broker::Base { through, queues, live, scalars };
+    let base = broker::Base { through, queues, uploads, live, scalars };
     let mut broker = Broker::new(base, broker::Limits::default(), segment_size);
     while let Some(found) = records.next()? {
         let record = Record::decode(found.kind, &found.record)
@@ -206,7 +211,7 @@ fn replay(
         let (done, total) = (records.progress().done >> 20, records.progress().total >> 20);
         ticker.tick(|| format!("log after the last checkpoint: {done} of {total} MiB"));
     }
-    Ok(freeze(&mut broker, through))
+    Ok((freeze(&mut broker, through), broker.live()))
 }
 
 impl Stats {
@@ -231,6 +236,7 @@ impl Stats {
                 bytes: self.segment_size,
                 used: known_end,
                 padding: None,
+                live_bytes: 0,
                 live: Tally::default(),
                 pins: Vec::new(),
                 queues: 0,
@@ -257,6 +263,7 @@ impl Stats {
                 bytes,
                 used: Some(bytes),
                 padding: Some(0),
+                live_bytes: 0,
                 live: Tally::default(),
                 pins: Vec::new(),
                 queues: 0,
@@ -316,16 +323,31 @@ fn count(
             None => &base.queues[&id],
         };
         let mut by_segment: BTreeMap<Home, Tally> = BTreeMap::new();
-        let mut add = |entry: &Entry| {
-            let home = stats.home(entry.birth.0 / stats.segment_size);
-            by_segment.entry(home).or_default().add(entry);
+        let mut add = |entry: &Entry| -> Result<(), CliError> {
+            let home = |birth: Lsn| stats.home(birth.0 / stats.segment_size);
+            by_segment.entry(home(entry.birth)).or_default().add(entry);
+            let Some(upload) = entry.upload else { return Ok(()) };
+            let mut pieces: BTreeMap<u32, PieceAt> = BTreeMap::new();
+            pieces_of(index, upload, &mut |number, piece| {
+                pieces.insert(number, piece);
+            })?;
+            for ((_, number), piece) in delta.pieces.range((upload, 0)..=(upload, u32::MAX)) {
+                match piece {
+                    Some(piece) => pieces.insert(*number, *piece),
+                    None => pieces.remove(number),
+                };
+            }
+            for piece in pieces.values() {
+                by_segment.entry(home(piece.birth)).or_default().bytes += u64::from(piece.size);
+            }
+            Ok(())
         };
         let mut after = None;
         loop {
             let page = index.page(id, after, PAGE_ROWS)?;
             for (place, entry) in &page {
                 if !delta.entries.contains_key(&(id, *place)) {
-                    add(entry);
+                    add(entry)?;
                 }
             }
             done += page.len() as u64;
@@ -337,7 +359,7 @@ fn count(
         }
         let first = broker::delta::Place { rank: 0, seq: 0 };
         let changed = delta.entries.range((id, first)..=(id, broker::delta::Place::END));
-        changed.filter_map(|(_, entry)| entry.as_ref()).for_each(add);
+        changed.filter_map(|(_, entry)| entry.as_ref()).try_for_each(add)?;
         stats.add(id, &row.name, &by_segment);
     }
     Ok(())

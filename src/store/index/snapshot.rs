@@ -17,7 +17,8 @@ use redb::{
 };
 
 use super::error::{bad_row, damaged, error, guarded, io_error};
-use super::row::{self, BadRow, ENTRIES, EntryKey, META, PACKS, QUEUES, SEGMENTS};
+use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
+use super::row::{SEGMENTS, UPLOADS};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -52,8 +53,17 @@ impl Index {
             let reopened = self.reopened.load(Ordering::Relaxed);
             let read = state.database().begin_read().map_err(error)?;
             let (_, base) = read_base_in(&read, self.store_id)?;
-            let known: BTreeSet<&str> =
-                [ENTRIES.name(), QUEUES.name(), SEGMENTS.name(), PACKS.name(), META.name()].into();
+            let known: BTreeSet<&str> = [
+                ENTRIES.name(),
+                QUEUES.name(),
+                SEGMENTS.name(),
+                PIECES.name(),
+                UPLOADS.name(),
+                PACKS.name(),
+                MOVED.name(),
+                META.name(),
+            ]
+            .into();
             for table in read.list_tables().map_err(error)? {
                 if !known.contains(table.name()) {
                     return Err(damaged(format_args!("its table {:?} is unknown", table.name())));
@@ -149,7 +159,10 @@ enum Stage {
     Entries(Option<EntryKey>),
     Queues(Option<u64>),
     Segments(Option<u64>),
+    Pieces(Option<PieceKey>),
+    Uploads(Option<u64>),
     Packs(Option<u64>),
+    Moved(Option<u64>),
     Meta,
     Done,
 }
@@ -204,10 +217,19 @@ impl Snapshot {
                 .map_or(Stage::Segments(None), |last| Stage::Queues(Some(last))),
             Stage::Segments(after) => self
                 .rows_after(write, SEGMENTS, after, |_, _| Ok(()))?
-                .map_or(Stage::Packs(None), |last| Stage::Segments(Some(last))),
+                .map_or(Stage::Pieces(None), |last| Stage::Segments(Some(last))),
+            Stage::Pieces(after) => self
+                .rows_after(write, PIECES, after, |_, _| Ok(()))?
+                .map_or(Stage::Uploads(None), |last| Stage::Pieces(Some(last))),
+            Stage::Uploads(after) => self
+                .rows_after(write, UPLOADS, after, |_, _| Ok(()))?
+                .map_or(Stage::Packs(None), |last| Stage::Uploads(Some(last))),
             Stage::Packs(after) => self
                 .rows_after(write, PACKS, after, |_, _| Ok(()))?
-                .map_or(Stage::Meta, |last| Stage::Packs(Some(last))),
+                .map_or(Stage::Moved(None), |last| Stage::Packs(Some(last))),
+            Stage::Moved(after) => self
+                .rows_after(write, MOVED, after, |_, _| Ok(()))?
+                .map_or(Stage::Meta, |last| Stage::Moved(Some(last))),
             Stage::Meta => {
                 let (from, mut to) = (
                     self.read.open_table(META).map_err(error)?,

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use super::{LogPlan, Plan, by_queue, file_of, names_of};
 use crate::cli::store::describe::Names;
-use crate::cli::store::{CliError, Looked, Ticker, needed};
+use crate::cli::store::{CliError, Looked, Ticker, needed, pieces_of};
 use crate::ids::{Lsn, QueueId};
 use crate::record::{Gone, Record};
 use crate::wal::{self, Item, Peek};
@@ -36,6 +36,13 @@ impl Tail {
             Record::Moved { from, gone, to, .. } => {
                 self.gone(*from, gone);
                 self.born.insert(lsn, *to);
+            }
+            Record::Transferred { to, entries, .. } => {
+                for (_, entry) in entries {
+                    if let Some(queue) = self.born.get_mut(&entry.birth) {
+                        *queue = *to;
+                    }
+                }
             }
             _ => {}
         }
@@ -150,7 +157,7 @@ fn read_tail(
     Ok(tail)
 }
 
-/// Messages of the index that were born in these segments, by queue.
+/// Messages of the index of which something lies in these segments, by queue.
 fn count_births(
     plan: &Plan,
     ordinals: &BTreeSet<u64>,
@@ -165,7 +172,13 @@ fn count_births(
         loop {
             let page = index.page(*id, after, PAGE_ROWS)?;
             for (_, entry) in &page {
-                if ordinals.contains(&(entry.birth.0 / segment_size)) {
+                let mut lost = ordinals.contains(&(entry.birth.0 / segment_size));
+                if let Some(upload) = entry.upload {
+                    pieces_of(index, upload, &mut |_, piece| {
+                        lost |= ordinals.contains(&(piece.birth.0 / segment_size));
+                    })?;
+                }
+                if lost {
                     *counts.entry(*id).or_default() += 1;
                 }
             }

@@ -1,0 +1,90 @@
+//! Which messages lie elsewhere than the record of their birth says, because they were moved.
+//!
+//! Always: the births of exactly those messages that are in the index and have been moved. One who
+//! packs a segment looks here for what is not where its record says.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
+
+use super::error::{bad_row, error, guarded};
+use super::row::{self, BadRow, ENTRIES, ENTRY, EntryKey, MOVED};
+use super::{Index, IndexError};
+use crate::broker::delta::Place;
+use crate::ids::{Lsn, QueueId};
+
+impl Index {
+    /// For each birth, whether a message born there is in the index and has been moved.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn moved(&self, births: &[Lsn]) -> Result<Vec<bool>, IndexError> {
+        let state = self.database()?;
+        guarded(|| {
+            let read = state.database().begin_read().map_err(error)?;
+            let moved = read.open_table(MOVED).map_err(error)?;
+            let is_moved = |birth: &Lsn| Ok(moved.get(birth.0).map_err(error)?.is_some());
+            births.iter().map(is_moved).collect()
+        })
+    }
+}
+
+/// Entries in the making: takes away what is said of those that go.
+pub(super) struct Entries<'a> {
+    pub(super) table: Table<'a, EntryKey, &'static [u8; ENTRY]>,
+    moved: Table<'a, u64, ()>,
+    /// Whether anything was ever moved: nearly always not, and then nothing is looked up.
+    any: bool,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) fn open(write: &'a WriteTransaction) -> Result<Self, IndexError> {
+        let table = write.open_table(ENTRIES).map_err(error)?;
+        let moved = write.open_table(MOVED).map_err(error)?;
+        let any = !moved.is_empty().map_err(error)?;
+        Ok(Self { table, moved, any })
+    }
+
+    pub(super) fn remove(&mut self, key: EntryKey) -> Result<(), IndexError> {
+        let old = self.table.remove(key).map_err(error)?;
+        if let Some(old) = old.filter(|_| self.any) {
+            let entry = row::decode_entry(key, old.value()).map_err(|BadRow| bad_row(&key))?;
+            self.moved.remove(entry.birth.0).map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// Removes all entries of a queue that is gone.
+    pub(super) fn remove_all(&mut self, queue: u64) -> Result<(), IndexError> {
+        let (any, mut births) = (self.any, Vec::new());
+        let gone = |key: EntryKey, old: &[u8; ENTRY]| {
+            births.extend(any.then(|| row::decode_entry(key, old)));
+            false
+        };
+        self.table.retain_in(super::entries_of(queue), gone).map_err(error)?;
+        for entry in births {
+            let entry = entry.map_err(|BadRow| bad_row(&QueueId(queue)))?;
+            self.moved.remove(entry.birth.0).map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// Says which messages have been moved, if they are still where they were moved to.
+    pub(super) fn note(
+        &mut self,
+        moves: &BTreeMap<Lsn, (QueueId, Place)>,
+    ) -> Result<(), IndexError> {
+        for (birth, (queue, place)) in moves {
+            let key = row::entry_key(*queue, *place);
+            let found = self.table.get(key).map_err(error)?;
+            let entry = found.map(|found| row::decode_entry(key, found.value())).transpose();
+            let entry = entry.map_err(|BadRow| bad_row(&key))?;
+            if entry.is_some_and(|entry| entry.birth == *birth) {
+                self.moved.insert(birth.0, ()).map_err(error)?;
+            } else {
+                self.moved.remove(birth.0).map_err(error)?;
+            }
+        }
+        Ok(())
+    }
+}
