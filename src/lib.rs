@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 #[doc(hidden)]
+pub mod backup;
+#[doc(hidden)]
 pub mod broker;
 #[doc(hidden)]
 pub mod cli;

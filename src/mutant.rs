@@ -13,6 +13,8 @@ pub(crate) enum Mutant {
     IgnoreChecksum,
     /// A new life forgets what may have been delivered in the last one.
     ForgetLent,
+    /// A restored store does not flag what the other may have delivered.
+    ForgetRestored,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
     /// The pieces of a large message's body are forgotten when the message goes.

@@ -31,6 +31,12 @@ pub enum Record {
         /// When.
         at: Millis,
     },
+    /// The store was restored from a backup of another: whatever is in it may have been delivered
+    /// there since. Stands before the first `Started` of the new store.
+    Restored {
+        /// When.
+        at: Millis,
+    },
     /// A queue came into being.
     QueueCreated {
         /// Its identity.
@@ -205,6 +211,8 @@ const ABANDONED: u16 = 35;
 const PIECES_GONE: u16 = 36;
 const TRANSFERRED_LARGE: u16 = 37;
 
+const RESTORED: u16 = 40;
+
 const FLAG_LENT: u8 = 1;
 
 impl Record {
@@ -213,6 +221,7 @@ impl Record {
     pub fn kind(&self) -> u16 {
         match self {
             Self::Started { .. } => STARTED,
+            Self::Restored { .. } => RESTORED,
             Self::QueueCreated { .. } => QUEUE_CREATED,
             Self::QueueDeleted { .. } => QUEUE_DELETED,
             Self::Sent { .. } => self.one_of(SENT, SENT_LARGE),
@@ -283,6 +292,7 @@ impl Record {
                 w.u64(*epoch);
                 w.u64(at.0);
             }
+            Self::Restored { at } => w.u64(at.0),
             Self::QueueCreated { queue, name, at } => {
                 w.u64(queue.0);
                 w.u64(at.0);
@@ -374,6 +384,7 @@ impl Record {
     fn read(kind: u16, r: &mut Reader<'_>) -> Result<Option<Self>, RecordError> {
         Ok(match kind {
             STARTED => r.started(),
+            RESTORED => r.millis().map(|at| Self::Restored { at }),
             QUEUE_CREATED => r.queue_created(),
             QUEUE_DELETED => r.u64().map(|queue| Self::QueueDeleted { queue: QueueId(queue) }),
             SENT | SENT_LARGE => r.sent(kind == SENT_LARGE),

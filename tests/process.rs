@@ -194,6 +194,15 @@ fn sigterm_and_ctrl_c_end_the_broker_cleanly_with_clients_connected() {
 }
 
 #[test]
+fn a_broker_that_has_just_said_that_it_is_ready_ends_cleanly() {
+    let dir = fresh_dir();
+    for _ in 0..10 {
+        let status = Broker::start(&dir.path().join("data")).terminate();
+        assert!(status.success(), "SIGTERM right after `ready` ends with {status}");
+    }
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_by_name_and_starts_nothing() {
     let dir = fresh_dir();
     let unknown_key = write(&dir.path().join("unknown-key.toml"), "no_such_setting = 1\n");

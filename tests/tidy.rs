@@ -19,12 +19,14 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["limits"]),
     ("session", &["protocol", "broker::command", "message", "ids", "limits"]),
     ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "limits"]),
+    ("backup", &["engine::Store", "broker", "record", "store", "wal", "io", "ids"]),
     ("config", &["engine", "wal", "broker::Limits", "broker::policy", "ids", "limits"]),
     (
         "server",
         &[
             "session",
             "engine",
+            "backup",
             "broker::command",
             "config",
             "protocol",

@@ -32,6 +32,7 @@ impl Broker {
         })?;
         match record {
             Record::Started { epoch, at } => self.apply_started(*epoch, *at),
+            Record::Restored { at } => self.apply_restored(*at),
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
                 self.saw(*at);
@@ -124,6 +125,7 @@ impl Broker {
         match record {
             Record::Started { epoch, .. } if *epoch > self.durable.scalars.epoch => Ok(()),
             Record::Started { .. } => Err("its epoch is not newer than the last"),
+            Record::Restored { .. } => Ok(()),
             Record::QueueCreated { queue, name, .. } => {
                 if queue.0 != self.durable.scalars.last_queue + 1 {
                     return Err("its id is not the next");
@@ -182,6 +184,18 @@ impl Broker {
         let queue = self.queues.get_mut(&id).expect("checked when the fact was stated");
         self.durable.change(id, &queue.row);
         queue
+    }
+
+    /// What is in the store may have been delivered by the one it is a copy of: the next life
+    /// flags it all.
+    fn apply_restored(&mut self, at: Millis) {
+        self.saw(at);
+        for (id, queue) in &mut self.queues {
+            if !mutant::is(Mutant::ForgetRestored) {
+                self.durable.change(*id, &queue.row);
+                queue.row.lent_through = [queue.row.last_seq; 10];
+            }
+        }
     }
 
     /// Something may be handed out from a queue.

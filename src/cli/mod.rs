@@ -37,10 +37,13 @@ enum Command {
     /// directory, as the user that runs the broker or as root.
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// Looks into a store that no broker is using.
+    /// Looks into a store, copies it, and makes a store of a copy.
     ///
-    /// Changes nothing: a copy on a read-only disk will do. A store in use is refused, and while
-    /// these commands run no broker starts on the store.
+    /// No command changes anything in the store it is given. Those that read a store at rest will
+    /// do with a copy on a read-only disk and with a backup; a store in use is refused, and while
+    /// they run no broker starts on it. Exit codes: 0, done (`verify`: no damage); 1, not done
+    /// (`verify`: damage), with the reason and what to do on standard error; 2, the command line
+    /// makes no sense.
     #[command(subcommand)]
     Store(StoreCommand),
     /// Prints every setting with its default and its cost, as a configuration to start from.
@@ -202,6 +205,88 @@ enum StoreCommand {
         /// The store's directory.
         dir: PathBuf,
     },
+    /// Tells what fills a store: live, dead and padding bytes of each segment of the log, what
+    /// keeps each, and the depth and age of every queue.
+    ///
+    /// A segment is kept while a message lies in it that has not been consumed: the queues with
+    /// the most bytes in it are named, and the oldest message there, with its position (Lsn). LIVE
+    /// are such messages; DEAD is what was consumed, and the log's own records; PADDING are zeros
+    /// between batches; UNUSED has not been written yet. Counts what a start would find, with the
+    /// log after the last checkpoint. Needs memory for queues and segments, not for messages.
+    ///
+    /// Reads a store at rest, or a backup. Exits with 0, or with 1 where there is no store, where
+    /// it is in use, or where a start would be refused.
+    Stats {
+        /// The store's directory.
+        dir: PathBuf,
+        /// Prints one JSON object: bytes as numbers, times in milliseconds since 1970.
+        #[arg(long)]
+        json: bool,
+        /// Does not read the whole log: leaves out dead and padding bytes (null in JSON).
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Makes a copy of a store in a new or empty directory, while its broker runs or while none
+    /// does.
+    ///
+    /// Everything that was confirmed before the command began is in the copy, and it is consistent:
+    /// one moment of the store. Where a broker runs, the broker writes it, as its own user, so
+    /// TARGET is a path on the broker's machine; clients are served meanwhile. How far it has come
+    /// goes to standard error. Interrupted, by Ctrl-C as well as by a crash, the copy is
+    /// unfinished: it lacks the file `backup`, which is written last, and no command takes it for
+    /// a backup.
+    ///
+    /// A backup is no store: make one of it with `escrowmq store restore`. `store verify`, `stats`
+    /// and `dump` read a backup as it is. Exits with 0 when the backup is whole and durable, else
+    /// with 1.
+    Backup {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The directory of the backup: new, or empty.
+        target: PathBuf,
+        /// MiB a second that are written at most; 0: as fast as the disks go.
+        #[arg(long, value_name = "MIB", default_value_t = 64)]
+        rate: u64,
+    },
+    /// Makes a store of a backup, in a new or empty directory.
+    ///
+    /// Every file is compared with the checksum it had. The new store gets an id of its own, so
+    /// that its files and those of the store it comes from are never mixed up. Every message in it
+    /// is delivered with the redelivered flag: the other store may have delivered it since. Lists
+    /// prepared transactions that wait for their outcome.
+    ///
+    /// Exits with 0 when the store is whole and durable, else with 1: where DIR has anything in it,
+    /// or the backup is unfinished or damaged, which is named.
+    Restore {
+        /// The directory of the backup.
+        backup: PathBuf,
+        /// The directory of the new store: new, or empty.
+        dir: PathBuf,
+    },
+    /// Says what a start of a damaged store would refuse and what going on without it would lose,
+    /// and makes a store that does.
+    ///
+    /// Without `--into` it only looks. It names each damage by file and offset, and tells the
+    /// records that would not count any more and the messages of each queue that would be lost or
+    /// come back, as far as they can be read. With `--into NEW` it makes the repaired store in the
+    /// new directory NEW, under an id of its own, every message in it flagged as redelivered. The
+    /// damaged store is never changed: keep it until you are sure.
+    ///
+    /// It cuts the log before what cannot be replayed; sets messages apart, in
+    /// ActiveMQ.DLQ.Damaged, whose segment cannot be opened; and makes an index that is damaged or
+    /// gone again from a log that is there from its beginning. A single message with damaged
+    /// content needs no repair: it is set apart when its turn comes. Prefer a backup that is new
+    /// enough, where there is one.
+    ///
+    /// Exits with 0 if there is nothing to repair or NEW was made; with 1 if it cannot be repaired
+    /// or failed; with 3 if it can be repaired and `--into` was not given.
+    Repair {
+        /// The damaged store's directory.
+        dir: PathBuf,
+        /// Makes the repaired store in this directory: new, or empty.
+        #[arg(long, value_name = "NEW")]
+        into: Option<PathBuf>,
+    },
     /// Prints the log of a store for a person to read: segments, batches, records.
     ///
     /// A line per segment, batch and record, each with its position (Lsn); what is damaged is
@@ -222,6 +307,12 @@ pub fn main() -> ExitCode {
         Command::Queue(command) => queue::queue(command),
         Command::Store(StoreCommand::Verify { dir }) => store::verify(&dir),
         Command::Store(StoreCommand::Dump { dir }) => store::dump(&dir),
+        Command::Store(StoreCommand::Stats { dir, json, quick }) => store::stats(&dir, json, quick),
+        Command::Store(StoreCommand::Backup { dir, target, rate }) => {
+            store::backup(&dir, &target, rate)
+        }
+        Command::Store(StoreCommand::Repair { dir, into }) => store::repair(&dir, into.as_deref()),
+        Command::Store(StoreCommand::Restore { backup, dir }) => store::restore_into(&backup, &dir),
         Command::Config => print(crate::config::DEFAULTS),
     };
     match result {

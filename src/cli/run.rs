@@ -10,13 +10,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{CliError, RunArgs};
+use crate::backup::Source;
 use crate::config::Config;
 use crate::engine::{self, Handle, Running, StopError, Store};
 use crate::io::real::{DirStorage, SystemClock};
 use crate::io::{Clock, Storage};
 use crate::limits;
 use crate::protocol::stomp::Limits;
-use crate::server::admin::Admin;
+use crate::server::admin::{Admin, Backups};
 use crate::server::metrics::Metrics;
 use crate::server::{Server, Shared};
 use crate::session::stomp::{HeartBeat, SessionConfig};
@@ -84,14 +85,16 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = open(&config, &storage, &*clock)?;
     let id_prefix = format!("{}-{:08x}", config.name, store.report.store_id as u32);
+    let source = Source::running(&store, &storage);
+    let backups = Backups { source, data: config.data.clone(), clock: Arc::clone(&clock) };
     let running = engine::start(store, Arc::clone(&clock))?;
     let handle = running.handle().clone();
     let stomp = Arc::new(session_config(&config, id_prefix));
     let metrics_clock = Arc::clone(&clock);
     let shared = Shared { handle: handle.clone(), stomp, clock };
     let (stop, stopping) = watch::channel(false);
-    let admin =
-        admin(&config).map(|admin| tokio::spawn(admin.serve(handle.clone(), stopping.clone())));
+    let admin = admin(&config)
+        .map(|admin| tokio::spawn(admin.serve(handle.clone(), backups, stopping.clone())));
     // Who reads `ready` may ask for the end at once.
     let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut out = std::io::stdout();

@@ -1,10 +1,13 @@
-//! `escrowmq store`: looks into a store without changing it.
+//! `escrowmq store`: looks into a store without changing it, and makes copies of it.
 //!
 //! Owns what its commands share: how a store is opened to be looked at, how far a long work has
 //! come, and the words for what the survey of a log finds.
 
+mod backup;
 pub(super) mod describe;
 mod dump;
+mod repair;
+mod stats;
 mod verify;
 
 use std::io;
@@ -14,15 +17,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::CliError;
+use crate::backup::MANIFEST_NAME;
+use crate::broker::Broker;
+use crate::broker::delta::{Delta, PieceAt};
+use crate::ids::{Lsn, UploadId};
 use crate::io::Storage;
+use crate::io::alias::AliasStorage;
 use crate::io::look::LookStorage;
-use crate::io::real::StoreLock;
+use crate::io::real::{LockError, StoreLock};
 use crate::store::index::{Base, INDEX_NAME, Index, IndexError};
 use crate::wal::names;
 use crate::wal::{Finding, Needed};
 
 /// Memory for pages of the index: more would be quicker, and a person waits.
 const INDEX_CACHE_BYTES: usize = 64 << 20;
+
+/// Pieces of a large body read at once.
+const PAGE_PIECES: usize = 1024;
 
 /// How often a long work says how far it has come.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
@@ -35,6 +46,23 @@ pub(super) fn dump(dir: &Path) -> Result<ExitCode, CliError> {
     dump::dump(&look(dir)?)
 }
 
+pub(super) use backup::{backup, restore_into};
+pub(super) use repair::repair;
+
+pub(super) fn stats(dir: &Path, json: bool, quick: bool) -> Result<ExitCode, CliError> {
+    let store = look(dir).map_err(|error| match error.downcast_ref::<LockError>() {
+        Some(LockError::Held { .. }) => format!(
+            "{dir}: the store is in use. While a broker runs on it, `escrowmq queue list` tells \
+             the depth of its queues, and `escrowmq store backup {dir} TARGET` makes a copy whose \
+             numbers this command can tell",
+            dir = dir.display()
+        )
+        .into(),
+        _ => error,
+    })?;
+    stats::stats(&store, json, quick)
+}
+
 /// A store that nobody changes while it is looked at.
 struct Looked {
     storage: Arc<dyn Storage>,
@@ -44,14 +72,38 @@ struct Looked {
 fn look(dir: &Path) -> Result<Looked, CliError> {
     let look = LookStorage::open(dir)?;
     match look.open(names::IDENTITY) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let identity = names::IDENTITY;
-            return Err(format!("{}: not a store: no file `{identity}`", dir.display()).into());
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return look_at_backup(look, dir),
         result => result.map(drop)?,
     }
     let lock = look.try_lock()?;
     Ok(Looked { storage: Arc::new(look), _lock: lock })
+}
+
+/// A backup is a store under another name, if it is whole.
+fn look_at_backup(look: LookStorage, dir: &Path) -> Result<Looked, CliError> {
+    let there = |name| match look.open(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|_| true),
+    };
+    let (identity, dir) = (names::IDENTITY, dir.display());
+    if there(names::IDENTITY_UNFINISHED)? {
+        return Err(format!(
+            "{dir}: a restore or repair into it has not ended; remove it and begin it again"
+        )
+        .into());
+    }
+    if !there(names::IDENTITY_IN_BACKUP)? {
+        return Err(format!("{dir}: not a store: no file `{identity}`").into());
+    }
+    if !there(MANIFEST_NAME)? {
+        return Err(format!(
+            "{dir}: an unfinished backup: no file `{MANIFEST_NAME}`, which is written last; \
+             remove it and take another one"
+        )
+        .into());
+    }
+    let storage = AliasStorage::new(Arc::new(look), identity, names::IDENTITY_IN_BACKUP);
+    Ok(Looked { storage: Arc::new(storage), _lock: None })
 }
 
 impl Looked {
@@ -73,6 +125,29 @@ fn quietly<T>(question: impl FnOnce() -> T) -> T {
     let answer = question();
     std::panic::set_hook(hook);
     answer
+}
+
+/// Shows every piece of a large body that the index has.
+fn pieces_of(
+    index: &Index,
+    upload: UploadId,
+    visit: &mut dyn FnMut(u32, PieceAt),
+) -> Result<(), IndexError> {
+    let mut after = 0;
+    loop {
+        let page = index.pieces(upload, after, PAGE_PIECES)?;
+        page.iter().for_each(|(number, piece)| visit(*number, *piece));
+        match page.last() {
+            Some((number, _)) => after = *number,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Everything that was applied to a broker up to `through`, the last record, and not taken before.
+fn freeze(broker: &mut Broker, through: Lsn) -> Arc<Delta> {
+    broker.freeze(through);
+    broker.freeze_rows(usize::MAX).expect("all rows at once are whole")
 }
 
 fn needed(base: &Base) -> Needed {

@@ -17,7 +17,7 @@ use crate::engine::{Input, StopError};
 use crate::ids::Lsn;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::store::index::{CommitError, Index, IndexError, Snapshot};
+use crate::store::index::{CommitError, Index, IndexError, View};
 use crate::wal::{Candidate, Fence, Found, Log, Made, Packer, Packing};
 
 /// Makes packs by plan.
@@ -53,7 +53,7 @@ pub(crate) struct Tally {
     ordinal: u64,
     /// The state of the index by which all of it is judged. By two states, what dies meanwhile
     /// could hide in the sums what was not found.
-    state: Snapshot,
+    state: View,
     found: u64,
     /// A payload that is needed is damaged: it is to be found where it was written.
     damaged: bool,
@@ -216,7 +216,7 @@ fn take(
 ) -> Result<(), Trouble> {
     match found {
         Found::Begin(ordinal) => {
-            let state = index.snapshot()?;
+            let state = index.view()?;
             *tally = Some(Tally { ordinal, state, found: 0, damaged: false });
         }
         Found::Frames(frames) => {
@@ -255,7 +255,7 @@ fn take(
 /// The frames that a state of the index knows.
 fn needed<'a>(
     index: &Index,
-    state: &Snapshot,
+    state: &View,
     frames: &'a [Candidate],
 ) -> Result<Vec<&'a Candidate>, IndexError> {
     let (known, payloads): (Vec<_>, Vec<_>) = frames.iter().filter_map(payload_of).unzip();

@@ -257,8 +257,12 @@ impl Engine {
         }
     }
 
-    /// Begins this life: what was lent in an earlier one has come back.
-    pub(crate) fn begin(&mut self, now: Millis, epoch: u64) {
+    /// Begins this life: what was lent in an earlier one has come back, and so has all that a
+    /// restored store has.
+    pub(crate) fn begin(&mut self, now: Millis, epoch: u64, restored: bool) {
+        if restored {
+            self.facts.push(Fact::Log(Record::Restored { at: now }, Bytes::new()));
+        }
         self.facts.push(Fact::Log(Record::Started { epoch, at: now }, Bytes::new()));
         self.commit();
         self.outbox.begin(epoch);

@@ -134,6 +134,8 @@ pub fn open_store(
         }
         progress(recovery.progress());
     }
+    // True until the log has said it: a start that is cut off before leaves it to the next.
+    let restored = recovery.restored_at().is_some_and(|epoch| broker.epoch() <= epoch);
     let opened = recovery.finish(&broker.live(), &packed)?;
     let log = opened.log;
     let checkpoints = Checkpoints::new(
@@ -154,7 +156,7 @@ pub fn open_store(
     let disk = Arc::new(disk);
     let mut engine =
         Engine::new(broker, Arc::clone(&log), settings, checkpoints, Arc::clone(&disk));
-    engine.begin(now, report.epoch);
+    engine.begin(now, report.epoch, restored);
     let (room, reader, fence) = (opened.room, opened.reader, opened.fence);
     let compactor = Compactor {
         packer: opened.packer,

@@ -1,9 +1,11 @@
 //! The machine's edge: everything the broker asks of a disk and of a clock.
 //!
 //! Two small traits with a real form ([`real`]), one that reads and forgets what is written
-//! ([`look`]), and a simulated one ([`sim`]). Nothing else in the crate opens a file of a store or
-//! reads a clock for a decision that is written down.
+//! ([`look`]), one that gives a file another name ([`alias`]), and a simulated one ([`sim`]).
+//! Nothing else in the crate opens a file of a store or reads a clock for a decision that is
+//! written down.
 
+pub mod alias;
 pub mod blocks;
 pub mod look;
 pub mod real;

@@ -21,6 +21,7 @@ fn every_kind() -> Vec<Record> {
     let piece = PieceAt { birth: Lsn(9), size: 8 };
     vec![
         Record::Started { epoch: 2, at: Millis(1) },
+        Record::Restored { at: Millis(1) },
         Record::QueueCreated { queue, name: "orders".into(), at: Millis(2) },
         Record::QueueDeleted { queue },
         Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: None },

@@ -7,6 +7,7 @@
 //! ```text
 //! request   purge NAME | delete NAME
 //!           queue JSON                        everything else about queues: see `words`
+//!           backup RATE PATH                  see `backup`
 //! reply     told JSON                         any number of times
 //!           ok | error TEXT                   the last line; without it the reply is cut off
 //! ```
@@ -14,6 +15,8 @@
 //! A name stands last in its line, so it may hold spaces; `\\`, `\n` and `\r` stand for what would
 //! break the line. A reply comes when what was asked for is durable.
 //! Leaves to others: what the commands do (`broker`), and who may be here (the directory's owner).
+
+mod backup;
 
 use std::fs;
 use std::io::{self, BufRead, Write};
@@ -28,6 +31,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+pub use backup::{Backups, ask_backup};
 
 use super::operator::{self, Failure, Out};
 use super::stopped;
@@ -90,7 +95,7 @@ impl Admin {
     }
 
     /// Serves until `stop` turns true and those who have asked have their reply.
-    pub async fn serve(self, handle: Handle, mut stop: watch::Receiver<bool>) {
+    pub async fn serve(self, handle: Handle, backups: Backups, mut stop: watch::Receiver<bool>) {
         let Self { listener, file, owner } = self;
         let room = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
         let mut tasks = JoinSet::new();
@@ -109,9 +114,10 @@ impl Admin {
                 (permit, accepted) = next => match accepted {
                     // The mode of the file comes a moment after the file: the peer is asked too.
                     Ok((socket, _)) if is_allowed(&socket, owner) => {
-                        let handle = handle.clone();
+                        let (handle, backups) = (handle.clone(), backups.clone());
+                        let stop = stop.clone();
                         tasks.spawn(async move {
-                            serve_one(socket, &handle).await;
+                            serve_one(socket, &handle, &backups, stop).await;
                             drop(permit);
                         });
                     }
@@ -133,12 +139,20 @@ fn is_allowed(socket: &UnixStream, owner: u32) -> bool {
     socket.peer_cred().is_ok_and(|peer| peer.uid() == owner || peer.uid() == 0)
 }
 
-async fn serve_one(socket: UnixStream, handle: &Handle) {
+async fn serve_one(
+    socket: UnixStream,
+    handle: &Handle,
+    backups: &Backups,
+    stop: watch::Receiver<bool>,
+) {
     let patience = Duration::from_millis(limits::ADMIN_PEER_MILLIS);
-    let (read, write) = socket.into_split();
+    let (read, mut write) = socket.into_split();
     let mut line = String::new();
     let mut input = tokio::io::BufReader::new(read.take(limits::ADMIN_REQUEST_BYTES_MAX));
     let read = timeout(patience, input.read_line(&mut line)).await;
+    if let Some(ask) = backup::parse_request(&line) {
+        return backup::serve(ask, backups, &mut write, stop).await;
+    }
     let mut out = Out { write };
     let last = match (read, parse_request(&line)) {
         (Err(_) | Ok(Err(_)), _) => return,
@@ -249,13 +263,7 @@ pub fn ask(
     ask: &Ask,
     told: &mut dyn FnMut(Told) -> io::Result<()>,
 ) -> Result<(), AskError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            AskError::NobodyThere { path: path.to_owned() }
-        }
-        _ => AskError::Io { path: path.to_owned(), source },
-    };
-    let mut socket = std::os::unix::net::UnixStream::connect(path).map_err(failed)?;
+    let mut socket = reach(path)?;
     // A broker that ends takes the connection with it, at any moment.
     let cut_off = |_: io::Error| AskError::CutOff;
     socket.write_all(encode_request(ask).as_bytes()).map_err(cut_off)?;
@@ -274,6 +282,16 @@ pub fn ask(
         }
     }
     Err(AskError::CutOff)
+}
+
+fn reach(path: &Path) -> Result<std::os::unix::net::UnixStream, AskError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            AskError::NobodyThere { path: path.to_owned() }
+        }
+        _ => AskError::Io { path: path.to_owned(), source },
+    };
+    std::os::unix::net::UnixStream::connect(path).map_err(failed)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! recovered and compared with what the clients were promised. A failure prints its seed and
 //! weather; `one_seed` runs them again.
 
+mod backup;
 mod bodies;
 mod clients;
 mod flow;
@@ -77,11 +78,14 @@ fn print(report: &Report) {
         println!("{label:width$} {count:8} {bar}");
     }
     println!(
-        "{} crash points, {} crashes recovered and checked, {} lives, {} messages sent",
+        "{} crash points, {} crashes recovered and checked, {} lives, {} messages sent, \
+         {} backups restored, {} cut off",
         report.moments.values().sum::<u64>(),
         report.crashes,
         report.lives,
-        report.sent
+        report.sent,
+        report.backups,
+        report.backups_cut_off
     );
 }
 
@@ -204,6 +208,16 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
     ];
+    catch(defects);
+}
+
+#[test]
+fn a_restored_store_that_forgets_that_it_is_one_is_caught() {
+    let (name, says) = ("a restored store forgets", "was restored and is not flagged");
+    catch([Defect::mutant(name, Mutant::ForgetRestored, says)]);
+}
+
+fn catch(defects: impl IntoIterator<Item = Defect>) {
     for Defect { name, mutant, weather, says } in defects {
         let mut others = Vec::new();
         let caught = complaints(1..=40, mutant, weather).find(|complaint| {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::backup::Source;
 use crate::broker::Limits;
 use crate::broker::delta::{Entry, PieceAt, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
@@ -72,6 +73,8 @@ pub(super) struct Node {
     pub(super) compactor: Compactor,
     pub(super) inputs: VecDeque<Input>,
     pub(super) jobs: VecDeque<Job>,
+    pub(super) source: Source,
+    pub(super) store: u128,
     writing: Option<Writing>,
 }
 
@@ -122,11 +125,27 @@ impl Node {
         let storage: Arc<dyn Storage> = Arc::new(disk.clone());
         let nonce = u128::from(nonce) << 64 | 0x5EED;
         let store = open_store(&storage, options(), settings, nonce, now, &mut |_| {})?;
-        let Store { engine, log, room, reader, index, compactor, disk, .. } = store;
+        let source = Source::running(&store, &storage);
+        let Store { engine, log, room, reader, index, compactor, report, disk, .. } = store;
+        let store = report.store_id;
         let (inputs, jobs) = (VecDeque::new(), VecDeque::new());
         let ahead = ReadAhead::new(reader.clone());
         let writing = None;
-        Ok(Self { engine, log, room, reader, ahead, index, disk, compactor, inputs, jobs, writing })
+        Ok(Self {
+            engine,
+            log,
+            room,
+            reader,
+            ahead,
+            index,
+            disk,
+            compactor,
+            inputs,
+            jobs,
+            source,
+            store,
+            writing,
+        })
     }
 
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {

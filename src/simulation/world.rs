@@ -7,6 +7,7 @@ use crate::engine::{Input, Mailbox, Turn};
 use crate::ids::Millis;
 use crate::io::sim::{Fault, SimDisk};
 
+use super::backup::Backups;
 use super::clients::{Client, Surroundings, take};
 use super::model::{Model, Step};
 use super::node::{Contents, Node};
@@ -47,6 +48,9 @@ pub(super) struct Report {
     pub(super) crashes: u64,
     pub(super) lives: u64,
     pub(super) sent: u64,
+    /// Backups restored and checked, and backups cut off.
+    pub(super) backups: u64,
+    pub(super) backups_cut_off: u64,
     /// A digest of everything that happened.
     pub(super) fingerprint: u64,
 }
@@ -59,6 +63,8 @@ impl Report {
         self.crashes += other.crashes;
         self.lives += other.lives;
         self.sent += other.sent;
+        self.backups += other.backups;
+        self.backups_cut_off += other.backups_cut_off;
         self.fingerprint ^= other.fingerprint;
     }
 }
@@ -74,6 +80,7 @@ pub(super) struct World {
     now: Millis,
     last_number: u64,
     last_connection: u64,
+    backups: Backups,
     pub(super) report: Report,
 }
 
@@ -107,6 +114,7 @@ impl World {
             now,
             last_number: 0,
             last_connection: 0,
+            backups: Backups::new(plan.seed),
             report: Report { lives: 1, ..Report::default() },
         };
         world.check_moments()?;
@@ -131,6 +139,8 @@ impl World {
         self.free();
         self.drain()?;
         self.report.sent = self.last_number;
+        (self.report.backups, self.report.backups_cut_off) =
+            (self.backups.whole, self.backups.cut_off);
         self.report.fingerprint ^= self.disk.fingerprint();
         Ok(())
     }
@@ -148,7 +158,18 @@ impl World {
             }
             _ => self.now.0 += self.random.below(20),
         }
+        self.backup_step()?;
         self.check_moments()
+    }
+
+    fn backup_step(&mut self) -> Result<(), String> {
+        let may_fail = match self.plan.weather {
+            Weather::Fair => false,
+            Weather::Filling | Weather::Failing => true,
+            // A disk that lies would be blamed on the backup.
+            Weather::LyingSync | Weather::LyingSyncDir => return Ok(()),
+        };
+        self.backups.step(&self.node.source, &self.model, self.now, may_fail)
     }
 
     fn client_step(&mut self) -> Result<(), String> {
@@ -270,6 +291,7 @@ impl World {
 
     /// The next life on what a crash has left; the start itself may be cut off, again and again.
     fn begin_anew(&mut self, mut disk: SimDisk) -> Result<(), String> {
+        self.backups.cut_off()?;
         // What the dead process still held must not write any more.
         self.disk.fail_at(self.disk.operations(), Fault::PowerOff);
         for _ in 0..5 {

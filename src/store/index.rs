@@ -13,6 +13,7 @@ mod moved;
 mod packs;
 mod pieces;
 mod row;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -23,16 +24,17 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
-pub use self::packs::Snapshot;
+pub use self::packs::View;
 use self::row::{
     BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, PIECES, QUEUES, SEGMENTS, UPLOADS,
 };
+pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
@@ -276,6 +278,12 @@ impl Handle {
     }
 }
 
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         // Closing keeps nothing that a commit did not: its failure is no one's loss.
@@ -375,8 +383,12 @@ fn begin_write(database: &Database) -> Result<redb::WriteTransaction, IndexError
 
 /// Checks that the database is ours, and tells how far it has come.
 fn read_head(database: &Database, store_id: u128) -> Result<Option<Checkpoint>, IndexError> {
+    read_head_in(&database.begin_read().map_err(error)?, store_id)
+}
+
+fn read_head_in(read: &ReadTransaction, store_id: u128) -> Result<Option<Checkpoint>, IndexError> {
     let foreign = |reason: &str| IndexError::Foreign { reason: reason.to_owned() };
-    let meta = match database.begin_read().map_err(error)?.open_table(META) {
+    let meta = match read.open_table(META) {
         Ok(meta) => meta,
         Err(redb::TableError::Storage(e)) => return Err(error(e)),
         Err(_) => return Err(foreign("a redb database without our table `meta`")),
@@ -425,8 +437,11 @@ fn read_page(
 }
 
 fn read_base(database: &Database, store_id: u128) -> Result<(u64, Base), IndexError> {
-    let checkpoint = read_head(database, store_id)?;
-    let read = database.begin_read().map_err(error)?;
+    read_base_in(&database.begin_read().map_err(error)?, store_id)
+}
+
+fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), IndexError> {
+    let checkpoint = read_head_in(read, store_id)?;
     let mut base = Base { replay: checkpoint.map(|c| c.replay), ..Base::default() };
     for found in read.open_table(QUEUES).map_err(error)?.iter().map_err(error)? {
         let (id, value) = found.map_err(error)?;
@@ -434,7 +449,7 @@ fn read_base(database: &Database, store_id: u128) -> Result<(u64, Base), IndexEr
         let queue = row::decode(&id.to_le_bytes(), value.value());
         base.queues.insert(QueueId(id), queue.map_err(|BadRow| bad_row(&QueueId(id)))?);
     }
-    base.uploads = pieces::read_uploads(&read)?;
+    base.uploads = pieces::read_uploads(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());

@@ -25,6 +25,19 @@ pub enum ClaimError {
         /// One of the files found.
         file: String,
     },
+    /// The directory holds a backup. Nothing was changed.
+    #[error(
+        "the directory is a backup and no store: make a store of it with `escrowmq store restore \
+             BACKUP DIR`, and run the broker on that"
+    )]
+    Backup,
+    /// A store was being made in the directory and is not whole. Nothing was changed.
+    #[error(
+        "the directory holds {}: a restore or repair into it has not ended; remove the directory \
+             and begin it again",
+        names::IDENTITY_UNFINISHED
+    )]
+    Unfinished,
     /// The identity file is damaged.
     #[error("the file `store` is damaged; restore it from a backup")]
     BadIdentity,
@@ -171,7 +184,14 @@ fn identity_create(
     options: &Options,
     nonce: u128,
 ) -> Result<Identity, ClaimError> {
-    for file in storage.list().map_err(ClaimError::io("."))? {
+    let listed = storage.list().map_err(ClaimError::io("."))?;
+    if listed.iter().any(|file| file == names::IDENTITY_IN_BACKUP) {
+        return Err(ClaimError::Backup);
+    }
+    if listed.iter().any(|file| file == names::IDENTITY_UNFINISHED) {
+        return Err(ClaimError::Unfinished);
+    }
+    for file in listed {
         // Left by one who died making the store, or made by one who makes it now.
         let ours = matches!(Name::parse(&file), Some(Name::Temporary | Name::Identity));
         if !ours {

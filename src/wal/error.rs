@@ -11,7 +11,7 @@ pub enum RecoveryError {
     /// What was durable is not there. Nothing was changed.
     #[error(
         "{file} is corrupt at offset {offset}: {reason}; nothing was changed; restore the \
-             store from a backup, or see what is readable with `escrowmq store verify DIR`"
+             store from a backup, or see what can be saved with `escrowmq store repair DIR`"
     )]
     Corrupt {
         /// The file.
@@ -22,7 +22,10 @@ pub enum RecoveryError {
         reason: Corruption,
     },
     /// A segment that is needed does not exist.
-    #[error("{file} is missing: it holds what the store still needs; restore it from a backup")]
+    #[error(
+        "{file} is missing: it holds what the store still needs; put it back, restore the store \
+             from a backup, or see what can be saved with `escrowmq store repair DIR`"
+    )]
     MissingSegment {
         /// Its name, or that of its number where nobody knows its epoch.
         file: String,

@@ -44,6 +44,7 @@ const SEGMENT_MAGIC: [u8; MAGIC] = *b"EscMQwal";
 const IDENTITY_MAGIC: [u8; MAGIC] = *b"EscMQsto";
 const CLAIM_MAGIC: [u8; MAGIC] = *b"EscMQcla";
 const SEAL_MAGIC: [u8; MAGIC] = *b"EscMQsea";
+const ORIGIN_MAGIC: [u8; MAGIC] = *b"EscMQori";
 const BATCH_MAGIC: u32 = 0x4851_4d45; // "EMQH"
 
 /// A CRC-32 (IEEE, reflected polynomial 0xEDB88320) that continues from `seed`.
@@ -231,6 +232,41 @@ pub fn claim_decode(bytes: &[u8]) -> Result<(u128, u64), HeadFault> {
     }
     let mut cursor = Cursor::new(&bytes[MAGIC + U32..]);
     Ok((cursor.u128(), cursor.u64()))
+}
+
+/// Where a store comes from: it was restored from a backup of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The store that was made.
+    pub store: u128,
+    /// The last epoch of the other: what it and those before wrote carries the other's id.
+    pub epoch: u64,
+    /// The id of the other.
+    pub from: u128,
+}
+
+/// `magic 8 | version 4 | store 16 | epoch 8 | from 16 | crc 4`
+pub const ORIGIN_BYTES: usize = MAGIC + U32 + U128 + U64 + U128 + U32;
+
+impl Origin {
+    /// The whole file.
+    pub fn encode(&self) -> [u8; ORIGIN_BYTES] {
+        let mut bytes = [0; ORIGIN_BYTES];
+        let mut writer = Writer::new(&mut bytes);
+        writer.put(&ORIGIN_MAGIC).u32(VERSION).u128(self.store).u64(self.epoch).u128(self.from);
+        head_finish(&mut bytes);
+        bytes
+    }
+
+    /// The origin, or what is wrong with the file.
+    pub fn decode(bytes: &[u8]) -> Result<Origin, HeadFault> {
+        head_check(bytes, ORIGIN_MAGIC)?;
+        if bytes.len() != ORIGIN_BYTES {
+            return Err(HeadFault::Checksum);
+        }
+        let mut cursor = Cursor::new(&bytes[MAGIC + U32..]);
+        Ok(Origin { store: cursor.u128(), epoch: cursor.u64(), from: cursor.u128() })
+    }
 }
 
 /// The first block of a segment: whose it is, and what seeds its checksums.

@@ -1,8 +1,8 @@
 //! The write-ahead log: bytes that are durable before anyone is told of them.
 //!
-//! Owns the files `store`, `claim-*`, `seal-*`, `wal-*`, `spare-*` and `pack-*` of a store's
-//! directory, all described to the byte in `wal-format.md`. Knows no message: a frame is a kind, a
-//! record and a payload, and what they mean is the owner's business.
+//! Owns the files `store`, `claim-*`, `origin-*`, `seal-*`, `wal-*`, `copy-*`, `spare-*` and
+//! `pack-*` of a store's directory, all described to the byte in `wal-format.md`. Knows no message:
+//! a frame is a kind, a record and a payload, and what they mean is the owner's business.
 //!
 //! The life of a log:
 //!
@@ -24,9 +24,13 @@ mod damage;
 mod error;
 mod fence;
 mod gather;
+mod hold;
+mod lineage;
 mod log;
+mod mend;
 mod pack;
 mod packing;
+mod peek;
 mod reader;
 mod recovery;
 mod replay;
@@ -46,8 +50,12 @@ pub use damage::{Corruption, Damage, Part};
 pub use error::RecoveryError;
 pub use fence::Fence;
 pub use format::PackId;
+pub use hold::{Hold, SegmentFile};
 pub use log::{Admission, Appended, Class, Failure, Group, Log, Wake};
+pub use mend::Faulty;
+pub use names::origin as origin_name;
 pub use packing::{Candidate, Found, Made, Packer, Packing};
+pub use peek::{Known, Peek, PeekError, Records, small_files};
 pub use reader::{Frame, Pin, ReadAhead, ReadError, Reader};
 pub use recovery::{Head, Signs, Verdict};
 pub use replay::{Progress, Recovered, ReplayPoint, TailVerdict};

@@ -8,6 +8,12 @@ use crate::wal::format::PackId;
 /// The identity of the store.
 pub const IDENTITY: &str = "store";
 
+/// The name that the identity has in a backup, so that nobody takes a backup for a store.
+pub const IDENTITY_IN_BACKUP: &str = "store.backup";
+
+/// The name that the identity has in a store that is being restored or repaired.
+pub const IDENTITY_UNFINISHED: &str = "store.unfinished";
+
 /// The prefix of files that are being made. Whoever holds the newest claim may remove them.
 pub(crate) const TEMPORARY: [&str; 6] =
     ["tmp-store-", "tmp-claim-", "tmp-seal-", "tmp-wal-", "tmp-copy-", "tmp-pack-"];
@@ -19,6 +25,8 @@ pub(crate) enum Name {
     Identity,
     /// An owner's claim.
     Claim { epoch: u64 },
+    /// Up to which epoch the store was another one.
+    Origin { epoch: u64 },
     /// An owner's account of what was there before it.
     Seal { epoch: u64 },
     /// A segment of the log.
@@ -45,6 +53,7 @@ impl Name {
         let (kind, numbers) = name.split_once('-')?;
         match kind {
             "claim" => Some(Name::Claim { epoch: number(numbers)? }),
+            "origin" => Some(Name::Origin { epoch: number(numbers)? }),
             "seal" => Some(Name::Seal { epoch: number(numbers)? }),
             "wal" => pair(numbers).map(|(epoch, ordinal)| Name::Segment { epoch, ordinal }),
             "copy" => pair(numbers).map(|(by, ordinal)| Name::Copy { by, ordinal }),
@@ -62,6 +71,11 @@ pub fn claim(epoch: u64) -> String {
 
 pub(crate) fn seal(epoch: u64) -> String {
     format!("seal-{epoch:016x}")
+}
+
+/// The name of the file that says that up to `epoch` the store was another one.
+pub fn origin(epoch: u64) -> String {
+    format!("origin-{epoch:016x}")
 }
 
 pub(crate) fn segment(epoch: u64, ordinal: u64) -> String {
@@ -105,6 +119,7 @@ mod tests {
     fn every_name_is_read_back_and_others_are_left_alone() {
         assert_eq!(Name::parse("store"), Some(Name::Identity));
         assert_eq!(Name::parse(&claim(7)), Some(Name::Claim { epoch: 7 }));
+        assert_eq!(Name::parse(&origin(7)), Some(Name::Origin { epoch: 7 }));
         assert_eq!(Name::parse(&seal(u64::MAX)), Some(Name::Seal { epoch: u64::MAX }));
         assert_eq!(Name::parse(&segment(2, 9)), Some(Name::Segment { epoch: 2, ordinal: 9 }));
         assert_eq!(Name::parse(&copy(2, 9)), Some(Name::Copy { by: 2, ordinal: 9 }));

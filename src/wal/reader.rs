@@ -17,6 +17,8 @@ use crate::wal::error::RecoveryError;
 use crate::wal::format::{
     self, BATCH_HEADER_BYTES, BLOCK_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES, FrameView, PackId,
 };
+use crate::wal::hold::{Held, Hold};
+use crate::wal::lineage::Lineage;
 use crate::wal::names;
 use crate::wal::pack::{Pack, Piece};
 use crate::wal::segment::{Expected, Segment};
@@ -89,6 +91,12 @@ impl Reader {
     pub fn pin(&self, lsn: Lsn) -> Result<Pin, ReadError> {
         let ordinal = lsn.0 / self.catalog.segment_size;
         Ok(Pin { _home: self.catalog.open(ordinal, lsn)? })
+    }
+
+    /// Keeps every segment there is, and every one to come, from being taken back; `None` where
+    /// someone else does so already.
+    pub fn hold(&self) -> Option<Hold> {
+        Hold::take(&self.catalog)
     }
 
     /// Reads the frame at `lsn`, which takes `frame_len` bytes, and checks both its checksums.
@@ -256,7 +264,7 @@ pub(crate) enum Home {
 #[derive(Debug)]
 pub(crate) struct Catalog {
     storage: Arc<dyn Storage>,
-    store: u128,
+    lineage: Lineage,
     segment_size: u64,
     durable: Arc<AtomicU64>,
     known: Mutex<Known>,
@@ -273,6 +281,8 @@ struct Known {
     packs: BTreeMap<PackId, Weak<Pack>>,
     /// The packs kept open, least recently opened first.
     open_packs: VecDeque<Arc<Pack>>,
+    /// What someone who copies them keeps from being taken back.
+    held: Held,
 }
 
 /// What a position leads to, before it is opened.
@@ -295,15 +305,29 @@ pub(crate) enum Removed {
 impl Catalog {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
-        store: u128,
+        lineage: Lineage,
         segment_size: u64,
         durable: Arc<AtomicU64>,
     ) -> Self {
-        Self { storage, store, segment_size, durable, known: Mutex::default() }
+        Self { storage, lineage, segment_size, durable, known: Mutex::default() }
     }
 
     fn durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// Changes what is held.
+    pub(crate) fn held<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        change(&mut self.known().held)
+    }
+
+    /// Every segment there is, by ordinal.
+    pub(crate) fn files(&self) -> Vec<Expected> {
+        self.known().segments.values().map(|(file, _)| *file).collect()
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -376,7 +400,7 @@ impl Catalog {
 
     /// `None` where the pack is not in the catalog any more.
     fn open_pack(&self, id: PackId, lsn: Lsn) -> Result<Option<Arc<Pack>>, ReadError> {
-        let opened = Pack::open(&*self.storage, self.store, id);
+        let opened = Pack::open(&*self.storage, self.lineage.store_of(id.epoch), id);
         let mut known = self.known();
         let Some(open) = known.packs.get_mut(&id) else { return Ok(None) };
         if let Some(pack) = open.upgrade() {
@@ -391,6 +415,9 @@ impl Catalog {
     /// Takes a pack out; `false` where someone reads it: ask again later.
     pub(crate) fn remove_pack(&self, id: PackId) -> bool {
         let mut known = self.known();
+        if known.held.holds_pack(id) {
+            return false;
+        }
         known.open_packs.retain(|pack| pack.header.id != id);
         let free = known.packs.get(&id).is_none_or(|open| open.strong_count() == 0);
         if free {
@@ -403,6 +430,9 @@ impl Catalog {
     /// Takes a segment out, unless someone holds it. From then on its reads find it gone.
     pub(crate) fn remove(&self, ordinal: u64) -> Removed {
         let mut known = self.known();
+        if known.held.holds(ordinal) {
+            return Removed::Pinned;
+        }
         known.open.retain(|segment| segment.header.ordinal != ordinal);
         match known.segments.get(&ordinal) {
             None => Removed::Unknown,

@@ -163,6 +163,8 @@ pub(crate) struct Walk {
     read: Vec<WasRead>,
     progress: Progress,
     tail: Option<TailVerdict>,
+    /// Where the log ends for one who knows that what follows is lost.
+    stop: Option<Lsn>,
 }
 
 pub(crate) struct WalkStart {
@@ -196,7 +198,13 @@ impl Walk {
             read: Vec::new(),
             progress: Progress { done: 0, total },
             tail: None,
+            stop: None,
         }
+    }
+
+    /// Ends the log at the batch that begins at `stop`, whatever is there.
+    pub(crate) fn stop_at(&mut self, stop: Lsn) {
+        self.stop = Some(stop);
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -218,6 +226,11 @@ impl Walk {
         &self.unproven
     }
 
+    /// Lets go of the batches that nothing proves durable: nobody will write them again.
+    pub(crate) fn forget_unproven(&mut self) {
+        self.unproven.clear();
+    }
+
     pub(crate) fn next(&mut self) -> Result<Option<Recovered>, RecoveryError> {
         loop {
             if let Some(recovered) = self.pending.pop_front() {
@@ -237,6 +250,11 @@ impl Walk {
             return Ok(());
         }
         if self.at_sealed_end()? {
+            return Ok(());
+        }
+        let end = self.end();
+        if self.stop.is_some_and(|stop| end >= stop) {
+            self.finish(TailVerdict::Ended { end });
             return Ok(());
         }
         let found = self.look()?;
@@ -331,7 +349,7 @@ impl Walk {
         }
     }
 
-    fn end(&self) -> Lsn {
+    pub(crate) fn end(&self) -> Lsn {
         match (&self.place, self.read.last()) {
             (Some(place), _) => place.segment.lsn(place.offset),
             (None, Some(last)) => Lsn(last.file.ordinal * self.segment_size + last.end.length),

@@ -24,6 +24,7 @@ use crate::wal::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, End, HeadFault, Identity, PackId,
     SEAL_BYTES_MAX, Seal, Sealed, SegmentHeader, VERSION,
 };
+use crate::wal::lineage::Lineage;
 use crate::wal::log::Log;
 use crate::wal::names::{self, Name};
 use crate::wal::pack::Pack;
@@ -82,6 +83,8 @@ pub struct PastPack {
 /// What the directory says about the past.
 #[derive(Debug)]
 pub(crate) struct Past {
+    /// Which id each epoch wrote under.
+    pub(crate) lineage: Lineage,
     /// The newest seal, with its checksum.
     pub(crate) seal: Option<(Seal, u32)>,
     /// The segments that count: those the seal lists, then those of the seal's owner.
@@ -91,10 +94,10 @@ pub(crate) struct Past {
 /// The past being read. [`Recovery::next`] until it gives `None`, then [`Recovery::finish`].
 #[derive(Debug)]
 pub struct Recovery {
-    claim: Claim,
-    past: Past,
-    replay_from: u64,
-    walk: Walk,
+    pub(crate) claim: Claim,
+    pub(crate) past: Past,
+    pub(crate) replay_from: u64,
+    pub(crate) walk: Walk,
 }
 
 impl Claim {
@@ -137,11 +140,15 @@ impl Past {
                 return Err(RecoveryError::MissingSeal { file: names::seal(*wrote) });
             }
         }
-        let Some(newest) = newest else { return Ok(Past { seal: None, segments: Vec::new() }) };
-        let (seal, sum) = seal_read(storage, store, newest)?;
+        let lineage = Lineage::read(storage, store, names)?;
+        let Some(newest) = newest else {
+            return Ok(Past { lineage, seal: None, segments: Vec::new() });
+        };
+        let (seal, sum) = seal_read(storage, lineage.store_of(newest), newest)?;
         let mut segments: Vec<ToRead> = Vec::with_capacity(seal.segments.len());
         for sealed in &seal.segments {
-            let file = Expected::sealed(store, segment_size, sealed);
+            let wrote = lineage.store_of(sealed.epoch);
+            let file = Expected::sealed(wrote, segment_size, sealed);
             segments.push(ToRead { file, sealed: sealed.end, own: false });
         }
         let own: BTreeSet<u64> = names
@@ -153,14 +160,14 @@ impl Past {
             .collect();
         for ordinal in own {
             let written = Sealed { epoch: newest, ordinal, copied_by: 0, end: None };
-            let file = Expected::sealed(store, segment_size, &written);
+            let file = Expected::sealed(lineage.store_of(newest), segment_size, &written);
             segments.push(ToRead { file, sealed: None, own: true });
         }
-        Ok(Past { seal: Some((seal, sum)), segments })
+        Ok(Past { lineage, seal: Some((seal, sum)), segments })
     }
 
     /// The segments to replay, in order, without a hole.
-    fn to_read(
+    pub(crate) fn to_read(
         &self,
         replay_from: u64,
         from: Option<ReplayPoint>,
@@ -232,6 +239,11 @@ impl Recovery {
         self.walk.next()
     }
 
+    /// The last epoch of the store that this one was restored from, if it was.
+    pub fn restored_at(&self) -> Option<u64> {
+        self.past.lineage.restored_at()
+    }
+
     /// How far the replay has come.
     pub fn progress(&self) -> Progress {
         self.walk.progress()
@@ -282,9 +294,10 @@ impl Recovery {
         let segment = Arc::new(make_first(storage_ref, header, nonce)?);
 
         let durable = Arc::new(AtomicU64::new(0));
+        let lineage = self.past.lineage;
         let (own, shared) = (Arc::clone(&storage), Arc::clone(&durable));
-        let catalog = Arc::new(Catalog::new(own, store, segment_size, shared));
-        let past = enter_past(&catalog, store, segment_size, &seal, &packs);
+        let catalog = Arc::new(Catalog::new(own, lineage, segment_size, shared));
+        let past = enter_past(&catalog, segment_size, &seal, &packs);
         catalog.insert_open(&segment);
         let log = Arc::new(Log::new(options, segment, sum, durable));
         let fence = Fence { storage: Arc::clone(&storage), epoch };
@@ -330,7 +343,7 @@ impl Recovery {
         }
         let mut packs = Vec::with_capacity(needed.len());
         for (id, ordinals) in needed {
-            match Pack::open(&*self.claim.storage, self.claim.store, id) {
+            match Pack::open(&*self.claim.storage, self.past.lineage.store_of(id.epoch), id) {
                 Ok(pack) => {
                     let bytes = pack.header.file_bytes();
                     packs.push(PastPack { id, bytes, ordinals });
@@ -421,7 +434,8 @@ impl Recovery {
         let unproven: BTreeSet<u64> = self.walk.unproven().iter().map(|b| b.ordinal).collect();
         let by = self.claim.epoch;
         for sealed in kept.iter_mut().filter(|sealed| unproven.contains(&sealed.ordinal)) {
-            let (store, segment_size) = (self.claim.store, self.claim.options.segment_size);
+            let segment_size = self.claim.options.segment_size;
+            let store = self.past.lineage.store_of(sealed.epoch);
             let segment = Segment::open(storage, &Expected::sealed(store, segment_size, sealed))?;
             let name = names::copy(by, sealed.ordinal);
             let temporary = names::temporary(&name, self.claim.nonce);
@@ -484,7 +498,6 @@ fn first_ordinal(names: &[Name], past: &Past) -> u64 {
 /// Lets readers find what of the past counts; gives the segments among it.
 fn enter_past(
     catalog: &Catalog,
-    store: u128,
     segment_size: u64,
     seal: &Seal,
     packs: &[PastPack],
@@ -493,7 +506,8 @@ fn enter_past(
         catalog.insert_pack(pack.id, &pack.ordinals);
     }
     let enter = |sealed: &Sealed| {
-        let file = Expected::sealed(store, segment_size, sealed);
+        let wrote = catalog.lineage().store_of(sealed.epoch);
+        let file = Expected::sealed(wrote, segment_size, sealed);
         catalog.insert(file);
         PastSegment { ordinal: file.ordinal, bytes: file.bytes_min }
     };

@@ -24,6 +24,7 @@ use crate::wal::format::{
     FRAME_HEADER_BYTES, HeadFault, Identity, PackHeader, PackId, SegmentHeader, VERSION,
 };
 use crate::wal::gather::Chain;
+use crate::wal::lineage::Lineage;
 use crate::wal::names::{self, Name};
 use crate::wal::replay::{Progress, ReplayPoint, ToRead, highest_mark};
 use crate::wal::segment::{Expected, Segment};
@@ -167,7 +168,8 @@ pub fn survey(
     let identity = identity_read(&**storage)?.ok_or(SurveyError::NotAStore)?;
     let listed = storage.list().map_err(SurveyError::List)?;
     let names: Vec<Name> = listed.iter().filter_map(|name| Name::parse(name)).collect();
-    let mut walk = Walk { storage: &**storage, identity, needed, progress, visit };
+    let lineage = Lineage::of(identity.store);
+    let mut walk = Walk { storage: &**storage, identity, lineage, needed, progress, visit };
     // That someone has heard enough is no error.
     let _ = walk.store(&names);
     Ok(())
@@ -176,6 +178,7 @@ pub fn survey(
 struct Walk<'a> {
     storage: &'a dyn Storage,
     identity: Identity,
+    lineage: Lineage,
     needed: Option<&'a Needed>,
     progress: &'a mut dyn FnMut(Progress),
     visit: &'a mut Visit<'a>,
@@ -212,6 +215,10 @@ impl Walk<'_> {
     }
 
     fn store(&mut self, names: &[Name]) -> ControlFlow<()> {
+        // Where it cannot be read, neither can the past, and that is told below.
+        if let Ok(lineage) = Lineage::read(self.storage, self.identity.store, names) {
+            self.lineage = lineage;
+        }
         self.claims(names)?;
         let (parts, mut seal) = match Past::read(self.storage, self.identity, u64::MAX, names) {
             Ok(past) => {
@@ -266,14 +273,14 @@ impl Walk<'_> {
 
     /// The small files: who owned the store, and what each took over.
     fn claims(&mut self, names: &[Name]) -> ControlFlow<()> {
-        let (storage, store) = (self.storage, self.identity.store);
+        let storage = self.storage;
         let newest = names.iter().filter(|name| matches!(name, Name::Seal { .. })).max();
         for name in names {
             let result = match *name {
-                Name::Claim { epoch } => claim_check(storage, store, epoch),
+                Name::Claim { epoch } => claim_check(storage, self.lineage.store_of(epoch), epoch),
                 // The newest one is read for what it says.
                 Name::Seal { epoch } if Some(name) != newest => {
-                    seal_read(storage, store, epoch).map(drop)
+                    seal_read(storage, self.lineage.store_of(epoch), epoch).map(drop)
                 }
                 _ => Ok(()),
             };
@@ -289,7 +296,8 @@ impl Walk<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Segments that the index or the order of the log asks for and that nobody lists.
+    /// Segments that a replay asks for and that nobody lists. Whether those that the index keeps
+    /// alive may be gone is known only after the replay: they may have died in it.
     fn missing(&mut self, past: &Past) -> ControlFlow<()> {
         let listed: BTreeSet<u64> = past.segments.iter().map(|part| part.file.ordinal).collect();
         let own: BTreeSet<u64> =
@@ -297,10 +305,7 @@ impl Walk<'_> {
         let mut wanted = BTreeMap::new();
         if let Some(needed) = self.needed {
             let replay_from = needed.replay.map(|replay| replay.batch.0 / self.size());
-            let packed = |ordinal: &u64| needed.packs.contains_key(ordinal);
-            let live = needed.live.keys().copied().filter(|ordinal| !packed(ordinal));
-            let live = live.chain(replay_from);
-            wanted.extend(live.map(|ordinal| (ordinal, format!("wal-*-{ordinal:016x}"))));
+            wanted.extend(replay_from.map(|ordinal| (ordinal, format!("wal-*-{ordinal:016x}"))));
             if let (Some((seal, _)), Some(last)) = (&past.seal, own.last()) {
                 let first = seal.first_ordinal.max(replay_from.unwrap_or(0));
                 let holes = (first..*last).filter(|ordinal| !own.contains(ordinal));
@@ -317,7 +322,7 @@ impl Walk<'_> {
 
     /// Every segment there is, for when nobody knows which ones count.
     fn all_segments(&self, names: &[Name]) -> Vec<ToRead> {
-        let Identity { store, segment_size } = self.identity;
+        let segment_size = self.size();
         let mut parts: Vec<ToRead> = Vec::new();
         for name in names {
             let (epoch, ordinal, copied_by) = match *name {
@@ -330,7 +335,7 @@ impl Walk<'_> {
                 _ => continue,
             };
             let sealed = format::Sealed { epoch, ordinal, copied_by, end: None };
-            let file = Expected::sealed(store, segment_size, &sealed);
+            let file = Expected::sealed(self.lineage.store_of(epoch), segment_size, &sealed);
             parts.push(ToRead { file, sealed: None, own: false });
         }
         parts.sort_by_key(|part| (part.file.ordinal, part.file.epoch));

@@ -28,6 +28,7 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
     };
     match record {
         Record::Started { epoch, at } => format!("Started epoch {epoch} at {}", time(*at)),
+        Record::Restored { at } => format!("Restored from a backup at {}", time(*at)),
         Record::QueueCreated { queue, name, at } => {
             format!("QueueCreated {queue} ({}) at {}", name.escape_debug(), time(*at))
         }

@@ -247,6 +247,12 @@ impl<'a> LogCheck<'a> {
             }
             Item::Problem(finding) => {
                 self.damages.line(&line_of(&finding));
+                if let Finding::Unusable(wal::RecoveryError::MissingSegment { ordinal, .. }) =
+                    finding
+                {
+                    // Told, and not to be told again.
+                    self.segments.insert(ordinal);
+                }
                 // A bad payload costs one message; anything else leaves a gap in what happened.
                 if !matches!(finding, Finding::Damaged(_)) {
                     self.broker = None;
@@ -296,13 +302,15 @@ impl<'a> LogCheck<'a> {
                 self.damages.file(&names::pack(*id), what);
             }
         }
-        let Some(broker) = self.broker else {
-            eprintln!("what a start would replay was not checked, because of the damage above");
-            return;
+        let live = match self.broker {
+            Some(broker) => broker.live().into_keys().collect(),
+            None => {
+                eprintln!("what a start would replay was not checked, because of the damage above");
+                self.in_index
+            }
         };
-        for ordinal in broker.live().into_keys() {
-            // What the index keeps alive was looked for by the survey.
-            if !self.segments.contains(&ordinal) && !self.in_index.contains(&ordinal) {
+        for ordinal in live {
+            if !self.segments.contains(&ordinal) && !self.packed.contains_key(&ordinal) {
                 let file = format!("wal-*-{ordinal:016x}");
                 self.damages.file(&file, "it is missing, and messages lie in it");
             }

@@ -44,8 +44,8 @@ pub enum IndexError {
     },
     /// The file is not as it was written.
     #[error(
-        "{INDEX_NAME} is damaged ({reason}): run `escrowmq store verify` to see how far, and \
-         restore the store from a copy"
+        "{INDEX_NAME} is damaged ({reason}): restore the store from a backup, or see what can be \
+         saved with `escrowmq store repair DIR`"
     )]
     Damaged {
         /// What was found.

@@ -9,7 +9,7 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::error::{bad_row, error};
 use super::row::{self, BadRow, ENTRIES, ENTRY, EntryKey, MOVED};
-use super::{Index, IndexError, Snapshot};
+use super::{Index, IndexError, View};
 use crate::broker::delta::Place;
 use crate::ids::{Lsn, QueueId};
 
@@ -18,8 +18,8 @@ impl Index {
     ///
     /// # Errors
     /// As [`Index::births`].
-    pub fn moved(&self, snapshot: &Snapshot, births: &[Lsn]) -> Result<Vec<bool>, IndexError> {
-        self.ask(snapshot, |read| {
+    pub fn moved(&self, view: &View, births: &[Lsn]) -> Result<Vec<bool>, IndexError> {
+        self.ask(view, |read| {
             let moved = read.open_table(MOVED).map_err(error)?;
             let is_moved = |birth: &Lsn| Ok(moved.get(birth.0).map_err(error)?.is_some());
             births.iter().map(is_moved).collect()

@@ -18,15 +18,15 @@ use crate::wal::PackId;
 
 /// The index as it was at one moment, whatever is committed meanwhile. To be let go soon: the file
 /// keeps every page of that moment.
-pub struct Snapshot {
+pub struct View {
     read: ReadTransaction,
     /// Which opening of the file it is of.
     opened: u64,
 }
 
-impl fmt::Debug for Snapshot {
+impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("opened", &self.opened).finish_non_exhaustive()
+        f.debug_struct("View").field("opened", &self.opened).finish_non_exhaustive()
     }
 }
 
@@ -35,24 +35,24 @@ impl Index {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn snapshot(&self) -> Result<Snapshot, IndexError> {
+    pub fn view(&self) -> Result<View, IndexError> {
         let state = self.database()?;
         let read = guarded(|| state.database().begin_read().map_err(error))?;
-        Ok(Snapshot { read, opened: self.opened.load(Ordering::Acquire) })
+        Ok(View { read, opened: self.opened.load(Ordering::Acquire) })
     }
 
     /// Asks a snapshot something, if the file was not closed since it was taken: it is opened again
     /// after the disk was full, and the pages of a snapshot are not kept then.
     pub(super) fn ask<T>(
         &self,
-        snapshot: &Snapshot,
+        view: &View,
         question: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
         let _open = self.database()?;
-        if self.opened.load(Ordering::Acquire) != snapshot.opened {
+        if self.opened.load(Ordering::Acquire) != view.opened {
             return Err(IndexError::Full);
         }
-        guarded(|| question(&snapshot.read))
+        guarded(|| question(&view.read))
     }
 
     /// The births of some payloads; `None` where there is no such message or piece.
@@ -62,10 +62,10 @@ impl Index {
     /// [`IndexError::Full`] where the snapshot is lost because the disk was full.
     pub fn births(
         &self,
-        snapshot: &Snapshot,
+        view: &View,
         payloads: &[PayloadOf],
     ) -> Result<Vec<Option<Lsn>>, IndexError> {
-        self.ask(snapshot, |read| {
+        self.ask(view, |read| {
             let entries = read.open_table(ENTRIES).map_err(error)?;
             let pieces = read.open_table(PIECES).map_err(error)?;
             let birth = |payload: &PayloadOf| match *payload {
@@ -90,8 +90,8 @@ impl Index {
     ///
     /// # Errors
     /// As [`Index::births`].
-    pub fn live_bytes(&self, snapshot: &Snapshot, ordinal: u64) -> Result<u64, IndexError> {
-        self.ask(snapshot, |read| {
+    pub fn live_bytes(&self, view: &View, ordinal: u64) -> Result<u64, IndexError> {
+        self.ask(view, |read| {
             let segments = read.open_table(SEGMENTS).map_err(error)?;
             let live = segments.get(ordinal).map_err(error)?;
             Ok(live.map_or(0, |live| live.value()))

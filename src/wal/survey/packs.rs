@@ -26,7 +26,7 @@ impl Walk<'_> {
         };
         let mut done = 0;
         for id in counting {
-            match Pack::open(self.storage, self.identity.store, id) {
+            match Pack::open(self.storage, self.lineage.store_of(id.epoch), id) {
                 Ok(pack) => {
                     self.pack(&pack, Progress { done, total })?;
                     done += pack.header.file_bytes();

@@ -169,6 +169,33 @@ fn a_segment_that_is_being_read_is_not_recycled() {
 }
 
 #[test]
+fn a_held_segment_is_not_recycled_until_it_is_let_go() {
+    let disk = SimDisk::new();
+    let mut bench = open(&disk);
+    let placed = bench.append(0, 9000);
+    bench.commit();
+    while bench.append(1, 9000).lsn.0 / SEGMENT < 2 {
+        bench.commit();
+    }
+    bench.commit();
+    let reader = bench.reader.clone();
+    let is_there = || reader.read(placed.lsn, placed.frame_len).is_ok();
+    let hold = bench.reader.hold().expect("nobody else holds anything");
+    assert!(bench.reader.hold().is_none(), "two may hold at once, and one would let go of all");
+    bench.room.retire(&[1]);
+    bench.make_room();
+    assert!(is_there(), "all are held");
+    hold.keep([1].into(), [].into());
+    bench.make_room();
+    assert!(is_there(), "this one is held");
+    hold.release(1);
+    bench.make_room();
+    assert!(!is_there());
+    drop(hold);
+    assert!(bench.reader.hold().is_some());
+}
+
+#[test]
 fn a_full_disk_refuses_sends_keeps_room_for_clearing_and_recovers() {
     let disk = SimDisk::new();
     let mut bench = open(&disk);

@@ -17,6 +17,7 @@ use crate::ids::Lsn;
 use crate::io::sim::SimDisk;
 use crate::io::{File, Storage};
 use crate::wal::format::{BLOCK_BYTES, SegmentHeader};
+use crate::wal::lineage::Lineage;
 use crate::wal::log::{Dead, Log};
 use crate::wal::reader::Catalog;
 use crate::wal::room::{Making, Room};
@@ -286,7 +287,8 @@ fn smallest_segments() -> (Arc<Log>, Room) {
     assert!(making.fill().expect("a disk with room"));
     let segment = Arc::new(making.finish(&*storage).expect("a disk that works"));
     let durable = Arc::new(AtomicU64::new(0));
-    let catalog = Catalog::new(Arc::clone(&storage), 1, SMALLEST_SEGMENT, Arc::clone(&durable));
+    let catalog =
+        Catalog::new(Arc::clone(&storage), Lineage::of(1), SMALLEST_SEGMENT, Arc::clone(&durable));
     catalog.insert_open(&segment);
     let options =
         Options { ready_segments: 1, reserve_bytes: 0, ..Options::small(SMALLEST_SEGMENT) };
