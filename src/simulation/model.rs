@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::command::Output;
 
-use super::node::{Contents, Found, number_of};
+use super::node::{Contents, Found, LIMITED, number_of};
 
 /// What is known of one message.
 #[derive(Clone, Debug)]
@@ -44,11 +44,16 @@ pub(super) enum Step {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) fates: BTreeMap<u64, Fate>,
+    /// An operator may have moved more into the limited queue than producers could.
+    overfilled: bool,
 }
 
 impl Model {
     /// Whether a store found after a crash keeps every promise.
     pub(super) fn check(&self, contents: &Contents) -> Result<(), String> {
+        if let (Some(problem), false) = (&contents.over_limit, self.overfilled) {
+            return Err(problem.clone());
+        }
         for (number, found) in &contents.messages {
             let fate = self.fates.get(number).ok_or(format!("{number} was never sent"))?;
             check_present(fate, found).map_err(|e| format!("{number}: {e}; {fate:?} {found:?}"))?;
@@ -86,6 +91,7 @@ impl Model {
     /// An operator asks that what waits in one queue go to another. What is lent stays, and nobody
     /// outside knows what is lent: each message is in one of the two.
     pub(super) fn may_move(&mut self, from: &str, to: &str, doomed: bool) {
+        self.overfilled |= to == LIMITED;
         for fate in self.fates.values_mut().filter(|fate| fate.queues.contains(from)) {
             fate.queues.insert(to.to_owned());
             fate.moved = true;

@@ -39,7 +39,7 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 pub(super) const META_SCALARS: &str = "scalars";
 
 /// Version of the tables as a whole.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
