@@ -85,8 +85,9 @@ fn map(messages: usize) -> Duration {
     let mut map = BTreeMap::new();
     let began = thread_time();
     for seq in 0..messages as u64 {
+        let birth = Lsn(seq);
         let entry =
-            Entry { birth: Lsn(seq), size: FRAME_BYTES, at: NOW, expires: None, returns: 0 };
+            Entry { birth, size: FRAME_BYTES, at: NOW, expires: None, returns: 0, upload: None };
         map.insert((QueueId(1), Place { rank: 5, seq }), Some(entry));
     }
     let took = thread_time() - began;

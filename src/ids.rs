@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU64;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -43,6 +44,39 @@ id!(
     Token,
     "token-"
 );
+id!(
+    /// A large body on its way in; chosen by its session, unique within the connection.
+    StageId,
+    "stage-"
+);
+
+/// A large body in pieces, for as long as any of them is kept; durable, never reused within a
+/// store. None is zero, so that a message without one says so in no extra byte of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UploadId(pub NonZeroU64);
+
+impl UploadId {
+    /// The upload of that number; zero is none.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "upload-{}", self.0)
+    }
+}
 
 /// A position in the log: the byte address of a frame.
 ///

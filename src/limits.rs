@@ -53,6 +53,13 @@ pub const SCAN_REST_MILLIS: u64 = 30_000;
 /// time at most go into searching.
 pub const SCAN_PAGE_MILLIS: u64 = 5;
 
+/// Large bodies that one connection may send at a time.
+pub const STAGES_MAX: usize = 16;
+
+/// Bodies of which no message knows any more and whose pieces are not given back yet: beyond it
+/// nothing is expired or purged for a while.
+pub const DEAD_UPLOADS_MAX: usize = 4096;
+
 /// Where messages go whose payload cannot be read any more.
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 
@@ -61,6 +68,30 @@ pub const LOADS_AHEAD_MAX: usize = 256;
 
 /// Reads from the disk that are told of together at most.
 pub const READS_AT_ONCE: usize = 32;
+
+/// Pieces of a large body read ahead of its connection's window.
+pub const STREAM_LOADS_AHEAD: usize = 2;
+
+/// This part of a connection's window holds pieces of a large body that wait for the socket, or a
+/// piece where that is larger; the rest is for those read ahead.
+pub const STREAM_WINDOW_SHARE: usize = 4;
+
+/// Places of pieces read at once for a delivery.
+pub const STREAM_PLACES_MAX: usize = 64;
+
+/// Bytes of a message's content up to which a whole body is one record, its head not counted.
+/// What is larger comes and goes in pieces.
+pub const WHOLE_BODY_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of one piece of a large body.
+pub const PIECE_BYTES: usize = 64 << 10;
+
+/// Bytes of a large body that a session holds, or has given to the engine without an answer: the
+/// rest waits in the socket.
+pub const UPLOAD_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of content that count as another command when a turn is measured.
+pub const COMMAND_BYTES: usize = 4 << 10;
 
 /// Bytes of requests that may wait for the engine, over all connections; a larger request waits
 /// until it is alone.

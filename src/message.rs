@@ -110,9 +110,8 @@ pub const DLQ_ORIGINAL_DESTINATION: &str = "dlqOriginalDestination";
 /// From where a message was set apart, as its properties have it: `queue://NAME`, `topic://NAME`,
 /// or the plain name of a queue.
 #[must_use]
-pub fn origin_of(content: &Content) -> Option<Destination> {
-    let origin = content.property(ORIGINAL_DESTINATION);
-    let origin = origin.or_else(|| content.property(DLQ_ORIGINAL_DESTINATION))?;
+pub fn origin_of<'a>(property: impl Fn(&str) -> Option<&'a str>) -> Option<Destination> {
+    let origin = property(ORIGINAL_DESTINATION).or_else(|| property(DLQ_ORIGINAL_DESTINATION))?;
     if let Some(topic) = origin.strip_prefix("topic://") {
         return Some(Destination::Topic(topic.into()));
     }
@@ -125,8 +124,27 @@ pub fn origin_of(content: &Content) -> Option<Destination> {
 #[error("the bytes of a message's content are malformed")]
 pub struct MalformedContent;
 
-/// Version of the layout below; the first byte.
+/// Version of a whole content's layout; the first byte.
 const VERSION: u8 = 1;
+/// Version of the layout of a head whose body lies elsewhere.
+const VERSION_LARGE: u8 = 2;
+
+impl BodyKind {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Text => 1,
+            Self::Bytes => 2,
+        }
+    }
+
+    const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Text),
+            2 => Some(Self::Bytes),
+            _ => None,
+        }
+    }
+}
 
 impl Content {
     /// Layout, little-endian: version u8 = 1; kind u8 (1 text, 2 bytes); count u16; per property
@@ -137,20 +155,11 @@ impl Content {
     /// hold far lower limits.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let head: usize = self.properties.iter().map(|(n, v)| 6 + n.len() + v.len()).sum();
+        let head = properties_len(&self.properties);
         let mut out = BytesMut::with_capacity(4 + head + self.body.len());
         out.put_u8(VERSION);
-        out.put_u8(match self.kind {
-            BodyKind::Text => 1,
-            BodyKind::Bytes => 2,
-        });
-        out.put_u16_le(u16::try_from(self.properties.len()).expect("limited by the codec"));
-        for (name, value) in &self.properties {
-            out.put_u16_le(u16::try_from(name.len()).expect("limited by the codec"));
-            out.put_u32_le(u32::try_from(value.len()).expect("limited by the codec"));
-            out.put_slice(name.as_bytes());
-            out.put_slice(value.as_bytes());
-        }
+        out.put_u8(self.kind.number());
+        put_properties(&self.properties, &mut out);
         out.put_slice(&self.body);
         out.freeze()
     }
@@ -163,40 +172,124 @@ impl Content {
         if bytes.remaining() < 4 || bytes.get_u8() != VERSION {
             return Err(MalformedContent);
         }
-        let kind = match bytes.get_u8() {
-            1 => BodyKind::Text,
-            2 => BodyKind::Bytes,
-            _ => return Err(MalformedContent),
-        };
-        let count = usize::from(bytes.get_u16_le());
-        if count * 6 > bytes.remaining() {
-            return Err(MalformedContent);
-        }
-        let mut properties = Vec::with_capacity(count);
-        for _ in 0..count {
-            if bytes.remaining() < 6 {
-                return Err(MalformedContent);
-            }
-            let name = usize::from(bytes.get_u16_le());
-            let value = bytes.get_u32_le() as usize;
-            let text = |bytes: &mut Bytes, length: usize| {
-                if length > bytes.remaining() {
-                    return Err(MalformedContent);
-                }
-                let part = bytes.split_to(length);
-                std::str::from_utf8(&part).map(str::to_owned).map_err(|_| MalformedContent)
-            };
-            let name = text(&mut bytes, name)?;
-            properties.push((name, text(&mut bytes, value)?));
-        }
+        let kind = BodyKind::from_number(bytes.get_u8()).ok_or(MalformedContent)?;
+        let properties = get_properties(&mut bytes)?;
         Ok(Self { kind, properties, body: bytes })
     }
 
     /// The first value of a property.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        value_of(&self.properties, name)
     }
+}
+
+/// What a message with a large body says beside it: the body lies elsewhere, in pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargeHead {
+    /// How the body is to be read.
+    pub kind: BodyKind,
+    /// As those of a [`Content`].
+    pub properties: Vec<(String, String)>,
+    /// Bytes of the body.
+    pub bytes: u64,
+}
+
+impl LargeHead {
+    /// Layout, little-endian: version u8 = 2; kind u8; bytes of the body u64; count u16 and
+    /// properties as in [`Content::encode`]; nothing after them.
+    ///
+    /// # Panics
+    /// As [`Content::encode`] does.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(12 + properties_len(&self.properties));
+        out.put_u8(VERSION_LARGE);
+        out.put_u8(self.kind.number());
+        out.put_u64_le(self.bytes);
+        put_properties(&self.properties, &mut out);
+        out.freeze()
+    }
+
+    /// The inverse of [`LargeHead::encode`].
+    ///
+    /// # Errors
+    /// Where the bytes are not those of such a head. Allocates no more than they justify.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, MalformedContent> {
+        if bytes.remaining() < 10 || bytes.get_u8() != VERSION_LARGE {
+            return Err(MalformedContent);
+        }
+        let kind = BodyKind::from_number(bytes.get_u8()).ok_or(MalformedContent)?;
+        let total = bytes.get_u64_le();
+        let properties = get_properties(&mut bytes)?;
+        if !bytes.is_empty() {
+            return Err(MalformedContent);
+        }
+        Ok(Self { kind, properties, bytes: total })
+    }
+}
+
+impl LargeHead {
+    /// The first value of a property.
+    #[must_use]
+    pub fn property(&self, name: &str) -> Option<&str> {
+        value_of(&self.properties, name)
+    }
+}
+
+/// The length of a body that lies elsewhere, where `content` is that of a [`LargeHead`].
+#[must_use]
+pub fn large_bytes(content: &[u8]) -> Option<u64> {
+    match content {
+        [VERSION_LARGE, _, rest @ ..] => rest.first_chunk().map(|total| u64::from_le_bytes(*total)),
+        _ => None,
+    }
+}
+
+fn value_of<'a>(properties: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    properties.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+fn properties_len(properties: &[(String, String)]) -> usize {
+    properties.iter().map(|(name, value)| 6 + name.len() + value.len()).sum()
+}
+
+fn put_properties(properties: &[(String, String)], out: &mut BytesMut) {
+    out.put_u16_le(u16::try_from(properties.len()).expect("limited by the codec"));
+    for (name, value) in properties {
+        out.put_u16_le(u16::try_from(name.len()).expect("limited by the codec"));
+        out.put_u32_le(u32::try_from(value.len()).expect("limited by the codec"));
+        out.put_slice(name.as_bytes());
+        out.put_slice(value.as_bytes());
+    }
+}
+
+fn get_properties(bytes: &mut Bytes) -> Result<Vec<(String, String)>, MalformedContent> {
+    if bytes.remaining() < 2 {
+        return Err(MalformedContent);
+    }
+    let count = usize::from(bytes.get_u16_le());
+    if count * 6 > bytes.remaining() {
+        return Err(MalformedContent);
+    }
+    let mut properties = Vec::with_capacity(count);
+    for _ in 0..count {
+        if bytes.remaining() < 6 {
+            return Err(MalformedContent);
+        }
+        let name = usize::from(bytes.get_u16_le());
+        let value = bytes.get_u32_le() as usize;
+        let text = |bytes: &mut Bytes, length: usize| {
+            if length > bytes.remaining() {
+                return Err(MalformedContent);
+            }
+            let part = bytes.split_to(length);
+            std::str::from_utf8(&part).map(str::to_owned).map_err(|_| MalformedContent)
+        };
+        let name = text(bytes, name)?;
+        properties.push((name, text(bytes, value)?));
+    }
+    Ok(properties)
 }
 
 #[cfg(test)]
@@ -212,12 +305,19 @@ mod tests {
             body: Vec<u8>,
         ) {
             let kind = if text { BodyKind::Text } else { BodyKind::Bytes };
+            let bytes = body.len() as u64;
+            let large = LargeHead { kind, properties: properties.clone(), bytes };
+            prop_assert_eq!(large_bytes(&large.encode()), Some(bytes));
+            prop_assert_eq!(LargeHead::decode(large.encode()), Ok(large));
             let content = Content { kind, properties, body: body.into() };
+            prop_assert_eq!(large_bytes(&content.encode()), None);
             prop_assert_eq!(Content::decode(content.encode()), Ok(content));
         }
 
         #[test]
         fn any_bytes_are_a_content_or_a_clear_no(bytes: Vec<u8>) {
+            let _ = large_bytes(&bytes);
+            let _ = LargeHead::decode(bytes.clone().into());
             let _ = Content::decode(bytes.into());
         }
     }

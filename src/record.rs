@@ -3,9 +3,23 @@
 //! Owns the numbers of the record kinds (explicit, never reused) and the layout of each, all
 //! little-endian. A record carries everything its `apply` changes: replay needs no lookup.
 //! Leaves frames, checksums and positions to `wal`.
+//!
+//! A kind for large bodies is the one it stands for with what it says of uploads behind each
+//! entry, gone message or record, as `upload u64` (0 is none):
+//!
+//! | kind | what | bytes |
+//! |---|---|---|
+//! | 30 | `Sent` | as 5, upload |
+//! | 31 | `Returned` | as 7, each entry with its upload |
+//! | 32 | `Removed` | as 8, each gone message with its upload |
+//! | 33 | `Moved` | as 9, upload of the gone message, upload that goes along |
+//! | 34 | `Piece` | upload u64, number u32, bytes u32; the payload is the piece |
+//! | 35 | `Abandoned` | upload u64, any number of times |
+//! | 36 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
+//! | 37 | `Transferred` | as 20, each entry with its upload |
 
-use crate::broker::delta::{Entry, Place};
-use crate::ids::{Lsn, Millis, QueueId};
+use crate::broker::delta::{Entry, PieceAt, Place};
+use crate::ids::{Lsn, Millis, QueueId, UploadId};
 
 /// A durable fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +57,8 @@ pub enum Record {
         expires: Option<Millis>,
         /// A consumer was waiting: it counts as lent from the start.
         lent: bool,
+        /// Its body lies in the pieces of this upload, and belongs to it from now on.
+        upload: Option<UploadId>,
     },
     /// Messages are about to leave for consumers.
     Lent {
@@ -82,6 +98,34 @@ pub enum Record {
         place: Place,
         /// When.
         at: Millis,
+        /// The upload that goes along; without, the one of the message that is gone dies.
+        upload: Option<UploadId>,
+    },
+    /// The next piece of a large body; its bytes are the payload of the frame. The first piece
+    /// begins its upload.
+    Piece {
+        /// Of which upload.
+        upload: UploadId,
+        /// Counts from 1.
+        number: u32,
+        /// Bytes of the payload.
+        bytes: u32,
+    },
+    /// Uploads that had begun will not be finished: they are dead.
+    Abandoned {
+        /// Which.
+        uploads: Vec<UploadId>,
+    },
+    /// Pieces of a dead upload are given back.
+    PiecesGone {
+        /// Of which.
+        upload: UploadId,
+        /// The number of the first.
+        first: u32,
+        /// Each, in order.
+        gone: Vec<PieceAt>,
+        /// There are no more: the upload itself is gone.
+        last: bool,
     },
     /// Messages left one queue and entered another as they were: their payloads stay where they
     /// are. Each keeps its rank and takes the next sequence number.
@@ -117,13 +161,15 @@ pub struct Gone {
     pub birth: Lsn,
     /// Bytes it kept alive.
     pub size: u32,
+    /// Where its body lies, if that is in pieces.
+    pub upload: Option<UploadId>,
 }
 
 impl Gone {
     /// The end of an entry.
     #[must_use]
     pub fn of(place: Place, entry: &Entry) -> Self {
-        Self { place, birth: entry.birth, size: entry.size }
+        Self { place, birth: entry.birth, size: entry.size, upload: entry.upload }
     }
 }
 
@@ -149,6 +195,16 @@ const REMOVED: u16 = 8;
 const MOVED: u16 = 9;
 const TRANSFERRED: u16 = 20;
 
+// The kinds above as they are where a body lies in pieces; the others stay short.
+const SENT_LARGE: u16 = 30;
+const RETURNED_LARGE: u16 = 31;
+const REMOVED_LARGE: u16 = 32;
+const MOVED_LARGE: u16 = 33;
+const PIECE: u16 = 34;
+const ABANDONED: u16 = 35;
+const PIECES_GONE: u16 = 36;
+const TRANSFERRED_LARGE: u16 = 37;
+
 const FLAG_LENT: u8 = 1;
 
 impl Record {
@@ -159,12 +215,32 @@ impl Record {
             Self::Started { .. } => STARTED,
             Self::QueueCreated { .. } => QUEUE_CREATED,
             Self::QueueDeleted { .. } => QUEUE_DELETED,
-            Self::Sent { .. } => SENT,
+            Self::Sent { .. } => self.one_of(SENT, SENT_LARGE),
             Self::Lent { .. } => LENT,
-            Self::Returned { .. } => RETURNED,
-            Self::Removed { .. } => REMOVED,
-            Self::Moved { .. } => MOVED,
-            Self::Transferred { .. } => TRANSFERRED,
+            Self::Returned { .. } => self.one_of(RETURNED, RETURNED_LARGE),
+            Self::Removed { .. } => self.one_of(REMOVED, REMOVED_LARGE),
+            Self::Moved { .. } => self.one_of(MOVED, MOVED_LARGE),
+            Self::Transferred { .. } => self.one_of(TRANSFERRED, TRANSFERRED_LARGE),
+            Self::Piece { .. } => PIECE,
+            Self::Abandoned { .. } => ABANDONED,
+            Self::PiecesGone { .. } => PIECES_GONE,
+        }
+    }
+
+    fn one_of(&self, small: u16, large: u16) -> u16 {
+        if self.is_large() { large } else { small }
+    }
+
+    /// Whether it names an upload of a message.
+    fn is_large(&self) -> bool {
+        match self {
+            Self::Sent { upload, .. } => upload.is_some(),
+            Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
+                entries.iter().any(|(_, entry)| entry.upload.is_some())
+            }
+            Self::Removed { gone, .. } => gone.iter().any(|gone| gone.upload.is_some()),
+            Self::Moved { gone, upload, .. } => gone.upload.is_some() || upload.is_some(),
+            _ => false,
         }
     }
 
@@ -172,25 +248,35 @@ impl Record {
     /// disk, because refusing them would keep the disk full.
     #[must_use]
     pub fn clears(&self) -> bool {
-        !matches!(self, Self::Sent { .. } | Self::QueueCreated { .. } | Self::Transferred { .. })
+        let takes = matches!(
+            self,
+            Self::Sent { .. }
+                | Self::QueueCreated { .. }
+                | Self::Transferred { .. }
+                | Self::Piece { .. }
+        );
+        !takes
     }
 
     /// Bytes it takes at most, cheaply known.
     #[must_use]
     pub fn size_max(&self) -> usize {
-        const FIXED: usize = 64;
+        const FIXED: usize = 96;
         match self {
             Self::QueueCreated { name, .. } => FIXED + name.len(),
             Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
-                FIXED + entries.len() * 41
+                FIXED + entries.len() * (41 + 8)
             }
-            Self::Removed { gone, .. } => FIXED + gone.len() * 21,
+            Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 8),
+            Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
+            Self::PiecesGone { gone, .. } => FIXED + gone.len() * 12,
             _ => FIXED,
         }
     }
 
     /// Appends its bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let large = self.is_large();
         let mut w = Writer(out);
         match self {
             Self::Started { epoch, at } => {
@@ -203,12 +289,13 @@ impl Record {
                 w.0.extend_from_slice(name.as_bytes());
             }
             Self::QueueDeleted { queue } => w.u64(queue.0),
-            Self::Sent { queue, place, at, expires, lent } => {
+            Self::Sent { queue, place, at, expires, lent, upload } => {
                 w.u64(queue.0);
                 w.place(*place);
                 w.u64(at.0);
                 w.time(*expires);
                 w.0.push(if *lent { FLAG_LENT } else { 0 });
+                w.upload(large, *upload);
             }
             Self::Lent { queue, rank, through } => {
                 w.u64(queue.0);
@@ -217,7 +304,7 @@ impl Record {
             }
             Self::Returned { queue, entries } => {
                 w.u64(queue.0);
-                w.entries(entries);
+                w.entries(large, entries);
             }
             Self::Removed { queue, cause, gone } => {
                 w.u64(queue.0);
@@ -226,21 +313,50 @@ impl Record {
                     Cause::Expired => 2,
                     Cause::Purged => 3,
                 });
-                gone.iter().for_each(|gone| w.gone(gone));
+                for gone in gone {
+                    w.gone(gone);
+                    w.upload(large, gone.upload);
+                }
             }
-            Self::Moved { from, gone, to, place, at } => {
+            Self::Moved { from, gone, to, place, at, upload } => {
                 w.u64(from.0);
                 w.gone(gone);
                 w.u64(to.0);
                 w.place(*place);
                 w.u64(at.0);
+                w.upload(large, gone.upload);
+                w.upload(large, *upload);
             }
             Self::Transferred { from, to, first, entries } => {
                 w.u64(from.0);
                 w.u64(to.0);
                 w.u64(*first);
-                w.entries(entries);
+                w.entries(large, entries);
             }
+            Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
+                self.encode_pieces(&mut w);
+            }
+        }
+    }
+
+    fn encode_pieces(&self, w: &mut Writer<'_>) {
+        match self {
+            Self::Piece { upload, number, bytes } => {
+                w.u64(upload.get());
+                w.u32(*number);
+                w.u32(*bytes);
+            }
+            Self::Abandoned { uploads } => uploads.iter().for_each(|id| w.u64(id.get())),
+            Self::PiecesGone { upload, first, gone, last } => {
+                w.u64(upload.get());
+                w.u32(*first);
+                w.0.push(u8::from(*last));
+                for piece in gone {
+                    w.u64(piece.birth.0);
+                    w.u32(piece.size);
+                }
+            }
+            _ => unreachable!("of the other kinds there is more to say"),
         }
     }
 
@@ -260,14 +376,19 @@ impl Record {
             STARTED => r.started(),
             QUEUE_CREATED => r.queue_created(),
             QUEUE_DELETED => r.u64().map(|queue| Self::QueueDeleted { queue: QueueId(queue) }),
-            SENT => r.sent(),
+            SENT | SENT_LARGE => r.sent(kind == SENT_LARGE),
             LENT => r.lent(),
-            RETURNED => r.returned(),
-            REMOVED => r.removed(),
-            MOVED => r.moved(),
-            TRANSFERRED => r.transferred(),
+            RETURNED | RETURNED_LARGE => r.returned(kind == RETURNED_LARGE),
+            REMOVED | REMOVED_LARGE => r.removed(kind == REMOVED_LARGE),
+            MOVED | MOVED_LARGE => r.moved(kind == MOVED_LARGE),
+            PIECE => r.piece(),
+            ABANDONED => r.abandoned(),
+            PIECES_GONE => r.pieces_gone(),
+            TRANSFERRED | TRANSFERRED_LARGE => r.transferred(kind == TRANSFERRED_LARGE),
             other => return Err(RecordError::UnknownKind(other)),
-        })
+        }
+        // A record has one form: the long one only where it is needed.
+        .filter(|record| record.kind() == kind))
     }
 }
 
@@ -303,10 +424,11 @@ impl Writer<'_> {
     }
 
     /// Place and entry of each.
-    fn entries(&mut self, entries: &[(Place, Entry)]) {
+    fn entries(&mut self, large: bool, entries: &[(Place, Entry)]) {
         for (place, entry) in entries {
             self.place(*place);
             self.entry(entry);
+            self.upload(large, entry.upload);
         }
     }
 
@@ -315,6 +437,13 @@ impl Writer<'_> {
         self.place(gone.place);
         self.u64(gone.birth.0);
         self.u32(gone.size);
+    }
+
+    /// Only in the kinds for large bodies: u64, zero is none.
+    fn upload(&mut self, large: bool, upload: Option<UploadId>) {
+        if large {
+            self.u64(upload.map_or(0, UploadId::get));
+        }
     }
 }
 
@@ -359,18 +488,28 @@ impl Reader<'_> {
         Some(Place { rank: self.rank()?, seq: self.u64()? })
     }
 
-    fn entry(&mut self) -> Option<Entry> {
+    fn upload(&mut self, large: bool) -> Option<Option<UploadId>> {
+        if large { self.u64().map(UploadId::new) } else { Some(None) }
+    }
+
+    fn entry(&mut self, large: bool) -> Option<Entry> {
         Some(Entry {
             birth: Lsn(self.u64()?),
             size: self.u32()?,
             at: self.millis()?,
             expires: self.time()?,
             returns: self.u32()?,
+            upload: self.upload(large)?,
         })
     }
 
-    fn gone(&mut self) -> Option<Gone> {
-        Some(Gone { place: self.place()?, birth: Lsn(self.u64()?), size: self.u32()? })
+    fn gone(&mut self, large: bool) -> Option<Gone> {
+        Some(Gone {
+            place: self.place()?,
+            birth: Lsn(self.u64()?),
+            size: self.u32()?,
+            upload: self.upload(large)?,
+        })
     }
 
     fn started(&mut self) -> Option<Record> {
@@ -383,7 +522,7 @@ impl Reader<'_> {
         Some(Record::QueueCreated { queue, name: name.into(), at })
     }
 
-    fn sent(&mut self) -> Option<Record> {
+    fn sent(&mut self, large: bool) -> Option<Record> {
         Some(Record::Sent {
             queue: self.queue()?,
             place: self.place()?,
@@ -394,6 +533,7 @@ impl Reader<'_> {
                 FLAG_LENT => true,
                 _ => return None,
             },
+            upload: self.upload(large)?,
         })
     }
 
@@ -401,28 +541,28 @@ impl Reader<'_> {
         Some(Record::Lent { queue: self.queue()?, rank: self.rank()?, through: self.u64()? })
     }
 
-    fn returned(&mut self) -> Option<Record> {
-        Some(Record::Returned { queue: self.queue()?, entries: self.entries()? })
+    fn returned(&mut self, large: bool) -> Option<Record> {
+        Some(Record::Returned { queue: self.queue()?, entries: self.entries(large)? })
     }
 
-    fn entries(&mut self) -> Option<Vec<(Place, Entry)>> {
+    fn entries(&mut self, large: bool) -> Option<Vec<(Place, Entry)>> {
         let mut entries = Vec::new();
         while !self.0.is_empty() {
-            entries.push((self.place()?, self.entry()?));
+            entries.push((self.place()?, self.entry(large)?));
         }
         Some(entries)
     }
 
-    fn transferred(&mut self) -> Option<Record> {
+    fn transferred(&mut self, large: bool) -> Option<Record> {
         Some(Record::Transferred {
             from: self.queue()?,
             to: self.queue()?,
             first: self.u64()?,
-            entries: self.entries()?,
+            entries: self.entries(large)?,
         })
     }
 
-    fn removed(&mut self) -> Option<Record> {
+    fn removed(&mut self, large: bool) -> Option<Record> {
         let queue = self.queue()?;
         let cause = match self.u8()? {
             1 => Cause::Accepted,
@@ -432,19 +572,44 @@ impl Reader<'_> {
         };
         let mut gone = Vec::new();
         while !self.0.is_empty() {
-            gone.push(self.gone()?);
+            gone.push(self.gone(large)?);
         }
         Some(Record::Removed { queue, cause, gone })
     }
 
-    fn moved(&mut self) -> Option<Record> {
-        Some(Record::Moved {
-            from: self.queue()?,
-            gone: self.gone()?,
-            to: self.queue()?,
-            place: self.place()?,
-            at: self.millis()?,
-        })
+    fn moved(&mut self, large: bool) -> Option<Record> {
+        let (from, mut gone) = (self.queue()?, self.gone(false)?);
+        let (to, place, at) = (self.queue()?, self.place()?, self.millis()?);
+        gone.upload = self.upload(large)?;
+        let upload = self.upload(large)?;
+        Some(Record::Moved { from, gone, to, place, at, upload })
+    }
+
+    fn piece(&mut self) -> Option<Record> {
+        let upload = UploadId::new(self.u64()?)?;
+        Some(Record::Piece { upload, number: self.u32()?, bytes: self.u32()? })
+    }
+
+    fn abandoned(&mut self) -> Option<Record> {
+        let mut uploads = Vec::new();
+        while !self.0.is_empty() {
+            uploads.push(UploadId::new(self.u64()?)?);
+        }
+        Some(Record::Abandoned { uploads })
+    }
+
+    fn pieces_gone(&mut self) -> Option<Record> {
+        let (upload, first) = (UploadId::new(self.u64()?)?, self.u32()?);
+        let last = match self.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let mut gone = Vec::new();
+        while !self.0.is_empty() {
+            gone.push(PieceAt { birth: Lsn(self.u64()?), size: self.u32()? });
+        }
+        Some(Record::PiecesGone { upload, first, gone, last })
     }
 }
 
@@ -461,73 +626,4 @@ pub fn fuzz_record(data: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn every_kind() -> Vec<Record> {
-        let place = Place { rank: 5, seq: 77 };
-        let entry = Entry {
-            birth: Lsn(4096),
-            size: 120,
-            at: Millis(9),
-            expires: Some(Millis(11)),
-            returns: 2,
-        };
-        let queue = QueueId(3);
-        let gone = Gone::of(place, &entry);
-        vec![
-            Record::Started { epoch: 2, at: Millis(1) },
-            Record::QueueCreated { queue, name: "orders".into(), at: Millis(2) },
-            Record::QueueDeleted { queue },
-            Record::Sent { queue, place, at: Millis(3), expires: None, lent: true },
-            Record::Lent { queue, rank: 9, through: 4 },
-            Record::Returned { queue, entries: vec![(place, entry), (place, entry)] },
-            Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, gone] },
-            Record::Moved { from: queue, gone, to: QueueId(4), place, at: Millis(5) },
-            Record::Transferred {
-                from: queue,
-                to: QueueId(4),
-                first: 8,
-                entries: vec![(place, entry), (place, entry)],
-            },
-        ]
-    }
-
-    #[test]
-    fn every_kind_reads_back_as_it_was_written() {
-        for record in every_kind() {
-            let mut bytes = Vec::new();
-            record.encode(&mut bytes);
-            assert!(bytes.len() <= record.size_max());
-            assert_eq!(Record::decode(record.kind(), &bytes), Ok(record));
-        }
-    }
-
-    #[test]
-    fn a_record_cut_short_is_refused_or_another_whole_record() {
-        for record in every_kind() {
-            let mut bytes = Vec::new();
-            record.encode(&mut bytes);
-            for end in 0..bytes.len() {
-                if let Ok(shorter) = Record::decode(record.kind(), &bytes[..end]) {
-                    let mut again = Vec::new();
-                    shorter.encode(&mut again);
-                    assert_eq!(again, bytes[..end]);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_unknown_kind_is_named() {
-        assert_eq!(Record::decode(999, &[]), Err(RecordError::UnknownKind(999)));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_one_record_in_its_one_form_or_none(data: Vec<u8>) {
-            fuzz_record(&data);
-        }
-    }
-}
+mod tests;

@@ -44,7 +44,7 @@ fn a_peer_that_goes_on_after_its_refusal_is_cut_off() {
 
 #[test]
 fn a_body_without_length_and_end_is_cut_off() {
-    let case = Case::start();
+    let case = Case::start_configured("limits.message = \"16MiB\"\n");
     let mut stomp = case.broker.connect();
     stomp.write_raw(b"SEND\ndestination:/queue/x\n\n").unwrap();
     pour(&mut stomp, b"x");
@@ -330,8 +330,12 @@ struct Case {
 
 impl Case {
     fn start() -> Self {
+        Self::start_configured("")
+    }
+
+    fn start_configured(settings: &str) -> Self {
         let dir = fresh_dir();
-        let broker = Broker::start(&dir.path().join("data"));
+        let broker = Broker::start_configured(&dir.path().join("data"), settings);
         // One round of honest work, so that what any work needs is there before the attack.
         serve_one(&broker);
         let before = broker.resident_bytes();

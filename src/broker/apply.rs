@@ -15,7 +15,7 @@ use crate::broker::queue::Queue;
 use crate::broker::topic::Topic;
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
-use crate::ids::{Millis, QueueId, Tag};
+use crate::ids::{Millis, QueueId, Tag, UploadId};
 use crate::mutant::{self, Mutant};
 use crate::record::{Gone, Record};
 
@@ -50,8 +50,12 @@ impl Broker {
                 self.sorted.remove(&*queue.row.name);
                 self.durable.queue_gone(queue.id, &queue.row);
             }
-            Record::Sent { queue, place, at, expires, lent } => {
-                self.apply_birth(written, *queue, *place, *at, *expires);
+            Record::Sent { queue, place, at, expires, lent, upload } => {
+                if let Some(upload) = upload {
+                    self.durable.adopt(*upload);
+                }
+                let entry = Entry::born(written, *at, *expires, *upload);
+                self.apply_birth(*queue, *place, entry);
                 if *lent {
                     self.changing(*queue).mark_lent(place.rank, place.seq);
                 }
@@ -71,17 +75,34 @@ impl Broker {
                 gone.iter().for_each(|gone| self.apply_gone(*queue, gone));
                 self.count(*queue, |c| c.gone(*cause, gone.len() as u64));
             }
-            Record::Moved { from, gone, to, place, at } => {
-                self.apply_gone(*from, gone);
-                self.apply_birth(written, *to, *place, *at, None);
-                self.count(*from, |c| c.moved_out += 1);
-                self.count(*to, |c| c.moved_in += 1);
+            Record::Moved { from, gone, to, place, at, upload } => {
+                let entry = Entry::born(written, *at, None, *upload);
+                self.apply_moved((*from, gone), (*to, *place, entry));
             }
             Record::Transferred { from, to, first, entries } => {
                 self.apply_transferred(*from, *to, *first, entries);
             }
+            Record::Piece { upload, number, bytes } => {
+                self.durable.piece_born(*upload, *number, *bytes, written);
+            }
+            Record::Abandoned { uploads } => {
+                uploads.iter().for_each(|upload| self.durable.kill(*upload));
+            }
+            Record::PiecesGone { upload, first, gone, last } => {
+                self.durable.pieces_gone(*upload, *first, gone, *last);
+            }
         }
         Ok(())
+    }
+
+    fn apply_moved(&mut self, (from, gone): (QueueId, &Gone), to: (QueueId, Place, Entry)) {
+        let (to, place, entry) = to;
+        // An upload that goes along is not left behind.
+        let left = gone.upload.filter(|_| entry.upload.is_none());
+        self.apply_gone(from, &Gone { upload: left, ..*gone });
+        self.apply_birth(to, place, entry);
+        self.count(from, |c| c.moved_out += 1);
+        self.count(to, |c| c.moved_in += 1);
     }
 
     /// Whether a record fits the state, judged by durable facts that are always in memory.
@@ -114,12 +135,17 @@ impl Broker {
                 Some(_) => Err("the queue is not empty"),
                 None => Err("no such queue"),
             },
-            Record::Sent { queue, place, .. } => next(queue, place.seq),
+            Record::Sent { queue, place, upload, .. } => {
+                next(queue, place.seq).and(self.durable.fit_sent(*upload))
+            }
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
             Record::Removed { queue, gone, .. } => {
                 let size = gone.iter().map(|gone| u64::from(gone.size)).sum();
                 depth(queue, gone.len()).and_then(|()| bytes(queue, size))
+            }
+            Record::Moved { gone, upload, .. } if upload.is_some() && *upload != gone.upload => {
+                Err("the upload that goes along is not that of the message")
             }
             Record::Moved { from, gone, to, place, .. } => depth(from, 1)
                 .and_then(|()| bytes(from, u64::from(gone.size)))
@@ -130,12 +156,16 @@ impl Broker {
                 let there = depth(from, entries.len()).and_then(|()| bytes(from, size));
                 there.and(next(to, *first))
             }
+            Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
+            Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
+            Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
         }
     }
 
     fn apply_started(&mut self, epoch: u64, at: Millis) {
         self.durable.scalars.epoch = epoch;
         self.saw(at);
+        self.durable.kill_open();
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
@@ -172,17 +202,8 @@ impl Broker {
         self.queues.get_mut(&id).expect("checked when the fact was stated")
     }
 
-    fn apply_birth(
-        &mut self,
-        written: Written,
-        id: QueueId,
-        place: Place,
-        at: Millis,
-        expires: Option<Millis>,
-    ) {
-        let Written { lsn: birth, frame_len: size } = written;
-        let entry = Entry { birth, size, at, expires, returns: 0 };
-        self.saw(at);
+    fn apply_birth(&mut self, id: QueueId, place: Place, entry: Entry) {
+        self.saw(entry.at);
         self.durable.born(&entry);
         self.durable.put(id, place, entry);
         self.arrive(id, place, entry);
@@ -207,6 +228,9 @@ impl Broker {
 
     fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
         self.durable.gone(id, gone);
+        if let Some(upload) = gone.upload.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
+            self.durable.kill(upload);
+        }
         let queue = self.queues.get_mut(&id).expect("fits");
         self.durable.change(id, &queue.row);
         queue.row.depth -= 1;
@@ -244,6 +268,10 @@ impl Broker {
             }
             Change::TakeBack { key, count } => self.apply_take_back(key, count),
             Change::Forfeit { key, tag } => self.apply_forfeit(key, tag),
+            Change::StageBegin { key } => self.stages.begin(key),
+            Change::StageUpload { key, upload } => self.stages.upload(key, upload),
+            Change::StageEnd { key } => self.stages.end(key),
+            Change::StageAbandon { key } => self.stages.abandon(key),
             Change::Drop { queue, cause, places } => {
                 self.count(queue, |c| c.gone(cause, places.len() as u64));
                 self.apply_drop(queue, places);
@@ -514,6 +542,17 @@ impl Broker {
 }
 
 impl Entry {
+    /// The entry of a message that was written there.
+    fn born(
+        written: Written,
+        at: Millis,
+        expires: Option<Millis>,
+        upload: Option<UploadId>,
+    ) -> Self {
+        let Written { lsn: birth, frame_len: size } = written;
+        Self { birth, size, at, expires, returns: 0, upload }
+    }
+
     /// The entry after one more return from a consumer.
     pub(super) fn returned(mut self) -> Self {
         self.returns = self.returns.saturating_add(1);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::broker::policy::Measure;
-use crate::ids::{Lsn, Millis, SubscriptionId, Tag, Token};
+use crate::ids::{Lsn, Millis, StageId, SubscriptionId, Tag, Token};
 use crate::limits;
 use crate::message::{Destination, Message};
 
@@ -43,6 +43,40 @@ pub enum Command {
         to: Destination,
         /// The message.
         message: Message,
+    },
+    /// Begins a message whose body comes in pieces, because it is too large for one command.
+    Stage {
+        /// Chosen by the session, new on this connection.
+        stage: StageId,
+        /// Where it is to go: a queue.
+        to: Destination,
+        /// Bytes of the body, where they are known; else 0.
+        bytes: u64,
+    },
+    /// The next piece of such a body. Stored at once, and seen by nobody before the message is.
+    StagePiece {
+        /// Of which.
+        stage: StageId,
+        /// Counts from 1: a piece that was refused leaves a gap, and the rest is refused too.
+        number: u32,
+        /// Its bytes; not none.
+        bytes: Bytes,
+    },
+    /// Sends the message: like [`Command::Send`], and as one fact with the end of its stage.
+    SendStaged {
+        /// Of which.
+        stage: StageId,
+        /// Where it goes, as said when it began.
+        to: Destination,
+        /// The message; its content is a [`crate::message::LargeHead`]. It is durable whatever it
+        /// asks for.
+        message: Message,
+    },
+    /// The body will not be finished: what came of it is given back. So it is when the connection
+    /// ends.
+    Unstage {
+        /// Of which.
+        stage: StageId,
     },
     /// Begins to consume.
     Subscribe {
@@ -116,16 +150,24 @@ impl Command {
     #[must_use]
     pub fn destination(&self) -> Option<&Destination> {
         match self {
-            Self::Send { to, .. } => Some(to),
+            Self::Send { to, .. } | Self::SendStaged { to, .. } => Some(to),
             _ => None,
         }
+    }
+
+    /// Whether its answer only paces its session, which reads on when it comes: it confirms nothing
+    /// to the peer, so it waits for nothing that is held.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        matches!(self, Self::Stage { .. } | Self::StagePiece { .. } | Self::Unstage { .. })
     }
 
     /// Bytes it takes while it waits, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let content = match self {
-            Self::Send { message, .. } => message.content.len(),
+            Self::Send { message, .. } | Self::SendStaged { message, .. } => message.content.len(),
+            Self::StagePiece { bytes, .. } => bytes.len(),
             _ => 0,
         };
         content + limits::REQUEST_OVERHEAD_BYTES
@@ -226,6 +268,21 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A message to a topic does not go in pieces.
+    #[error("a message to a topic may have {limit} bytes at most; a queue takes larger ones")]
+    TooLargeForTopic {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The session used the id of a stage twice, or has too many at a time.
+    #[error("the message {0} has begun already, or too many have on this connection")]
+    StageExists(StageId),
+    /// No such stage on this connection.
+    #[error("the message {0} has not begun on this connection")]
+    NoSuchStage(StageId),
+    /// A piece of the body is missing: it was refused before.
+    #[error("a part of the message is missing: it was refused before, or never sent")]
+    PieceMissing,
     /// There are as many queues as the configuration allows.
     #[error("there are {limit} destinations already, which is the limit")]
     TooManyDestinations {
@@ -278,8 +335,25 @@ pub enum Output {
         /// What came of it.
         result: Result<Reply, Refusal>,
     },
-    /// A message for a subscription.
+    /// A message for a subscription. Where its content is a [`crate::message::LargeHead`] the
+    /// body follows as [`Output::Piece`]s, with answers between them and no other delivery.
     Delivery(Delivery),
+    /// The next piece of the body of the delivery before.
+    Piece {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Of which delivery.
+        tag: Tag,
+        /// Never none.
+        bytes: Bytes,
+    },
+    /// The rest of that body cannot be read: the message is set apart, and the delivery is over.
+    Broken {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Which.
+        tag: Tag,
+    },
     /// A subscription ended without being asked to.
     Cancelled {
         /// Which.
@@ -327,7 +401,8 @@ pub struct Delivery {
     pub at: Millis,
     /// When it is no longer wanted.
     pub expires: Option<Millis>,
-    /// Properties and body, in the bytes of [`crate::message::Content`].
+    /// Properties and body, in the bytes of [`crate::message::Content`], or of a
+    /// [`crate::message::LargeHead`] where the body follows in pieces.
     pub content: Bytes,
 }
 

@@ -10,9 +10,9 @@ use crate::broker::delta::Place;
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
 use crate::broker::policy::Shortage;
 use crate::broker::{Broker, Room, consumer::Consumer};
-use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token};
+use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token, UploadId};
 use crate::limits;
-use crate::message::{Destination, Durability, Message};
+use crate::message::{Destination, Durability, Message, large_bytes};
 use crate::record::{Cause, Gone, Record};
 
 /// What becomes of a command that is not refused.
@@ -28,7 +28,7 @@ pub enum Verdict {
     Part,
 }
 
-const DONE: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Done));
+pub(super) const DONE: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Done));
 
 impl Broker {
     /// States in `facts` what `command` comes to. Changes nothing.
@@ -45,7 +45,7 @@ impl Broker {
     ) -> Result<Verdict, Refusal> {
         match command {
             Command::Send { to: Destination::Queue(name), message } => {
-                self.decide_send(now, name, message, facts)
+                self.decide_send(now, name, message, None, facts)
             }
             Command::Send { to: Destination::Topic(name), message } => {
                 self.check(name, message)?;
@@ -58,6 +58,16 @@ impl Broker {
                 facts.push(Fact::Memory(Change::Publish { topic, message }));
                 DONE
             }
+            Command::Stage { stage, to, bytes } => {
+                self.decide_stage((connection, *stage), to, *bytes, facts)
+            }
+            Command::StagePiece { stage, number, bytes } => {
+                self.decide_piece((connection, *stage), *number, bytes, facts)
+            }
+            Command::SendStaged { stage, to, message } => {
+                self.decide_send_staged(now, (connection, *stage), to, message, facts)
+            }
+            Command::Unstage { stage } => self.decide_unstage((connection, *stage), facts),
             Command::Subscribe { subscription, from, prefetch } => {
                 self.decide_subscribe(now, (connection, *subscription), from, *prefetch, facts)
             }
@@ -106,8 +116,9 @@ impl Broker {
         }
     }
 
-    /// States the end of a connection and of all its subscriptions.
+    /// States the end of a connection, of all its subscriptions, and of what it had begun.
     pub fn decide_close(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+        self.abandon_stages(connection, facts);
         for key in self.connections.get(&connection).into_iter().flatten() {
             if self.consumers[key].ended.is_none() {
                 facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
@@ -136,13 +147,14 @@ impl Broker {
                 to,
                 place: Place { rank: 9 - crate::message::Priority::DEFAULT.get(), seq },
                 at: self.time(now),
+                upload: None,
             },
             content,
         ));
         facts.push(Fact::Memory(Change::Forfeit { key, tag }));
     }
 
-    fn check(&self, name: &str, message: &Message) -> Result<(), Refusal> {
+    pub(super) fn check(&self, name: &str, message: &Message) -> Result<(), Refusal> {
         check_name(name)?;
         let (size, limit) = (message.content.len() as u64, self.limits.message_bytes);
         if size > limit {
@@ -161,21 +173,31 @@ impl Broker {
         }
     }
 
-    fn decide_send(
+    /// `upload` holds the body of a large message, which is durable whatever it asks for.
+    pub(super) fn decide_send(
         &self,
         now: Millis,
         name: &Arc<str>,
         message: &Message,
+        upload: Option<UploadId>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
         self.check_count(name)?;
         let rank = 9 - message.priority.get();
         let size = message.content.len() as u64;
-        if let Room::Lacking(shortage) = self.queue_room(name, message.durability, size, facts)? {
+        let (size, durability) = match upload {
+            // Its body is in the log whatever it was sent as.
+            Some(_) => {
+                let body = large_bytes(&message.content).unwrap_or(0);
+                (size + body, Durability::Persistent)
+            }
+            None => (size, message.durability),
+        };
+        if let Room::Lacking(shortage) = self.queue_room(name, durability, size, facts)? {
             return Ok(Verdict::Hold(shortage));
         }
-        if message.durability == Durability::NonPersistent {
+        if durability == Durability::NonPersistent {
             let message = self.volatile(now, message);
             let (queue, _) = self.queue_or_new(now, name, facts);
             facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
@@ -190,6 +212,7 @@ impl Broker {
                 at: self.time(now),
                 expires: message.expires,
                 lent: self.queues.get(&queue).is_some_and(waiting),
+                upload,
             },
             message.content.clone(),
         ));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{Lsn, Millis, QueueId};
+use crate::ids::{Lsn, Millis, QueueId, UploadId};
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,43 @@ pub struct Entry {
     pub expires: Option<Millis>,
     /// How often it came back from a consumer.
     pub returns: u32,
+    /// Where its body lies, if that is in pieces.
+    pub upload: Option<UploadId>,
+}
+
+/// Where a piece of a large body lies in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceAt {
+    /// The position of its birth.
+    pub birth: Lsn,
+    /// Bytes it keeps alive in the log, frame header and record included.
+    pub size: u32,
+}
+
+/// What a payload in the log is of, so where the durable state tells whether it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadOf {
+    /// The message in this place.
+    Message(QueueId, Place),
+    /// The piece with this number of an upload.
+    Piece(UploadId, u32),
+}
+
+/// An upload that no message owns. One that a message does is told of by that message's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum UploadRow {
+    /// It is arriving.
+    Open {
+        /// Pieces so far, numbered from 1.
+        pieces: u32,
+        /// Bytes of them.
+        bytes: u64,
+    },
+    /// Nobody will ever read it: its pieces are being given back.
+    Dead {
+        /// Pieces up to this number are gone.
+        gone: u32,
+    },
 }
 
 /// A queue's own facts.
@@ -60,6 +97,10 @@ pub struct Delta {
     pub queues: BTreeMap<QueueId, Option<QueueRow>>,
     /// Where messages were moved to, by their birth: perhaps moved on, or gone, since.
     pub moved: BTreeMap<Lsn, (QueueId, Place)>,
+    /// The piece with that number, or `None` where it is gone.
+    pub pieces: BTreeMap<(UploadId, u32), Option<PieceAt>>,
+    /// The upload as it is now, or `None` where a message owns it or it is gone.
+    pub uploads: BTreeMap<UploadId, Option<UploadRow>>,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.
@@ -75,4 +116,6 @@ pub struct Scalars {
     pub last_at: u64,
     /// The epoch of the last `Started` record.
     pub epoch: u64,
+    /// The last upload id given; 0 before the first.
+    pub last_upload: u64,
 }

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
-use crate::ids::{Lsn, QueueId};
+use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
+use crate::broker::upload::Uploads;
+use crate::ids::{Lsn, QueueId, UploadId};
 use crate::limits;
 use crate::record::Gone;
 
@@ -18,6 +19,8 @@ pub struct Base {
     pub through: Lsn,
     /// All queues.
     pub queues: BTreeMap<QueueId, QueueRow>,
+    /// Uploads that no message owns.
+    pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Live bytes of each segment that has any.
     pub live: BTreeMap<u64, u64>,
     /// Single facts.
@@ -26,13 +29,17 @@ pub struct Base {
 
 #[derive(Debug)]
 pub(crate) struct Durable {
-    segment_size: u64,
+    pub(super) segment_size: u64,
     /// Changes that no checkpoint has taken.
     pub(crate) delta: Delta,
     /// Changes that a checkpoint is merging into the index.
     pub(crate) frozen: Option<Arc<Delta>>,
     /// The last record of which the index or `frozen` may know.
-    settled_through: Lsn,
+    pub(super) settled_through: Lsn,
+    /// Uploads that no message owns.
+    pub(super) uploads: Uploads,
+    /// Bytes that the index counts as needed and that no longer are.
+    pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
     base_live: BTreeMap<u64, u64>,
     /// Queues whose rows changed since the last freeze.
@@ -40,7 +47,7 @@ pub(crate) struct Durable {
     /// Queues whose rows `frozen` is to take and has not taken yet.
     to_freeze: BTreeSet<QueueId>,
     /// Bytes that messages keep in the log, over all segments.
-    live_bytes: u64,
+    pub(super) live_bytes: u64,
     /// Grows with each checkpoint: names the state of the index that the deltas continue.
     pub(crate) generation: u64,
     pub(crate) scalars: Scalars,
@@ -53,6 +60,8 @@ impl Durable {
             delta: Delta::default(),
             frozen: None,
             settled_through: base.through,
+            uploads: Uploads::new(&base.uploads),
+            freed: 0,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),
             to_freeze: BTreeSet::new(),
@@ -110,6 +119,9 @@ impl Durable {
     /// A message is gone.
     pub(crate) fn gone(&mut self, queue: QueueId, gone: &Gone) {
         self.forget(queue, gone.place, gone.birth);
+        if gone.birth <= self.settled_through {
+            self.freed += u64::from(gone.size);
+        }
         self.live_bytes = self.live_bytes.saturating_sub(u64::from(gone.size));
         let live = self.delta.live.entry(gone.birth.0 / self.segment_size).or_default();
         *live -= i64::from(gone.size);
@@ -132,6 +144,7 @@ impl Durable {
         delta.scalars = self.scalars;
         delta.live.retain(|_, change| *change != 0);
         self.settled_through = through;
+        self.freed = 0;
         self.frozen = Some(Arc::new(delta));
     }
 
@@ -201,28 +214,36 @@ impl Durable {
         let range = (Excluded((queue, after)), Included((queue, end)));
         let nothing = Delta::default();
         let frozen = self.frozen.as_deref().unwrap_or(&nothing);
-        let mut new = self.delta.entries.range(range).map(|(k, v)| (k.1, v.as_ref())).peekable();
-        let mut old = frozen.entries.range(range).map(|(k, v)| (k.1, v.as_ref())).peekable();
-        let mut index = rows.iter().map(|(place, entry)| (*place, Some(entry))).peekable();
-        for looked in 1.. {
-            let places = [new.peek(), old.peek(), index.peek()];
-            let Some(place) = places.iter().flatten().map(|(place, _)| *place).min() else {
-                return (!exhausted).then_some(end);
-            };
-            // The newest word on a place counts; the older ones are passed over.
-            let words = [
-                new.next_if(|(p, _)| *p == place),
-                old.next_if(|(p, _)| *p == place),
-                index.next_if(|(p, _)| *p == place),
-            ];
-            let newest = words.into_iter().flatten().next().expect("the least place is somewhere");
-            let go_on = newest.1.is_none_or(|entry| visit(place, entry));
+        let new = self.delta.entries.range(range).map(|(k, v)| (k.1, v.as_ref()));
+        let old = frozen.entries.range(range).map(|(k, v)| (k.1, v.as_ref()));
+        let index = rows.iter().map(|(place, entry)| (*place, Some(entry)));
+        for (looked, (place, entry)) in (1..).zip(newest(new, old, index)) {
+            let go_on = entry.is_none_or(|entry| visit(place, entry));
             if !go_on || looked == limits::OVERLAY_PLACES_MAX {
                 return Some(place);
             }
         }
-        unreachable!("it looks at a bounded number of places")
+        (!exhausted).then_some(end)
     }
+}
+
+/// The newest word on each place, in the order of places; the older ones are passed over.
+pub(super) fn newest<'a, P: Ord + Copy, T: 'a>(
+    new: impl Iterator<Item = (P, Option<&'a T>)>,
+    old: impl Iterator<Item = (P, Option<&'a T>)>,
+    index: impl Iterator<Item = (P, Option<&'a T>)>,
+) -> impl Iterator<Item = (P, Option<&'a T>)> {
+    let (mut new, mut old, mut index) = (new.peekable(), old.peekable(), index.peekable());
+    std::iter::from_fn(move || {
+        let places = [new.peek(), old.peek(), index.peek()];
+        let place = places.iter().flatten().map(|(place, _)| *place).min()?;
+        let words = [
+            new.next_if(|(p, _)| *p == place),
+            old.next_if(|(p, _)| *p == place),
+            index.next_if(|(p, _)| *p == place),
+        ];
+        words.into_iter().flatten().next()
+    })
 }
 
 impl Place {
@@ -237,11 +258,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(birth: u64) -> Entry {
-        Entry { birth: Lsn(birth), size: 1, at: Millis(1), expires: None, returns: 0 }
+        let at = Millis(1);
+        Entry { birth: Lsn(birth), size: 1, at, expires: None, returns: 0, upload: None }
     }
 
     fn gone(seq: u64) -> Gone {
-        Gone { place: Place { rank: 5, seq }, birth: Lsn(seq), size: 1 }
+        Gone { place: Place { rank: 5, seq }, birth: Lsn(seq), size: 1, upload: None }
     }
 
     #[test]

@@ -6,10 +6,12 @@ use bytes::Bytes;
 
 use crate::broker::browse::Browse;
 use crate::broker::command::{Outcome, Refusal, Reply, Which};
-use crate::broker::delta::{Entry, Place};
+use crate::broker::delta::{Entry, PieceAt, Place};
 use crate::broker::scan::Scanned;
 use crate::broker::transfer::{Rest, Transfer};
-use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token};
+use crate::ids::{
+    ConnectionId, Lsn, Millis, QueueId, StageId, SubscriptionId, Tag, Token, UploadId,
+};
 use crate::limits;
 use crate::record::{Cause, Record};
 
@@ -24,6 +26,9 @@ pub enum Fact {
 
 /// A subscription, told apart over all connections.
 pub type ConsumerKey = (ConnectionId, SubscriptionId);
+
+/// A body on its way in, told apart over all connections.
+pub type StageKey = (ConnectionId, StageId);
 
 /// From what a subscription consumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +136,28 @@ pub enum Change {
         /// Which.
         tag: Tag,
     },
+    /// A body begins to arrive.
+    StageBegin {
+        /// Which.
+        key: StageKey,
+    },
+    /// Its first piece has begun this upload.
+    StageUpload {
+        /// Which.
+        key: StageKey,
+        /// The upload.
+        upload: UploadId,
+    },
+    /// It is complete and has its message.
+    StageEnd {
+        /// Which.
+        key: StageKey,
+    },
+    /// It will never be complete; the next turns say so of its upload.
+    StageAbandon {
+        /// Which.
+        key: StageKey,
+    },
     /// Non-persistent messages of a queue are gone.
     Drop {
         /// From where.
@@ -233,6 +260,41 @@ pub enum Effect {
     Deliver(Assignment),
     /// The broker needs a piece of a queue that is not in memory.
     Page(PageRequest),
+    /// The broker needs to know where pieces of a large body lie.
+    Pieces(PiecesRequest),
+}
+
+/// Places of the pieces of an upload, to be read from the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PiecesRequest {
+    /// Of which upload.
+    pub upload: UploadId,
+    /// Strictly after this number.
+    pub after: u32,
+    /// At most this many.
+    pub limit: usize,
+    /// What for.
+    pub purpose: PiecesPurpose,
+    /// Which state of the index the broker's deltas continue.
+    pub generation: u64,
+}
+
+/// Why the places of pieces are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PiecesPurpose {
+    /// To be given back.
+    GiveBack,
+    /// To be delivered.
+    Deliver(ConsumerKey, Tag),
+}
+
+/// The answer to a [`PiecesRequest`].
+#[derive(Clone, Debug)]
+pub struct PiecesPage {
+    /// What was asked.
+    pub request: PiecesRequest,
+    /// What the index holds, in order; fewer than the limit only where it ends.
+    pub rows: Vec<(u32, PieceAt)>,
 }
 
 /// Entries of a queue to be read from the index.

@@ -27,6 +27,7 @@ mod durable;
 mod queue;
 mod room;
 mod topic;
+mod upload;
 mod walk;
 mod work;
 
@@ -58,8 +59,10 @@ pub struct Limits {
     pub queues: usize,
     /// Bytes of non-persistent messages, and of those on their way through topics, at most.
     pub volatile_bytes: u64,
-    /// Bytes of one message's content at most.
+    /// Bytes of one message's content at most, and of one piece of a larger one's.
     pub message_bytes: u64,
+    /// Bytes of a body that comes in pieces at most.
+    pub large_bytes: u64,
     /// Messages that wait in memory per queue at most.
     pub resident: usize,
     /// The same over all queues; beyond it each queue may have a few.
@@ -75,7 +78,8 @@ impl Default for Limits {
         Self {
             queues: 100_000,
             volatile_bytes: 256 << 20,
-            message_bytes: 16 << 20,
+            message_bytes: (256 + 64) << 10,
+            large_bytes: 1 << 30,
             resident: 1024,
             resident_of_all: 3_000_000,
             topic_backlog: 1000,
@@ -117,6 +121,8 @@ pub struct Broker {
     sweeps: BTreeMap<QueueId, work::Sweep>,
     /// Moves, by the queue they take from.
     transfers: BTreeMap<QueueId, transfer::Transfer>,
+    /// Bodies on their way in.
+    stages: upload::Stages,
 }
 
 impl Broker {
@@ -155,6 +161,7 @@ impl Broker {
             ended: VecDeque::new(),
             sweeps: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            stages: upload::Stages::default(),
         }
     }
 
@@ -170,6 +177,12 @@ impl Broker {
         self.durable.delta.live.values().any(|change| *change < 0)
     }
 
+    /// Bytes that the last checkpoint keeps from being given back, though nobody needs them.
+    #[must_use]
+    pub fn freed_bytes(&self) -> u64 {
+        self.durable.freed
+    }
+
     /// Live bytes of each segment that has any, by the last checkpoint.
     #[must_use]
     pub fn live_in_index(&self) -> &BTreeMap<u64, u64> {
@@ -179,7 +192,7 @@ impl Broker {
     /// Changes that the next checkpoint will take.
     #[must_use]
     pub fn delta_len(&self) -> usize {
-        self.durable.delta.entries.len()
+        self.durable.delta.entries.len() + self.durable.delta.pieces.len()
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.
@@ -224,6 +237,13 @@ impl Broker {
     #[must_use]
     pub fn is_lent(&self, key: ConsumerKey, tag: Tag) -> bool {
         self.consumers.get(&key).is_some_and(|consumer| consumer.loans.contains_key(&tag))
+    }
+
+    /// The birth of the durable message in an outstanding delivery.
+    #[must_use]
+    pub fn lent_birth(&self, key: ConsumerKey, tag: Tag) -> Option<Lsn> {
+        let lent = self.consumers.get(&key)?.loans.get(&tag)?;
+        lent.in_log().map(|(birth, _)| birth)
     }
 
     /// Messages that slow subscribers of topics have missed in this life.

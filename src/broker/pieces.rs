@@ -69,6 +69,7 @@ impl Bench {
                 match effect {
                     Effect::Deliver(assignment) => self.held.push(assignment.tag),
                     Effect::Answer { result, .. } => self.answers.push(result),
+                    Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Page(request) => {
                         let after = Bound::Excluded((request.queue, request.after));
                         let end = Bound::Included((request.queue, Place::END));

@@ -326,7 +326,8 @@ mod tests {
     }
 
     fn entry(seq: u64) -> Entry {
-        Entry { birth: Lsn(seq * 100), size: 10, at: Millis(1), expires: None, returns: 0 }
+        let (birth, at) = (Lsn(seq * 100), Millis(1));
+        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None }
     }
 
     fn volatile() -> Volatile {

@@ -185,6 +185,7 @@ impl Bench {
                         self.broker.page_in(&Page { request, rows }, &mut facts);
                         self.commit(facts, &mut effects);
                     }
+                    Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Answer { .. } => {}
                 }
             }

@@ -1,14 +1,17 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod uploads;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
-use super::fact::{Assignment, Effect, Fact, Lent, Page};
+use super::fact::{Assignment, Effect, Fact, Lent, Page, PiecesPage};
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
+
 use crate::message::{Destination, Durability, Message, Priority};
 use crate::record::Record;
 
@@ -57,6 +60,12 @@ impl Bench {
                 match effect {
                     Effect::Deliver(assignment) => self.delivered.push_back(assignment),
                     Effect::Answer { result, .. } => self.answers.push(result),
+                    Effect::Pieces(request) => {
+                        let mut facts = Vec::new();
+                        let page = PiecesPage { request, rows: Vec::new() };
+                        self.broker.give_back(&page, &mut facts);
+                        self.commit(facts, &mut effects);
+                    }
                     Effect::Page(request) => {
                         // Nothing was ever checkpointed: the index is empty.
                         let mut facts = Vec::new();

@@ -53,12 +53,17 @@ impl Broker {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
         let swept = !self.sweeps.is_empty();
-        !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
+        let uploads = self.has_dead_uploads();
+        uploads || !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
     }
 
     /// States the facts of one step of what is to be done, and asks for what it needs to go on.
     /// False when there is nothing to do until something happens.
     pub fn work(&mut self, now: Millis, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
+        // Before anything else, since it is one short step now and then, and makes room.
+        if self.state_uploads(facts, effects) {
+            return true;
+        }
         if let Some(key) = self.ended.front() {
             self.state_take_back(*key, facts);
             return true;
@@ -72,6 +77,10 @@ impl Broker {
             if let Some(queue) = self.queues.get_mut(&id) {
                 queue.restless = false;
             }
+        }
+        // More dead bodies than are given back must not pile up in memory.
+        if self.durable.dead_uploads() >= limits::DEAD_UPLOADS_MAX {
+            return false;
         }
         if self.expiries.first().is_some_and(|(at, _, _)| *at <= now) {
             self.state_expiry(now, facts);

@@ -187,7 +187,7 @@ impl Default for LimitsConfig {
         Self {
             connections: 10_000,
             queues: 100_000,
-            message: Size::mib(16),
+            message: Size::mib(1024),
             topic_backlog: 1000,
             held_messages: 1000,
         }
@@ -252,7 +252,7 @@ pub struct Listener {
 }
 
 /// What a frame of the log may hold beside a message's body.
-const FRAME_EXTRA: usize = 1 << 20;
+const FRAME_EXTRA: usize = 2 << 20;
 
 /// What a message's head may take beside its body.
 const HEAD_BYTES_MAX: u64 = 64 << 10;
@@ -338,8 +338,8 @@ impl Config {
         let must = "a multiple of 4 KiB from 1 MiB to 1 GiB";
         in_range(whole, "log.segment_size", segment, must)?;
         let message = self.limits.message.bytes();
-        let must = "at least 1 and at most a quarter of log.segment_size";
-        in_range((1..=segment / 4).contains(&message), "limits.message", message, must)?;
+        let must = "at least 1 byte and at most 1 GiB";
+        in_range((1..=1 << 30).contains(&message), "limits.message", message, must)?;
         for (name, size, least, must) in [
             ("log.checkpoint_bytes", self.log.checkpoint_bytes, 1 << 20, "at least 1 MiB"),
             ("log.compaction_rate", self.log.compaction_rate, 1 << 20, "at least 1 MiB"),
@@ -388,12 +388,18 @@ impl Config {
         Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)
     }
 
+    /// The largest body that is one record; a larger one comes in pieces.
+    fn whole_bytes(&self) -> usize {
+        let limit = usize::try_from(self.limits.message.bytes()).unwrap_or(usize::MAX);
+        limit.min(limits::WHOLE_BODY_BYTES_MAX)
+    }
+
     /// What the log is to know.
     #[must_use]
     pub fn wal_options(&self) -> wal::Options {
         let segment_size = self.log.segment_size.bytes();
         // A frame holds a message's body and head, and the record of it.
-        let frame = usize::try_from(self.limits.message.bytes()).expect("checked") + FRAME_EXTRA;
+        let frame = self.whole_bytes() + FRAME_EXTRA;
         wal::Options {
             segment_size,
             batch_bytes_max: frame,
@@ -417,7 +423,8 @@ impl Config {
                 prefetch,
                 queues: self.limits.queues,
                 volatile_bytes: self.memory.non_persistent.bytes(),
-                message_bytes: self.limits.message.bytes() + HEAD_BYTES_MAX,
+                message_bytes: self.whole_bytes() as u64 + HEAD_BYTES_MAX,
+                large_bytes: self.limits.message.bytes(),
                 resident: self.memory.queue_window,
                 topic_backlog: self.limits.topic_backlog,
                 resident_of_all: usize::try_from(memory.windows / memory::ENTRY_BYTES)
@@ -566,7 +573,7 @@ mod tests {
             ("log.when_disk_full = \"drop-oldest\"", "log.when_disk_full"),
             ("limits.held_messages = 0", "limits.held_messages"),
             ("destinations = [{ name = \"queue://a\", when_full = \"hold\" }]", "destinations"),
-            ("limits.message = \"17MiB\"", "limits.message"),
+            ("limits.message = \"1025MiB\"", "limits.message"),
             ("limits.connections = 0", "limits.connections"),
             ("limits.queues = 0", "limits.queues"),
             ("limits.topic_backlog = 0", "limits.topic_backlog"),

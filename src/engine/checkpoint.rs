@@ -245,6 +245,8 @@ impl Checkpoints {
         stopping
             || broker.delta_len() >= self.changes
             || since >= self.bytes
+            // One large message may free more than many records take.
+            || broker.freed_bytes() >= self.bytes
             || (log.is_full() && (broker.frees_room() || since >= self.segment_size / 16))
     }
 

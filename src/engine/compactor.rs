@@ -11,10 +11,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::delta::Place;
+use crate::broker::delta::PayloadOf;
 use crate::engine::kept::Compacted;
 use crate::engine::{Input, StopError};
-use crate::ids::QueueId;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::store::index::{CommitError, Index, IndexError};
@@ -219,13 +218,13 @@ fn take(
             *tally = Tally { ordinal, before, ..Tally::default() };
         }
         Found::Frames(frames) => {
-            let places: Vec<_> = frames.iter().filter_map(place_of).collect();
+            let known: Vec<_> = frames.iter().filter_map(payload_of).collect();
             let births =
-                index.births(&places.iter().map(|(_, place)| *place).collect::<Vec<_>>())?;
+                index.births(&known.iter().map(|(_, payload)| *payload).collect::<Vec<_>>())?;
             // What is not where its record says may have been moved.
-            let lsns: Vec<_> = places.iter().map(|(frame, _)| frame.lsn).collect();
+            let lsns: Vec<_> = known.iter().map(|(frame, _)| frame.lsn).collect();
             let moved = index.moved(&lsns)?;
-            for (((frame, _), birth), moved) in places.into_iter().zip(births).zip(moved) {
+            for (((frame, _), birth), moved) in known.into_iter().zip(births).zip(moved) {
                 if birth != Some(frame.lsn) && !moved {
                     continue;
                 }
@@ -261,13 +260,14 @@ fn take(
 }
 
 /// Where the index would know a frame, if its payload is needed: as its record says.
-fn place_of(frame: &Candidate) -> Option<(&Candidate, (QueueId, Place))> {
-    let place = match Record::decode(frame.kind, &frame.record).ok()? {
-        Record::Sent { queue, place, .. } => (queue, place),
-        Record::Moved { to, place, .. } => (to, place),
+fn payload_of(frame: &Candidate) -> Option<(&Candidate, PayloadOf)> {
+    let payload = match Record::decode(frame.kind, &frame.record).ok()? {
+        Record::Sent { queue, place, .. } => PayloadOf::Message(queue, place),
+        Record::Moved { to, place, .. } => PayloadOf::Message(to, place),
+        Record::Piece { upload, number, .. } => PayloadOf::Piece(upload, number),
         _ => return None,
     };
-    Some((frame, place))
+    Some((frame, payload))
 }
 
 fn ended(result: Result<Compacted, Trouble>) -> Input {

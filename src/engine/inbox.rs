@@ -238,7 +238,8 @@ impl Drop for Connection {
     }
 }
 
-fn request_bytes(request: &Request) -> usize {
+/// Bytes that a request takes of the inbox.
+pub(crate) fn request_bytes(request: &Request) -> usize {
     request.command.bytes()
 }
 

@@ -113,10 +113,11 @@ impl Mailbox {
     }
 }
 
-/// Bytes that a delivery takes of its connection's window.
+/// Bytes that an output takes of its connection's window.
 pub(crate) fn window_bytes(output: &Output) -> usize {
     match output {
         Output::Delivery(delivery) => delivery.content.len() + 256,
-        Output::Answer { .. } | Output::Cancelled { .. } => 0,
+        Output::Piece { bytes, .. } => bytes.len(),
+        Output::Answer { .. } | Output::Cancelled { .. } | Output::Broken { .. } => 0,
     }
 }

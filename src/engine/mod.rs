@@ -22,6 +22,7 @@ mod mailbox;
 mod outbox;
 mod park;
 mod start;
+mod stream;
 mod threads;
 
 use std::collections::VecDeque;
@@ -31,7 +32,9 @@ use bytes::Bytes;
 
 use crate::broker::command::{Confirm, MessageId, Request};
 use crate::broker::delta::Delta;
-use crate::broker::fact::{Change, Effect, Fact, Page, PageRequest, Purpose};
+use crate::broker::fact::{
+    Change, Effect, Fact, Page, PageRequest, PiecesPage, PiecesPurpose, PiecesRequest, Purpose,
+};
 use crate::broker::policy::{Policies, WhenFull};
 use crate::broker::{Broker, Effects, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
@@ -45,8 +48,10 @@ use crate::wal::{Admission, Class, Damage, Failure, Log, ReadError, ReplayPoint}
 use cache::Cache;
 use checkpoint::Checkpoints;
 use flow::{Fate, FlowState};
+use inbox::request_bytes;
 use outbox::Outbox;
 use park::{Answer, Park};
+use stream::Lookup;
 
 pub use checkpoint::CheckpointJob;
 pub use compactor::{CompactStep, Compactor};
@@ -60,9 +65,9 @@ pub use mailbox::{Closed, Mailbox};
 pub use outbox::Load;
 pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
-#[cfg(test)]
-pub(crate) use threads::read_page;
 pub use threads::{Running, start};
+#[cfg(test)]
+pub(crate) use threads::{read_page, read_pieces};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
 #[derive(Clone, Debug)]
@@ -128,6 +133,8 @@ pub enum Input {
     Writable(ConnectionId),
     /// A piece of a queue has been read.
     Page(Page),
+    /// It has been read where pieces of a large body lie.
+    Pieces(PiecesPage),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
     /// Somebody wants to see something.
@@ -170,6 +177,8 @@ pub enum StopError {
 pub enum Job {
     /// Read a piece of a queue from the index.
     Page(PageRequest),
+    /// Read from the index where pieces of a large body lie.
+    Pieces(PiecesRequest),
     /// Read a payload from the log.
     Load(Load),
     /// Read a payload from the log for an operator; it goes to whoever waits for it.
@@ -306,6 +315,7 @@ impl Engine {
             self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         self.outbox.release(self.durable(), &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
+        self.look_up(jobs)?;
         self.tell_missed();
         if self.stopping && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
@@ -337,7 +347,8 @@ impl Engine {
                             inputs.push_front(Input::Requests(from, requests, permit));
                             return Ok(false);
                         }
-                        commands += 1;
+                        // Bytes are copied and summed: many of them are as long as many commands.
+                        commands += 1 + request_bytes(&request) / limits::COMMAND_BYTES;
                         let (request, blocked) = match self.request(now, from, request) {
                             Taken::Done => continue,
                             Taken::Part(request) => (request, false),
@@ -390,18 +401,19 @@ impl Engine {
             Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
             // Who waits for what comes of it is told that the broker ends.
             Input::Page(_) if self.stopping => {}
-            Input::Page(_) | Input::Loaded(_, Err(_)) if !self.has_room() => {
+            Input::Page(_) | Input::Pieces(_) | Input::Loaded(_, Err(_)) if !self.has_room() => {
                 self.deferred.push_back(input);
             }
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
+            Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
             // A delivery that is over may be read too late, when its segment is gone.
             Input::Loaded(load, Err(error)) if self.broker.is_lent(load.key, load.tag) => {
                 return Err(StopError::Read(error));
             }
-            Input::Loaded(_, Err(_)) => {}
+            Input::Loaded(load, Err(_)) => self.outbox.loaded(&load, None),
             Input::Checkpointed(result) => self.checkpoints.end(&mut self.broker, result)?,
             Input::Compacted(compacted) => self.checkpoints.compacted(&self.broker, compacted),
             Input::Failed(error) => return Err(error),
@@ -430,7 +442,8 @@ impl Engine {
     /// Decides one request and makes it true, or a part of it.
     fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, .. } = request;
-        if let Err(refusal) = self.park.may_ask(from, &request) {
+        let paced = request.command.is_paced();
+        if let (false, Err(refusal)) = (paced, self.park.may_ask(from, &request)) {
             self.refuse(from, token, refusal);
             return Taken::Done;
         }
@@ -445,7 +458,8 @@ impl Engine {
                 return Taken::Part(request);
             }
             Fate::Done(need, reply) if confirm == Confirm::Always => {
-                self.confirm(Answer { to: from, token, need, reply });
+                let answer = Answer { to: from, token, need, reply };
+                if paced { self.let_go(answer) } else { self.confirm(answer) }
             }
             Fate::Done(..) | Fate::Later => {}
             Fate::Refused(refusal) => self.refuse(from, token, refusal),
@@ -532,7 +546,8 @@ impl Engine {
         let appended = self.log.append(record.kind(), &self.record, payload);
         let written = Written { lsn: appended.lsn, frame_len: appended.frame_len };
         self.checkpoints.appended(ReplayPoint { batch: appended.batch, through: appended.lsn });
-        if !payload.is_empty() {
+        // One large body would push every small message out.
+        if !payload.is_empty() && !matches!(record, Record::Piece { .. }) {
             self.cache.put(appended.lsn, payload.clone());
         }
         self.broker.apply_record(written, record).expect("decided from this very state");
@@ -565,23 +580,58 @@ impl Engine {
                 }
                 false
             }
-            Effect::Page(_) => true,
+            Effect::Page(_) | Effect::Pieces(_) => true,
         });
     }
 
     fn follow(&mut self, jobs: &mut Vec<Job>) {
         for effect in self.effects.drain(..) {
-            if let Effect::Page(request) = effect {
-                jobs.push(Job::Page(request));
+            match effect {
+                Effect::Page(request) => jobs.push(Job::Page(request)),
+                Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
+                Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),
             }
         }
+    }
+
+    /// It is known where pieces of a large body lie.
+    fn pieces(&mut self, page: &PiecesPage) {
+        match page.request.purpose {
+            PiecesPurpose::GiveBack => {
+                self.broker.give_back(page, &mut self.facts);
+                self.commit();
+            }
+            PiecesPurpose::Deliver(key, tag) => {
+                self.outbox.located((key, tag), self.broker.locate(page));
+            }
+        }
+    }
+
+    /// Has looked up where the next pieces of large bodies lie.
+    fn look_up(&mut self, jobs: &mut Vec<Job>) -> Result<(), StopError> {
+        let generation = self.broker.generation();
+        jobs.extend(self.outbox.lookups().map(|Lookup { key, tag, upload, after }| {
+            let purpose = PiecesPurpose::Deliver(key, tag);
+            let limit = limits::STREAM_PLACES_MAX;
+            Job::Pieces(PiecesRequest { upload, after, limit, purpose, generation })
+        }));
+        for (key, tag, upload) in self.outbox.mismatched() {
+            // Of a delivery that is over the pieces may be gone.
+            if self.broker.is_lent(key, tag) {
+                let reason = format!("{upload} is not the body that its message says");
+                return Err(StopError::Index(IndexError::Damaged { reason }));
+            }
+        }
+        Ok(())
     }
 
     /// A payload is damaged: the message goes where an operator finds it, the queue goes on.
     fn lost(&mut self, now: Millis, load: &Load, damage: &Damage) {
         tracing::error!(%damage, "the content of a message is damaged; it is set apart");
-        let content = lost_content(load.birth, damage);
         let (key, tag) = (load.key, load.tag);
+        // What is damaged may be a piece of the message's body.
+        let birth = self.broker.lent_birth(key, tag).unwrap_or(load.birth);
+        let content = lost_content(birth, damage);
         self.broker.decide_damaged(now, key, tag, content, &mut self.facts);
         self.commit();
         self.outbox.loaded(load, None);

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply};
+use crate::broker::delta::PieceAt;
 use crate::broker::fact::{Assignment, ConsumerKey, Lent};
 use crate::engine::cache::Cache;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
-use crate::ids::{ConnectionId, IdMap, Lsn, SubscriptionId, Tag, Token};
+use crate::engine::stream::{End, Lookup, Stream};
+use crate::ids::{ConnectionId, IdMap, Lsn, SubscriptionId, Tag, Token, UploadId};
 use crate::limits;
-use crate::message::Destination;
+use crate::message::{Destination, large_bytes};
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -29,6 +31,10 @@ pub(crate) struct Outbox {
     held: Line,
     /// Connections with deliveries that could move on.
     lively: BTreeSet<ConnectionId>,
+    /// Where pieces of large bodies lie, to be looked up.
+    lookups: Vec<Lookup>,
+    /// Deliveries whose body is not what its message says.
+    mismatched: Vec<(ConsumerKey, Tag, UploadId)>,
 }
 
 #[derive(Debug)]
@@ -39,6 +45,8 @@ struct Connection {
     subscriptions: IdMap<SubscriptionId, Subscription>,
     /// Durable deliveries that wait for payload or window.
     ready: VecDeque<Ready>,
+    /// The large body that is under way: no other delivery leaves before its end.
+    stream: Option<Stream>,
 }
 
 #[derive(Debug)]
@@ -129,6 +137,8 @@ impl Outbox {
             connections: IdMap::default(),
             held: Line::default(),
             lively: BTreeSet::new(),
+            lookups: Vec::new(),
+            mismatched: Vec::new(),
         }
     }
 
@@ -148,6 +158,7 @@ impl Outbox {
             need: Lsn::default(),
             subscriptions: IdMap::default(),
             ready: VecDeque::new(),
+            stream: None,
         };
         self.connections.insert(id, connection);
     }
@@ -174,6 +185,7 @@ impl Outbox {
     pub(crate) fn unsubscribe(&mut self, key: ConsumerKey) -> Option<Tag> {
         let connection = self.connections.get_mut(&key.0)?;
         connection.ready.retain(|ready| ready.assignment.key != key);
+        connection.stream.take_if(|stream| stream.key == key);
         self.lively.insert(key.0);
         let ended = connection.subscriptions.remove(&key.1)?;
         self.consuming -= usize::from(connection.subscriptions.is_empty());
@@ -234,8 +246,13 @@ impl Outbox {
         let window = self.window.min(self.windows / self.consuming.max(1)).max(1);
         for id in std::mem::take(&mut self.lively) {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
-            if connection.pump(window, self.epoch, cache, loads) {
+            if connection.pump(window, self.epoch, cache, loads, &mut self.lookups) {
                 told.push(id);
+            }
+            if let Some(over) = connection.stream.take_if(|stream| stream.end().is_some())
+                && over.end() == Some(End::Mismatch)
+            {
+                self.mismatched.push((over.key, over.tag, over.upload));
             }
         }
         for id in told {
@@ -248,8 +265,40 @@ impl Outbox {
         self.lively.insert(id);
     }
 
+    /// The stream of that delivery, if it is under way.
+    fn stream(&mut self, key: ConsumerKey, tag: Tag) -> Option<&mut Stream> {
+        let stream = self.connections.get_mut(&key.0)?.stream.as_mut();
+        let stream = stream.filter(|stream| (stream.key, stream.tag) == (key, tag))?;
+        self.lively.insert(key.0);
+        Some(stream)
+    }
+
+    /// It is known where pieces of a large body lie; `None` where it must be asked again.
+    pub(crate) fn located(
+        &mut self,
+        (key, tag): (ConsumerKey, Tag),
+        found: Option<(Vec<(u32, PieceAt)>, bool)>,
+    ) {
+        if let Some(stream) = self.stream(key, tag) {
+            stream.located(found);
+        }
+    }
+
+    /// What is to be looked up since the last call.
+    pub(crate) fn lookups(&mut self) -> impl Iterator<Item = Lookup> {
+        self.lookups.drain(..)
+    }
+
+    /// The deliveries found since the last call whose body is not what its message says.
+    pub(crate) fn mismatched(&mut self) -> impl Iterator<Item = (ConsumerKey, Tag, UploadId)> {
+        self.mismatched.drain(..)
+    }
+
     /// A payload has come, or will not.
     pub(crate) fn loaded(&mut self, load: &Load, payload: Option<Bytes>) {
+        if let Some(stream) = self.stream(load.key, load.tag) {
+            return stream.loaded(load.birth, payload);
+        }
         let Some(connection) = self.connections.get_mut(&load.key.0) else { return };
         let waiting = connection.ready.iter_mut();
         let mut waiting = waiting.take(limits::LOADS_AHEAD_MAX);
@@ -265,9 +314,24 @@ impl Outbox {
 
 impl Connection {
     /// Moves deliveries into the mailbox while window and payloads last; true if any went.
-    fn pump(&mut self, window: usize, epoch: u64, cache: &Cache, loads: &mut Vec<Load>) -> bool {
+    fn pump(
+        &mut self,
+        window: usize,
+        epoch: u64,
+        cache: &Cache,
+        loads: &mut Vec<Load>,
+        lookups: &mut Vec<Lookup>,
+    ) -> bool {
         let mut told = false;
-        while let Some(first) = self.ready.front_mut() {
+        loop {
+            if let Some(stream) = &mut self.stream {
+                told |= stream.flow(&self.mailbox, window, loads, lookups);
+                if stream.end() != Some(End::Done) {
+                    break;
+                }
+                self.stream = None;
+            }
+            let Some(first) = self.ready.front_mut() else { break };
             first.find(cache);
             match &first.payload {
                 Payload::Lost => {
@@ -289,6 +353,7 @@ impl Connection {
             let (_, subscription) = assignment.key;
             let Some(subscription) = self.subscriptions.get_mut(&subscription) else { continue };
             subscription.next = Tag(assignment.tag.0 + 1);
+            self.stream = Stream::of(&assignment, &content);
             let output = Output::Delivery(delivery(assignment, content, epoch));
             let bytes = window_bytes(&output);
             self.mailbox.put(output, bytes);
@@ -313,6 +378,16 @@ impl Connection {
                 break;
             }
         }
+    }
+}
+
+impl Stream {
+    /// The body of a delivery, where that comes in pieces.
+    fn of(assignment: &Assignment, content: &[u8]) -> Option<Self> {
+        let Lent::Durable { entry, .. } = &assignment.message else { return None };
+        // A content that says nothing of a body is found out as one that is too short.
+        let bytes = large_bytes(content).unwrap_or(0);
+        entry.upload.map(|upload| Self::new(assignment.key, assignment.tag, upload, bytes))
     }
 }
 

@@ -92,20 +92,9 @@ pub fn open_store(
     now: Millis,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Store, StoreError> {
-    let claim = match wal::claim(Arc::clone(storage), options.clone(), nonce) {
-        Err(ClaimError::Io { source, .. })
-            if source.kind() == ErrorKind::StorageFull && reserve::release(&**storage) =>
-        {
-            wal::claim(Arc::clone(storage), options, nonce)?
-        }
-        claim => claim?,
-    };
+    let claim = claim(storage, options, nonce)?;
     let segment_size = claim.segment_size();
-    // A start may copy what is not proven and makes a segment: on a full disk it gets the room
-    // that an earlier owner has set aside.
-    if storage.free().is_ok_and(|free| free < limits::START_SEGMENTS * segment_size) {
-        reserve::release(&**storage);
-    }
+    make_room(&**storage, segment_size);
     let mut report =
         Report { epoch: claim.epoch(), store_id: claim.store_id(), ..Report::default() };
     let (mut index, base) =
@@ -114,6 +103,7 @@ pub fn open_store(
     let base = broker::Base {
         through: base.replay.map_or(Lsn::default(), |replay| replay.through),
         queues: base.queues,
+        uploads: base.uploads,
         live: base.live,
         scalars: base.scalars,
     };
@@ -164,4 +154,28 @@ pub fn open_store(
         work: None,
     };
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
+}
+
+/// Takes the store, with the room that an earlier owner has set aside where the disk is full.
+fn claim(
+    storage: &Arc<dyn Storage>,
+    options: wal::Options,
+    nonce: u128,
+) -> Result<wal::Claim, ClaimError> {
+    match wal::claim(Arc::clone(storage), options.clone(), nonce) {
+        Err(ClaimError::Io { source, .. })
+            if source.kind() == ErrorKind::StorageFull && reserve::release(&**storage) =>
+        {
+            wal::claim(Arc::clone(storage), options, nonce)
+        }
+        claim => claim,
+    }
+}
+
+/// A start may copy what is not proven and makes a segment: on a full disk it gets the room that
+/// an earlier owner has set aside.
+fn make_room(storage: &dyn Storage, segment_size: u64) {
+    if storage.free().is_ok_and(|free| free < limits::START_SEGMENTS * segment_size) {
+        reserve::release(storage);
+    }
 }

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::broker::delta::Delta;
-use crate::broker::fact::{Page, PageRequest};
+use crate::broker::fact::{Page, PageRequest, PiecesPage, PiecesRequest};
 use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
@@ -33,6 +33,7 @@ pub struct Running {
 #[derive(Debug)]
 pub(crate) enum Read {
     Page(PageRequest),
+    Pieces(PiecesRequest),
     Load(Load),
     Peek(Peek),
 }
@@ -153,23 +154,27 @@ fn write_log(log: &Log, fence: &Fence, driver: &Driver) {
 
 fn make_room(mut room: Room, log: &Log, inbox: &Inbox) {
     while room.wait() == Wake::Work {
-        match room.step() {
-            Ok(RoomStep::Idle) => {}
-            Ok(RoomStep::Worked) => inbox.wake(),
-            Ok(RoomStep::NoSpace) => {
-                inbox.wake();
-                std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
-                log.retry_room();
-            }
-            Err(error) => {
-                // Nothing in use was touched; the log lives on what is ready.
-                tracing::error!(%error, "making room for the log failed; trying again");
-                inbox.wake();
-                std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
-                log.retry_room();
-            }
-        }
+        // It is told once of many dead files, and takes back one in a step.
+        while make_room_step(&mut room, log, inbox) {}
     }
+}
+
+/// One step; false when there is nothing to do now, or it has to be tried again.
+fn make_room_step(room: &mut Room, log: &Log, inbox: &Inbox) -> bool {
+    match room.step() {
+        Ok(RoomStep::Idle) => return false,
+        Ok(RoomStep::Worked) => {
+            inbox.wake();
+            return true;
+        }
+        Ok(RoomStep::NoSpace) => {}
+        // Nothing in use was touched; the log lives on what is ready.
+        Err(error) => tracing::error!(%error, "making room for the log failed; trying again"),
+    }
+    inbox.wake();
+    std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
+    log.retry_room();
+    false
 }
 
 fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
@@ -179,8 +184,12 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
         let more = std::iter::from_fn(|| reads.try_recv().ok());
         for read in std::iter::once(first).chain(more.take(limits::READS_AT_ONCE - 1)) {
             inbox.post(match read {
-                Read::Page(request) => match read_page_until_room(index, request) {
+                Read::Page(request) => match until_room(|| read_page(index, request)) {
                     Ok(page) => Input::Page(page),
+                    Err(error) => Input::Failed(error),
+                },
+                Read::Pieces(request) => match until_room(|| read_pieces(index, request)) {
+                    Ok(page) => Input::Pieces(page),
                     Err(error) => Input::Failed(error),
                 },
                 Read::Load(load) => {
@@ -199,9 +208,9 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
 }
 
 /// A full disk may keep the index from being reopened: that passes.
-fn read_page_until_room(index: &Index, request: PageRequest) -> Result<Page, StopError> {
+fn until_room<T>(read: impl Fn() -> Result<T, StopError>) -> Result<T, StopError> {
     loop {
-        match read_page(index, request) {
+        match read() {
             Err(StopError::Index(IndexError::Full)) => {
                 std::thread::sleep(Duration::from_millis(limits::FULL_RETRY_MILLIS));
             }
@@ -226,6 +235,12 @@ fn stand_back() {
 /// How much less a thread beside the engine counts than one that confirms: a tenth of it.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
+
+/// Reads where the pieces lie that were asked for.
+pub(crate) fn read_pieces(index: &Index, request: PiecesRequest) -> Result<PiecesPage, StopError> {
+    let rows = index.pieces(request.upload, request.after, request.limit);
+    Ok(PiecesPage { request, rows: rows.map_err(StopError::Index)? })
+}
 
 fn checkpoint(
     jobs: &Receiver<Merge>,

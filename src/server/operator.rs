@@ -18,7 +18,7 @@ use crate::broker::command::{
 use crate::engine::{Closed, Connection, Handle};
 use crate::ids::{QueueId, Token};
 use crate::limits;
-use crate::message::{BodyKind, Content, Destination, origin_of};
+use crate::message::{BodyKind, Content, Destination, LargeHead, origin_of};
 
 /// Why the broker did not do what an operator asked.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +131,8 @@ struct Wanted {
 /// The content of a message, as far as it can be had.
 enum Found {
     Content(Content),
+    /// Its body is large, and not looked at.
+    Large(LargeHead),
     /// The message is there, and its content cannot be read.
     Problem(String),
     /// The message is not there any more.
@@ -254,6 +256,13 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
                 line.body = wanted.body.then(|| body(&content));
                 line.properties = wanted.properties.then_some(content.properties);
             }
+            Found::Large(head) => {
+                let bytes = head.bytes;
+                line.bytes = bytes;
+                let said = || format!("its body has {bytes} bytes, which are not shown");
+                line.problem = wanted.body.then(said);
+                line.properties = wanted.properties.then_some(head.properties);
+            }
             Found::Problem(problem) => line.problem = Some(problem),
             Found::Gone => return Ok(None),
         }
@@ -273,6 +282,9 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
                 Err(error) => (Some(error.to_string()), Default::default()),
             },
         };
+        if let Ok(head) = LargeHead::decode(content.clone()) {
+            return Ok(Found::Large(head));
+        }
         let decoded = Content::decode(content).map_err(|error| error.to_string());
         let problem = match (problem, decoded) {
             (None, Ok(content)) => return Ok(Found::Content(content)),
@@ -403,10 +415,12 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         if message.lent {
             return Ok(None);
         }
-        let Found::Content(content) = self.content(queue, before, message).await? else {
-            return Ok(None);
+        let origin = match self.content(queue, before, message).await? {
+            Found::Content(content) => origin_of(|name| content.property(name)),
+            Found::Large(head) => origin_of(|name| head.property(name)),
+            Found::Problem(_) | Found::Gone => None,
         };
-        Ok(match origin_of(&content) {
+        Ok(match origin {
             Some(Destination::Queue(name)) if *name != *queue => Some((&*name).into()),
             _ => None,
         })

@@ -11,10 +11,11 @@ use crate::broker::command::{
 };
 use crate::broker::delta::Place;
 use crate::engine::{Connection, Input, Mailbox};
-use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token};
+use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token};
 use crate::limits;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
 
+use super::bodies::{Bodies, Receiving, Sending};
 use super::model::{Fate, Model, Step};
 use super::node::number_of;
 use super::random::Random;
@@ -33,6 +34,7 @@ pub(super) struct Client {
     asked: BTreeMap<Token, Asked>,
     /// Taken from the mailbox, not yet acted on; with what each takes of the window.
     arrived: VecDeque<(Output, usize)>,
+    bodies: Bodies,
 }
 
 /// A subscription's outstanding deliveries.
@@ -44,6 +46,8 @@ struct Held {
 
 enum Asked {
     Send(u64),
+    /// A part of a large body.
+    Part(StageId),
     Settle(Vec<u64>, Outcome),
     Other,
 }
@@ -75,12 +79,17 @@ impl Client {
             subscriptions: BTreeMap::new(),
             asked: BTreeMap::new(),
             arrived: VecDeque::new(),
+            bodies: Bodies::default(),
         }
     }
 
     /// One thing that a client might do.
     pub(super) fn act(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
         self.hear(around, 3)?;
+        if self.bodies.sending.is_some() && around.random.one_in(2) {
+            self.send_on(around);
+            return Ok(());
+        }
         match around.random.below(34) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
@@ -128,8 +137,17 @@ impl Client {
                 }
                 Output::Delivery(delivery) => {
                     let number = number_of(&delivery.content)?;
-                    if let Some(held) = self.subscriptions.get_mut(&delivery.subscription) {
-                        held.messages.insert(delivery.tag, number);
+                    self.receive(&delivery, number)?;
+                }
+                Output::Piece { subscription, tag, bytes } => {
+                    self.receive_piece(subscription, tag, &bytes)?;
+                }
+                Output::Broken { subscription, tag } => {
+                    let held = self.subscriptions.get(&subscription);
+                    let expected = held.is_some_and(|held| held.messages.contains_key(&tag));
+                    let is = |it: &mut Receiving| (it.subscription, it.tag) == (subscription, tag);
+                    if self.bodies.receiving.take_if(is).is_some() && expected {
+                        return Err(format!("{tag} broke off without a cause"));
                     }
                 }
                 Output::Cancelled { .. } => return Err("cancelled without a cause".to_owned()),
@@ -147,12 +165,25 @@ impl Client {
         let asked = self.asked.remove(&token).ok_or("an answer to what was not asked")?;
         let full = refusal.as_ref().is_some_and(Refusal::is_want_of_room);
         match asked {
+            Asked::Part(stage) => {
+                if refusal.is_some() && !full && !self.bodies.refused.contains(&stage) {
+                    return Err(format!("a part of {stage} was refused: {refusal:?}"));
+                }
+                if refusal.is_some() {
+                    self.bodies.refused.insert(stage);
+                }
+            }
             Asked::Send(number) => {
-                if refusal.is_some() && !full {
+                let stage = self.bodies.sent.remove(&number);
+                // What was refused when it began is not there to be sent.
+                let gap = matches!(refusal, Some(Refusal::PieceMissing | Refusal::NoSuchStage(_)))
+                    && stage.is_some_and(|stage| self.bodies.refused.contains(&stage));
+                if refusal.is_some() && !full && !gap {
                     return Err(format!("send refused: {refusal:?}"));
                 }
                 let fate = around.model.fates.get_mut(&number);
                 let fate = fate.ok_or("an answer about nothing")?;
+                let full = full || gap;
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
             Asked::Settle(numbers, outcome) => {
@@ -188,7 +219,7 @@ impl Client {
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        !self.asked.is_empty() || !self.arrived.is_empty()
+        !self.asked.is_empty() || !self.arrived.is_empty() || self.bodies.receiving.is_some()
     }
 
     fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {
@@ -211,6 +242,9 @@ impl Client {
         *around.last_number += 1;
         let number = *around.last_number;
         let topic = around.random.one_in(16);
+        if self.bodies.sending.is_none() && around.random.one_in(10) {
+            return self.send_large(around, number);
+        }
         let queue = QUEUES[around.random.below(3) as usize];
         let name = if topic { TOPIC } else { queue };
         let persistent = !topic && !around.random.one_in(4);
@@ -224,19 +258,12 @@ impl Client {
         };
         let fate = Fate {
             queues: [name.to_owned()].into(),
-            moved: false,
             producer: self.index,
             rank: 9 - priority,
             persistent,
-            send: Step::Asked,
-            accept: Step::No,
             // What is not persistent makes room for others in the queue that is swept.
             doomed: expires.is_some() || topic || (!persistent && name == QUEUES[2]),
-            removed: false,
-            delivered: false,
-            returns_asked: 0,
-            returns_confirmed: 0,
-            returns_by_end: 0,
+            ..Fate::asked()
         };
         around.model.fates.insert(number, fate);
         let content = Content {
@@ -254,6 +281,82 @@ impl Client {
         };
         let to = if topic { Destination::Topic(name.into()) } else { queue_named(name) };
         self.ask(around, Command::Send { to, message }, Asked::Send(number));
+    }
+
+    /// Begins a message whose body comes in pieces.
+    fn send_large(&mut self, around: &mut Surroundings<'_>, number: u64) {
+        self.bodies.last_stage += 1;
+        let stage = StageId(self.bodies.last_stage);
+        self.bodies.sending = Some(Sending::new(stage, number, around.random));
+        let to = queue_named(QUEUES[(number % 3) as usize]);
+        self.ask(around, Command::Stage { stage, to, bytes: 0 }, Asked::Part(stage));
+    }
+
+    /// Sends the next piece, or the message, or gives it up.
+    fn send_on(&mut self, around: &mut Surroundings<'_>) {
+        let Some(mut sending) = self.bodies.sending.take() else { return };
+        let (stage, number) = (sending.stage, sending.number);
+        if around.random.one_in(24) {
+            return self.ask(around, Command::Unstage { stage }, Asked::Part(stage));
+        }
+        if around.random.one_in(40) {
+            sending.lose_piece();
+            self.bodies.refused.insert(stage);
+        }
+        if let Some(piece) = sending.piece(around.random) {
+            self.bodies.sending = Some(sending);
+            return self.ask(around, piece, Asked::Part(stage));
+        }
+        let queue = QUEUES[(number % 3) as usize];
+        // A producer's messages keep the order of their numbers, and this number was given long
+        // ago: so it counts as another producer's.
+        let producer = 100 + self.index;
+        let priority = Priority::DEFAULT;
+        let expires =
+            around.random.one_in(8).then(|| Millis(around.now.0 + 1 + around.random.below(200)));
+        let doomed = expires.is_some();
+        let queues = [queue.to_owned()].into();
+        let fate = Fate { queues, producer, doomed, ..Fate::asked() };
+        around.model.fates.insert(number, fate);
+        self.bodies.sent.insert(number, stage);
+        let (durability, content) = (Durability::Persistent, sending.content());
+        let message = Message { durability, priority, expires, content };
+        let command = Command::SendStaged { stage, to: queue_named(queue), message };
+        self.ask(around, command, Asked::Send(number));
+    }
+
+    fn receive(&mut self, delivery: &Delivery, number: u64) -> Result<(), String> {
+        let (subscription, tag) = (delivery.subscription, delivery.tag);
+        if let Some(held) = self.subscriptions.get_mut(&subscription) {
+            if let Some(under_way) = &self.bodies.receiving {
+                return Err(format!("{tag} came inside the body of {}", under_way.number));
+            }
+            self.bodies.receiving = Receiving::of(delivery, number);
+            // Some settle a message before they have its body.
+            if self.bodies.receiving.is_none() || self.index == 0 {
+                held.messages.insert(tag, number);
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_piece(
+        &mut self,
+        subscription: SubscriptionId,
+        tag: Tag,
+        bytes: &[u8],
+    ) -> Result<(), String> {
+        let Some(held) = self.subscriptions.get_mut(&subscription) else { return Ok(()) };
+        let receiving = self.bodies.receiving.as_mut();
+        let receiving = receiving.filter(|it| (it.subscription, it.tag) == (subscription, tag));
+        let receiving = receiving.ok_or("a piece of no delivery")?;
+        if receiving.take(bytes)? {
+            if self.index > 0 {
+                held.messages.insert(tag, receiving.number);
+            }
+            self.bodies.receiving = None;
+        }
+        Ok(())
     }
 
     fn subscribe(&mut self, around: &mut Surroundings<'_>) {
@@ -345,6 +448,7 @@ impl Client {
     fn unsubscribe(&mut self, around: &mut Surroundings<'_>) {
         let Some((subscription, held)) = self.subscriptions.pop_first() else { return };
         self.returns_by_end(around, &held);
+        self.stop_receiving(around, Some(subscription));
         self.ask(around, Command::Unsubscribe { subscription }, Asked::Other);
     }
 
@@ -358,6 +462,16 @@ impl Client {
         self.arrived.iter().for_each(|(output, _)| around.model.comes_back_counted(output));
     }
 
+    /// A body that had begun to arrive comes back counted, where it is not held yet.
+    fn stop_receiving(&mut self, around: &mut Surroundings<'_>, of: Option<SubscriptionId>) {
+        let is_of = |it: &mut Receiving| of.is_none_or(|of| it.subscription == of);
+        if let Some(receiving) = self.bodies.receiving.take_if(is_of)
+            && let Some(fate) = around.model.fates.get_mut(&receiving.number)
+        {
+            fate.returns_by_end += 1;
+        }
+    }
+
     fn reconnect(&mut self, around: &mut Surroundings<'_>) {
         self.leave(around);
         *self = Self::connect(self.index, around);
@@ -368,6 +482,7 @@ impl Client {
         for held in self.subscriptions.values() {
             self.returns_by_end(around, held);
         }
+        self.stop_receiving(around, None);
         around.inputs.push_back(Input::Close(self.connection));
         around.ghosts.push(Arc::clone(&self.mailbox));
     }

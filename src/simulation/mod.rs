@@ -5,6 +5,7 @@
 //! recovered and compared with what the clients were promised. A failure prints its seed and
 //! weather; `one_seed` runs them again.
 
+mod bodies;
 mod clients;
 mod flow;
 mod full_disk;
@@ -196,6 +197,9 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("living segments are given back", Mutant::RetireTheLiving, GONE),
         Defect::mutant("held sends are confirmed at once", Mutant::ConfirmHeld, "is lost"),
         Defect::mutant("held sends are forgotten", Mutant::ForgetHeld, "is lost"),
+        Defect::mutant("bodies outlive their messages", Mutant::ForgetPieces, "belongs to nobody"),
+        Defect::mutant("bodies outlive their senders", Mutant::ForgetUploads, "is still open"),
+        Defect::mutant("bodies with gaps are taken", Mutant::TakeGaps, "is another's"),
         Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),

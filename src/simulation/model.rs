@@ -31,6 +31,27 @@ pub(super) struct Fate {
     pub(super) returns_by_end: u32,
 }
 
+impl Fate {
+    /// A persistent message that was asked to be sent, and nothing more.
+    pub(super) fn asked() -> Self {
+        Self {
+            queues: BTreeSet::new(),
+            moved: false,
+            producer: 0,
+            rank: 5,
+            persistent: true,
+            send: Step::Asked,
+            accept: Step::No,
+            doomed: false,
+            removed: false,
+            delivered: false,
+            returns_asked: 0,
+            returns_confirmed: 0,
+            returns_by_end: 0,
+        }
+    }
+}
+
 /// How far something has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {

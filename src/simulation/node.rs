@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::broker::Limits;
-use crate::broker::delta::{Entry, Place, QueueRow};
+use crate::broker::delta::{Entry, PieceAt, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::engine::{
     CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
-    StoreError, Turn, open_store, read_page,
+    StoreError, Turn, open_store, read_page, read_pieces,
 };
-use crate::ids::{Millis, QueueId};
+use crate::ids::{Millis, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
-use crate::message::Content;
+use crate::message::{Content, large_bytes};
 use crate::store::index::Index;
 use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
+
+use super::bodies::{is_of, number_of_large};
 
 /// Small enough that segments turn over and checkpoints come often.
 pub(super) fn options() -> wal::Options {
@@ -93,6 +95,10 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) messages: BTreeMap<u64, Found>,
+    /// Large bodies of which pieces are still to be given back.
+    pub(super) uploads: usize,
+    /// Bytes of the log that are needed.
+    pub(super) live: u64,
     pub(super) queues: Vec<String>,
     /// The limited queue holds more than sends can bring it to.
     pub(super) over_limit: Option<String>,
@@ -185,6 +191,12 @@ impl Node {
                 Ok(page) => Input::Page(page),
                 Err(error) => Input::Failed(error),
             }),
+            Job::Pieces(request) => {
+                self.inputs.push_back(match read_pieces(&self.index, request) {
+                    Ok(page) => Input::Pieces(page),
+                    Err(error) => Input::Failed(error),
+                });
+            }
             Job::Load(load) => {
                 let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
@@ -238,6 +250,16 @@ impl Node {
         }
         let mut contents = Contents::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut in_index = BTreeMap::new();
+        let each = self.index.each_piece(&mut |key, piece| {
+            in_index.insert(key, piece);
+        });
+        each.map_err(|e| e.to_string())?;
+        let mut bodies = Bodies::new(broker.all_pieces(&in_index));
+        for piece in bodies.pieces.values() {
+            *live.entry(piece.birth.0 / options().segment_size).or_default() +=
+                u64::from(piece.size);
+        }
         for (id, row) in broker.rows() {
             let rows = self.index.page(id, None, usize::MAX).map_err(|e| e.to_string())?;
             let entries = broker.entries(id, &rows);
@@ -256,9 +278,19 @@ impl Node {
             for (place, entry) in entries {
                 *live.entry(entry.birth.0 / options().segment_size).or_default() +=
                     u64::from(entry.size);
-                self.find(id, row, place, &entry, &mut contents)?;
+                self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
             }
         }
+        let (open, dead) = broker.uploads();
+        if let Some(upload) = open.first() {
+            return Err(format!("{upload} is still open"));
+        }
+        bodies.pieces.retain(|(upload, _), _| !dead.contains(upload));
+        if let Some(((upload, number), _)) = bodies.pieces.first_key_value() {
+            return Err(format!("piece {number} of {upload} belongs to nobody"));
+        }
+        contents.uploads = dead.len();
+        contents.live = live.values().sum();
         if live != broker.live() {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
@@ -271,11 +303,17 @@ impl Node {
         row: &QueueRow,
         place: Place,
         entry: &Entry,
+        bodies: &mut Bodies,
         contents: &mut Contents,
     ) -> Result<(), String> {
         let frame = self.reader.read(entry.birth, entry.size);
         let frame = frame.map_err(|error| format!("{id} {place:?}: {error}"))?;
         let number = number_of(&frame.payload)?;
+        match (entry.upload, large_bytes(&frame.payload)) {
+            (None, None) => {}
+            (Some(upload), Some(bytes)) => bodies.take(&self.reader, upload, number, bytes)?,
+            (upload, bytes) => return Err(format!("{number}: {upload:?}, but {bytes:?} bytes")),
+        }
         let found = Found {
             queue: row.name.to_string(),
             place,
@@ -290,8 +328,43 @@ impl Node {
     }
 }
 
+/// The pieces of large bodies that no message has claimed yet.
+struct Bodies {
+    pieces: BTreeMap<(UploadId, u32), PieceAt>,
+}
+
+impl Bodies {
+    fn new(pieces: BTreeMap<(UploadId, u32), PieceAt>) -> Self {
+        Self { pieces }
+    }
+
+    /// Takes the body of a message out, reading all of it.
+    fn take(
+        &mut self,
+        reader: &Reader,
+        upload: UploadId,
+        number: u64,
+        total: u64,
+    ) -> Result<(), String> {
+        let mut place = 0;
+        for next in 1.. {
+            let Some(at) = self.pieces.remove(&(upload, next)) else { break };
+            let frame = reader.read(at.birth, at.size).map_err(|e| format!("{upload}: {e}"))?;
+            if !is_of(number, place, &frame.payload) {
+                return Err(format!("the body of message {number} is another's"));
+            }
+            place += frame.payload.len() as u64;
+        }
+        let whole = place == total;
+        if whole { Ok(()) } else { Err(format!("{number}: {place} bytes of {total}")) }
+    }
+}
+
 /// The number that a message of a simulated client carries.
 pub(super) fn number_of(content: &bytes::Bytes) -> Result<u64, String> {
+    if large_bytes(content).is_some() {
+        return number_of_large(content);
+    }
     let content = Content::decode(content.clone()).map_err(|error| error.to_string())?;
     let number = content.property("number").ok_or("nobody sent this")?;
     let number: u64 = number.parse().map_err(|_| "nobody sent this")?;

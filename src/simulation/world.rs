@@ -367,6 +367,10 @@ impl World {
         if let Some((number, found)) = contents.messages.first_key_value() {
             return Err(format!("{number} is stuck: {found:?} {:?}", self.model.fates[number]));
         }
+        if contents.uploads > 0 || contents.live > 0 {
+            let Contents { uploads, live, .. } = contents;
+            return Err(format!("{uploads} bodies and {live} bytes are left of nothing"));
+        }
         let unseen = self.model.fates.iter().find(|(_, fate)| {
             let open = matches!(fate.accept, Step::No | Step::Void);
             fate.send == Step::Confirmed && open && !fate.doomed

@@ -11,6 +11,7 @@ mod check;
 mod error;
 mod moved;
 mod packs;
+mod pieces;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -27,11 +28,13 @@ pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
-use self::row::{BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, QUEUES, SEGMENTS};
+use self::row::{
+    BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, PIECES, QUEUES, SEGMENTS, UPLOADS,
+};
 use super::backend::Backend;
 use super::reserve;
-use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars};
-use crate::ids::QueueId;
+use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
+use crate::ids::{QueueId, UploadId};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
 
@@ -49,6 +52,8 @@ pub struct Base {
     pub replay: Option<ReplayPoint>,
     /// All queues.
     pub queues: BTreeMap<QueueId, QueueRow>,
+    /// Uploads that no message owns.
+    pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
@@ -335,6 +340,8 @@ fn create(
         write.open_table(ENTRIES).map_err(error)?;
         write.open_table(QUEUES).map_err(error)?;
         write.open_table(SEGMENTS).map_err(error)?;
+        write.open_table(PIECES).map_err(error)?;
+        write.open_table(UPLOADS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
@@ -420,6 +427,7 @@ fn read_base(database: &Database, store_id: u128) -> Result<(u64, Base), IndexEr
         let queue = row::decode(&id.to_le_bytes(), value.value());
         base.queues.insert(QueueId(id), queue.map_err(|BadRow| bad_row(&QueueId(id)))?);
     }
+    base.uploads = pieces::read_uploads(&read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -463,6 +471,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
             }
         }
         entries.note(&delta.moved)?;
+        pieces::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

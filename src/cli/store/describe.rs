@@ -6,8 +6,8 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use crate::broker::delta::Place;
-use crate::ids::{Millis, QueueId};
-use crate::message::{BodyKind, Content};
+use crate::ids::{Millis, QueueId, UploadId};
+use crate::message::{BodyKind, Content, LargeHead};
 use crate::record::{Gone, Record};
 
 /// Characters of a body that are shown.
@@ -32,10 +32,11 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             format!("QueueCreated {queue} ({}) at {}", name.escape_debug(), time(*at))
         }
         Record::QueueDeleted { queue: id } => format!("QueueDeleted {}", queue(id)),
-        Record::Sent { queue: id, place: to, at, expires, lent } => {
+        Record::Sent { queue: id, place: to, at, expires, lent, upload } => {
             let expires = expires.map_or(String::new(), |at| format!(" expires {}", time(at)));
             let lent = if *lent { " lent at once" } else { "" };
-            format!("Sent to {} {} at {}{expires}{lent}", queue(id), place(*to), time(*at))
+            let (to, at, body) = (place(*to), time(*at), body(*upload));
+            format!("Sent to {} {to} at {at}{expires}{lent}{body}", queue(id))
         }
         Record::Lent { queue: id, rank, through } => {
             let priority = priority(*rank);
@@ -50,9 +51,19 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
         Record::Removed { queue: id, cause, gone: messages } => {
             format!("Removed from {} {cause:?}: {}", queue(id), some(messages, gone))
         }
-        Record::Moved { from, gone: message, to, place: new, at } => {
-            let (old, new, at) = (gone(message), place(*new), time(*at));
-            format!("Moved from {} {old} to {} {new} at {at}", queue(from), queue(to))
+        Record::Moved { from, gone: message, to, place: new, at, upload } => {
+            let (old, new, at, body) = (gone(message), place(*new), time(*at), body(*upload));
+            format!("Moved from {} {old} to {} {new} at {at}{body}", queue(from), queue(to))
+        }
+        Record::Piece { upload, number, bytes } => {
+            format!("Piece {number} of {upload}, {bytes} bytes")
+        }
+        Record::Abandoned { uploads } => {
+            format!("Abandoned {}", some(uploads, ToString::to_string))
+        }
+        Record::PiecesGone { upload, first, gone, last } => {
+            let all = if *last { ", which is gone" } else { "" };
+            format!("PiecesGone {} from number {first} of {upload}{all}", gone.len())
         }
         Record::Transferred { from, to, first, entries } => {
             let list =
@@ -72,7 +83,12 @@ fn some<T>(list: &[T], one: impl Fn(&T) -> String) -> String {
 }
 
 fn gone(gone: &Gone) -> String {
-    format!("{} born {}", place(gone.place), gone.birth)
+    format!("{} born {}{}", place(gone.place), gone.birth, body(gone.upload))
+}
+
+/// Where a body lies that is in pieces.
+fn body(upload: Option<UploadId>) -> String {
+    upload.map_or(String::new(), |upload| format!(" body in {upload}"))
 }
 
 fn place(place: Place) -> String {
@@ -87,6 +103,10 @@ fn priority(rank: u8) -> u8 {
 /// How long a payload is, and how its body begins.
 pub(super) fn payload(payload: &Bytes) -> String {
     let length = payload.len();
+    if let Ok(LargeHead { properties, bytes, .. }) = LargeHead::decode(payload.clone()) {
+        let properties = properties.len();
+        return format!("payload {length} bytes, {properties} properties, {bytes} bytes elsewhere");
+    }
     let Ok(content) = Content::decode(payload.clone()) else {
         return format!("payload of {length} bytes that is no message: {}", beginning(payload));
     };

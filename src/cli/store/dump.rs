@@ -102,8 +102,10 @@ fn frame(
     (payload, payload_good): (&Bytes, bool),
     names: &mut Names,
 ) -> io::Result<()> {
+    let mut is_piece = false;
     match Record::decode(kind, record) {
         Ok(record) => {
+            is_piece = matches!(record, Record::Piece { .. });
             if let Record::QueueCreated { queue, name, .. } = &record {
                 names.insert(*queue, name.clone());
             }
@@ -113,6 +115,7 @@ fn frame(
     }
     match (payload.is_empty(), payload_good) {
         (true, _) => writeln!(out),
+        (false, true) if is_piece => writeln!(out),
         (false, true) => writeln!(out, " | {}", describe::payload(payload)),
         (false, false) => writeln!(out, " | DAMAGED payload of {} bytes", payload.len()),
     }

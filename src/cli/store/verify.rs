@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::{CliError, Looked, Ticker, at, line_of, needed, quietly};
 use crate::broker::{self, Broker, Written};
 use crate::ids::Lsn;
-use crate::message::Content;
+use crate::message::{Content, LargeHead};
 use crate::record::Record;
 use crate::store::index::{Base, INDEX_NAME, Index};
 use crate::wal::format::{Identity, frame_bytes};
@@ -151,6 +151,12 @@ fn check_live(index: &Index, base: &Base, segment_size: u64, damages: &mut Damag
             }
         }
     }
+    let pieces = index.each_piece(&mut |_, piece| {
+        *live.entry(piece.birth.0 / segment_size).or_default() += u64::from(piece.size);
+    });
+    if let Err(error) = pieces {
+        return damages.file(INDEX_NAME, error);
+    }
     let ordinals: BTreeSet<u64> = live.keys().chain(base.live.keys()).copied().collect();
     for ordinal in ordinals {
         let of = |map: &BTreeMap<u64, u64>| map.get(&ordinal).copied().unwrap_or(0);
@@ -189,8 +195,8 @@ impl<'a> LogCheck<'a> {
         let in_index = base.map(|base| base.live.keys().copied().collect()).unwrap_or_default();
         let sound = base.filter(|_| damages.count == 0);
         let broker = sound.map(|base| {
-            let Base { queues, live, scalars, .. } = base.clone();
-            let base = broker::Base { through, queues, live, scalars };
+            let Base { queues, uploads, live, scalars, .. } = base.clone();
+            let base = broker::Base { through, queues, uploads, live, scalars };
             Broker::new(base, broker::Limits::default(), segment_size)
         });
         let (file, segments) = (String::new(), BTreeSet::new());
@@ -256,8 +262,16 @@ impl<'a> LogCheck<'a> {
     }
 
     fn content(&mut self, offset: u64, record: &Record, payload: &Bytes) {
-        let has_content = matches!(record, Record::Sent { .. } | Record::Moved { .. });
-        if has_content && let Err(error) = Content::decode(payload.clone()) {
+        let decoded = match record {
+            Record::Sent { upload: None, .. } | Record::Moved { upload: None, .. } => {
+                Content::decode(payload.clone()).map(drop)
+            }
+            Record::Sent { .. } | Record::Moved { .. } => {
+                LargeHead::decode(payload.clone()).map(drop)
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = decoded {
             self.damages.line(&at(&self.file, offset, error));
         }
     }

@@ -72,6 +72,13 @@ impl<'a> FrameEncoder<'a> {
         self.out.put_slice(b"\n\0");
     }
 
+    /// Adds the `content-length` of a body that comes in pieces. Whoever writes those adds a NUL
+    /// behind them.
+    pub fn body_follows(self, length: u64) {
+        let this = self.display("content-length", length);
+        this.out.put_u8(b'\n');
+    }
+
     /// Adds `content-length` and the body, and ends the frame.
     pub fn body(self, body: &[u8]) {
         let this = self.display("content-length", body.len());

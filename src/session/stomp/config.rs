@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::limits;
 use crate::protocol::stomp::Limits;
 
 /// How STOMP sessions behave.
@@ -21,6 +22,30 @@ pub struct SessionConfig {
     /// Deliveries outstanding on a subscription that does not say: at least 1. More keeps a far
     /// consumer busy, less spreads a queue evenly over its consumers.
     pub prefetch: u32,
+    /// How large bodies go through.
+    pub pieces: Pieces,
+}
+
+/// How a body that is too large for one request goes to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pieces {
+    /// Bytes of a body up to which it goes whole.
+    pub whole_bytes: usize,
+    /// Bytes of a piece; at least 1.
+    pub piece_bytes: usize,
+    /// Bytes of a body held, or on their way to the disk, before no more is read; at least those
+    /// of a piece.
+    pub ahead_bytes: usize,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self {
+            whole_bytes: limits::WHOLE_BODY_BYTES_MAX,
+            piece_bytes: limits::PIECE_BYTES,
+            ahead_bytes: limits::UPLOAD_BYTES_MAX,
+        }
+    }
 }
 
 /// What the broker says of heart-beats in CONNECTED; zero is none.
@@ -44,6 +69,7 @@ impl Default for SessionConfig {
             },
             connect_timeout: Duration::from_secs(10),
             prefetch: 1000,
+            pieces: Pieces::default(),
         }
     }
 }

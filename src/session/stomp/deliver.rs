@@ -5,18 +5,34 @@ use bytes::BytesMut;
 use super::names::{AckName, DestinationName, MessageName};
 use super::subscription::{AckMode, Subscription};
 use crate::broker::command::Delivery;
-use crate::message::{Content, MalformedContent};
+use crate::message::{Content, LargeHead, MalformedContent};
 use crate::protocol::stomp::{Command, FrameEncoder, Version};
 
-/// Writes MESSAGE: the broker's own headers first, since the first of a name counts.
+/// What of a body is still to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// Nothing: the frame is complete.
+    Whole,
+    /// So many bytes, and a NUL.
+    Follows(u64),
+}
+
+/// Writes MESSAGE, without its body where that comes in pieces: the broker's own headers first,
+/// since the first of a name counts.
 pub(super) fn encode_message(
     delivery: Delivery,
     subscription: &Subscription,
     version: Version,
     id_prefix: &str,
     out: &mut BytesMut,
-) -> Result<(), MalformedContent> {
-    let content = Content::decode(delivery.content)?;
+) -> Result<Body, MalformedContent> {
+    let (properties, body, follows) = match LargeHead::decode(delivery.content.clone()) {
+        Ok(head) => (head.properties, None, head.bytes),
+        Err(MalformedContent) => {
+            let content = Content::decode(delivery.content)?;
+            (content.properties, Some(content.body), 0)
+        }
+    };
     let message = MessageName { prefix: id_prefix, id: delivery.message };
     let mut frame = FrameEncoder::new(out, Some(version), Command::Message);
     if subscription.named {
@@ -39,9 +55,17 @@ pub(super) fn encode_message(
     if let Some(expires) = delivery.expires {
         frame = frame.display("expires", expires.0);
     }
-    for (name, value) in &content.properties {
+    for (name, value) in &properties {
         frame = frame.header(name, value);
     }
-    frame.body(&content.body);
-    Ok(())
+    Ok(match body {
+        Some(body) => {
+            frame.body(&body);
+            Body::Whole
+        }
+        None => {
+            frame.body_follows(follows);
+            Body::Follows(follows)
+        }
+    })
 }

@@ -43,11 +43,9 @@ impl StompSession {
         match piece {
             Piece::HeartBeat => {}
             Piece::Head(head) => self.begin(head)?,
-            Piece::Body(piece) => match &mut self.incoming {
-                Some(Incoming::Send(send)) => send.push(piece),
-                _ => unreachable!("the decoder refuses bodies of other frames of clients"),
-            },
+            Piece::Body(piece) => self.body(piece)?,
             Piece::End => {
+                self.end_upload();
                 match self.incoming.take().expect("a head comes before its end") {
                     Incoming::Send(send) => {
                         let receipt = self.receipt.take();
@@ -94,7 +92,7 @@ impl StompSession {
             Command::Send => Incoming::Send(Send::begin(&head)?),
             _ => Incoming::Bodyless(head),
         });
-        Ok(())
+        self.begin_large()
     }
 
     fn act(&mut self, now: Duration, head: &Head) -> Result<(), Fault> {
@@ -106,6 +104,7 @@ impl StompSession {
                 let receipt = self.receipt.take();
                 if self.unwritten.contains_key(&subscription)
                     || self.writing.contains_key(&subscription)
+                    || self.streams(subscription)
                 {
                     self.unsubscribing = Some(Unsubscribing { subscription, receipt });
                 } else {

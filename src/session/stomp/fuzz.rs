@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{SessionConfig, StompSession};
+use super::{Pieces, SessionConfig, StompSession};
 use crate::broker::command::{Command, Confirm, Delivery, MessageId, Output, Reply};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag};
 use crate::message::{BodyKind, Content, Destination};
 use crate::protocol::stomp::Limits;
 
 const LIMITS: Limits = Limits { head_bytes: 4096, headers: 32, body_bytes: 4096 };
+const PIECES: Pieces = Pieces { whole_bytes: 40, piece_bytes: 16, ahead_bytes: 48 };
 
 /// A session never panics, keeps its bounds, and does the same in any split of the bytes.
 ///
@@ -32,7 +33,8 @@ pub fn fuzz_stomp_session(data: &[u8]) {
 
 /// Requests and bytes of a session that gets `bytes` in pieces of `size`, in words.
 fn run(bytes: &[u8], size: usize, deliver: bool) -> (Vec<String>, Vec<u8>) {
-    let config = Arc::new(SessionConfig { limits: LIMITS, ..SessionConfig::default() });
+    let config = SessionConfig { limits: LIMITS, pieces: PIECES, ..SessionConfig::default() };
+    let config = Arc::new(config);
     let mut session = StompSession::new(config, ConnectionId(1), Duration::ZERO);
     let (mut requests, mut written) = (Vec::new(), Vec::new());
     let (mut input, mut out) = (BytesMut::new(), BytesMut::new());

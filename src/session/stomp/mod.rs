@@ -13,12 +13,14 @@ mod fault;
 mod frames;
 pub mod fuzz;
 mod greeting;
+mod large;
 mod names;
 mod outputs;
 mod receipts;
 mod send;
 mod settle;
 mod subscription;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,15 +30,17 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use self::beats::Beats;
+use self::large::Streaming;
 use self::receipts::{Asked, Receipts};
 use self::send::Send;
 use self::subscription::Subscriptions;
+use self::upload::Uploads;
 use crate::broker::command::{Command, Confirm, Outcome, Request};
 use crate::ids::{ConnectionId, SubscriptionId, Tag};
 use crate::limits;
 use crate::protocol::stomp::{Decoder, Head, Limits, Version};
 
-pub use self::config::{HeartBeat, SessionConfig};
+pub use self::config::{HeartBeat, Pieces, SessionConfig};
 pub use self::fault::Fault;
 
 /// The life of one STOMP connection.
@@ -84,6 +88,11 @@ pub struct StompSession {
     requests: Vec<Request>,
     request_bytes: usize,
     out: BytesMut,
+    /// Pieces of a large body on their way to the broker.
+    uploads: Uploads,
+    /// The MESSAGE in `out`, or written, whose body is not complete: nothing else may be written
+    /// before its end.
+    streaming: Option<Streaming>,
 }
 
 #[derive(Debug)]
@@ -98,7 +107,15 @@ enum Phase {
 #[derive(Debug)]
 enum Ending {
     Disconnect,
-    Fault { fault: Fault, receipt: Option<String> },
+    Fault {
+        fault: Fault,
+        receipt: Option<String>,
+    },
+    /// The same, once a MESSAGE is complete, and without the receipts owed.
+    Refused {
+        fault: Fault,
+        receipt: Option<String>,
+    },
 }
 
 /// An UNSUBSCRIBE that waits for a write.
@@ -159,6 +176,8 @@ impl StompSession {
             requests: Vec::new(),
             request_bytes: 0,
             out: BytesMut::new(),
+            uploads: Uploads::default(),
+            streaming: None,
             config,
         }
     }
@@ -172,6 +191,7 @@ impl StompSession {
             && self.requests.len() < limits::SESSION_REQUESTS_MAX
             && self.request_bytes < limits::SESSION_REQUEST_BYTES_MAX
             && !self.receipts.is_full()
+            && self.takes_body()
             && self.out.len() < limits::SESSION_OUT_BYTES_MAX
     }
 
@@ -202,9 +222,13 @@ impl StompSession {
             let command = Command::Settle { subscription, which, outcome: Outcome::Accepted };
             self.submit(Asked::Written, None, command);
         }
-        let unwritten = &self.unwritten;
+        let (unwritten, streaming) = (&self.unwritten, &self.streaming);
+        let written = |id| {
+            let streams = streaming.as_ref().is_some_and(|streaming| streaming.subscription == id);
+            !unwritten.contains_key(&id) && !streams
+        };
         if let Some(Unsubscribing { subscription, receipt }) =
-            self.unsubscribing.take_if(|it| !unwritten.contains_key(&it.subscription))
+            self.unsubscribing.take_if(|it| written(it.subscription))
         {
             self.unsubscribe(subscription, receipt);
         }
@@ -238,7 +262,8 @@ impl StompSession {
             self.beats.received(now);
         }
         if self.beats.send_due(now) {
-            if self.out.is_empty() {
+            // Inside a body a line end would be a byte of it.
+            if self.out.is_empty() && self.streaming.is_none() {
                 self.out.extend_from_slice(b"\n");
             }
             self.beats.sent(now);
@@ -278,7 +303,7 @@ impl StompSession {
     }
 
     fn submit(&mut self, asked: Asked, receipt: Option<String>, command: Command) {
-        if let Command::Send { message, .. } = &command {
+        if let Command::Send { message, .. } | Command::SendStaged { message, .. } = &command {
             self.request_bytes += message.content.len();
         }
         let confirm = if receipt.is_some() { Confirm::Always } else { Confirm::RefusalOnly };
@@ -290,7 +315,7 @@ impl StompSession {
     /// and go first, so that the client knows what got through.
     fn fail(&mut self, fault: Fault) {
         let receipt = self.receipt.take();
-        if self.receipts.is_empty() {
+        if self.receipts.is_empty() && self.streaming.is_none() {
             self.close_with(fault, receipt);
         } else {
             self.end(Ending::Fault { fault, receipt });
@@ -304,19 +329,28 @@ impl StompSession {
     }
 
     fn close_if_nothing_is_owed(&mut self) {
-        if !self.receipts.is_empty() || !matches!(self.phase, Phase::Ending(_)) {
+        let owed = match &self.phase {
+            Phase::Ending(Ending::Refused { .. }) => false,
+            Phase::Ending(_) => !self.receipts.is_empty(),
+            _ => true,
+        };
+        if owed || self.streaming.is_some() {
             return;
         }
         let closed = Phase::Closed(CloseReason::Disconnected);
-        if let Phase::Ending(Ending::Fault { fault, receipt }) =
-            std::mem::replace(&mut self.phase, closed)
+        if let Phase::Ending(
+            Ending::Fault { fault, receipt } | Ending::Refused { fault, receipt },
+        ) = std::mem::replace(&mut self.phase, closed)
         {
             self.close_with(fault, receipt);
         }
     }
 
     fn close_with(&mut self, fault: Fault, receipt: Option<String>) {
-        fault.encode(self.version, receipt.as_deref(), &mut self.out);
+        // Inside a body an ERROR would be bytes of it: then the end itself must do.
+        if self.streaming.take().is_none() {
+            fault.encode(self.version, receipt.as_deref(), &mut self.out);
+        }
         self.incoming = None;
         self.phase = Phase::Closed(CloseReason::Fault(fault));
     }

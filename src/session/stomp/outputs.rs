@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::deliver::encode_message;
+use super::deliver::{Body, encode_message};
 use super::fault::Fault;
+use super::large::Streaming;
 use super::names::MessageName;
 use super::receipts::Asked;
 use super::subscription::AckMode;
-use super::{Phase, StompSession};
-use crate::broker::command::{Command, Delivery, Output, Refusal, Reply};
-use crate::ids::Token;
+use super::{Ending, Phase, StompSession};
+use crate::broker::command::{Command, Delivery, MessageId, Output, Refusal, Reply};
+use crate::ids::{SubscriptionId, Tag, Token};
+use crate::message::MalformedContent;
 use crate::protocol::stomp::{self, FrameEncoder};
 
 impl StompSession {
@@ -22,6 +24,8 @@ impl StompSession {
             Output::Delivery(delivery) if matches!(self.phase, Phase::Open) => {
                 self.deliver(delivery);
             }
+            Output::Piece { subscription, tag, bytes } => self.stream(subscription, tag, &bytes),
+            Output::Broken { subscription, tag } => self.broken(subscription, tag),
             Output::Cancelled { subscription, reason } if matches!(self.phase, Phase::Open) => {
                 if let Some(subscription) = self.subscriptions.get(subscription) {
                     let id = super::fault::excerpt(&subscription.name);
@@ -39,12 +43,17 @@ impl StompSession {
         if self.is_closing().is_some() {
             return;
         }
-        let receipt = self.receipts.take(token);
+        let of_a_part = self.part_answered(token, result.is_err());
+        let receipt = self.receipts.take(token).or(of_a_part);
+        if matches!(self.phase, Phase::Ending(Ending::Refused { .. })) {
+            return;
+        }
         match result {
             Ok(_) => {
                 if let Some(receipt) = receipt {
                     let command = stomp::Command::Receipt;
-                    FrameEncoder::new(&mut self.out, self.version, command)
+                    let version = self.version;
+                    FrameEncoder::new(self.between_frames(), version, command)
                         .header("receipt-id", &receipt)
                         .end();
                 }
@@ -63,6 +72,10 @@ impl StompSession {
     pub(super) fn fail_from_the_broker(&mut self, fault: Fault, receipt: Option<String>) {
         self.requests.retain(|request| matches!(request.command, Command::Settle { .. }));
         self.request_bytes = 0;
+        let goes_on = !matches!(fault, Fault::BrokerGone { .. } | Fault::Unreadable { .. });
+        if self.streaming.is_some() && goes_on {
+            return self.end(Ending::Refused { fault, receipt });
+        }
         self.close_with(fault, receipt);
     }
 
@@ -75,15 +88,30 @@ impl StompSession {
         }
         let version = self.version.expect("agreed before a subscription");
         let prefix = &self.config.id_prefix;
-        if encode_message(delivery, subscription, version, prefix, &mut self.out).is_err() {
-            let message = MessageName { prefix, id: message }.to_string();
-            self.fail_from_the_broker(Fault::Unreadable { message }, None);
-            return;
+        let body = match encode_message(delivery, subscription, version, prefix, &mut self.out) {
+            Ok(body) => body,
+            Err(MalformedContent) => return self.unreadable(message),
+        };
+        match body {
+            Body::Whole => self.delivered(id, tag, message),
+            Body::Follows(left) => {
+                self.streaming = Some(Streaming::new(id, tag, message, left));
+            }
         }
+    }
+
+    /// A MESSAGE is complete: it may be settled now.
+    pub(super) fn delivered(&mut self, id: SubscriptionId, tag: Tag, message: MessageId) {
+        let Some(subscription) = self.subscriptions.get_mut(id) else { return };
         if subscription.mode == AckMode::Auto {
             self.unwritten.insert(id, tag);
         } else {
             subscription.lend(tag, message);
         }
+    }
+
+    pub(super) fn unreadable(&mut self, id: MessageId) {
+        let message = MessageName { prefix: &self.config.id_prefix, id }.to_string();
+        self.fail_from_the_broker(Fault::Unreadable { message }, None);
     }
 }

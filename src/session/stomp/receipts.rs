@@ -17,10 +17,15 @@ pub(super) enum Asked {
     Disconnect,
     /// Deliveries of an `ack:auto` subscription were written.
     Written,
+    /// A part of a SEND whose body is large.
+    Piece,
 }
 
+/// More than there are kinds of requests.
+const KINDS_MAX: u64 = 32;
+
 impl Asked {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Send,
         Self::Subscribe,
         Self::Unsubscribe,
@@ -28,12 +33,13 @@ impl Asked {
         Self::Nack,
         Self::Disconnect,
         Self::Written,
+        Self::Piece,
     ];
 
     /// As an ERROR frame says it.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Send => "SEND",
+            Self::Send | Self::Piece => "SEND",
             Self::Subscribe => "SUBSCRIBE",
             Self::Unsubscribe => "UNSUBSCRIBE",
             Self::Ack => "ACK",
@@ -45,7 +51,7 @@ impl Asked {
 
     /// What the request with that token was for.
     pub(super) fn of(token: Token) -> Self {
-        let kind = usize::try_from(token.0 % 8).expect("below 8");
+        let kind = usize::try_from(token.0 % KINDS_MAX).expect("below a small number");
         Self::ALL.get(kind).copied().expect("a token of this session")
     }
 }
@@ -62,7 +68,7 @@ impl Receipts {
     /// A new token, and the receipt remembered for its answer.
     pub(super) fn token(&mut self, asked: Asked, receipt: Option<String>) -> Token {
         self.requests += 1;
-        let token = Token(self.requests * 8 + asked as u64);
+        let token = Token(self.requests * KINDS_MAX + asked as u64);
         if let Some(receipt) = receipt {
             self.bytes += receipt.len();
             self.waiting.insert(token, receipt);

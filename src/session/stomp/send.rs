@@ -4,9 +4,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::fault::Fault;
 use super::names::parse_destination;
+use super::upload::Upload;
 use crate::broker::command::Command;
 use crate::ids::Millis;
-use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 use crate::protocol::stomp::{self, Head};
 
 /// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE.
@@ -30,14 +31,16 @@ const OF_THE_FRAME: [&str; 13] = [
 /// A SEND whose body is not complete yet.
 #[derive(Debug)]
 pub(super) struct Send {
-    to: Destination,
+    pub(super) to: Destination,
     durability: Durability,
     priority: Priority,
     expires: Option<Millis>,
     kind: Option<BodyKind>,
     properties: Vec<(String, String)>,
-    content_length: Option<u64>,
+    pub(super) content_length: Option<u64>,
     body: Body,
+    /// Where the body goes in pieces.
+    pub(super) upload: Option<Upload>,
 }
 
 /// A body as it arrives. One that came in a single piece is not copied.
@@ -76,6 +79,7 @@ impl Send {
             properties,
             content_length: head.content_length,
             body: Body::Whole(Bytes::new()),
+            upload: None,
         })
     }
 
@@ -98,32 +102,57 @@ impl Send {
     /// Bytes set aside for the body so far.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
-        match &self.body {
+        let body = match &self.body {
             Body::Whole(body) => body.len(),
             Body::Parts(parts) => parts.capacity(),
+        };
+        body + self.upload.as_ref().map_or(0, Upload::room)
+    }
+
+    /// Bytes of the body so far, where that goes whole.
+    pub(super) fn len(&self) -> usize {
+        match &self.body {
+            Body::Whole(body) => body.len(),
+            Body::Parts(parts) => parts.len(),
         }
     }
 
-    /// The command, when the body is complete.
-    pub(super) fn finish(self) -> Command {
-        let body = match self.body {
+    /// Takes the body so far, for it to go in pieces.
+    pub(super) fn take_body(&mut self) -> Bytes {
+        match std::mem::replace(&mut self.body, Body::Whole(Bytes::new())) {
             Body::Whole(body) => body,
             Body::Parts(parts) => parts.freeze(),
+        }
+    }
+
+    /// The command, when the body is complete, and the last piece of one in pieces is given.
+    pub(super) fn finish(mut self) -> Command {
+        let body = self.take_body();
+        let utf8 = match &self.upload {
+            Some(upload) => upload.is_text(),
+            None => std::str::from_utf8(&body).is_ok(),
         };
         // Text is text only if it is UTF-8: what another wire reads as a string must be one.
         let kind = match self.kind {
             Some(BodyKind::Bytes) => BodyKind::Bytes,
-            _ if std::str::from_utf8(&body).is_ok() => BodyKind::Text,
+            _ if utf8 => BodyKind::Text,
             _ => BodyKind::Bytes,
         };
-        let content = Content { kind, properties: self.properties, body }.encode();
+        let properties = self.properties;
+        let content = match &self.upload {
+            Some(upload) => LargeHead { kind, properties, bytes: upload.bytes() }.encode(),
+            None => Content { kind, properties, body }.encode(),
+        };
         let message = Message {
             durability: self.durability,
             priority: self.priority,
             expires: self.expires,
             content,
         };
-        Command::Send { to: self.to, message }
+        match self.upload {
+            Some(upload) => Command::SendStaged { stage: upload.stage(), to: self.to, message },
+            None => Command::Send { to: self.to, message },
+        }
     }
 }
 

@@ -79,6 +79,7 @@ fn check(
             report.problem(format!("{id} gave {} last and has {last_seq}", queue.last_seq));
         }
     }
+    super::pieces::check(database, &mut |problem| report.problem(problem))?;
     for ordinal in base.packs.keys().filter(|ordinal| !base.live.contains_key(ordinal)) {
         report.problem(format!("segment {ordinal} has no live bytes, and lies in a pack"));
     }

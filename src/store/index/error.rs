@@ -39,7 +39,7 @@ pub enum IndexError {
     UnknownVersion {
         /// Its format.
         found: u32,
-        /// The newest format known here.
+        /// The format known here.
         newest: u32,
     },
     /// The file is not as it was written.

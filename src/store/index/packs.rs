@@ -7,29 +7,38 @@
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::error::{bad_row, error, guarded};
-use super::row::{self, BadRow, ENTRIES, PACKS, SEGMENTS};
+use super::row::{self, BadRow, ENTRIES, PACKS, PIECES, SEGMENTS};
 use super::{CommitError, Index, IndexError, State, UNPOISONED, begin_write};
-use crate::broker::delta::Place;
-use crate::ids::{Lsn, QueueId};
+use crate::broker::delta::PayloadOf;
+use crate::ids::Lsn;
 use crate::wal::PackId;
 
 impl Index {
-    /// The births of the messages in some places; `None` where a place has no message.
+    /// The births of some payloads; `None` where there is no such message or piece.
     ///
     /// # Errors
     /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk.
-    pub fn births(&self, places: &[(QueueId, Place)]) -> Result<Vec<Option<Lsn>>, IndexError> {
+    pub fn births(&self, payloads: &[PayloadOf]) -> Result<Vec<Option<Lsn>>, IndexError> {
         let state = self.database()?;
         guarded(|| {
             let read = state.database().begin_read().map_err(error)?;
             let entries = read.open_table(ENTRIES).map_err(error)?;
-            let birth = |(queue, place): &(QueueId, Place)| {
-                let key = row::entry_key(*queue, *place);
-                let Some(found) = entries.get(key).map_err(error)? else { return Ok(None) };
-                let entry = row::decode_entry(key, found.value());
-                Ok(Some(entry.map_err(|BadRow| bad_row(&key))?.birth))
+            let pieces = read.open_table(PIECES).map_err(error)?;
+            let birth = |payload: &PayloadOf| match *payload {
+                PayloadOf::Message(queue, place) => {
+                    let key = row::entry_key(queue, place);
+                    let Some(found) = entries.get(key).map_err(error)? else { return Ok(None) };
+                    let entry = row::decode_entry(key, found.value());
+                    Ok(Some(entry.map_err(|BadRow| bad_row(&key))?.birth))
+                }
+                PayloadOf::Piece(upload, number) => {
+                    let key = (upload.get(), number);
+                    let Some(found) = pieces.get(key).map_err(error)? else { return Ok(None) };
+                    let piece = row::decode_piece(key, found.value());
+                    Ok(Some(piece.map_err(|BadRow| bad_row(&key))?.birth))
+                }
             };
-            places.iter().map(birth).collect()
+            payloads.iter().map(birth).collect()
         })
     }
 

@@ -10,19 +10,26 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ReplayPoint;
-use crate::broker::delta::{Entry, Place};
-use crate::ids::{Lsn, Millis, QueueId};
+use crate::broker::delta::{Entry, PieceAt, Place};
+use crate::ids::{Lsn, Millis, QueueId, UploadId};
 use crate::limits;
 use crate::wal::PackId;
 
 /// Queue, rank, sequence number: sorts in the order of delivery.
 pub(super) type EntryKey = (u64, u8, u64);
+/// Upload, number: sorts in the order of the body.
+pub(super) type PieceKey = (u64, u32);
 
 pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8; ENTRY]> =
     TableDefinition::new("entries");
 pub(super) const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("queues");
 /// Ordinal of a segment of the log -> its live bytes.
 pub(super) const SEGMENTS: TableDefinition<'_, u64, u64> = TableDefinition::new("segments");
+/// Where the pieces of large bodies lie.
+pub(super) const PIECES: TableDefinition<'_, PieceKey, &[u8; PIECE]> =
+    TableDefinition::new("pieces");
+/// [`crate::broker::delta::UploadRow`] in bincode, by the id of its upload.
+pub(super) const UPLOADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("uploads");
 /// Ordinal of a segment -> the pack in which its live frames lie.
 pub(super) const PACKS: TableDefinition<'_, u64, &[u8; PACK]> = TableDefinition::new("packs");
 /// Births of messages that lie elsewhere than the record there says.
@@ -38,14 +45,16 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 /// [`crate::broker::delta::Scalars`] in bincode.
 pub(super) const META_SCALARS: &str = "scalars";
 
-/// Version of the tables as a whole.
-pub(super) const FORMAT: u32 = 4;
+/// Version of the tables as a whole. In 4 queues did not know their bytes.
+pub(super) const FORMAT: u32 = 5;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
 /// Version u8, birth u64, size u32, at u64, does it expire u8 (0 or 1), expiry u64, returns u32,
-/// CRC u32.
-pub(super) const ENTRY: usize = 1 + 8 + 4 + 8 + 1 + 8 + 4 + CRC;
+/// upload u64 (0 is none), CRC u32.
+pub(super) const ENTRY: usize = 1 + 8 + 4 + 8 + 1 + 8 + 4 + 8 + CRC;
+/// Version u8, birth u64, size u32, CRC u32.
+pub(super) const PIECE: usize = 1 + 8 + 4 + CRC;
 /// Version u8, number of the checkpoint u64, batch u64, through u64, CRC u32.
 const CHECKPOINT: usize = 1 + 8 + 8 + 8 + CRC;
 /// Version u8, epoch u64, number u64, CRC u32.
@@ -85,6 +94,7 @@ pub(super) fn encode_entry(key: EntryKey, entry: &Entry) -> [u8; ENTRY] {
     bytes.put([u8::from(entry.expires.is_some())]);
     bytes.put(entry.expires.unwrap_or_default().0.to_le_bytes());
     bytes.put(entry.returns.to_le_bytes());
+    bytes.put(entry.upload.map_or(0, UploadId::get).to_le_bytes());
     let crc = checksum(&entry_key_bytes(key), bytes.written());
     bytes.put(crc.to_le_bytes());
     bytes.take()
@@ -98,12 +108,36 @@ pub(super) fn decode_entry(key: EntryKey, row: &[u8; ENTRY]) -> Result<Entry, Ba
     let [expires] = fields.get()?;
     let expiry = Millis(u64::from_le_bytes(fields.get()?));
     let returns = u32::from_le_bytes(fields.get()?);
+    let upload = UploadId::new(u64::from_le_bytes(fields.get()?));
     let expires = match expires {
         0 => None,
         1 => Some(expiry),
         _ => return Err(BadRow),
     };
-    Ok(Entry { birth, size, at, expires, returns })
+    Ok(Entry { birth, size, at, expires, returns, upload })
+}
+
+fn piece_key_bytes(key: PieceKey) -> [u8; 12] {
+    let mut bytes = Bytes::default();
+    bytes.put(key.0.to_le_bytes());
+    bytes.put(key.1.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn encode_piece(key: PieceKey, piece: PieceAt) -> [u8; PIECE] {
+    let mut bytes = Bytes::default();
+    bytes.put([VERSION]);
+    bytes.put(piece.birth.0.to_le_bytes());
+    bytes.put(piece.size.to_le_bytes());
+    let crc = checksum(&piece_key_bytes(key), bytes.written());
+    bytes.put(crc.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn decode_piece(key: PieceKey, row: &[u8; PIECE]) -> Result<PieceAt, BadRow> {
+    let mut fields = Fields(verified(&piece_key_bytes(key), row)?);
+    let birth = Lsn(u64::from_le_bytes(fields.get()?));
+    Ok(PieceAt { birth, size: u32::from_le_bytes(fields.get()?) })
 }
 
 pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> [u8; CHECKPOINT] {
@@ -228,17 +262,27 @@ mod tests {
 
     fn entry() -> Entry {
         let expires = Some(Millis(0x0807_0605));
-        Entry { birth: Lsn(0x0102), size: 0x0304, at: Millis(0x0506), expires, returns: 7 }
+        let (birth, at, upload) = (Lsn(0x0102), Millis(0x0506), UploadId::new(0x090a));
+        Entry { birth, size: 0x0304, at, expires, returns: 7, upload }
     }
 
     #[test]
     fn an_entry_has_this_layout() {
         let row = encode_entry(KEY, &entry());
         let fields = "\
-            01 0201000000000000 04030000 0605000000000000 01 0506070800000000 07000000";
+            01 0201000000000000 04030000 0605000000000000 01 0506070800000000 07000000\
+            0a09000000000000";
         let hex: String = row[..ENTRY - CRC].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, fields.replace(' ', ""));
         assert_eq!(decode_entry(KEY, &row), Ok(entry()));
+    }
+
+    #[test]
+    fn a_piece_has_this_layout_and_belongs_to_its_key() {
+        let row = encode_piece((3, 4), PieceAt { birth: Lsn(0x0102), size: 0x0304 });
+        assert_eq!(row[..PIECE - CRC], [1, 2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0]);
+        assert_eq!(decode_piece((3, 4), &row), Ok(PieceAt { birth: Lsn(0x0102), size: 0x0304 }));
+        assert_eq!(decode_piece((3, 5), &row), Err(BadRow));
     }
 
     #[test]
@@ -281,7 +325,12 @@ mod tests {
                 redelivered_through: lent.map(|seq| seq / 2),
                 expiring: last_seq % 2 == 1,
             };
-            let scalars = Scalars { last_queue: last_seq, last_at: lent[0], epoch: lent[1] };
+            let scalars = Scalars {
+                last_queue: last_seq,
+                last_at: lent[0],
+                epoch: lent[1],
+                last_upload: lent[2],
+            };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));
             prop_assert_eq!(decode(b"s", &encode(b"s", &scalars)), Ok(scalars));
         }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::broker::delta::PieceAt;
 use crate::ids::Lsn;
 use crate::ids::Millis;
 use crate::io::real::DirStorage;
@@ -10,6 +11,7 @@ use crate::io::sim::{Fault, SimDisk};
 
 const STORE: u128 = 0x5709E;
 const CACHE: usize = 1 << 20;
+const UPLOADS: u64 = 3;
 
 fn try_open(disk: &SimDisk) -> Result<(Index, Base), IndexError> {
     Index::open(Arc::new(disk.clone()), STORE, CACHE)
@@ -24,6 +26,7 @@ fn open(disk: &SimDisk) -> (Index, Base) {
 struct Model {
     base: Base,
     entries: BTreeMap<(QueueId, Place), Entry>,
+    pieces: BTreeMap<(UploadId, u32), PieceAt>,
 }
 
 impl Model {
@@ -47,7 +50,19 @@ impl Model {
                 }
             }
         }
-        Self { base: base.clone(), entries }
+        let mut pieces = BTreeMap::new();
+        for id in (1..=UPLOADS).filter_map(UploadId::new) {
+            let mut after = 0;
+            loop {
+                let page = index.pieces(id, after, 3).unwrap();
+                pieces.extend(page.iter().map(|(number, at)| ((id, *number), *at)));
+                match page.last() {
+                    Some((last, _)) => after = *last,
+                    None => break,
+                }
+            }
+        }
+        Self { base: base.clone(), entries, pieces }
     }
 
     fn after(&self, delta: &Delta, replay: ReplayPoint) -> Self {
@@ -68,6 +83,18 @@ impl Model {
                 None => next.entries.remove(&key),
             };
         }
+        for (&key, piece) in &delta.pieces {
+            match piece {
+                Some(piece) => next.pieces.insert(key, *piece),
+                None => next.pieces.remove(&key),
+            };
+        }
+        for (&id, upload) in &delta.uploads {
+            match upload {
+                Some(upload) => next.base.uploads.insert(id, *upload),
+                None => next.base.uploads.remove(&id),
+            };
+        }
         for (&ordinal, change) in &delta.live {
             let live = next.base.live.entry(ordinal).or_default();
             *live = live.checked_add_signed(*change).unwrap();
@@ -79,7 +106,8 @@ impl Model {
 
 fn entry(number: u64) -> Entry {
     let expires = number.is_multiple_of(3).then_some(Millis(number + 1000));
-    Entry { birth: Lsn(number * 64), size: 64, at: Millis(number), expires, returns: 1 }
+    let (birth, at, upload) = (Lsn(number * 64), Millis(number), UploadId::new(number % 4));
+    Entry { birth, size: 64, at, expires, returns: 1, upload }
 }
 
 fn queue_row(name: &str, depth: u64) -> QueueRow {
@@ -112,6 +140,17 @@ fn delta(number: u64, size: u64, before: &Model) -> Delta {
     for seq in number * size..(number + 1) * size {
         let place = Place { rank: (seq % 10) as u8, seq };
         delta.entries.insert((QueueId(1 + seq % 4), place), Some(entry(seq)));
+    }
+    for number in 1..=UPLOADS {
+        let id = UploadId::new(number).unwrap();
+        let piece = PieceAt { birth: Lsn(number * 64), size: before.entries.len() as u32 };
+        let last = before.pieces.keys().filter(|key| key.0 == id).count() as u32;
+        for step in 1..=number as u32 {
+            delta.pieces.insert((id, last + step), Some(piece));
+        }
+        delta.pieces.insert((id, 1 + last / 2), None);
+        let row = UploadRow::Dead { gone: last };
+        delta.uploads.insert(id, (!last.is_multiple_of(3)).then_some(row));
     }
     for id in 1..=4 {
         delta.queues.insert(QueueId(id), Some(queue_row("some.queue", number + id)));
@@ -455,7 +494,7 @@ fn each_file_that_is_not_the_right_index_gets_its_own_answer() {
     drop(builder(CACHE).create_with_backend(Backend(file)).unwrap());
     assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
     let disk = with_meta(row::META_FORMAT, &(row::FORMAT + 1).to_le_bytes());
-    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 5, newest: 4 }));
+    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 6, newest: 5 }));
     let disk = with_meta(row::META_STORE, &77u128.to_le_bytes());
     assert!(matches!(refused(&disk), IndexError::OtherStore { found: 77, expected: STORE }));
     let disk = with_meta(row::META_SCALARS, b"nonsense");

@@ -4,6 +4,7 @@ mod bounds;
 mod deliveries;
 mod endings;
 mod heart_beats;
+mod large;
 mod transcripts;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use super::*;
 use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply, Which};
 use crate::ids::{Lsn, Millis, Token};
-use crate::message::{BodyKind, Content, Destination, Durability};
+use crate::message::{BodyKind, Content, Destination, Durability, LargeHead};
 
 /// A session between a client written as text and a broker written as calls. In text `^` is NUL.
 struct Wire {
@@ -118,6 +119,18 @@ fn brief(request: &Request) -> String {
                 properties.join(" "),
                 content.body.escape_ascii()
             )
+        }
+        Command::Stage { stage, to, bytes } => format!("stage {} {to} {bytes}", stage.0),
+        Command::StagePiece { stage, number, bytes } => {
+            format!("piece {}.{number} '{}'", stage.0, bytes.escape_ascii())
+        }
+        Command::SendStaged { stage, to, message } => {
+            let head = LargeHead::decode(message.content.clone()).unwrap();
+            let kind = if head.kind == BodyKind::Text { "text" } else { "bytes" };
+            let properties: Vec<_> =
+                head.properties.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            let (stage, properties, bytes) = (stage.0, properties.join(" "), head.bytes);
+            format!("send staged {stage} {to} {kind} [{properties}] {bytes}")
         }
         Command::Subscribe { subscription, from, prefetch } => {
             format!("subscribe {} {from} {prefetch}", subscription.0)

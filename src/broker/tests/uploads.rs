@@ -1,0 +1,168 @@
+//! Promises of large bodies: pieces are counted, owned, and given back.
+
+use super::*;
+use crate::broker::delta::UploadRow;
+use crate::ids::{StageId, UploadId};
+use crate::message::{BodyKind, LargeHead};
+
+const STAGE: StageId = StageId(1);
+
+fn piece(number: u32, bytes: usize) -> Command {
+    Command::StagePiece { stage: STAGE, number, bytes: vec![7; bytes].into() }
+}
+
+fn begin(to: Destination) -> Command {
+    Command::Stage { stage: STAGE, to, bytes: 0 }
+}
+
+fn end(bytes: u64, durability: Durability) -> Command {
+    let head = LargeHead { kind: BodyKind::Bytes, properties: Vec::new(), bytes };
+    let (priority, expires) = (Priority::DEFAULT, None);
+    let message = Message { durability, priority, expires, content: head.encode() };
+    Command::SendStaged { stage: STAGE, to: queue("q"), message }
+}
+
+/// A message of three pieces in `q`.
+fn with_large() -> Bench {
+    let mut bench = Bench::new();
+    bench.ask(1, &begin(queue("q"))).unwrap();
+    for number in 1..=3 {
+        bench.ask(1, &piece(number, 100)).unwrap();
+    }
+    bench.ask(1, &end(300, Durability::Persistent)).unwrap();
+    bench
+}
+
+impl Bench {
+    fn uploads(&self) -> (usize, usize) {
+        let (open, dead) = self.broker.uploads();
+        (open.len(), dead.len())
+    }
+
+    fn live_bytes(&self) -> u64 {
+        self.broker.live().values().sum()
+    }
+}
+
+#[test]
+fn the_pieces_of_a_body_live_as_long_as_its_message() {
+    let mut bench = with_large();
+    assert_eq!(bench.uploads(), (0, 0));
+    let live = bench.live_bytes();
+    assert!(live > 300, "{live}");
+    bench.restart();
+    assert_eq!(bench.live_bytes(), live);
+    bench.subscribe(2, queue("q"), 1);
+    let Lent::Durable { entry, .. } = &bench.delivered[0].message else { panic!("durable") };
+    assert_eq!(entry.upload, UploadId::new(1));
+    bench.settle(2, Which::One(Tag(1)), Outcome::Returned).unwrap();
+    assert_eq!(bench.live_bytes(), live);
+    bench.settle(2, Which::One(Tag(2)), Outcome::Accepted).unwrap();
+    assert_eq!((bench.live_bytes(), bench.uploads()), (0, (0, 0)));
+}
+
+#[test]
+fn a_body_without_message_goes_with_its_connection_its_stage_or_its_life() {
+    for how in 0..3 {
+        let mut bench = Bench::new();
+        bench.ask(1, &begin(queue("q"))).unwrap();
+        bench.ask(1, &piece(1, 100)).unwrap();
+        assert_eq!(bench.uploads(), (1, 0));
+        match how {
+            0 => bench.close(1),
+            1 => drop(bench.ask(1, &Command::Unstage { stage: STAGE }).unwrap()),
+            _ => {
+                bench.restart();
+                assert_eq!(bench.uploads(), (0, 1));
+                bench.settle_down(Effects::new());
+            }
+        }
+        assert_eq!((bench.live_bytes(), bench.uploads()), (0, (0, 0)), "{how}");
+        assert_eq!(bench.depth("q"), None);
+    }
+}
+
+#[test]
+fn a_body_with_a_gap_becomes_no_message() {
+    let mut bench = Bench::new();
+    bench.ask(1, &begin(queue("q"))).unwrap();
+    assert_eq!(bench.ask(1, &end(0, Durability::Persistent)), Err(Refusal::PieceMissing));
+    bench.ask(1, &piece(1, 100)).unwrap();
+    assert_eq!(bench.ask(1, &piece(3, 100)), Err(Refusal::PieceMissing));
+    assert_eq!(bench.ask(1, &end(200, Durability::Persistent)), Err(Refusal::PieceMissing));
+    // It is another connection's, and nobody else's.
+    assert_eq!(bench.ask(2, &piece(2, 100)), Err(Refusal::NoSuchStage(STAGE)));
+    bench.ask(1, &end(100, Durability::Persistent)).unwrap();
+    assert_eq!(bench.ask(1, &piece(2, 100)), Err(Refusal::NoSuchStage(STAGE)));
+    assert_eq!(bench.depth("q").unwrap().depth, 1);
+}
+
+#[test]
+fn a_large_message_is_durable_whatever_it_asks_for() {
+    let mut bench = Bench::new();
+    bench.ask(1, &begin(queue("q"))).unwrap();
+    bench.ask(1, &piece(1, 100)).unwrap();
+    bench.ask(1, &end(100, Durability::NonPersistent)).unwrap();
+    bench.restart();
+    assert_eq!(bench.depth("q").unwrap().depth, 1);
+}
+
+#[test]
+fn what_is_too_large_is_refused_when_it_is_known() {
+    let limits = Limits { message_bytes: 64, large_bytes: 200, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    let large = Command::Stage { stage: STAGE, to: queue("q"), bytes: 201 };
+    let too_large = |size, limit| Err(Refusal::MessageTooLarge { size, limit });
+    assert_eq!(bench.ask(1, &large), too_large(201, 200));
+    let topic = bench.ask(1, &begin(topic("t")));
+    assert_eq!(topic, Err(Refusal::TooLargeForTopic { limit: 64 }));
+    bench.ask(1, &begin(queue("q"))).unwrap();
+    assert_eq!(bench.ask(1, &begin(queue("q"))), Err(Refusal::StageExists(STAGE)));
+    assert_eq!(bench.ask(1, &piece(1, 65)), too_large(65, 64));
+    for number in 1..=3 {
+        bench.ask(1, &piece(number, 60)).unwrap();
+    }
+    assert_eq!(bench.ask(1, &piece(4, 21)), too_large(201, 200));
+    for stage in 2..=crate::limits::STAGES_MAX as u64 + 1 {
+        let stage = StageId(stage);
+        let begun = bench.ask(1, &Command::Stage { stage, to: queue("q"), bytes: 0 });
+        let last = stage.0 > crate::limits::STAGES_MAX as u64;
+        assert_eq!(begun.err(), last.then_some(Refusal::StageExists(stage)));
+    }
+}
+
+#[test]
+fn records_of_uploads_that_contradict_the_state_are_refused_by_name() {
+    let mut bench = with_large();
+    let id = |number| UploadId::new(number).unwrap();
+    let mut refused = |record: &Record, reason: &str| {
+        let error = bench.broker.apply_record(Written::default(), record).unwrap_err();
+        assert_eq!(error.reason, reason, "{record:?}");
+    };
+    let piece = |upload, number| Record::Piece { upload, number, bytes: 1 };
+    refused(&piece(id(1), 4), "its upload is not open");
+    refused(&piece(id(3), 1), "its upload is not open");
+    refused(&piece(id(2), 2), "its upload is not open");
+    refused(&Record::Abandoned { uploads: vec![id(1)] }, "an upload is not open");
+    let gone = Record::PiecesGone { upload: id(1), first: 1, gone: Vec::new(), last: true };
+    refused(&gone, "the upload is not dead");
+}
+
+#[test]
+fn the_index_tells_of_uploads_that_no_message_owns() {
+    let mut bench = Bench::new();
+    bench.ask(1, &begin(queue("q"))).unwrap();
+    bench.ask(1, &piece(1, 100)).unwrap();
+    let row = |bench: &mut Bench| {
+        let through = bench.log.last().unwrap().0.lsn;
+        bench.broker.freeze(through);
+        let delta = bench.broker.freeze_rows(usize::MAX).unwrap();
+        let _ = bench.broker.install();
+        (delta.uploads.clone(), delta.pieces.len())
+    };
+    let id = UploadId::new(1).unwrap();
+    let open = Some(UploadRow::Open { pieces: 1, bytes: 100 });
+    assert_eq!(row(&mut bench), ([(id, open)].into(), 1));
+    bench.ask(1, &end(100, Durability::Persistent)).unwrap();
+    assert_eq!(row(&mut bench), ([(id, None)].into(), 0));
+}

@@ -1,0 +1,117 @@
+//! Promises of the records' bytes.
+
+use super::*;
+use proptest::prelude::*;
+
+fn every_kind() -> Vec<Record> {
+    let place = Place { rank: 5, seq: 77 };
+    let entry = Entry {
+        birth: Lsn(4096),
+        size: 120,
+        at: Millis(9),
+        expires: Some(Millis(11)),
+        returns: 2,
+        upload: None,
+    };
+    let queue = QueueId(3);
+    let gone = Gone::of(place, &entry);
+    let id = UploadId::new(7).unwrap();
+    let large = Entry { upload: Some(id), ..entry };
+    let large_gone = Gone::of(place, &large);
+    let piece = PieceAt { birth: Lsn(9), size: 8 };
+    vec![
+        Record::Started { epoch: 2, at: Millis(1) },
+        Record::QueueCreated { queue, name: "orders".into(), at: Millis(2) },
+        Record::QueueDeleted { queue },
+        Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: None },
+        Record::Lent { queue, rank: 9, through: 4 },
+        Record::Returned { queue, entries: vec![(place, entry), (place, entry)] },
+        Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, gone] },
+        Record::Moved { from: queue, gone, to: QueueId(4), place, at: Millis(5), upload: None },
+        Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: Some(id) },
+        Record::Returned { queue, entries: vec![(place, entry), (place, large)] },
+        Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, large_gone] },
+        Record::Moved {
+            from: queue,
+            gone: large_gone,
+            to: QueueId(4),
+            place,
+            at: Millis(5),
+            upload: Some(id),
+        },
+        Record::Piece { upload: id, number: 3, bytes: 65_536 },
+        Record::Abandoned { uploads: vec![id, id] },
+        Record::PiecesGone { upload: id, first: 4, gone: vec![piece, piece], last: true },
+        Record::Transferred {
+            from: queue,
+            to: QueueId(4),
+            first: 8,
+            entries: vec![(place, entry), (place, entry)],
+        },
+        Record::Transferred {
+            from: queue,
+            to: QueueId(4),
+            first: 8,
+            entries: vec![(place, entry), (place, large)],
+        },
+    ]
+}
+
+#[test]
+fn every_kind_reads_back_as_it_was_written() {
+    for record in every_kind() {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        assert!(bytes.len() <= record.size_max());
+        assert_eq!(Record::decode(record.kind(), &bytes), Ok(record));
+    }
+}
+
+#[test]
+fn a_record_cut_short_is_refused_or_another_whole_record() {
+    for record in every_kind() {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        for end in 0..bytes.len() {
+            if let Ok(shorter) = Record::decode(record.kind(), &bytes[..end]) {
+                let mut again = Vec::new();
+                shorter.encode(&mut again);
+                assert_eq!(again, bytes[..end]);
+            }
+        }
+    }
+}
+
+#[test]
+fn records_of_uploads_have_these_bytes() {
+    let (id, piece) = (UploadId::new(0x0102).unwrap(), PieceAt { birth: Lsn(3), size: 4 });
+    let check = |record: Record, kind: u16, hex: &str| {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        let found: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((record.kind(), found), (kind, hex.replace(' ', "")));
+    };
+    let number = "0201000000000000";
+    let record = Record::Piece { upload: id, number: 5, bytes: 6 };
+    check(record, 34, &format!("{number} 05000000 06000000"));
+    check(Record::Abandoned { uploads: vec![id] }, 35, number);
+    let record = Record::PiecesGone { upload: id, first: 7, gone: vec![piece], last: true };
+    check(record, 36, &format!("{number} 07000000 01 0300000000000000 04000000"));
+    let (place, upload) = (Place { rank: 5, seq: 8 }, Some(id));
+    let gone = Gone { place, birth: Lsn(3), size: 4, upload };
+    let record = Record::Removed { queue: QueueId(9), cause: Cause::Accepted, gone: vec![gone] };
+    let message = "05 0800000000000000 0300000000000000 04000000";
+    check(record, 32, &format!("0900000000000000 01 {message} {number}"));
+}
+
+#[test]
+fn an_unknown_kind_is_named() {
+    assert_eq!(Record::decode(999, &[]), Err(RecordError::UnknownKind(999)));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_one_record_in_its_one_form_or_none(data: Vec<u8>) {
+        fuzz_record(&data);
+    }
+}
