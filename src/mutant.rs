@@ -15,16 +15,16 @@ pub(crate) enum Mutant {
     ForgetLent,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
-    /// A send that must wait for room is confirmed at once.
-    ConfirmHeld,
-    /// A send that has waited for room is confirmed in its turn, and not done.
-    ForgetHeld,
     /// The pieces of a large message's body are forgotten when the message goes.
     ForgetPieces,
     /// What a life had begun to take in is forgotten by the next one.
     ForgetUploads,
     /// A large body counts as complete although a piece of it was refused.
     TakeGaps,
+    /// A send that must wait for room is confirmed at once.
+    ConfirmHeld,
+    /// A send that has waited for room is confirmed in its turn, and not done.
+    ForgetHeld,
     /// A move between queues forgets to take the message out of the first.
     MoveWithoutLeaving,
     /// A segment is given back for a pack that the index was never told of.

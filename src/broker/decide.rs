@@ -12,7 +12,7 @@ use crate::broker::policy::Shortage;
 use crate::broker::{Broker, Room, consumer::Consumer};
 use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token, UploadId};
 use crate::limits;
-use crate::message::{Destination, Durability, Message, large_bytes};
+use crate::message::{Destination, Durability, Message};
 use crate::record::{Cause, Gone, Record};
 
 /// What becomes of a command that is not refused.
@@ -185,15 +185,12 @@ impl Broker {
         self.check(name, message)?;
         self.check_count(name)?;
         let rank = 9 - message.priority.get();
-        let size = message.content.len() as u64;
-        let (size, durability) = match upload {
-            // Its body is in the log whatever it was sent as.
-            Some(_) => {
-                let body = large_bytes(&message.content).unwrap_or(0);
-                (size + body, Durability::Persistent)
-            }
-            None => (size, message.durability),
+        // The body of a large message is durable whatever its head asks for.
+        let (durability, body) = match upload {
+            Some(upload) => (Durability::Persistent, self.durable.body_bytes(upload)),
+            None => (message.durability, 0),
         };
+        let size = message.content.len() as u64 + body;
         if let Room::Lacking(shortage) = self.queue_room(name, durability, size, facts)? {
             return Ok(Verdict::Hold(shortage));
         }

@@ -66,6 +66,11 @@ impl Uploads {
 
 /// What apply does, and what it looks at before.
 impl Durable {
+    /// Bytes that have come of the body of an upload that is open.
+    pub(super) fn body_bytes(&self, upload: UploadId) -> u64 {
+        self.uploads.open.get(&upload).map_or(0, |open| open.bytes)
+    }
+
     pub(super) fn dead_uploads(&self) -> usize {
         self.uploads.dead.len()
     }
@@ -257,6 +262,10 @@ impl Broker {
         }
         self.check_count(to.name())?;
         let limit = self.limits.large_bytes;
+        if let Destination::Queue(name) = to {
+            // Refused at its head rather than after its body; one that must wait waits at its end.
+            self.queue_room(name, Durability::Persistent, size, &mut Vec::new())?;
+        }
         if size > limit { Err(Refusal::MessageTooLarge { size, limit }) } else { Ok(()) }
     }
 

@@ -357,6 +357,12 @@ impl Config {
         Ok(())
     }
 
+    /// The largest body that is one record; a larger one comes in pieces.
+    fn whole_bytes(&self) -> usize {
+        let limit = usize::try_from(self.limits.message.bytes()).unwrap_or(usize::MAX);
+        limit.min(limits::WHOLE_BODY_BYTES_MAX)
+    }
+
     fn check_flow(&self) -> Result<(), ConfigError> {
         for (name, when_full) in [
             ("memory.when_full", self.memory.when_full),
@@ -386,12 +392,6 @@ impl Config {
             Ok((Pattern::parse(&it.name)?, limit))
         });
         Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)
-    }
-
-    /// The largest body that is one record; a larger one comes in pieces.
-    fn whole_bytes(&self) -> usize {
-        let limit = usize::try_from(self.limits.message.bytes()).unwrap_or(usize::MAX);
-        limit.min(limits::WHOLE_BODY_BYTES_MAX)
     }
 
     /// What the log is to know.

@@ -14,9 +14,10 @@ use std::time::Duration;
 use crate::broker::delta::PayloadOf;
 use crate::engine::kept::Compacted;
 use crate::engine::{Input, StopError};
+use crate::ids::Lsn;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::store::index::{CommitError, Index, IndexError};
+use crate::store::index::{CommitError, Index, IndexError, Snapshot};
 use crate::wal::{Candidate, Fence, Found, Log, Made, Packer, Packing};
 
 /// Makes packs by plan.
@@ -36,7 +37,7 @@ pub struct Compactor {
 pub(crate) enum Work {
     Packing {
         packing: Box<Packing>,
-        tally: Tally,
+        tally: Option<Tally>,
         left: Vec<u64>,
     },
     /// The pack is durable, and nobody knows of it.
@@ -47,11 +48,12 @@ pub(crate) enum Work {
 }
 
 /// What was found of the segment that is being read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
     ordinal: u64,
-    /// Live bytes by the index when it began.
-    before: u64,
+    /// The state of the index by which all of it is judged. By two states, what dies meanwhile
+    /// could hide in the sums what was not found.
+    state: Snapshot,
     found: u64,
     /// A payload that is needed is damaged: it is to be found where it was written.
     damaged: bool,
@@ -100,7 +102,7 @@ impl Compactor {
         match self.packer.begin(ordinals) {
             Ok(packing) => {
                 let packing = Box::new(packing);
-                let (tally, left) = (Tally::default(), Vec::new());
+                let (tally, left) = (None, Vec::new());
                 self.work = Some(Work::Packing { packing, tally, left });
                 CompactStep::Worked(0)
             }
@@ -136,7 +138,7 @@ impl Compactor {
     fn pack(
         &mut self,
         mut packing: Box<Packing>,
-        mut tally: Tally,
+        mut tally: Option<Tally>,
         mut left: Vec<u64>,
     ) -> CompactStep {
         let found = match packing.read() {
@@ -208,26 +210,18 @@ impl Compactor {
 fn take(
     index: &Index,
     packing: &mut Packing,
-    tally: &mut Tally,
+    tally: &mut Option<Tally>,
     left: &mut Vec<u64>,
     found: Found,
 ) -> Result<(), Trouble> {
     match found {
         Found::Begin(ordinal) => {
-            let before = index.live_bytes(ordinal)?;
-            *tally = Tally { ordinal, before, ..Tally::default() };
+            let state = index.snapshot()?;
+            *tally = Some(Tally { ordinal, state, found: 0, damaged: false });
         }
         Found::Frames(frames) => {
-            let known: Vec<_> = frames.iter().filter_map(payload_of).collect();
-            let births =
-                index.births(&known.iter().map(|(_, payload)| *payload).collect::<Vec<_>>())?;
-            // What is not where its record says may have been moved.
-            let lsns: Vec<_> = known.iter().map(|(frame, _)| frame.lsn).collect();
-            let moved = index.moved(&lsns)?;
-            for (((frame, _), birth), moved) in known.into_iter().zip(births).zip(moved) {
-                if birth != Some(frame.lsn) && !moved {
-                    continue;
-                }
+            let tally = tally.as_mut().expect("a segment has begun");
+            for frame in needed(index, &tally.state, &frames)? {
                 tally.found += u64::from(frame.frame_len);
                 if frame.payload_good {
                     packing.keep(frame)?;
@@ -238,25 +232,42 @@ fn take(
             }
         }
         Found::End => {
-            // What has died since it was looked at is only a wasted copy; what is alive and was
-            // not found keeps the segment as it is.
-            let after = index.live_bytes(tally.ordinal)?;
-            let whole = (after..=tally.before).contains(&tally.found) && !tally.damaged;
-            if whole {
-                packing.cover(tally.ordinal);
+            let tally = tally.take().expect("a segment has begun");
+            let Tally { ordinal, found, damaged, .. } = tally;
+            let live = index.live_bytes(&tally.state, ordinal)?;
+            if found == live && !damaged {
+                packing.cover(ordinal);
             } else {
-                let (ordinal, found) = (tally.ordinal, tally.found);
-                tracing::warn!(ordinal, found, live = after, "a segment cannot be packed");
+                tracing::warn!(ordinal, found, live, "a segment cannot be packed");
                 left.push(ordinal);
             }
         }
         Found::Lost(ordinal, error) => {
             tracing::warn!(%error, "a segment cannot be packed");
+            *tally = None;
             left.push(ordinal);
         }
         Found::All => unreachable!("the caller has looked"),
     }
     Ok(())
+}
+
+/// The frames that a state of the index knows.
+fn needed<'a>(
+    index: &Index,
+    state: &Snapshot,
+    frames: &'a [Candidate],
+) -> Result<Vec<&'a Candidate>, IndexError> {
+    let (known, payloads): (Vec<_>, Vec<_>) = frames.iter().filter_map(payload_of).unzip();
+    let births = index.births(state, &payloads)?;
+    // What is not where its record says may have been moved.
+    let lsns: Vec<_> = known.iter().map(|frame| frame.lsn).collect();
+    let moved = index.moved(state, &lsns)?;
+    let looked_up = known.into_iter().zip(births).zip(moved);
+    let is_needed = |((frame, birth), moved): ((&'a Candidate, Option<Lsn>), bool)| {
+        (birth == Some(frame.lsn) || moved).then_some(frame)
+    };
+    Ok(looked_up.filter_map(is_needed).collect())
 }
 
 /// Where the index would know a frame, if its payload is needed: as its record says.

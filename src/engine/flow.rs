@@ -86,10 +86,13 @@ impl Engine {
         if self.park.has_line(to) {
             return Some(Shortage::Destination);
         }
-        let Command::Send { to: Destination::Queue(_), message } = command else { return None };
-        let shortage = match message.durability {
-            Durability::Persistent => Shortage::Disk,
-            Durability::NonPersistent => Shortage::Memory,
+        let shortage = match command {
+            Command::Send { to: Destination::Queue(_), message } => match message.durability {
+                Durability::Persistent => Shortage::Disk,
+                Durability::NonPersistent => Shortage::Memory,
+            },
+            Command::SendStaged { .. } => Shortage::Disk,
+            _ => return None,
         };
         self.park.lacks(shortage).then_some(shortage)
     }

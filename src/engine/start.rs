@@ -139,10 +139,10 @@ pub fn open_store(
     // Room for a segment that a start copies, or for what a checkpoint brings.
     index.keep_reserve(segment_size);
     let index = Arc::new(index);
-    let disk = DiskWatch::new(Arc::clone(storage), Arc::clone(&index), settings.disk_reserve);
-    let disk = Arc::new(disk);
-    let mut engine =
-        Engine::new(broker, Arc::clone(&log), settings, checkpoints, Arc::clone(&disk));
+    let reserve = settings.disk_reserve;
+    let disk = Arc::new(DiskWatch::new(Arc::clone(storage), Arc::clone(&index), reserve));
+    let (l, d) = (Arc::clone(&log), Arc::clone(&disk));
+    let mut engine = Engine::new(broker, l, settings, checkpoints, d);
     engine.begin(now, report.epoch);
     let (room, reader, fence) = (opened.room, opened.reader, opened.fence);
     let compactor = Compactor {

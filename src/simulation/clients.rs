@@ -175,9 +175,9 @@ impl Client {
             }
             Asked::Send(number) => {
                 let stage = self.bodies.sent.remove(&number);
-                // What was refused when it began is not there to be sent.
-                let gap = matches!(refusal, Some(Refusal::PieceMissing | Refusal::NoSuchStage(_)))
-                    && stage.is_some_and(|stage| self.bodies.refused.contains(&stage));
+                let lacks =
+                    matches!(refusal, Some(Refusal::PieceMissing | Refusal::NoSuchStage(_)),);
+                let gap = lacks && stage.is_some_and(|stage| self.bodies.refused.contains(&stage));
                 if refusal.is_some() && !full && !gap {
                     return Err(format!("send refused: {refusal:?}"));
                 }

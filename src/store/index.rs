@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
@@ -28,6 +29,7 @@ pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
+pub use self::packs::Snapshot;
 use self::row::{
     BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, PIECES, QUEUES, SEGMENTS, UPLOADS,
 };
@@ -85,6 +87,8 @@ pub struct Index {
     /// Bytes kept aside for a full disk at least; 0: none are.
     reserve_min: u64,
     state: RwLock<State>,
+    /// How often it was opened again.
+    opened: AtomicU64,
 }
 
 enum State {
@@ -115,7 +119,9 @@ impl Index {
         })?;
         let state = RwLock::new(State::Open(Handle(Some(database))));
         let commits = Mutex::new(commits);
-        Ok((Self { storage, store_id, cache_bytes, commits, reserve_min: 0, state }, base))
+        let opened = AtomicU64::new(0);
+        let index = Self { storage, store_id, cache_bytes, commits, reserve_min: 0, state, opened };
+        Ok((index, base))
     }
 
     /// Merges `delta` into the index and moves the replay point, as one durable transaction.
@@ -247,6 +253,7 @@ impl Index {
         if let State::Failed = *state {
             return Err(IndexError::Failed);
         }
+        self.opened.fetch_add(1, Ordering::AcqRel);
         // The old handle must let go of the file before the new one reads it.
         *state = State::Closed;
         let (database, checkpoint) = guarded(|| {

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
-use super::error::{bad_row, error, guarded};
+use super::error::{bad_row, error};
 use super::row::{self, BadRow, ENTRIES, ENTRY, EntryKey, MOVED};
-use super::{Index, IndexError};
+use super::{Index, IndexError, Snapshot};
 use crate::broker::delta::Place;
 use crate::ids::{Lsn, QueueId};
 
@@ -17,11 +17,9 @@ impl Index {
     /// For each birth, whether a message born there is in the index and has been moved.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn moved(&self, births: &[Lsn]) -> Result<Vec<bool>, IndexError> {
-        let state = self.database()?;
-        guarded(|| {
-            let read = state.database().begin_read().map_err(error)?;
+    /// As [`Index::births`].
+    pub fn moved(&self, snapshot: &Snapshot, births: &[Lsn]) -> Result<Vec<bool>, IndexError> {
+        self.ask(snapshot, |read| {
             let moved = read.open_table(MOVED).map_err(error)?;
             let is_moved = |birth: &Lsn| Ok(moved.get(birth.0).map_err(error)?.is_some());
             births.iter().map(is_moved).collect()

@@ -4,7 +4,10 @@
 //! names is nobody's. A row is written in a transaction of its own; a checkpoint takes it away
 //! with the segment's last live byte.
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::error::{bad_row, error, guarded};
 use super::row::{self, BadRow, ENTRIES, PACKS, PIECES, SEGMENTS};
@@ -13,15 +16,56 @@ use crate::broker::delta::PayloadOf;
 use crate::ids::Lsn;
 use crate::wal::PackId;
 
+/// The index as it was at one moment, whatever is committed meanwhile. To be let go soon: the file
+/// keeps every page of that moment.
+pub struct Snapshot {
+    read: ReadTransaction,
+    /// Which opening of the file it is of.
+    opened: u64,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("opened", &self.opened).finish_non_exhaustive()
+    }
+}
+
 impl Index {
+    /// The index as it is now.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn snapshot(&self) -> Result<Snapshot, IndexError> {
+        let state = self.database()?;
+        let read = guarded(|| state.database().begin_read().map_err(error))?;
+        Ok(Snapshot { read, opened: self.opened.load(Ordering::Acquire) })
+    }
+
+    /// Asks a snapshot something, if the file was not closed since it was taken: it is opened again
+    /// after the disk was full, and the pages of a snapshot are not kept then.
+    pub(super) fn ask<T>(
+        &self,
+        snapshot: &Snapshot,
+        question: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let _open = self.database()?;
+        if self.opened.load(Ordering::Acquire) != snapshot.opened {
+            return Err(IndexError::Full);
+        }
+        guarded(|| question(&snapshot.read))
+    }
+
     /// The births of some payloads; `None` where there is no such message or piece.
     ///
     /// # Errors
-    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk.
-    pub fn births(&self, payloads: &[PayloadOf]) -> Result<Vec<Option<Lsn>>, IndexError> {
-        let state = self.database()?;
-        guarded(|| {
-            let read = state.database().begin_read().map_err(error)?;
+    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk;
+    /// [`IndexError::Full`] where the snapshot is lost because the disk was full.
+    pub fn births(
+        &self,
+        snapshot: &Snapshot,
+        payloads: &[PayloadOf],
+    ) -> Result<Vec<Option<Lsn>>, IndexError> {
+        self.ask(snapshot, |read| {
             let entries = read.open_table(ENTRIES).map_err(error)?;
             let pieces = read.open_table(PIECES).map_err(error)?;
             let birth = |payload: &PayloadOf| match *payload {
@@ -42,14 +86,12 @@ impl Index {
         })
     }
 
-    /// Live bytes of a segment, as of the last checkpoint.
+    /// Live bytes of a segment.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn live_bytes(&self, ordinal: u64) -> Result<u64, IndexError> {
-        let state = self.database()?;
-        guarded(|| {
-            let read = state.database().begin_read().map_err(error)?;
+    /// As [`Index::births`].
+    pub fn live_bytes(&self, snapshot: &Snapshot, ordinal: u64) -> Result<u64, IndexError> {
+        self.ask(snapshot, |read| {
             let segments = read.open_table(SEGMENTS).map_err(error)?;
             let live = segments.get(ordinal).map_err(error)?;
             Ok(live.map_or(0, |live| live.value()))

@@ -45,8 +45,8 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 /// [`crate::broker::delta::Scalars`] in bincode.
 pub(super) const META_SCALARS: &str = "scalars";
 
-/// Version of the tables as a whole. In 4 queues did not know their bytes.
-pub(super) const FORMAT: u32 = 5;
+/// Version of the tables as a whole. In 3 there were no large bodies.
+pub(super) const FORMAT: u32 = 4;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
