@@ -94,7 +94,6 @@ pub fn open_store(
 ) -> Result<Store, StoreError> {
     let claim = claim(storage, options, nonce)?;
     let segment_size = claim.segment_size();
-    make_room(&**storage, segment_size);
     let mut report =
         Report { epoch: claim.epoch(), store_id: claim.store_id(), ..Report::default() };
     let (mut index, base) =
@@ -156,26 +155,23 @@ pub fn open_store(
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
 }
 
-/// Takes the store, with the room that an earlier owner has set aside where the disk is full.
+/// Takes the store. On a full disk it gets the room that an earlier owner has set aside: for the
+/// claim, for a copy of what is not proven, and for the first segment.
 fn claim(
     storage: &Arc<dyn Storage>,
     options: wal::Options,
     nonce: u128,
 ) -> Result<wal::Claim, ClaimError> {
-    match wal::claim(Arc::clone(storage), options.clone(), nonce) {
+    let claim = match wal::claim(Arc::clone(storage), options.clone(), nonce) {
         Err(ClaimError::Io { source, .. })
             if source.kind() == ErrorKind::StorageFull && reserve::release(&**storage) =>
         {
-            wal::claim(Arc::clone(storage), options, nonce)
+            wal::claim(Arc::clone(storage), options, nonce)?
         }
-        claim => claim,
+        claim => claim?,
+    };
+    if storage.free().is_ok_and(|free| free < limits::START_SEGMENTS * claim.segment_size()) {
+        reserve::release(&**storage);
     }
-}
-
-/// A start may copy what is not proven and makes a segment: on a full disk it gets the room that
-/// an earlier owner has set aside.
-fn make_room(storage: &dyn Storage, segment_size: u64) {
-    if storage.free().is_ok_and(|free| free < limits::START_SEGMENTS * segment_size) {
-        reserve::release(storage);
-    }
+    Ok(claim)
 }
