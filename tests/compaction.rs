@@ -30,7 +30,9 @@ fn packed_store(data: &Path) -> Broker {
         assert!(broker.queue_command(&["purge", "through"]).status.success());
     }
     wait_until("the store is packed and at rest", || {
-        let taken: u64 = files(data, "").iter().map(|(_, bytes)| bytes).sum();
+        // What is set aside for a full disk is no part of what is kept.
+        let kept = files(data, "").into_iter().filter(|(name, _)| name != "reserve");
+        let taken: u64 = kept.map(|(_, bytes)| bytes).sum();
         files(data, "pack-").len() == 1 && files(data, "spare-").is_empty() && taken < 6 << 20
     });
     broker

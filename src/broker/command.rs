@@ -155,6 +155,13 @@ impl Command {
         }
     }
 
+    /// Whether its answer only paces its session, which reads on when it comes: it confirms nothing
+    /// to the peer, so it waits for nothing that is held.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        matches!(self, Self::Stage { .. } | Self::StagePiece { .. } | Self::Unstage { .. })
+    }
+
     /// Bytes it takes while it waits, about.
     #[must_use]
     pub fn bytes(&self) -> usize {

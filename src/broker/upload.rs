@@ -244,6 +244,9 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         self.check_large(to, bytes)?;
+        // One that would only be held comes in all the same, and is held at its end: who does not
+        // read its body does not read the acknowledgements behind it, either.
+        self.room_for(to, Durability::Persistent, bytes)?;
         let full = self.stages.of(key.0).count() >= limits::STAGES_MAX;
         if full || self.stages.stages.contains_key(&key) {
             return Err(Refusal::StageExists(key.1));

@@ -192,7 +192,7 @@ impl Engine {
         }
     }
 
-    fn let_go(&mut self, answer: Answer) {
+    pub(super) fn let_go(&mut self, answer: Answer) {
         let Answer { to, token, need, reply } = answer;
         self.outbox.answer(to, need, token, Ok(reply));
     }

@@ -446,7 +446,8 @@ impl Engine {
     /// Decides one request and makes it true, or a part of it.
     fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, .. } = request;
-        if let Err(refusal) = self.park.may_ask(from, &request) {
+        let paced = request.command.is_paced();
+        if let (false, Err(refusal)) = (paced, self.park.may_ask(from, &request)) {
             self.refuse(from, token, refusal);
             return Taken::Done;
         }
@@ -461,7 +462,8 @@ impl Engine {
                 return Taken::Part(request);
             }
             Fate::Done(need, reply) if confirm == Confirm::Always => {
-                self.confirm(Answer { to: from, token, need, reply });
+                let answer = Answer { to: from, token, need, reply };
+                if paced { self.let_go(answer) } else { self.confirm(answer) }
             }
             Fate::Done(..) | Fate::Later => {}
             Fate::Refused(refusal) => self.refuse(from, token, refusal),

@@ -92,20 +92,8 @@ pub fn open_store(
     now: Millis,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Store, StoreError> {
-    let claim = match wal::claim(Arc::clone(storage), options.clone(), nonce) {
-        Err(ClaimError::Io { source, .. })
-            if source.kind() == ErrorKind::StorageFull && reserve::release(&**storage) =>
-        {
-            wal::claim(Arc::clone(storage), options, nonce)?
-        }
-        claim => claim?,
-    };
+    let claim = claim(storage, options, nonce)?;
     let segment_size = claim.segment_size();
-    // A start may copy what is not proven and makes a segment: on a full disk it gets the room
-    // that an earlier owner has set aside.
-    if storage.free().is_ok_and(|free| free < limits::START_SEGMENTS * segment_size) {
-        reserve::release(&**storage);
-    }
     let mut report =
         Report { epoch: claim.epoch(), store_id: claim.store_id(), ..Report::default() };
     let (mut index, base) =
@@ -152,10 +140,10 @@ pub fn open_store(
     // Room for a segment that a start copies, or for what a checkpoint brings.
     index.keep_reserve(segment_size);
     let index = Arc::new(index);
-    let disk = DiskWatch::new(Arc::clone(storage), Arc::clone(&index), settings.disk_reserve);
-    let disk = Arc::new(disk);
-    let mut engine =
-        Engine::new(broker, Arc::clone(&log), settings, checkpoints, Arc::clone(&disk));
+    let reserve = settings.disk_reserve;
+    let disk = Arc::new(DiskWatch::new(Arc::clone(storage), Arc::clone(&index), reserve));
+    let (l, d) = (Arc::clone(&log), Arc::clone(&disk));
+    let mut engine = Engine::new(broker, l, settings, checkpoints, d);
     engine.begin(now, report.epoch, restored);
     let (room, reader, fence) = (opened.room, opened.reader, opened.fence);
     let compactor = Compactor {
@@ -167,4 +155,25 @@ pub fn open_store(
         work: None,
     };
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
+}
+
+/// Takes the store. On a full disk it gets the room that an earlier owner has set aside: for the
+/// claim, for a copy of what is not proven, and for the first segment.
+fn claim(
+    storage: &Arc<dyn Storage>,
+    options: wal::Options,
+    nonce: u128,
+) -> Result<wal::Claim, ClaimError> {
+    let claim = match wal::claim(Arc::clone(storage), options.clone(), nonce) {
+        Err(ClaimError::Io { source, .. })
+            if source.kind() == ErrorKind::StorageFull && reserve::release(&**storage) =>
+        {
+            wal::claim(Arc::clone(storage), options, nonce)?
+        }
+        claim => claim?,
+    };
+    if storage.free().is_ok_and(|free| free < limits::START_SEGMENTS * claim.segment_size()) {
+        reserve::release(&**storage);
+    }
+    Ok(claim)
 }

@@ -13,9 +13,9 @@ use crate::broker::command::{
 use crate::broker::policy::{Limit, Measure, Pattern, Policies, WhenFull};
 use crate::broker::{Limits, Room};
 use crate::engine::{Input, Mailbox, ParkLimits, Settings};
-use crate::ids::{ConnectionId, Millis, SubscriptionId, Token};
+use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Token};
 use crate::io::sim::SimDisk;
-use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 
 use super::node::{Node, number_of, settings};
 
@@ -124,6 +124,7 @@ impl Bench {
                 match output {
                     Output::Answer { token, result } => peer.answers.push((token.0, result)),
                     Output::Delivery(delivery) => peer.delivered.push_back(delivery),
+                    Output::Piece { .. } => {}
                     other => panic!("nobody asked for {other:?}"),
                 }
             }
@@ -433,6 +434,43 @@ fn full_memory_holds_what_is_not_persistent_until_something_is_consumed() {
     bench.ask(1, Confirm::Always, too_large);
     bench.quiet();
     assert!(matches!(bench.no(1), Refusal::MemoryFull { limit: 1000 }));
+}
+
+#[test]
+fn the_pieces_of_a_large_body_are_taken_while_sends_wait_and_its_end_waits_behind_them() {
+    let (mut bench, q) = (Bench::new(&holding(1)), queue("q"));
+    let first = bench.send(1, &q, 1);
+    let waits = bench.send(1, &q, 2);
+    let (stage, bytes) = (StageId(1), 3000);
+    bench.quiet();
+    assert_eq!(bench.yes(1), [first]);
+    let piece = |number| Command::StagePiece { stage, number, bytes: vec![3; 1000].into() };
+    let stages = Command::Stage { stage, to: q.clone(), bytes };
+    let mut paced = vec![bench.ask(1, Confirm::Always, stages)];
+    paced.extend((1..=3).map(|number| bench.ask(1, Confirm::Always, piece(number))));
+    let properties = vec![("number".to_owned(), "3".to_owned())];
+    let content = LargeHead { kind: BodyKind::Bytes, properties, bytes }.encode();
+    let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
+    let message = Message { durability, priority, expires: None, content };
+    let ends = bench.ask(1, Confirm::Always, Command::SendStaged { stage, to: q.clone(), message });
+    bench.quiet();
+    // Their answers say nothing to the peer: the session reads on by them, and comes to its ACKs.
+    assert_eq!(bench.yes(1), paced);
+    assert_eq!(bench.held(), (1, 2));
+    bench.subscribe(2, &q, 10);
+    bench.accept(2);
+    assert_eq!(bench.yes(1), [waits]);
+    bench.accept(2);
+    assert_eq!(bench.yes(1), [ends]);
+}
+
+#[test]
+fn a_large_body_that_can_never_fit_is_refused_before_it_comes() {
+    let limit = Limit { messages: 9, bytes: 5000, when_full: WhenFull::Hold };
+    let (mut bench, to) = (Bench::new(&[("queue://q", limit)]), queue("q"));
+    bench.ask(1, Confirm::Always, Command::Stage { stage: StageId(1), to, bytes: 6000 });
+    bench.quiet();
+    assert!(matches!(bench.no(1), Refusal::NeverFits { limit: 5000, .. }));
 }
 
 #[derive(Clone, Copy, Debug)]
