@@ -43,14 +43,7 @@ impl Broker {
                 self.queues.insert(*queue, known);
                 self.changing(*queue);
             }
-            Record::QueueDeleted { queue } => {
-                self.free(*queue);
-                let queue = self.queues.remove(queue).expect("fits");
-                self.resident -= queue.resident_len();
-                self.names.remove(&*queue.row.name);
-                self.sorted.remove(&*queue.row.name);
-                self.durable.queue_gone(queue.id, &queue.row);
-            }
+            Record::QueueDeleted { queue } => self.apply_deleted(*queue),
             Record::Sent { queue, place, at, expires, lent, upload } => {
                 if let Some(upload) = upload {
                     self.durable.adopt(*upload);
@@ -94,6 +87,15 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    fn apply_deleted(&mut self, id: QueueId) {
+        self.free(id);
+        let queue = self.queues.remove(&id).expect("fits");
+        self.resident -= queue.resident_len();
+        self.names.remove(&*queue.row.name);
+        self.sorted.remove(&*queue.row.name);
+        self.durable.queue_gone(queue.id, &queue.row);
     }
 
     fn apply_moved(&mut self, (from, gone): (QueueId, &Gone), to: (QueueId, Place, Entry)) {

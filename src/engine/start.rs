@@ -10,7 +10,7 @@ use crate::ids::{Lsn, Millis};
 use crate::io::Storage;
 use crate::limits;
 use crate::record::{Record, RecordError};
-use crate::store::index::{Index, IndexError};
+use crate::store::index::{Base, Index, IndexError};
 use crate::store::reserve;
 use crate::wal::{
     self, ClaimError, Damage, Fence, Log, Progress, Reader, RecoveryError, ReplayPoint, Room,
@@ -96,17 +96,10 @@ pub fn open_store(
     let segment_size = claim.segment_size();
     let mut report =
         Report { epoch: claim.epoch(), store_id: claim.store_id(), ..Report::default() };
-    let (mut index, base) =
+    let (mut index, mut base) =
         Index::open(Arc::clone(storage), claim.store_id(), settings.index_bytes)?;
-    let (checkpointed, packed) = (base.replay, base.packs);
-    let base = broker::Base {
-        through: base.replay.map_or(Lsn::default(), |replay| replay.through),
-        queues: base.queues,
-        uploads: base.uploads,
-        live: base.live,
-        scalars: base.scalars,
-    };
-    let mut broker = Broker::new(base, settings.limits, segment_size);
+    let (checkpointed, packed) = (base.replay, std::mem::take(&mut base.packs));
+    let mut broker = Broker::new(durable_base(base), settings.limits, segment_size);
     broker.govern(Arc::clone(&settings.policies));
     let mut recovery = claim.recover(checkpointed)?;
     let mut last = checkpointed;
@@ -155,6 +148,17 @@ pub fn open_store(
         work: None,
     };
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
+}
+
+/// What the broker begins with, of what the index knows.
+fn durable_base(base: Base) -> broker::Base {
+    broker::Base {
+        through: base.replay.map_or(Lsn::default(), |replay| replay.through),
+        queues: base.queues,
+        uploads: base.uploads,
+        live: base.live,
+        scalars: base.scalars,
+    }
 }
 
 /// Takes the store. On a full disk it gets the room that an earlier owner has set aside: for the
