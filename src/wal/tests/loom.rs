@@ -302,6 +302,7 @@ fn smallest_segments() -> (Arc<Log>, Room) {
         making: None,
         dying: Vec::new(),
         spares: Vec::new(),
+        leftovers: Vec::new(),
     };
     (log, room)
 }
