@@ -321,8 +321,8 @@ mod tests {
                 last_seq,
                 depth: last_seq / 2,
                 bytes: last_seq / 3,
-                lent_through: lent,
-                redelivered_through: lent.map(|seq| seq / 2),
+                lent_through: lent.into(),
+                redelivered_through: lent.map(|seq| seq / 2).into(),
                 expiring: last_seq % 2 == 1,
             };
             let scalars = Scalars {

@@ -116,8 +116,8 @@ fn queue_row(name: &str, depth: u64) -> QueueRow {
         last_seq: 1 << 20,
         depth,
         bytes: 0,
-        lent_through: [depth; 10],
-        redelivered_through: [0; 10],
+        lent_through: [depth; 10].into(),
+        redelivered_through: [0; 10].into(),
         expiring: false,
     }
 }
