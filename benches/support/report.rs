@@ -25,7 +25,7 @@ impl Series {
         quantile(&mut self.0.clone(), 0.5)
     }
 
-    fn least(&self) -> f64 {
+    pub(crate) fn least(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
@@ -99,9 +99,22 @@ pub(crate) fn hold(name: &str, unit: &str, value: f64, goal: Goal) {
     judge(name, value, goal);
 }
 
+/// Several goals of one run: all figures are told before the first that is missed ends it.
+///
+/// # Panics
+/// As [`hold`] does.
+pub(crate) fn hold_all(goals: &[(&str, &str, Series, Goal)]) {
+    for (name, unit, series, _) in goals {
+        figures(name, unit, series);
+    }
+    for (name, _, series, goal) in goals {
+        judge(name, series.median(), *goal);
+    }
+}
+
 fn judge(name: &str, value: f64, goal: Goal) {
     let met = goal.is_met(value);
-    println!("  goal: {goal}: {}", if met { "met" } else { "MISSED" });
+    println!("  goal: {name} {goal}: {}", if met { "met" } else { "MISSED" });
     let for_figures = std::env::args().any(|arg| arg == "--bench");
     assert!(met || !for_figures, "{name} is {value:.2}; the goal is {goal}");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
-use crate::broker::delta::{Entry, Place, QueueRow};
+use crate::broker::delta::{Entry, Marks, Place, QueueRow};
 use crate::broker::fact::{
     Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
 };
@@ -36,10 +36,10 @@ impl Broker {
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
                 self.saw(*at);
-                let mut known = Queue::new(*queue, QueueRow::new(name.clone()));
+                let mut known = Box::new(Queue::new(*queue, QueueRow::new(Arc::from(&**name))));
                 known.limit = self.policies.of_queue(name);
-                self.names.insert(Arc::clone(&known.name), *queue);
-                self.sorted.insert(Arc::clone(&known.name));
+                self.names.insert(Arc::clone(&known.row.name), *queue);
+                self.sorted.insert(Arc::clone(&known.row.name));
                 self.queues.insert(*queue, known);
                 self.changing(*queue);
             }
@@ -178,7 +178,7 @@ impl Broker {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
                 self.durable.change(*id, &queue.row);
-                queue.row.redelivered_through = queue.row.lent_through;
+                queue.row.redelivered_through = queue.row.lent_through.clone();
             }
         }
         self.count_anew();
@@ -199,7 +199,7 @@ impl Broker {
         for (id, queue) in &mut self.queues {
             if !mutant::is(Mutant::ForgetRestored) {
                 self.durable.change(*id, &queue.row);
-                queue.row.lent_through = [queue.row.last_seq; 10];
+                queue.row.lent_through = [queue.row.last_seq; 10].into();
             }
         }
     }
@@ -391,6 +391,7 @@ impl Broker {
                 let queue = self.queue(id);
                 queue.consumers.remove(&key);
                 queue.ready.retain(|other| *other != key);
+                queue.rest();
             }
             Source::Topic(topic) => self.leave_topic(&topic, key),
         }
@@ -434,7 +435,7 @@ impl Broker {
         effects.push(Effect::Deliver(Assignment {
             key,
             tag,
-            source: Arc::clone(&queue.name),
+            source: Arc::clone(&queue.row.name),
             topic: false,
             message,
             redelivered,
@@ -559,7 +560,7 @@ impl Broker {
         }
         let sweep = self.sweeps.remove(&id).expect("just seen");
         let result = match self.queues.get(&id) {
-            Some(queue) if sweep.delete => Err(Refusal::QueueInUse(queue.row.name.clone())),
+            Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
             _ => Ok(Reply::Done),
         };
         let (to, token) = (sweep.asker.connection, sweep.asker.token);
@@ -589,14 +590,14 @@ impl Entry {
 impl QueueRow {
     /// A queue in which nothing has been yet.
     #[must_use]
-    pub fn new(name: Box<str>) -> Self {
+    pub fn new(name: Arc<str>) -> Self {
         Self {
             name,
             last_seq: 0,
             depth: 0,
             bytes: 0,
-            lent_through: [0; 10],
-            redelivered_through: [0; 10],
+            lent_through: Marks::default(),
+            redelivered_through: Marks::default(),
             staged: 0,
             staged_bytes: 0,
             expiring: false,

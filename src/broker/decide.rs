@@ -203,14 +203,14 @@ impl Broker {
             return DONE;
         }
         let (queue, seq) = self.queue_or_new(now, name, facts);
-        let waiting = |queue: &super::queue::Queue| queue.is_idle() && !queue.ready.is_empty();
+        let known = self.queues.get(&queue);
         facts.push(Fact::Log(
             Record::Sent {
                 queue,
                 place: Place { rank, seq },
                 at: self.time(now),
                 expires: message.expires,
-                lent: self.queues.get(&queue).is_some_and(waiting),
+                lent: known.is_some_and(|queue| queue.is_idle() && !queue.ready.is_empty()),
                 upload,
             },
             message.content.clone(),

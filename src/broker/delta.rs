@@ -5,6 +5,7 @@
 //! index; the durable state is always index, then deltas in order, the later one winning.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -146,11 +147,50 @@ pub enum UploadRow {
     },
 }
 
+/// A sequence number per rank. While all are 0 it takes no room beside itself: so it is in a queue
+/// from which nothing was ever lent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "[u64; 10]", into = "[u64; 10]")]
+pub struct Marks(Option<Box<[u64; 10]>>);
+
+impl Marks {
+    /// That of a rank.
+    ///
+    /// # Panics
+    /// There are ten ranks.
+    #[must_use]
+    pub fn of(&self, rank: u8) -> u64 {
+        self.0.as_ref().map_or(0, |marks| marks[usize::from(rank)])
+    }
+
+    /// Raises that of a rank to `through` at least.
+    ///
+    /// # Panics
+    /// There are ten ranks.
+    pub fn raise(&mut self, rank: u8, through: u64) {
+        if through > self.of(rank) {
+            self.0.get_or_insert_default()[usize::from(rank)] = through;
+        }
+    }
+}
+
+impl From<[u64; 10]> for Marks {
+    fn from(marks: [u64; 10]) -> Self {
+        Self((marks != [0; 10]).then(|| Box::new(marks)))
+    }
+}
+
+impl From<Marks> for [u64; 10] {
+    fn from(marks: Marks) -> Self {
+        marks.0.map_or([0; 10], |marks| *marks)
+    }
+}
+
 /// A queue's own facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueRow {
     /// Its name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The last sequence number given; 0 before the first.
     pub last_seq: u64,
     /// Durable messages in it.
@@ -158,9 +198,9 @@ pub struct QueueRow {
     /// Bytes that these keep alive in the log.
     pub bytes: u64,
     /// Per rank: everything up to this sequence number may have been lent to a consumer.
-    pub lent_through: [u64; 10],
+    pub lent_through: Marks,
     /// Per rank: what of `lent_through` belongs to an earlier life, so is flagged redelivered.
-    pub redelivered_through: [u64; 10],
+    pub redelivered_through: Marks,
     /// Messages that transactions have sent to it and not committed.
     pub staged: u64,
     /// Bytes that these keep alive in the log.

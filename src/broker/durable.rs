@@ -298,8 +298,8 @@ mod tests {
             let mut born = 0;
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
-                lent_through: [0; 10], redelivered_through: [0; 10], staged: 0, staged_bytes: 0,
-                expiring: false,
+                lent_through: [0; 10].into(), redelivered_through: [0; 10].into(),
+                staged: 0, staged_bytes: 0, expiring: false,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {
                 let victim = model.keys().nth(*pick as usize % 40).copied();

@@ -31,6 +31,7 @@ mod transact;
 mod transaction;
 mod upload;
 mod walk;
+mod window;
 mod work;
 
 #[cfg(test)]
@@ -101,7 +102,8 @@ pub struct Broker {
     names: HashMap<Arc<str>, QueueId>,
     /// The names in order, for those who list them piece by piece.
     sorted: BTreeSet<Arc<str>>,
-    queues: IdMap<QueueId, queue::Queue>,
+    /// Boxed: a map that grows moves what is in it, and keeps as much room for more.
+    queues: IdMap<QueueId, Box<queue::Queue>>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
     consumers: IdMap<ConsumerKey, consumer::Consumer>,
     /// The subscriptions of each connection, ended ones included.
@@ -143,8 +145,8 @@ impl Broker {
         let mut queues = IdMap::default();
         for (id, row) in base.queues {
             let queue = queue::Queue::new(id, row);
-            names.insert(Arc::clone(&queue.name), id);
-            queues.insert(id, queue);
+            names.insert(Arc::clone(&queue.row.name), id);
+            queues.insert(id, Box::new(queue));
         }
         Self {
             limits,

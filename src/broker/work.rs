@@ -140,7 +140,7 @@ impl Broker {
                     self.state_expiry(now, facts);
                     return true;
                 }
-                if place.seq > queue.row.lent_through[usize::from(place.rank)] {
+                if place.seq > queue.row.lent_through.of(place.rank) {
                     let through = queue.lend_through(place, self.credit(queue));
                     let record = Record::Lent { queue: id, rank: place.rank, through };
                     facts.push(Fact::Log(record, Bytes::new()));

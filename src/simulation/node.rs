@@ -369,8 +369,7 @@ impl Node {
             queue: row.name.to_string(),
             place,
             returns: entry.returns,
-            redelivered: entry.returns > 0
-                || place.seq <= row.redelivered_through[usize::from(place.rank)],
+            redelivered: entry.returns > 0 || place.seq <= row.redelivered_through.of(place.rank),
         };
         match contents.messages.insert(number, found) {
             None => Ok(()),
