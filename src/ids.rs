@@ -1,9 +1,13 @@
 //! Identities: each its own type, none interchangeable, each with a `Display` for logs.
 
+mod xid;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroU64;
+
+pub use xid::{BadXid, XID_PART_BYTES_MAX, Xid};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -70,6 +74,12 @@ id!(
     /// A large body on its way in; chosen by its session, unique within the connection.
     StageId,
     "stage-"
+);
+id!(
+    /// A branch of a global transaction in the memory of one life of the broker; never reused in
+    /// it.
+    BranchId,
+    "branch-"
 );
 
 /// A large body in pieces, for as long as any of them is kept; durable, never reused within a

@@ -234,5 +234,20 @@ pub const TRANSACTION_VOLATILE_MAX: usize = STEP_MESSAGES_MAX;
 /// Operations of small transactions kept in memory, so that these end with one record. With more,
 /// new transactions end like large ones.
 pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;
+/// Branches of global transactions that wait for their managers at most; and as many that an
+/// operator has decided.
+pub const BRANCHES_MAX: usize = 100_000;
+/// Branches in one answer.
+pub const BRANCHES_A_PAGE: usize = 256;
+/// Bytes kept of what a branch's client calls itself.
+pub const BRANCH_CLIENT_BYTES_MAX: usize = 256;
+/// How long a branch may take to vote at most, whatever its manager says: a year.
+pub const BRANCH_MILLIS_MAX: u64 = 365 * 24 * 3_600_000;
+/// Outcomes of branches that are forgotten together, about: so many, or those of so long.
+pub const OUTCOMES_A_MARK: u64 = 1000;
+/// How long that is.
+pub const OUTCOME_MARK_MILLIS: u64 = 600_000;
+/// Bytes of messages that one step of a vote makes durable, and one message.
+pub const KEPT_BYTES_A_STEP: usize = 256 << 10;
 /// Bytes of a client's name for a transaction at most.
 pub const TRANSACTION_NAME_BYTES_MAX: usize = 512;

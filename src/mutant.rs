@@ -39,6 +39,10 @@ pub(crate) enum Mutant {
     ForgetEntered,
     /// A transaction that the end of a life cuts short is committed.
     CommitOpen,
+    /// A new life rolls back what has voted, too.
+    ForgetPrepared,
+    /// How a branch has ended is forgotten at once.
+    ForgetOutcomes,
     /// A commit does not wait for those of its sends that wait for room.
     CommitWithoutHeld,
 }

@@ -18,13 +18,17 @@
 //! | 36 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
 //! | 37 | `Transferred` | as 20, each entry with its upload |
 //!
-//! The kinds of transactions, 50 and up, are in `transacted`.
+//! The kinds of transactions, 50 and up, are in `transacted`, those of branches, 54 and up, in
+//! `branch`.
 
+mod branch;
 mod transacted;
 
 use crate::broker::delta::{Entry, PieceAt, Place};
 use crate::ids::{Lsn, Millis, QueueId, UploadId};
 
+pub use branch::{BranchRecord, Kept};
+use branch::{COMPLETED, FORGOTTEN, KEPT, OUTCOMES_FORGOTTEN, PREPARED};
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
 
@@ -160,6 +164,8 @@ pub enum Record {
     Decided(Decided),
     /// Operations of a transaction have their outcome.
     Settled(Settled),
+    /// Something about a branch of a global transaction.
+    Branch(BranchRecord),
 }
 
 /// Why messages left a queue.
@@ -252,6 +258,7 @@ impl Record {
             Self::Taken(_) => TAKEN,
             Self::Decided(_) => DECIDED,
             Self::Settled(_) => SETTLED,
+            Self::Branch(record) => record.kind(),
         }
     }
 
@@ -276,6 +283,9 @@ impl Record {
     /// disk, because refusing them would keep the disk full.
     #[must_use]
     pub fn clears(&self) -> bool {
+        if let Self::Branch(record) = self {
+            return record.clears();
+        }
         let takes = matches!(
             self,
             Self::Sent { .. }
@@ -302,6 +312,7 @@ impl Record {
             Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
                 transacted::size_max(self)
             }
+            Self::Branch(record) => record.size_max(),
             _ => FIXED,
         }
     }
@@ -372,6 +383,7 @@ impl Record {
             Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
                 transacted::encode(self, &mut w);
             }
+            Self::Branch(record) => record.encode(&mut w),
         }
     }
 
@@ -426,6 +438,7 @@ impl Record {
             TAKEN => r.taken(),
             DECIDED => r.decided(),
             SETTLED => r.settled(),
+            KEPT | PREPARED | COMPLETED | FORGOTTEN | OUTCOMES_FORGOTTEN => r.branch(kind),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.

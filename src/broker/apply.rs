@@ -31,7 +31,10 @@ impl Broker {
             reason,
         })?;
         match record {
-            Record::Started { epoch, at } => self.apply_started(*epoch, *at),
+            Record::Started { epoch, at } => {
+                self.durable.life_began = written.lsn;
+                self.apply_started(*epoch, *at);
+            }
             Record::Restored { at } => self.apply_restored(*at),
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
@@ -85,6 +88,7 @@ impl Broker {
             Record::PiecesGone { upload, first, gone, last } => {
                 self.durable.pieces_gone(*upload, *first, gone, *last);
             }
+            Record::Branch(record) => self.apply_branch(written, record),
             _ => self.apply_transacted(written, record),
         }
         Ok(())
@@ -165,6 +169,7 @@ impl Broker {
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
+            Record::Branch(record) => self.fit_branch(record),
             _ => self.fit_transacted(record),
         }
     }
@@ -318,6 +323,8 @@ impl Broker {
             Change::TransferOver { from } => drop(self.transfers.remove(&from)),
             Change::ScanTo(scanned) => self.apply_scan_to(scanned, effects),
             Change::Unit(key, change) => self.apply_unit(key, change, effects),
+            Change::Branch(xid, change) => self.apply_branch_change(&xid, change, effects),
+            Change::Recall(request) => self.apply_recall(request, effects),
             Change::EndOn { number } => self.apply_end_on(number, effects),
             Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
             Change::Relend { key, tag, queue, place, entry } => {

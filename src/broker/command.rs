@@ -13,6 +13,7 @@ pub use crate::broker::counters::Counters;
 pub use crate::broker::fact::Spot;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
 pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
+pub use crate::broker::xa::{BranchInfo, EndAs, StartAs, Vote, XaCommand, XaError};
 
 /// A command with the mark its answer carries.
 #[derive(Clone, Debug)]
@@ -125,6 +126,8 @@ pub enum Command {
         /// What becomes of the deliveries it has settled.
         disposition: Disposition,
     },
+    /// Something about a branch of a global transaction.
+    Xa(XaCommand),
     /// Asks for nothing: its answer confirms what this connection asked before.
     Barrier,
     /// The next queues in the order of names, as [`Reply::Queues`]: none at the end.
@@ -192,11 +195,13 @@ impl Command {
         }
     }
 
-    /// The transaction that it ends.
+    /// The transaction that it ends, or the association with a branch.
     #[must_use]
     pub fn ends(&self) -> Option<TransactionName> {
         match self {
-            Self::Commit { transaction } | Self::Rollback { transaction, .. } => Some(*transaction),
+            Self::Commit { transaction }
+            | Self::Rollback { transaction, .. }
+            | Self::Xa(XaCommand::End { transaction, .. }) => Some(*transaction),
             _ => None,
         }
     }
@@ -407,6 +412,17 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// What the XA specification says.
+    #[error("{0}")]
+    Xa(XaError),
+    /// There are as many branches of global transactions as the broker keeps.
+    #[error(
+        "there are {limit} branches that wait for their transaction managers, which is the limit"
+    )]
+    TooManyBranches {
+        /// The limit.
+        limit: usize,
+    },
     /// There are as many queues as the configuration allows.
     #[error("there are {limit} destinations already, which is the limit")]
     TooManyDestinations {
@@ -500,6 +516,10 @@ pub enum Reply {
     Browsed(Browsed),
     /// What a move has done.
     Moved(MovedReply),
+    /// What a branch says when it is asked to prepare.
+    Vote(Vote),
+    /// Branches that wait for their managers.
+    Branches(Vec<BranchInfo>),
 }
 
 /// A message handed to a subscription.

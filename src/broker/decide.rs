@@ -88,6 +88,9 @@ impl Broker {
             | Command::Rollback { .. } => {
                 self.decide_transacted(now, Asker { connection, token }, command, facts)
             }
+            Command::Xa(command) => {
+                self.decide_xa(now, Asker { connection, token }, command, facts)
+            }
             other => self.decide_operator(now, Asker { connection, token }, other, facts),
         }
     }
@@ -128,6 +131,7 @@ impl Broker {
     pub fn decide_close(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
         self.abandon_stages(connection, facts);
         self.decide_close_units(connection, facts);
+        self.decide_close_branches(connection, facts);
         for key in self.connections.get(&connection).into_iter().flatten() {
             if self.consumers[key].ended.is_none() {
                 facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));

@@ -4,14 +4,18 @@
 //! `apply` writes here and nowhere else. A checkpoint takes a delta whole and merges it into the
 //! index; the durable state is always index, then deltas in order, the later one winning.
 
+mod branch;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
+    ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId, Xid,
 };
+
+pub use branch::{BranchRow, HeuristicRow, OutcomeRow, Remembered};
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,6 +70,19 @@ pub enum Operation {
         /// Who had it.
         holder: Holder,
     },
+    /// A message that was not in the log, and that a consumer had and has settled.
+    Keep {
+        /// From where.
+        queue: QueueId,
+        /// 9 minus its priority.
+        rank: u8,
+        /// The message as it will be there if it comes back.
+        entry: Entry,
+        /// A commit counts it as not consumed and puts it back, too.
+        returned: bool,
+        /// Who had it.
+        holder: Holder,
+    },
 }
 
 /// The delivery by which a consumer has a message.
@@ -97,6 +114,8 @@ pub struct TransactionRow {
 pub enum Phase {
     /// It takes operations; the end of this life rolls it back.
     Open,
+    /// It has voted, as a branch of a global transaction: only its outcome ends it.
+    Prepared,
     /// It has its outcome, and its operations get it one after the other.
     Decided(Resolution),
 }
@@ -220,6 +239,12 @@ pub struct Base {
     pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Transactions that are not over.
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// Prepared branches, by their transactions.
+    pub branches: BTreeMap<TransactionId, BranchRow>,
+    /// What operators have decided of branches.
+    pub heuristics: BTreeMap<Xid, HeuristicRow>,
+    /// Which outcomes of branches are remembered.
+    pub remembered: Remembered,
     /// Live bytes of each segment that has any.
     pub live: BTreeMap<u64, u64>,
     /// Single facts.
@@ -243,6 +268,14 @@ pub struct Delta {
     pub operations: BTreeMap<(TransactionId, u64), Option<Operation>>,
     /// The transaction as it is now, or `None` where it is over.
     pub transactions: BTreeMap<TransactionId, Option<TransactionRow>>,
+    /// The branch as it is now, or `None` where it has its outcome.
+    pub branches: BTreeMap<TransactionId, Option<BranchRow>>,
+    /// Outcomes that are remembered from now on: each is the newest of its branch.
+    pub outcomes: BTreeMap<Xid, OutcomeRow>,
+    /// What operators have decided of a branch, or `None` where it is forgotten.
+    pub heuristics: BTreeMap<Xid, Option<HeuristicRow>>,
+    /// Which outcomes are remembered, as it is now.
+    pub remembered: Remembered,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.

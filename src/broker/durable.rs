@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::broker::branch::KnownBranches;
 use crate::broker::delta::{Base, Delta, Entry, Place, QueueRow, Scalars};
 use crate::broker::transaction::Transactions;
 use crate::broker::upload::Uploads;
@@ -26,6 +27,10 @@ pub(crate) struct Durable {
     pub(super) uploads: Uploads,
     /// Transactions that are not over.
     pub(super) transactions: Transactions,
+    /// Branches of global transactions that have voted, and remembered outcomes.
+    pub(super) branches: KnownBranches,
+    /// Where this life of the broker began.
+    pub(super) life_began: Lsn,
     /// Bytes that the index counts as needed and that no longer are.
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
@@ -50,6 +55,8 @@ impl Durable {
             settled_through: base.through,
             uploads: Uploads::new(&base.uploads),
             transactions: Transactions::new(&base.transactions),
+            branches: KnownBranches::new(base),
+            life_began: Lsn::default(),
             freed: 0,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),
@@ -139,6 +146,7 @@ impl Durable {
         let mut delta = std::mem::take(&mut self.delta);
         self.to_freeze = std::mem::take(&mut self.dirty);
         delta.scalars = self.scalars;
+        delta.remembered = self.branches.remembered.clone();
         delta.live.retain(|_, change| *change != 0);
         self.settled_through = through;
         self.freed = 0;

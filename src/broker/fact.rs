@@ -9,9 +9,10 @@ use crate::broker::command::{Disposition, Outcome, Refusal, Reply, Which};
 use crate::broker::delta::{Entry, Operation, PieceAt, Place, Resolution};
 use crate::broker::scan::Scanned;
 use crate::broker::transfer::{Rest, Transfer};
+use crate::broker::xa::{BranchChange, OutcomeRequest};
 use crate::ids::{
-    ConnectionId, Lsn, Millis, QueueId, StageId, SubscriptionId, Tag, Token, TransactionId,
-    TransactionName, UploadId,
+    BranchId, ConnectionId, Lsn, Millis, QueueId, StageId, SubscriptionId, Tag, Token,
+    TransactionId, TransactionName, UploadId, Xid,
 };
 use crate::limits;
 use crate::record::{Cause, Record};
@@ -222,6 +223,10 @@ pub enum Change {
     ScanTo(Scanned),
     /// Something about a unit of work.
     Unit(UnitKey, UnitChange),
+    /// Something about a branch of a global transaction.
+    Branch(Arc<Xid>, BranchChange),
+    /// The outcome of a branch is to be looked up.
+    Recall(OutcomeRequest),
     /// A unit that has its outcome gets on with it.
     EndOn {
         /// The number of its ending.
@@ -248,7 +253,13 @@ pub enum Change {
 }
 
 /// A unit of work, told apart over all connections.
-pub type UnitKey = (ConnectionId, TransactionName);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UnitKey {
+    /// A transaction of one connection.
+    Local(ConnectionId, TransactionName),
+    /// A branch of a global transaction, whoever works in it.
+    Branch(BranchId),
+}
 
 /// A change of a unit of work.
 #[derive(Clone, Debug)]
@@ -316,6 +327,13 @@ pub enum VolatileWork {
 }
 
 impl VolatileWork {
+    /// Whether it settles a message of a queue: such a thing is durable with a vote.
+    #[must_use]
+    pub fn is_to_be_kept(&self) -> bool {
+        let Self::Took { source: Source::Queue(_), loan, .. } = self else { return false };
+        matches!(loan, Lent::Volatile { .. })
+    }
+
     /// Bytes of memory that it counts for beside what counts elsewhere.
     #[must_use]
     pub fn charge(&self) -> u64 {
@@ -369,6 +387,8 @@ pub enum Effect {
     Pieces(PiecesRequest),
     /// The broker needs operations of a transaction that are not in memory.
     Operations(OperationsRequest),
+    /// The broker needs the outcome of a branch that is not in memory.
+    Outcome(OutcomeRequest),
 }
 
 /// Places of the pieces of an upload, to be read from the index.

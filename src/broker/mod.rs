@@ -19,8 +19,10 @@ pub mod policy;
 pub mod scan;
 pub mod transfer;
 pub mod view;
+pub mod xa;
 
 mod apply;
+mod branch;
 mod consumer;
 mod decide;
 mod durable;
@@ -76,6 +78,13 @@ pub struct Limits {
     pub prefetch: u32,
     /// Operations of one transaction at most.
     pub transaction_operations: u64,
+    /// Milliseconds after which a branch of a global transaction that has not voted is rolled
+    /// back, where its manager does not say.
+    pub branch_millis: u64,
+    /// Milliseconds for which the outcome of a branch is remembered.
+    pub outcome_millis: u64,
+    /// Outcomes of branches remembered at most, and about as many as share a mark.
+    pub outcomes: u64,
 }
 
 impl Default for Limits {
@@ -90,6 +99,9 @@ impl Default for Limits {
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
             transaction_operations: 4_000_000,
+            branch_millis: 300_000,
+            outcome_millis: 24 * 3_600_000,
+            outcomes: 1_000_000,
         }
     }
 }
@@ -132,6 +144,8 @@ pub struct Broker {
     stages: upload::Stages,
     /// Transactions as their sessions know them.
     units: transact::Units,
+    /// Branches of global transactions that have something in memory.
+    branches: xa::Branches,
 }
 
 impl Broker {
@@ -172,6 +186,7 @@ impl Broker {
             transfers: BTreeMap::new(),
             stages: upload::Stages::default(),
             units: transact::Units::default(),
+            branches: xa::Branches::default(),
         }
     }
 
@@ -203,7 +218,8 @@ impl Broker {
     #[must_use]
     pub fn delta_len(&self) -> usize {
         let delta = &self.durable.delta;
-        delta.entries.len() + delta.pieces.len() + delta.operations.len()
+        let branches = delta.branches.len() + delta.outcomes.len() + delta.heuristics.len();
+        delta.entries.len() + delta.pieces.len() + delta.operations.len() + branches
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.
@@ -237,11 +253,12 @@ impl Broker {
     }
 
     /// The first moment at which something is to be done though nothing happens: a message in
-    /// memory expires, or one beyond it may.
+    /// memory expires, one beyond it may, or the time of a branch is over.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let soon = self.expiries.first().map(|(at, _, _)| *at);
-        [soon, self.expiries.beyond.next()].into_iter().flatten().min()
+        let moments = [soon, self.expiries.beyond.next(), self.next_branch_deadline()];
+        moments.into_iter().flatten().min()
     }
 
     /// Whether a delivery is outstanding.

@@ -70,6 +70,7 @@ impl Bench {
                     Effect::Deliver(assignment) => self.held.push(assignment.tag),
                     Effect::Answer { result, .. } => self.answers.push(result),
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
+                    Effect::Outcome(_) => unreachable!("there are no branches here"),
                     Effect::Operations(request) => {
                         let page = OperationsPage { request, rows: Vec::new() };
                         self.broker.operations_in(&page, &mut facts);

@@ -262,6 +262,7 @@ impl Bench {
                         self.commit(facts, &mut effects);
                     }
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
+                    Effect::Outcome(_) => unreachable!("there are no branches here"),
                     Effect::Operations(request) => {
                         let after = (request.transaction, request.after + 1);
                         let all = after..=(request.transaction, u64::MAX);

@@ -1,5 +1,6 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod branches;
 mod transactions;
 mod uploads;
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 
 use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
 use super::fact::{Assignment, Effect, Fact, Lent, Page, PiecesPage};
+use super::xa::OutcomePage;
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
 
@@ -68,6 +70,11 @@ impl Bench {
                         self.commit(facts, &mut effects);
                     }
                     Effect::Operations(_) => unreachable!("all of them are in the deltas"),
+                    Effect::Outcome(request) => {
+                        let mut facts = Vec::new();
+                        self.broker.outcome_in(OutcomePage { request, row: None }, &mut facts);
+                        self.commit(facts, &mut effects);
+                    }
                     Effect::Page(request) => {
                         // Nothing was ever checkpointed: the index is empty.
                         let mut facts = Vec::new();

@@ -13,26 +13,44 @@ use bytes::Bytes;
 
 use crate::broker::command::{Command, Disposition, Outcome, Refusal, Reply, Which, Work};
 use crate::broker::decide::{DONE, Verdict};
-use crate::broker::delta::{Operation, Place, Resolution};
+use crate::broker::delta::{Holder, Operation, Place, Resolution};
 use crate::broker::fact::{
     Asker, Change, ConsumerKey, Effect, Fact, Lent, OperationsPage, OperationsRequest, Source,
-    UnitChange, UnitKey, VolatileWork,
+    UnitChange, UnitKey, Volatile, VolatileWork,
 };
+use crate::broker::xa::XaError;
 use crate::broker::{Broker, Effects, Room};
 use crate::ids::{ConnectionId, Millis, QueueId, TransactionId, TransactionName, UploadId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
-use crate::record::{Decided, Gone, Record, Settled, Settlement, Staged, Taken};
+use crate::record::{
+    BranchRecord, Decided, Gone, Kept, Record, Settled, Settlement, Staged, Taken,
+};
 
 /// What a session does as one.
 #[derive(Debug, Default)]
-struct Unit {
+pub(crate) struct Unit {
     /// The transaction that its first operation in the log has begun.
     id: Option<TransactionId>,
     /// Why it can only be rolled back.
     doomed: Option<Refusal>,
     /// What of it lives in memory alone.
     volatile: VecDeque<VolatileWork>,
+}
+
+impl Unit {
+    /// The settled messages of queues that live in memory alone: who had each, of which queue, and
+    /// whether it is to come back.
+    fn to_keep(&self) -> impl Iterator<Item = (Holder, QueueId, &Lent, bool)> {
+        self.volatile.iter().filter(|work| work.is_to_be_kept()).filter_map(|work| match work {
+            VolatileWork::Took { key, tag, source: Source::Queue(queue), loan, returned } => {
+                let (connection, subscription) = *key;
+                let holder = Holder { connection, subscription, tag: *tag };
+                Some((holder, *queue, loan, *returned))
+            }
+            _ => None,
+        })
+    }
 }
 
 /// A unit that has its outcome, and is not done.
@@ -63,8 +81,37 @@ pub(crate) struct Units {
 
 impl Units {
     fn of(&self, connection: ConnectionId) -> impl Iterator<Item = (&UnitKey, &Unit)> {
-        let all = (connection, TransactionName(0))..=(connection, TransactionName(u64::MAX));
-        self.open.range(all)
+        let key = |name| UnitKey::Local(connection, TransactionName(name));
+        self.open.range(key(0)..=key(u64::MAX))
+    }
+
+    pub(super) fn begin(&mut self, key: UnitKey) {
+        self.open.insert(key, Unit::default());
+    }
+
+    /// A unit of which nothing is left, and that can only be rolled back.
+    pub(super) fn begin_broken(&mut self, key: UnitKey, why: XaError) {
+        self.open.insert(key, Unit { doomed: Some(Refusal::Xa(why)), ..Unit::default() });
+    }
+
+    pub(super) fn take(&mut self, key: UnitKey) -> Option<Unit> {
+        self.open.remove(&key)
+    }
+
+    pub(super) fn is_open(&self, key: UnitKey) -> bool {
+        self.open.contains_key(&key)
+    }
+
+    /// Whether a unit can only be rolled back, and whether anything was done in it.
+    pub(super) fn state(&self, key: UnitKey) -> (bool, bool) {
+        let unit = self.open.get(&key);
+        let doomed = unit.is_some_and(|unit| unit.doomed.is_some());
+        (doomed, unit.is_some_and(|unit| unit.id.is_some() || !unit.volatile.is_empty()))
+    }
+
+    /// The transaction that a unit's first operation has begun.
+    pub(super) fn transaction(&self, key: UnitKey) -> Option<TransactionId> {
+        self.open.get(&key)?.id
     }
 
     /// One with work in memory that is not done.
@@ -85,12 +132,13 @@ impl Broker {
     ) -> Result<Verdict, Refusal> {
         let connection = asker.connection;
         match command {
-            Command::Begin { transaction } => self.decide_begin((connection, *transaction), facts),
+            Command::Begin { transaction } => self.decide_begin(connection, *transaction, facts),
             Command::Transact { transaction, work } => {
-                self.decide_work(now, (connection, *transaction), work, facts)
+                let key = self.unit_named(connection, *transaction)?;
+                self.decide_work(now, connection, key, work, facts)
             }
             Command::Commit { transaction } => {
-                let unit = self.unit((connection, *transaction))?;
+                let unit = self.unit(UnitKey::Local(connection, *transaction))?;
                 if let Some(because) = &unit.doomed {
                     return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
                 }
@@ -98,7 +146,7 @@ impl Broker {
                 Ok(self.decide_end(asker, *transaction, outcome, disposition, facts))
             }
             Command::Rollback { transaction, disposition } => {
-                self.unit((connection, *transaction))?;
+                self.unit(UnitKey::Local(connection, *transaction))?;
                 let outcome = Resolution::Rollback;
                 Ok(self.decide_end(asker, *transaction, outcome, *disposition, facts))
             }
@@ -110,21 +158,31 @@ impl Broker {
         self.units.open.get(&key).ok_or(Refusal::NoSuchTransaction)
     }
 
-    fn decide_begin(&self, key: UnitKey, facts: &mut Vec<Fact>) -> Result<Verdict, Refusal> {
-        if self.units.open.contains_key(&key) {
+    fn decide_begin(
+        &self,
+        connection: ConnectionId,
+        name: TransactionName,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let key = UnitKey::Local(connection, name);
+        if self.unit_named(connection, name) != Ok(key) || self.units.is_open(key) {
             return Err(Refusal::TransactionExists);
         }
-        let limit = limits::TRANSACTIONS_MAX;
-        if self.units.of(key.0).count() >= limit {
-            return Err(Refusal::TooManyTransactions { limit });
-        }
+        self.check_units(connection)?;
         facts.push(Fact::Memory(Change::Unit(key, UnitChange::Begin)));
         DONE
+    }
+
+    pub(super) fn check_units(&self, connection: ConnectionId) -> Result<(), Refusal> {
+        let limit = limits::TRANSACTIONS_MAX;
+        let count = self.units.of(connection).count() + self.associations_of(connection);
+        if count < limit { Ok(()) } else { Err(Refusal::TooManyTransactions { limit }) }
     }
 
     fn decide_work(
         &self,
         now: Millis,
+        connection: ConnectionId,
         key: UnitKey,
         work: &Work,
         facts: &mut Vec<Fact>,
@@ -154,11 +212,11 @@ impl Broker {
                 DONE
             }
             Work::SendStaged { stage, to, message } => {
-                let stage = (key.0, *stage);
+                let stage = (connection, *stage);
                 self.decide_send_staged(now, stage, to, message, Some(key), facts)
             }
             Work::Settle { subscription, which, outcome } => {
-                self.decide_take(key, (key.0, *subscription), *which, *outcome, facts)
+                self.decide_take(key, (connection, *subscription), *which, *outcome, facts)
             }
         }
     }
@@ -190,6 +248,11 @@ impl Broker {
         upload: Option<UploadId>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
+        // What a branch has sent is to be as durable as its vote.
+        let branch = matches!(key, UnitKey::Branch(_));
+        let stored =
+            branch.then(|| Message { durability: Durability::Persistent, ..message.clone() });
+        let message = stored.as_ref().unwrap_or(message);
         let durability = match self.judge_send(name, message, upload, facts)? {
             (_, Room::Lacking(shortage)) => return Ok(Verdict::Hold(shortage)),
             (durability, Room::Enough) => durability,
@@ -254,24 +317,61 @@ impl Broker {
         disposition: Disposition,
         facts: &mut Vec<Fact>,
     ) -> Verdict {
-        let key = (asker.connection, name);
-        let unit = &self.units.open[&key];
-        let few = limits::STEP_MESSAGES_MAX;
-        let mut at_once = unit.volatile.len() <= few;
-        if let Some(transaction) = unit.id {
-            match self.durable.transactions.small(transaction).filter(|_| at_once) {
-                Some(known) => self.settle(transaction, known, resolution, disposition, facts),
-                None => {
-                    at_once = false;
-                    let decided = Decided { transaction, resolution };
-                    facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
-                }
-            }
-        }
+        let key = UnitKey::Local(asker.connection, name);
+        let (id, how) = (self.units.transaction(key), (resolution, disposition));
+        let at_once = self.state_settled_at_once(Some(key), id, false, how, facts);
         let asker = (!at_once).then_some(asker);
         let end = UnitChange::End { resolution, disposition, asker };
         facts.push(Fact::Memory(Change::Unit(key, end)));
         if at_once { Verdict::Answer(Reply::Done) } else { Verdict::Fence }
+    }
+
+    /// States all that comes of an outcome where that is little; where it is more, the outcome,
+    /// unless that is `decided` in the log.
+    pub(super) fn state_settled_at_once(
+        &self,
+        key: Option<UnitKey>,
+        transaction: Option<TransactionId>,
+        decided: bool,
+        (resolution, disposition): (Resolution, Disposition),
+        facts: &mut Vec<Fact>,
+    ) -> bool {
+        let unit = key.and_then(|key| self.units.open.get(&key));
+        let few = unit.is_none_or(|unit| unit.volatile.len() <= limits::STEP_MESSAGES_MAX);
+        let Some(transaction) = transaction else { return few };
+        if let Some(known) = self.durable.transactions.small(transaction).filter(|_| few) {
+            self.settle(transaction, known, resolution, disposition, facts);
+            return true;
+        }
+        if !decided {
+            let decided = Decided { transaction, resolution };
+            facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+        }
+        false
+    }
+
+    /// States that messages which a unit has settled are in the log from now on, some at a time:
+    /// how many of those that live in memory, and whether these were all.
+    pub(super) fn state_kept(&self, key: UnitKey, facts: &mut Vec<Fact>) -> (usize, bool) {
+        let (mut count, mut bytes) = (0, 0);
+        let mut next = None;
+        for (holder, queue, loan, returned) in self.units.open[&key].to_keep() {
+            let Lent::Volatile { place, message, returns } = loan else { continue };
+            if count == limits::STEP_MESSAGES_MAX || bytes > limits::KEPT_BYTES_A_STEP {
+                return (count, false);
+            }
+            let (transaction, number) = next.unwrap_or_else(|| self.next_operation(key, facts));
+            next = Some((transaction, number + 1));
+            let Volatile { at, expires, .. } = *message;
+            let (rank, returns) = (place.rank, *returns);
+            let kept =
+                Kept { transaction, number, queue, rank, at, expires, returns, returned, holder };
+            bytes += message.content.len();
+            count += 1;
+            let record = Record::Branch(BranchRecord::Kept(kept));
+            facts.push(Fact::Log(record, message.content.clone()));
+        }
+        (count, true)
     }
 
     /// States what becomes of the next operations of a transaction.
@@ -285,27 +385,49 @@ impl Broker {
     ) {
         let row = self.durable.transactions.get(transaction).expect("the caller has seen it");
         let (mut last, mut kept) = (BTreeMap::new(), Vec::new());
+        let mut place = |queue: QueueId, rank| {
+            let seq = last.entry(queue).or_insert_with(|| self.queues[&queue].row.last_seq);
+            *seq += 1;
+            Place { rank, seq: *seq }
+        };
+        let keeps = |holder: Holder| {
+            let key = (holder.connection, holder.subscription);
+            resolution == Resolution::Rollback
+                && disposition == Disposition::Keep
+                // Another life gives the same names to others.
+                && row.began > self.durable.life_began
+                && self.consumers.get(&key).is_some_and(|consumer| consumer.ended.is_none())
+        };
+        let relend = |holder: Holder, queue, place, entry| {
+            let (key, tag) = ((holder.connection, holder.subscription), holder.tag);
+            Fact::Memory(Change::Relend { key, tag, queue, place, entry })
+        };
         let outcomes = operations.iter().map(|operation| match (*operation, resolution) {
             (Operation::Send { queue, rank, entry }, Resolution::Commit) => {
-                let seq = last.entry(queue).or_insert_with(|| self.queues[&queue].row.last_seq);
-                *seq += 1;
-                Settlement::Enter { queue, place: Place { rank, seq: *seq }, entry }
+                Settlement::Enter { queue, place: place(queue, rank), entry }
             }
             (Operation::Send { queue, entry, .. }, Resolution::Rollback) => {
                 let (birth, size, upload) = (entry.birth, entry.size, entry.upload);
                 Settlement::Drop { queue, birth, size, upload }
             }
+            (Operation::Keep { queue, entry, returned: false, .. }, Resolution::Commit) => {
+                let (birth, size, upload) = (entry.birth, entry.size, entry.upload);
+                Settlement::Drop { queue, birth, size, upload }
+            }
+            (Operation::Keep { queue, rank, entry, holder, .. }, _) => {
+                let place = place(queue, rank);
+                if keeps(holder) {
+                    kept.push(relend(holder, queue, place, entry));
+                    return Settlement::Enter { queue, place, entry };
+                }
+                Settlement::Enter { queue, place, entry: entry.returned() }
+            }
             (Operation::Take { queue, place, entry, returned: false, .. }, Resolution::Commit) => {
                 Settlement::Leave { queue, gone: Gone::of(place, &entry) }
             }
             (Operation::Take { queue, place, entry, holder, .. }, _) => {
-                let key = (holder.connection, holder.subscription);
-                let keeps = resolution == Resolution::Rollback
-                    && disposition == Disposition::Keep
-                    && self.consumers.get(&key).is_some_and(|consumer| consumer.ended.is_none());
-                if keeps {
-                    let tag = holder.tag;
-                    kept.push(Fact::Memory(Change::Relend { key, tag, queue, place, entry }));
+                if keeps(holder) {
+                    kept.push(relend(holder, queue, place, entry));
                     return Settlement::Free { queue, place, entry };
                 }
                 Settlement::Free { queue, place, entry: entry.returned() }
@@ -326,7 +448,7 @@ impl Broker {
         because: &Refusal,
         facts: &mut Vec<Fact>,
     ) {
-        let key = (connection, transaction);
+        let Ok(key) = self.unit_named(connection, transaction) else { return };
         if self.units.open.get(&key).is_some_and(|unit| unit.doomed.is_none()) {
             let because = because.clone();
             facts.push(Fact::Memory(Change::Unit(key, UnitChange::Doom(because))));
@@ -413,7 +535,7 @@ impl Broker {
 impl Broker {
     pub(super) fn apply_unit(&mut self, key: UnitKey, change: UnitChange, effects: &mut Effects) {
         if let UnitChange::Begin = change {
-            self.units.open.insert(key, Unit::default());
+            self.units.begin(key);
             return;
         }
         match change {
@@ -428,17 +550,46 @@ impl Broker {
                 self.apply_take(key, consumer, which, returned, effects);
             }
             UnitChange::End { resolution, disposition, asker } => {
-                let unit = self.units.open.remove(&key).expect("stated of one that is open");
-                let Unit { id, volatile, .. } = unit;
-                let id = id.filter(|id| self.durable.transactions.get(*id).is_some());
-                self.units.last_ending += 1;
-                let number = self.units.last_ending;
-                let ending = Ending { id, resolution, disposition, volatile, asker };
-                self.units.endings.insert(number, ending);
-                if asker.is_none() {
-                    self.apply_end_on(number, effects);
-                }
+                let unit = self.units.take(key);
+                self.begin_ending(unit, None, (resolution, disposition), asker, effects);
             }
+        }
+    }
+
+    /// What is left of a unit gets its outcome. One of an earlier life is its transaction alone.
+    pub(super) fn begin_ending(
+        &mut self,
+        unit: Option<Unit>,
+        transaction: Option<TransactionId>,
+        (resolution, disposition): (Resolution, Disposition),
+        asker: Option<Asker>,
+        effects: &mut Effects,
+    ) {
+        let Unit { id, volatile, .. } = unit.unwrap_or_default();
+        let id = transaction.or(id).filter(|id| self.durable.transactions.get(*id).is_some());
+        self.units.last_ending += 1;
+        let number = self.units.last_ending;
+        let ending = Ending { id, resolution, disposition, volatile, asker };
+        self.units.endings.insert(number, ending);
+        if asker.is_none() {
+            self.apply_end_on(number, effects);
+        }
+    }
+
+    /// Messages that a unit has settled are in the log, and no longer in memory.
+    pub(super) fn apply_kept_in(&mut self, key: UnitKey, count: usize) {
+        let mut left = count;
+        let unit = self.open_unit(key);
+        let all = std::mem::take(&mut unit.volatile).into_iter();
+        let (kept, rest): (Vec<_>, _) = all.partition(|work| {
+            let kept = left > 0 && work.is_to_be_kept();
+            left -= usize::from(kept);
+            kept
+        });
+        unit.volatile = rest.into();
+        for work in kept {
+            let VolatileWork::Took { source, loan, .. } = work else { continue };
+            self.end_loan(&source, &loan);
         }
     }
 

@@ -39,6 +39,9 @@ impl Transactions {
 
     /// All operations of a transaction that is small enough to end at once.
     pub(super) fn small(&self, id: TransactionId) -> Option<&[Operation]> {
+        if self.get(id).is_some_and(|row| row.operations == 0) {
+            return Some(&[]);
+        }
         self.small.get(&id).map(|operations| &operations[..])
     }
 
@@ -86,7 +89,7 @@ impl TransactionRow {
     #[must_use]
     pub fn resolution(&self) -> Option<Resolution> {
         match self.phase {
-            Phase::Open => None,
+            Phase::Open | Phase::Prepared => None,
             Phase::Decided(resolution) => Some(resolution),
         }
     }
@@ -94,9 +97,9 @@ impl TransactionRow {
 
 /// What apply does, and what it looks at before.
 impl Durable {
-    fn fit_operation(&self, id: TransactionId, number: u64) -> Result<(), &'static str> {
+    pub(super) fn fit_operation(&self, id: TransactionId, number: u64) -> Result<(), &'static str> {
         match self.transactions.get(id) {
-            Some(row) if row.phase != Phase::Open => Err("its transaction has its outcome"),
+            Some(row) if row.phase != Phase::Open => Err("its transaction takes no operations"),
             Some(row) if row.operations.checked_add(1) == Some(number) => Ok(()),
             None if number == 1 && id.0 == self.scalars.last_transaction + 1 => Ok(()),
             Some(_) => Err("it is not the next operation of its transaction"),
@@ -105,7 +108,13 @@ impl Durable {
     }
 
     /// An operation is there from now on.
-    fn extend(&mut self, id: TransactionId, number: u64, operation: Operation, began: Lsn) {
+    pub(super) fn extend(
+        &mut self,
+        id: TransactionId,
+        number: u64,
+        operation: Operation,
+        began: Lsn,
+    ) {
         self.delta.operations.insert((id, number), Some(operation));
         self.transactions.remember(id, number, operation);
         let new = TransactionRow { began, operations: 0, settled: 0, phase: Phase::Open };
@@ -115,7 +124,7 @@ impl Durable {
         self.delta.transactions.insert(id, Some(*row));
     }
 
-    fn decide(&mut self, id: TransactionId, resolution: Resolution) {
+    pub(super) fn decide(&mut self, id: TransactionId, resolution: Resolution) {
         let row = self.transactions.rows.get_mut(&id).expect("fits");
         row.phase = Phase::Decided(resolution);
         self.delta.transactions.insert(id, Some(*row));
@@ -123,9 +132,18 @@ impl Durable {
         self.transactions.decided.insert(id);
     }
 
-    /// Who was working has gone with the life before.
+    /// A transaction is this far; it may begin so.
+    pub(super) fn phase(&mut self, id: TransactionId, new: TransactionRow, phase: Phase) {
+        let row = self.transactions.rows.entry(id).or_insert(new);
+        row.phase = phase;
+        self.delta.transactions.insert(id, Some(*row));
+    }
+
+    /// Who was working has gone with the life before; what has voted waits for its outcome.
     pub(super) fn roll_back_open(&mut self) {
-        let open = self.transactions.rows.iter().filter(|(_, row)| row.phase == Phase::Open);
+        let forgets = mutant::is(Mutant::ForgetPrepared);
+        let ends = |phase| phase == Phase::Open || (forgets && phase == Phase::Prepared);
+        let open = self.transactions.rows.iter().filter(|(_, row)| ends(row.phase));
         let open: Vec<_> = open.map(|(id, _)| *id).collect();
         let outcome = match mutant::is(Mutant::CommitOpen) {
             true => Resolution::Commit,
@@ -171,6 +189,7 @@ impl Durable {
         }
         match row.resolution() {
             Some(resolution) if resolution != settled.resolution => Err("the outcome was another"),
+            None if row.phase == Phase::Prepared => Err("the outcome of its branch is not known"),
             None if !settled.last => Err("a part of a transaction that has no outcome"),
             _ => Ok(()),
         }

@@ -52,7 +52,7 @@ impl Broker {
     pub fn has_work(&self, now: Millis) -> bool {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
-        let swept = !self.sweeps.is_empty();
+        let swept = !self.sweeps.is_empty() || self.has_due_branches(now);
         let uploads = self.has_dead_uploads() || self.has_endings();
         uploads || !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
     }
@@ -66,6 +66,9 @@ impl Broker {
         }
         if let Some(key) = self.ended.front() {
             self.state_take_back(*key, facts);
+            return true;
+        }
+        if self.state_due_branches(now, facts) {
             return true;
         }
         // A large transaction takes turns with everything else.

@@ -433,6 +433,7 @@ impl Config {
                 transaction_operations: self.limits.transaction_operations,
                 resident_of_all: usize::try_from(memory.windows / memory::ENTRY_BYTES)
                     .unwrap_or(usize::MAX),
+                ..crate::broker::Limits::default()
             },
             cache_bytes: bytes(self.memory.cache),
             window_bytes: bytes(self.memory.connection_window),

@@ -16,7 +16,7 @@ use crate::engine::kept::Compacted;
 use crate::engine::{Input, StopError};
 use crate::ids::Lsn;
 use crate::mutant::{self, Mutant};
-use crate::record::Record;
+use crate::record::{BranchRecord, Record};
 use crate::store::index::{CommitError, Index, IndexError, View};
 use crate::wal::{Candidate, Fence, Found, Log, Made, Packer, Packing};
 
@@ -277,6 +277,9 @@ fn payload_of(frame: &Candidate) -> Option<(&Candidate, PayloadOf)> {
         Record::Moved { to, place, .. } => PayloadOf::Message(to, place),
         Record::Piece { upload, number, .. } => PayloadOf::Piece(upload, number),
         Record::Staged(staged) => PayloadOf::Staged(staged.transaction, staged.number),
+        Record::Branch(BranchRecord::Kept(kept)) => {
+            PayloadOf::Staged(kept.transaction, kept.number)
+        }
         _ => return None,
     };
     Some((frame, payload))

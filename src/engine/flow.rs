@@ -147,6 +147,10 @@ impl Engine {
             self.facts.clear();
             if let Fate::Refused(refusal) = &fate {
                 self.doom(from, command.works_in(), refusal);
+                if let Command::Xa(xa) = command {
+                    self.broker.decide_no_vote(xa, &mut self.facts);
+                    self.commit();
+                }
             }
             return fate;
         }

@@ -39,6 +39,7 @@ use crate::broker::fact::{
     PiecesRequest, Purpose,
 };
 use crate::broker::policy::{Policies, Shortage, WhenFull};
+use crate::broker::xa::{OutcomePage, OutcomeRequest};
 use crate::broker::{Broker, Effects, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
@@ -69,7 +70,7 @@ pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
 pub use threads::{Running, start};
 #[cfg(test)]
-pub(crate) use threads::{read_operations, read_page, read_pieces};
+pub(crate) use threads::{read_operations, read_outcome, read_page, read_pieces};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
 #[derive(Clone, Debug)]
@@ -139,6 +140,8 @@ pub enum Input {
     Pieces(PiecesPage),
     /// Operations of a transaction have been read.
     Operations(OperationsPage),
+    /// The outcome of a branch has been looked up.
+    Outcome(OutcomePage),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
     /// Somebody wants to see something.
@@ -185,6 +188,8 @@ pub enum Job {
     Pieces(PiecesRequest),
     /// Read operations of a transaction from the index.
     Operations(OperationsRequest),
+    /// Look up the outcome of a branch in the index.
+    Outcome(OutcomeRequest),
     /// Read a payload from the log.
     Load(Load),
     /// Read a payload from the log for an operator; it goes to whoever waits for it.
@@ -432,6 +437,10 @@ impl Engine {
                 self.broker.operations_in(&page, &mut self.facts);
                 self.commit();
             }
+            Input::Outcome(page) => {
+                self.broker.outcome_in(page, &mut self.facts);
+                self.commit();
+            }
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
             Input::Pieces(page) => self.pieces(&page),
@@ -623,7 +632,9 @@ impl Engine {
                 }
                 false
             }
-            Effect::Page(_) | Effect::Pieces(_) | Effect::Operations(_) => true,
+            Effect::Page(_) | Effect::Pieces(_) | Effect::Operations(_) | Effect::Outcome(_) => {
+                true
+            }
         });
     }
 
@@ -633,6 +644,7 @@ impl Engine {
                 Effect::Page(request) => jobs.push(Job::Page(request)),
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
                 Effect::Operations(request) => jobs.push(Job::Operations(request)),
+                Effect::Outcome(request) => jobs.push(Job::Outcome(request)),
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),
             }
         }

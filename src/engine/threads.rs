@@ -11,6 +11,7 @@ use crate::broker::delta::Delta;
 use crate::broker::fact::{
     OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage, PiecesRequest,
 };
+use crate::broker::xa::{OutcomePage, OutcomeRequest};
 use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
@@ -37,6 +38,7 @@ pub(crate) enum Read {
     Page(PageRequest),
     Pieces(PiecesRequest),
     Operations(OperationsRequest),
+    Outcome(OutcomeRequest),
     Load(Load),
     Peek(Peek),
 }
@@ -199,6 +201,12 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     Ok(page) => Input::Operations(page),
                     Err(error) => Input::Failed(error),
                 },
+                Read::Outcome(request) => {
+                    match until_room(|| read_outcome(index, request.clone())) {
+                        Ok(page) => Input::Outcome(page),
+                        Err(error) => Input::Failed(error),
+                    }
+                }
                 Read::Load(load) => {
                     let frame = reader.read(load.birth, load.size);
                     Input::Loaded(load, frame.map(|frame| frame.payload))
@@ -247,6 +255,15 @@ const NICE: i32 = 10;
 pub(crate) fn read_pieces(index: &Index, request: PiecesRequest) -> Result<PiecesPage, StopError> {
     let rows = index.pieces(request.upload, request.after, request.limit);
     Ok(PiecesPage { request, rows: rows.map_err(StopError::Index)? })
+}
+
+/// Looks up the outcome that was asked for.
+pub(crate) fn read_outcome(
+    index: &Index,
+    request: OutcomeRequest,
+) -> Result<OutcomePage, StopError> {
+    let row = index.outcome(&request.xid).map_err(StopError::Index)?;
+    Ok(OutcomePage { request, row })
 }
 
 /// Reads the operations that were asked for.

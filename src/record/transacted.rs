@@ -155,7 +155,7 @@ impl Settlement {
 }
 
 impl Resolution {
-    fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         match self {
             Self::Commit => 1,
             Self::Rollback => 2,
@@ -250,7 +250,7 @@ impl Writer<'_> {
 }
 
 impl Reader<'_> {
-    fn flag(&mut self) -> Option<bool> {
+    pub(super) fn flag(&mut self) -> Option<bool> {
         match self.u8()? {
             0 => Some(false),
             1 => Some(true),
@@ -258,11 +258,11 @@ impl Reader<'_> {
         }
     }
 
-    fn transaction(&mut self) -> Option<TransactionId> {
+    pub(super) fn transaction(&mut self) -> Option<TransactionId> {
         self.u64().map(TransactionId)
     }
 
-    fn resolution(&mut self) -> Option<Resolution> {
+    pub(super) fn resolution(&mut self) -> Option<Resolution> {
         match self.u8()? {
             1 => Some(Resolution::Commit),
             2 => Some(Resolution::Rollback),

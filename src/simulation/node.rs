@@ -9,7 +9,7 @@ use crate::broker::delta::{Entry, PieceAt, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::engine::{
     CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
-    StoreError, Turn, open_store, read_operations, read_page, read_pieces,
+    StoreError, Turn, open_store, read_operations, read_outcome, read_page, read_pieces,
 };
 use crate::ids::{Millis, QueueId, UploadId};
 use crate::io::Storage;
@@ -219,6 +219,12 @@ impl Node {
             Job::Operations(request) => {
                 self.inputs.push_back(match read_operations(&self.index, request) {
                     Ok(page) => Input::Operations(page),
+                    Err(error) => Input::Failed(error),
+                });
+            }
+            Job::Outcome(request) => {
+                self.inputs.push_back(match read_outcome(&self.index, request) {
+                    Ok(page) => Input::Outcome(page),
                     Err(error) => Input::Failed(error),
                 });
             }

@@ -7,6 +7,7 @@
 //! Leaves to others: when to commit, and that the log is durable to the replay point before
 //! (`checkpoint`); what the rows mean (`crate::broker::delta`); bytes of a row (`row`).
 
+mod branches;
 mod check;
 mod error;
 mod moved;
@@ -33,16 +34,18 @@ use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
-    BadRow, Checkpoint, ENTRIES, META, MOVED, OPERATIONS, PACKS, PIECES, QUEUES, SEGMENTS,
-    TRANSACTIONS, UPLOADS,
+    BRANCHES, BadRow, Checkpoint, ENTRIES, HEURISTICS, META, MOVED, OPERATIONS, PACKS, PIECES,
+    QUEUES, SEGMENTS, TRANSACTIONS, UPLOADS,
 };
+use self::row::{OUTCOME_NUMBERS, OUTCOMES};
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{
-    self, Delta, Entry, Place, QueueRow, Scalars, TransactionRow, UploadRow,
+    self, BranchRow, Delta, Entry, HeuristicRow, Place, QueueRow, Remembered, Scalars,
+    TransactionRow, UploadRow,
 };
-use crate::ids::{Lsn, QueueId, TransactionId, UploadId};
+use crate::ids::{Lsn, QueueId, TransactionId, UploadId, Xid};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
 
@@ -64,6 +67,12 @@ pub struct Base {
     pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Transactions that are not over.
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// Prepared branches, by their transactions.
+    pub branches: BTreeMap<TransactionId, BranchRow>,
+    /// What operators have decided of branches.
+    pub heuristics: BTreeMap<Xid, HeuristicRow>,
+    /// Which outcomes of branches are remembered.
+    pub remembered: Remembered,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
@@ -77,8 +86,19 @@ impl Base {
     #[must_use]
     pub fn into_durable(self) -> delta::Base {
         let Self { replay, queues, uploads, transactions, live, scalars, .. } = self;
+        let Self { branches, heuristics, remembered, .. } = self;
         let through = replay.map_or(Lsn(0), |replay| replay.through);
-        delta::Base { through, queues, uploads, transactions, live, scalars }
+        delta::Base {
+            through,
+            queues,
+            uploads,
+            transactions,
+            branches,
+            heuristics,
+            remembered,
+            live,
+            scalars,
+        }
     }
 }
 
@@ -375,6 +395,10 @@ fn create(
         write.open_table(UPLOADS).map_err(error)?;
         write.open_table(OPERATIONS).map_err(error)?;
         write.open_table(TRANSACTIONS).map_err(error)?;
+        write.open_table(BRANCHES).map_err(error)?;
+        write.open_table(HEURISTICS).map_err(error)?;
+        write.open_table(OUTCOMES).map_err(error)?;
+        write.open_table(OUTCOME_NUMBERS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
@@ -469,6 +493,7 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
     }
     base.uploads = pieces::read_uploads(read)?;
     base.transactions = operations::read_transactions(read)?;
+    branches::read(read, &mut base)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -514,6 +539,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         entries.note(&delta.moved)?;
         pieces::write(&write, delta)?;
         operations::write(&write, delta)?;
+        branches::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

@@ -47,7 +47,7 @@ impl Bench {
         (depth, self.broker.transactions(&Default::default()).0.len())
     }
 
-    fn live_bytes_now(&self) -> u64 {
+    pub(super) fn live_bytes_now(&self) -> u64 {
         self.broker.live().values().sum()
     }
 }

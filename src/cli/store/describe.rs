@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::broker::delta::Place;
 use crate::ids::{Millis, QueueId, UploadId};
 use crate::message::{BodyKind, Content, LargeHead};
-use crate::record::{Gone, Record, Settlement};
+use crate::record::{BranchRecord, Gone, Record, Settlement};
 
 /// Characters of a body that are shown.
 const SHOWN_CHARS: usize = 60;
@@ -113,7 +113,30 @@ fn transacted(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
             let (transaction, outcome) = (settled.transaction, settled.resolution);
             format!("Settled {transaction} from {first} on {outcome:?}{end}: {list}")
         }
+        Record::Branch(record) => branch(record, queue),
         _ => unreachable!("the other kinds are described elsewhere"),
+    }
+}
+
+/// What happens to branches of global transactions.
+fn branch(record: &BranchRecord, queue: &dyn Fn(&QueueId) -> String) -> String {
+    match record {
+        BranchRecord::Kept(kept) => {
+            let (number, transaction) = (kept.number, kept.transaction);
+            format!("Kept as {number} of {transaction} from {}", queue(&kept.queue))
+        }
+        BranchRecord::Prepared { transaction, at, xid, client } => {
+            format!("Prepared {xid} as {transaction} at {}, begun by {client}", time(*at))
+        }
+        BranchRecord::Completed { transaction, resolution, operator, at, xid } => {
+            let who = if *operator { " by an operator" } else { "" };
+            let id = transaction.map_or_else(String::new, |id| format!(" as {id}"));
+            format!("Completed {xid}{id} by {resolution:?}{who} at {}", time(*at))
+        }
+        BranchRecord::Forgotten { xid } => format!("Forgotten {xid}"),
+        BranchRecord::OutcomesForgotten { through } => {
+            format!("OutcomesForgotten up to number {through}")
+        }
     }
 }
 

@@ -86,7 +86,9 @@ impl Index {
                     let key = (transaction.0, number);
                     let Some(found) = operations.get(key).map_err(error)? else { return Ok(None) };
                     Ok(match super::operations::decode(key, found.value())? {
-                        Operation::Send { entry, .. } => Some(entry.birth),
+                        Operation::Send { entry, .. } | Operation::Keep { entry, .. } => {
+                            Some(entry.birth)
+                        }
                         Operation::Take { .. } => None,
                     })
                 }

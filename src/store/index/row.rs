@@ -34,6 +34,15 @@ pub(super) const OPERATIONS: TableDefinition<'_, OperationKey, &[u8]> =
 /// [`crate::broker::delta::TransactionRow`] in bincode.
 pub(super) const TRANSACTIONS: TableDefinition<'_, u64, &[u8]> =
     TableDefinition::new("transactions");
+/// [`crate::broker::delta::BranchRow`] in bincode, by the id of its transaction.
+pub(super) const BRANCHES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("branches");
+/// [`crate::broker::delta::HeuristicRow`] in bincode, by the bytes of the xid.
+pub(super) const HEURISTICS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("heuristics");
+/// [`crate::broker::delta::OutcomeRow`] in bincode, by the bytes of the xid.
+pub(super) const OUTCOMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("outcomes");
+/// Number of an outcome -> the bytes of the xid whose newest it is, or was.
+pub(super) const OUTCOME_NUMBERS: TableDefinition<'_, u64, &[u8]> =
+    TableDefinition::new("outcome_numbers");
 /// Where the pieces of large bodies lie.
 pub(super) const PIECES: TableDefinition<'_, PieceKey, &[u8; PIECE]> =
     TableDefinition::new("pieces");
@@ -53,6 +62,8 @@ pub(super) const META_STORE: &str = "store";
 pub(super) const META_CHECKPOINT: &str = "checkpoint";
 /// [`crate::broker::delta::Scalars`] in bincode.
 pub(super) const META_SCALARS: &str = "scalars";
+/// [`crate::broker::delta::Remembered`] in bincode; not there before the first checkpoint.
+pub(super) const META_REMEMBERED: &str = "remembered";
 
 /// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions.
 pub(super) const FORMAT: u32 = 5;

@@ -18,6 +18,7 @@ use redb::{
 
 use super::error::{bad_row, damaged, error, guarded, io_error};
 use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
+use super::row::{BRANCHES, HEURISTICS, OUTCOME_NUMBERS, OUTCOMES};
 use super::row::{OPERATIONS, OperationKey, SEGMENTS, TRANSACTIONS, UPLOADS};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
@@ -61,6 +62,10 @@ impl Index {
                 UPLOADS.name(),
                 OPERATIONS.name(),
                 TRANSACTIONS.name(),
+                BRANCHES.name(),
+                HEURISTICS.name(),
+                OUTCOMES.name(),
+                OUTCOME_NUMBERS.name(),
                 PACKS.name(),
                 MOVED.name(),
                 META.name(),
@@ -165,6 +170,10 @@ enum Stage {
     Uploads(Option<u64>),
     Operations(Option<OperationKey>),
     Transactions(Option<u64>),
+    Branches(Option<u64>),
+    /// Numbers of outcomes, and the outcomes along with them.
+    Outcomes(Option<u64>),
+    Heuristics,
     Packs(Option<u64>),
     Moved(Option<u64>),
     Meta,
@@ -233,7 +242,30 @@ impl Snapshot {
                 .map_or(Stage::Transactions(None), |last| Stage::Operations(Some(last))),
             Stage::Transactions(after) => self
                 .rows_after(write, TRANSACTIONS, after, |_, _| Ok(()))?
-                .map_or(Stage::Packs(None), |last| Stage::Transactions(Some(last))),
+                .map_or(Stage::Branches(None), |last| Stage::Transactions(Some(last))),
+            Stage::Branches(after) => self
+                .rows_after(write, BRANCHES, after, |_, _| Ok(()))?
+                .map_or(Stage::Outcomes(None), |last| Stage::Branches(Some(last))),
+            Stage::Outcomes(after) => {
+                let from = self.read.open_table(OUTCOMES).map_err(error)?;
+                let mut to = write.open_table(OUTCOMES).map_err(error)?;
+                let last = self.rows_after(write, OUTCOME_NUMBERS, after, |_, key| {
+                    if let Some(row) = from.get(key).map_err(error)? {
+                        to.insert(key, row.value()).map_err(error)?;
+                    }
+                    Ok(())
+                })?;
+                last.map_or(Stage::Heuristics, |last| Stage::Outcomes(Some(last)))
+            }
+            Stage::Heuristics => {
+                let from = self.read.open_table(HEURISTICS).map_err(error)?;
+                let mut to = write.open_table(HEURISTICS).map_err(error)?;
+                for found in from.range::<&[u8]>(..).map_err(error)? {
+                    let (key, value) = found.map_err(error)?;
+                    to.insert(key.value(), value.value()).map_err(error)?;
+                }
+                Stage::Packs(None)
+            }
             Stage::Packs(after) => self
                 .rows_after(write, PACKS, after, |_, _| Ok(()))?
                 .map_or(Stage::Moved(None), |last| Stage::Packs(Some(last))),

@@ -1,0 +1,254 @@
+//! Branches of global transactions in the durable state: those that have voted, and how others
+//! have ended.
+//!
+//! Always: a prepared branch ends by its outcome and by nothing else; what an operator has decided
+//! is known until it is forgotten by request; other outcomes are remembered for a time, and up to a
+//! number. Memory knows prepared branches, operators' decisions and the outcomes that no
+//! checkpoint has taken; older ones are in the index.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crate::broker::delta::{
+    Base, BranchRow, Entry, HeuristicRow, Operation, OutcomeRow, Phase, Remembered, Resolution,
+    TransactionRow,
+};
+use crate::broker::durable::Durable;
+use crate::broker::{Broker, Written};
+use crate::ids::{Lsn, Millis, TransactionId, Xid};
+use crate::limits;
+use crate::mutant::{self, Mutant};
+use crate::record::{BranchRecord, Kept};
+
+/// Branches that only their managers can end, and which outcomes are remembered.
+#[derive(Debug, Default)]
+pub(crate) struct KnownBranches {
+    rows: BTreeMap<TransactionId, BranchRow>,
+    prepared: BTreeMap<Xid, TransactionId>,
+    heuristics: BTreeMap<Xid, HeuristicRow>,
+    pub(super) remembered: Remembered,
+}
+
+/// What memory knows of the outcome of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recall {
+    /// This is it, or there is none that is remembered.
+    Known(Option<OutcomeRow>),
+    /// The index must be asked.
+    Ask,
+}
+
+impl KnownBranches {
+    pub(super) fn new(base: &Base) -> Self {
+        let rows = base.branches.clone();
+        let prepared = rows.iter().map(|(id, row)| (row.xid.clone(), *id)).collect();
+        let (heuristics, remembered) = (base.heuristics.clone(), base.remembered.clone());
+        Self { rows, prepared, heuristics, remembered }
+    }
+
+    /// The transaction of a prepared branch.
+    pub(super) fn prepared(&self, xid: &Xid) -> Option<TransactionId> {
+        self.prepared.get(xid).copied()
+    }
+
+    /// How many branches are prepared, and how many an operator has decided.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.prepared.len(), self.heuristics.len())
+    }
+
+    pub(super) fn heuristic(&self, xid: &Xid) -> Option<HeuristicRow> {
+        self.heuristics.get(xid).copied()
+    }
+
+    /// When the oldest of the prepared branches voted.
+    pub(super) fn oldest(&self) -> Option<Millis> {
+        self.rows.values().map(|row| row.at).min()
+    }
+
+    /// Prepared branches and operators' decisions after this name, in the order of names.
+    pub(super) fn after(
+        &self,
+        after: Option<&Xid>,
+    ) -> impl Iterator<Item = (&Xid, Result<(TransactionId, &BranchRow), HeuristicRow>)> {
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let mut prepared = self.prepared.range::<Xid, _>(range).peekable();
+        let mut decided = self.heuristics.range::<Xid, _>(range).peekable();
+        std::iter::from_fn(move || {
+            let first = match (prepared.peek(), decided.peek()) {
+                (Some((one, _)), Some((other, _))) => one < other,
+                (one, _) => one.is_some(),
+            };
+            if first {
+                return prepared.next().map(|(xid, id)| (xid, Ok((*id, &self.rows[id]))));
+            }
+            decided.next().map(|(xid, row)| (xid, Err(*row)))
+        })
+    }
+
+    /// The number up to which outcomes have been remembered long enough, and otherwise when that
+    /// will be so.
+    pub(super) fn due(&self, now: Millis, millis: u64, count: u64) -> Result<u64, Option<Millis>> {
+        let Remembered { forgotten, last, marks } = &self.remembered;
+        let Some((_, began)) = marks.first() else { return Err(None) };
+        // All up to the next mark were made by its time.
+        let (through, made) = match marks.get(1) {
+            Some((number, at)) => (number - 1, at.0),
+            None => (*last, began.0.saturating_add(limits::OUTCOME_MARK_MILLIS)),
+        };
+        let over = Millis(made.saturating_add(millis));
+        if over <= now || last - forgotten > count { Ok(through) } else { Err(Some(over)) }
+    }
+}
+
+impl Durable {
+    /// How a branch has ended, as far as memory knows.
+    pub(super) fn recall(&self, xid: &Xid) -> Recall {
+        let frozen = self.frozen.as_ref().and_then(|delta| delta.outcomes.get(xid));
+        let known = self.delta.outcomes.get(xid).or(frozen).copied();
+        let remembered = &self.branches.remembered;
+        match known {
+            Some(_) => Recall::Known(self.still(known)),
+            None if remembered.forgotten == remembered.last => Recall::Known(None),
+            None => Recall::Ask,
+        }
+    }
+
+    /// An outcome, unless it has been forgotten meanwhile.
+    pub(super) fn still(&self, known: Option<OutcomeRow>) -> Option<OutcomeRow> {
+        known.filter(|row| row.number > self.branches.remembered.forgotten)
+    }
+
+    pub(super) fn fit_branch(&self, record: &BranchRecord) -> Result<(), &'static str> {
+        match record {
+            BranchRecord::Kept(kept) => self.fit_operation(kept.transaction, kept.number),
+            BranchRecord::Prepared { transaction, xid, .. } => {
+                let known = &self.branches;
+                if known.prepared.contains_key(xid) || known.heuristics.contains_key(xid) {
+                    return Err("there is such a branch already");
+                }
+                match self.transactions.get(*transaction) {
+                    Some(row) if row.phase == Phase::Open => Ok(()),
+                    Some(_) => Err("its transaction is not open"),
+                    None if transaction.0 == self.scalars.last_transaction + 1 => Ok(()),
+                    None => Err("no such transaction"),
+                }
+            }
+            BranchRecord::Completed { transaction: None, operator, .. } => {
+                if *operator {
+                    Err("an operator decides of prepared ones")
+                } else {
+                    Ok(())
+                }
+            }
+            BranchRecord::Completed { transaction: Some(id), operator, xid, .. } => {
+                let phase = self.transactions.get(*id).map(|row| row.phase);
+                match (phase, self.branches.rows.get(id)) {
+                    (Some(Phase::Prepared), Some(row)) if row.xid == *xid => Ok(()),
+                    (Some(Phase::Open), _) if !operator => Ok(()),
+                    _ => Err("it is not the transaction of the branch"),
+                }
+            }
+            BranchRecord::Forgotten { xid } => {
+                let known = self.branches.heuristics.contains_key(xid);
+                if known { Ok(()) } else { Err("no operator has decided of such a branch") }
+            }
+            BranchRecord::OutcomesForgotten { through } => {
+                let Remembered { forgotten, last, .. } = self.branches.remembered;
+                let some = forgotten < *through && *through <= last;
+                if some { Ok(()) } else { Err("such outcomes are not remembered") }
+            }
+        }
+    }
+
+    fn prepare(&mut self, id: TransactionId, began: Lsn, row: BranchRow) {
+        let new = TransactionRow { began, operations: 0, settled: 0, phase: Phase::Open };
+        self.scalars.last_transaction = self.scalars.last_transaction.max(id.0);
+        self.phase(id, new, Phase::Prepared);
+        self.branches.prepared.insert(row.xid.clone(), id);
+        self.delta.branches.insert(id, Some(row.clone()));
+        self.branches.rows.insert(id, row);
+    }
+
+    fn complete(
+        &mut self,
+        transaction: Option<TransactionId>,
+        resolution: Resolution,
+        operator: bool,
+        at: Millis,
+        xid: &Xid,
+    ) {
+        if let Some(id) = transaction {
+            self.decide(id, resolution);
+            if let Some(row) = self.branches.rows.remove(&id) {
+                self.branches.prepared.remove(&row.xid);
+                self.delta.branches.insert(id, None);
+            }
+        }
+        if mutant::is(Mutant::ForgetOutcomes) {
+            return;
+        }
+        if operator {
+            let row = HeuristicRow { resolution, at };
+            self.branches.heuristics.insert(xid.clone(), row);
+            self.delta.heuristics.insert(xid.clone(), Some(row));
+            return;
+        }
+        let Remembered { last, marks, .. } = &mut self.branches.remembered;
+        *last += 1;
+        let marks_it = marks.last().is_none_or(|(number, then)| {
+            *last - number >= limits::OUTCOMES_A_MARK
+                || at.0 >= then.0.saturating_add(limits::OUTCOME_MARK_MILLIS)
+        });
+        if marks_it {
+            marks.push((*last, at));
+        }
+        self.delta.outcomes.insert(xid.clone(), OutcomeRow { number: *last, resolution, at });
+    }
+}
+
+impl Broker {
+    pub(super) fn fit_branch(&self, record: &BranchRecord) -> Result<(), &'static str> {
+        match record {
+            BranchRecord::Kept(kept) if !self.queues.contains_key(&kept.queue) => {
+                Err("no such queue")
+            }
+            _ => self.durable.fit_branch(record),
+        }
+    }
+
+    pub(super) fn apply_branch(&mut self, written: Written, record: &BranchRecord) {
+        match record {
+            BranchRecord::Kept(kept) => self.apply_kept(written, kept),
+            BranchRecord::Prepared { transaction, at, xid, client } => {
+                self.saw(*at);
+                let row = BranchRow { xid: xid.clone(), at: *at, client: client.clone() };
+                self.durable.prepare(*transaction, written.lsn, row);
+            }
+            BranchRecord::Completed { transaction, resolution, operator, at, xid } => {
+                self.saw(*at);
+                self.durable.complete(*transaction, *resolution, *operator, *at, xid);
+            }
+            BranchRecord::Forgotten { xid } => {
+                self.durable.branches.heuristics.remove(xid);
+                self.durable.delta.heuristics.insert(xid.clone(), None);
+            }
+            BranchRecord::OutcomesForgotten { through } => {
+                let remembered = &mut self.durable.branches.remembered;
+                remembered.forgotten = *through;
+                remembered.marks.retain(|(number, _)| number > through);
+            }
+        }
+    }
+
+    fn apply_kept(&mut self, written: Written, kept: &Kept) {
+        let Kept { transaction, number, queue, rank, returned, holder, .. } = *kept;
+        let born = Entry::born(written, kept.at, kept.expires, None);
+        let entry = Entry { returns: kept.returns, ..born };
+        self.durable.born(&entry);
+        let operation = Operation::Keep { queue, rank, entry, returned, holder };
+        self.durable.extend(transaction, number, operation, written.lsn);
+        let row = &mut self.changing(queue).row;
+        row.staged += 1;
+        row.staged_bytes += u64::from(entry.size);
+    }
+}

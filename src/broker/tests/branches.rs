@@ -1,0 +1,403 @@
+//! Promises of branches of global transactions.
+
+use super::*;
+use crate::broker::command::{
+    BranchInfo, Disposition, EndAs, StartAs, Vote, Work, XaCommand, XaError,
+};
+use crate::broker::delta::Resolution;
+use crate::ids::{TransactionName, Xid};
+
+const NAME: TransactionName = TransactionName(7);
+const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
+
+fn xid(branch: u8) -> Arc<Xid> {
+    Arc::new(Xid::new(1, b"global", &[branch]).unwrap())
+}
+
+fn message(durability: Durability) -> Message {
+    let content = Bytes::from_static(b"content");
+    Message { durability, priority: Priority::DEFAULT, expires: None, content }
+}
+
+/// The answer of one command about a branch.
+type Said = Result<Option<Reply>, Refusal>;
+
+const YES: Said = Ok(Some(Reply::Done));
+
+fn no(error: XaError) -> Said {
+    Err(Refusal::Xa(error))
+}
+
+fn vote(vote: Vote) -> Said {
+    Ok(Some(Reply::Vote(vote)))
+}
+
+impl Bench {
+    /// Asks until it is done, and gives the answer, however it came.
+    fn xa(&mut self, connection: u64, command: XaCommand) -> Said {
+        let command = Command::Xa(command);
+        loop {
+            self.answers.clear();
+            match self.ask(connection, &command)? {
+                Verdict::Part => {}
+                Verdict::Answer(reply) => return Ok(Some(reply)),
+                Verdict::Later | Verdict::Fence => {
+                    return self.answers.pop().map_or(Ok(None), |said| said.map(Some));
+                }
+                Verdict::Hold(_) => unreachable!("no command about a branch is held"),
+            }
+        }
+    }
+
+    fn start_as(&mut self, connection: u64, branch: u8, how: StartAs) -> Said {
+        let (xid, transaction, client) = (xid(branch), NAME, "a client".into());
+        self.xa(connection, XaCommand::Start { xid, how, transaction, timeout: None, client })
+    }
+
+    fn start(&mut self, connection: u64, branch: u8) {
+        assert_eq!(self.start_as(connection, branch, StartAs::New), YES);
+    }
+
+    fn end_as(&mut self, connection: u64, branch: u8, how: EndAs) -> Said {
+        self.xa(connection, XaCommand::End { xid: xid(branch), transaction: NAME, how })
+    }
+
+    fn end_branch(&mut self, connection: u64, branch: u8) {
+        assert_eq!(self.end_as(connection, branch, EndAs::Success), YES);
+    }
+
+    fn prepare(&mut self, branch: u8) -> Said {
+        self.xa(50, XaCommand::Prepare { xid: xid(branch) })
+    }
+
+    fn commit_branch(&mut self, branch: u8, one_phase: bool) -> Said {
+        self.xa(51, XaCommand::Commit { xid: xid(branch), one_phase })
+    }
+
+    fn rollback_branch(&mut self, branch: u8, disposition: Disposition) -> Said {
+        self.xa(51, XaCommand::Rollback { xid: xid(branch), disposition })
+    }
+
+    fn recover(&mut self) -> Vec<BranchInfo> {
+        match self.xa(52, XaCommand::Recover { after: None }) {
+            Ok(Some(Reply::Branches(found))) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn recovered(&mut self) -> Vec<Xid> {
+        self.recover().into_iter().map(|info| info.xid).collect()
+    }
+
+    fn do_in(&mut self, connection: u64, work: Work) -> Result<Verdict, Refusal> {
+        self.ask(connection, &Command::Transact { transaction: NAME, work })
+    }
+
+    fn send_within(&mut self, connection: u64, name: &str, durability: Durability) {
+        let work = Work::Send { to: queue(name), message: message(durability) };
+        self.do_in(connection, work).unwrap();
+    }
+
+    fn take_within(&mut self, connection: u64, which: Which) -> Result<(), Refusal> {
+        let (subscription, outcome) = (SUBSCRIPTION, Outcome::Accepted);
+        let work = Work::Settle { subscription, which, outcome };
+        while let Verdict::Part = self.do_in(connection, work.clone())? {}
+        Ok(())
+    }
+
+    /// A branch that has sent to `q` and voted.
+    fn prepared(&mut self, branch: u8) {
+        self.start(40, branch);
+        self.send_within(40, "q", Durability::Persistent);
+        self.end_branch(40, branch);
+        assert_eq!(self.prepare(branch), vote(Vote::Ok));
+    }
+
+    fn waiting(&mut self, name: &str) -> u64 {
+        self.depth(name).map_or(0, |queue| queue.depth)
+    }
+}
+
+#[test]
+fn a_prepared_branch_survives_its_connection_and_a_new_life_and_ends_by_its_outcome() {
+    for outcome in [Resolution::Commit, Resolution::Rollback] {
+        let mut bench = Bench::new();
+        bench.subscribe(1, queue("in"), 10);
+        (0..2).for_each(|_| bench.send("in"));
+        bench.start(1, 1);
+        bench.send_within(1, "out", Durability::Persistent);
+        bench.take_within(1, Which::One(Tag(1))).unwrap();
+        bench.end_branch(1, 1);
+        assert_eq!(bench.prepare(1), vote(Vote::Ok));
+        bench.close(1);
+        for _ in 0..2 {
+            assert_eq!(bench.recovered(), [Xid::clone(&xid(1))]);
+            bench.restart();
+            bench.settle_down(Effects::new());
+            bench.subscribe(2, queue("in"), 10);
+            // What it has settled is nobody's, and what it has sent is nowhere.
+            assert_eq!(bench.handed_out(), [(2, 2)]);
+            assert_eq!((bench.waiting("in"), bench.waiting("out")), (2, 0));
+        }
+        let (left, came) = match outcome {
+            Resolution::Commit => (1, 1),
+            Resolution::Rollback => (2, 0),
+        };
+        let said = match outcome {
+            Resolution::Commit => bench.commit_branch(1, false),
+            Resolution::Rollback => bench.rollback_branch(1, Disposition::Keep),
+        };
+        assert_eq!(said, YES);
+        assert_eq!((bench.waiting("in"), bench.waiting("out")), (left, came));
+        assert_eq!(bench.recovered(), []);
+        // A delivery of an earlier life stays with nobody, whoever has its name now.
+        let expected: &[_] = if outcome == Resolution::Commit { &[] } else { &[(2, 1)] };
+        assert_eq!(bench.handed_out(), expected);
+    }
+}
+
+#[test]
+fn an_outcome_that_was_lost_on_its_way_is_told_again() {
+    let mut bench = Bench::new();
+    (1..=3).for_each(|branch| bench.prepared(branch));
+    assert_eq!(bench.commit_branch(1, false), YES);
+    assert_eq!(bench.rollback_branch(2, Disposition::Return), YES);
+    bench.start(1, 4);
+    bench.send_within(1, "q", Durability::Persistent);
+    bench.end_branch(1, 4);
+    assert_eq!(bench.commit_branch(4, true), YES);
+    for _ in 0..2 {
+        assert_eq!(bench.commit_branch(1, false), YES);
+        assert_eq!(bench.rollback_branch(1, Disposition::Return), no(XaError::Proto));
+        assert_eq!(bench.commit_branch(2, false), no(XaError::RbRollback));
+        assert_eq!(bench.rollback_branch(2, Disposition::Return), YES);
+        assert_eq!(bench.commit_branch(4, true), YES);
+        assert_eq!(bench.commit_branch(9, false), no(XaError::NotA));
+        assert_eq!(bench.waiting("q"), 2);
+        assert_eq!(bench.recovered(), [Xid::clone(&xid(3))]);
+        bench.restart();
+    }
+}
+
+#[test]
+fn outcomes_are_forgotten_with_time_and_beyond_a_number() {
+    let day = Limits::default().outcome_millis;
+    let mut bench = Bench::new();
+    bench.prepared(1);
+    assert_eq!(bench.commit_branch(1, false), YES);
+    bench.now = Millis(bench.now.0 + day - 1);
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.commit_branch(1, false), YES);
+    let due = bench.broker.next_deadline().unwrap();
+    bench.now = due;
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.commit_branch(1, false), no(XaError::NotA));
+    assert_eq!(bench.broker.next_deadline(), None);
+
+    let limits = Limits { outcomes: 2, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    for branch in 1..=3 {
+        bench.prepared(branch);
+        bench.now = Millis(bench.now.0 + crate::limits::OUTCOME_MARK_MILLIS);
+        assert_eq!(bench.commit_branch(branch, false), YES);
+    }
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.commit_branch(1, false), no(XaError::NotA));
+    assert_eq!(bench.commit_branch(3, false), YES);
+}
+
+#[test]
+fn what_an_operator_decides_is_told_until_it_is_forgotten_by_request() {
+    let mut bench = Bench::new();
+    let decide = |branch, resolution| XaCommand::Decide { xid: xid(branch), resolution };
+    bench.prepared(1);
+    bench.prepared(2);
+    assert_eq!(bench.xa(9, decide(1, Resolution::Commit)), YES);
+    assert_eq!(bench.xa(9, decide(2, Resolution::Rollback)), YES);
+    assert_eq!(bench.waiting("q"), 1);
+    for _ in 0..2 {
+        assert_eq!(bench.commit_branch(1, false), no(XaError::HeurCommit));
+        assert_eq!(bench.commit_branch(2, false), no(XaError::HeurRollback));
+        let decided: Vec<_> = bench.recover().iter().map(|info| info.decided).collect();
+        assert_eq!(decided, [Some(Resolution::Commit), Some(Resolution::Rollback)]);
+        bench.now = Millis(bench.now.0 + 10 * Limits::default().outcome_millis);
+        bench.restart();
+        bench.settle_down(Effects::new());
+    }
+    assert_eq!(bench.xa(9, XaCommand::Forget { xid: xid(1) }), YES);
+    assert_eq!(bench.xa(9, XaCommand::Forget { xid: xid(1) }), no(XaError::NotA));
+    assert_eq!(bench.recovered(), [Xid::clone(&xid(2))]);
+}
+
+#[test]
+fn a_branch_that_has_not_voted_ends_with_its_time_and_its_manager_hears_why() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("q"), 10);
+    bench.send("q");
+    bench.delivered.clear();
+    bench.start(1, 1);
+    bench.take_within(1, Which::One(Tag(1))).unwrap();
+    bench.prepared(2);
+    bench.now = bench.broker.next_deadline().unwrap();
+    bench.settle_down(Effects::new());
+    // Its work is undone at once.
+    assert_eq!(bench.handed_out(), [(1, 1)]);
+    let work = Work::Send { to: queue("q"), message: message(Durability::Persistent) };
+    let refusal = bench.do_in(1, work).unwrap_err();
+    assert!(matches!(refusal, Refusal::RollbackOnly { .. }));
+    assert_eq!(bench.prepare(1), no(XaError::Proto));
+    assert_eq!(bench.end_as(1, 1, EndAs::Success), no(XaError::RbTimeout));
+    assert_eq!(bench.prepare(1), no(XaError::RbTimeout));
+    assert_eq!(bench.prepare(1), no(XaError::NotA));
+    // One that has voted waits for ever.
+    bench.now = Millis(bench.now.0 * 1000);
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.recovered(), [Xid::clone(&xid(2))]);
+}
+
+#[test]
+fn a_branch_goes_with_a_connection_that_works_in_it_and_with_no_other() {
+    let mut bench = Bench::new();
+    bench.start(1, 1);
+    bench.send_within(1, "q", Durability::Persistent);
+    bench.end_branch(1, 1);
+    bench.close(1);
+    assert_eq!(bench.start_as(2, 1, StartAs::Join), YES);
+    bench.send_within(2, "q", Durability::Persistent);
+    assert_eq!(bench.start_as(3, 1, StartAs::Join), YES);
+    bench.close(3);
+    assert_eq!(bench.end_as(2, 1, EndAs::Success), no(XaError::RbCommFail));
+    assert_eq!(bench.prepare(1), no(XaError::RbCommFail));
+    assert_eq!(bench.waiting("q"), 0);
+    assert_eq!(bench.live_bytes_now(), 0);
+}
+
+#[test]
+fn a_branch_with_nothing_in_it_votes_that_and_is_over() {
+    let mut bench = Bench::new();
+    bench.start(1, 1);
+    bench.end_branch(1, 1);
+    assert_eq!(bench.prepare(1), vote(Vote::ReadOnly));
+    assert_eq!(bench.commit_branch(1, false), no(XaError::NotA));
+    assert!(bench.log.is_empty());
+}
+
+#[test]
+fn two_branches_of_one_transaction_and_work_outside_are_apart() {
+    let mut bench = Bench::new();
+    bench.start(1, 1);
+    bench.start(2, 2);
+    bench.send_within(1, "q", Durability::Persistent);
+    bench.send_within(2, "q", Durability::Persistent);
+    assert_eq!(bench.end_as(1, 1, EndAs::Suspend), YES);
+    let work = Work::Send { to: queue("q"), message: message(Durability::Persistent) };
+    assert_eq!(bench.do_in(1, work), Err(Refusal::Xa(XaError::Proto)));
+    assert_eq!(bench.start_as(1, 1, StartAs::Resume), YES);
+    bench.send_within(1, "q", Durability::Persistent);
+    bench.end_branch(1, 1);
+    bench.end_branch(2, 2);
+    assert_eq!(bench.prepare(1), vote(Vote::Ok));
+    assert_eq!(bench.rollback_branch(2, Disposition::Return), YES);
+    assert_eq!(bench.commit_branch(1, false), YES);
+    assert_eq!(bench.waiting("q"), 2);
+}
+
+#[test]
+fn non_persistent_work_is_durable_with_the_vote() {
+    for outcome in [Resolution::Commit, Resolution::Rollback] {
+        let mut bench = Bench::new();
+        bench.subscribe(1, queue("q"), 1000);
+        for _ in 0..600 {
+            bench.send_as("q", Durability::NonPersistent, 4, None);
+        }
+        bench.delivered.clear();
+        bench.start(1, 1);
+        bench.take_within(1, Which::Through(Tag(600))).unwrap();
+        bench.send_within(1, "r", Durability::NonPersistent);
+        bench.end_branch(1, 1);
+        assert_eq!(bench.prepare(1), vote(Vote::Ok));
+        assert_eq!(bench.broker.volatile_bytes(), 0);
+        bench.restart();
+        bench.settle_down(Effects::new());
+        match outcome {
+            Resolution::Commit => assert_eq!(bench.commit_branch(1, false), YES),
+            Resolution::Rollback => {
+                assert_eq!(bench.rollback_branch(1, Disposition::Return), YES);
+            }
+        }
+        bench.subscribe(2, queue("q"), 1000);
+        let again: Vec<_> = bench.delivered.drain(..).map(|d| d.redelivered).collect();
+        let (left, came) = if outcome == Resolution::Commit { (0, 1) } else { (600, 0) };
+        assert_eq!(again, vec![true; left]);
+        assert_eq!(bench.waiting("r"), came);
+    }
+}
+
+#[test]
+fn deliveries_of_this_life_stay_with_a_consumer_who_keeps_them() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("q"), 10);
+    bench.send("q");
+    bench.send_as("q", Durability::NonPersistent, 4, None);
+    bench.delivered.clear();
+    bench.start(1, 1);
+    bench.take_within(1, Which::Through(Tag(2))).unwrap();
+    bench.end_branch(1, 1);
+    assert_eq!(bench.prepare(1), vote(Vote::Ok));
+    assert_eq!(bench.rollback_branch(1, Disposition::Keep), YES);
+    assert_eq!(bench.handed_out(), []);
+    bench.settle(1, Which::Through(Tag(2)), Outcome::Accepted).unwrap();
+    assert_eq!(bench.waiting("q"), 0);
+    assert_eq!(bench.live_bytes_now(), 0);
+}
+
+#[test]
+fn a_queue_that_a_prepared_branch_needs_is_not_deleted_and_a_purge_leaves_its_messages() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("in"), 1);
+    bench.send("in");
+    bench.start(1, 1);
+    bench.take_within(1, Which::One(Tag(1))).unwrap();
+    bench.send_within(1, "out", Durability::Persistent);
+    bench.end_branch(1, 1);
+    assert_eq!(bench.prepare(1), vote(Vote::Ok));
+    bench.close(1);
+    bench.restart();
+    for name in ["in", "out"] {
+        bench.ask(9, &Command::Purge { queue: name.into() }).unwrap();
+        let _ = bench.ask(9, &Command::Delete { queue: name.into() });
+    }
+    assert_eq!(bench.commit_branch(1, false), YES);
+    assert_eq!((bench.waiting("in"), bench.waiting("out")), (0, 1));
+}
+
+#[test]
+fn ten_thousand_prepared_branches_come_out_of_recovery_in_pages() {
+    let mut bench = Bench::new();
+    bench
+        .ask(9, &Command::Subscribe { subscription: SUBSCRIPTION, from: queue("q"), prefetch: 1 })
+        .unwrap();
+    let mut xids = Vec::new();
+    for number in 0..10_000u32 {
+        let xid = Arc::new(Xid::new(1, b"many", &number.to_be_bytes()).unwrap());
+        let (how, transaction, client) = (StartAs::New, NAME, "a client".into());
+        let start =
+            XaCommand::Start { xid: Arc::clone(&xid), how, transaction, timeout: None, client };
+        bench.xa(1, start).unwrap();
+        bench.send_within(1, "r", Durability::Persistent);
+        let (xid_of, how) = (Arc::clone(&xid), EndAs::Success);
+        bench.xa(1, XaCommand::End { xid: xid_of, transaction, how }).unwrap();
+        bench.xa(1, XaCommand::Prepare { xid: Arc::clone(&xid) }).unwrap();
+        xids.push(Xid::clone(&xid));
+    }
+    bench.restart();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = bench.xa(5, XaCommand::Recover { after }).unwrap();
+        let Some(Reply::Branches(page)) = page else { panic!("{page:?}") };
+        let Some(last) = page.last() else { break };
+        after = Some(Arc::new(last.xid.clone()));
+        found.extend(page.into_iter().map(|info| info.xid));
+    }
+    assert_eq!(found, xids);
+}

@@ -1,0 +1,415 @@
+//! What decide states of branches: each step of the table, and what time brings about.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::life::By;
+use super::table::{State, Step, Verb, next};
+use super::{
+    BranchChange, BranchInfo, EndAs, OutcomePage, OutcomeRequest, StartAs, Vote, XaCommand, XaError,
+};
+use crate::broker::branch::Recall;
+use crate::broker::command::{Disposition, Refusal, Reply};
+use crate::broker::decide::{DONE, Verdict};
+use crate::broker::delta::{OutcomeRow, Resolution};
+use crate::broker::fact::{Asker, Change, Effect, Fact, UnitKey};
+use crate::broker::{Broker, Effects};
+use crate::ids::{ConnectionId, Millis, TransactionId, Xid};
+use crate::limits;
+use crate::mutant::{self, Mutant};
+use crate::record::{BranchRecord, Decided, Record};
+
+/// How what is not wanted ends.
+pub(super) const UNDO: (Resolution, Disposition) = (Resolution::Rollback, Disposition::Return);
+
+type Verdicts = Result<Verdict, Refusal>;
+
+impl Broker {
+    /// What is asked of a branch.
+    pub(crate) fn decide_xa(
+        &self,
+        now: Millis,
+        asker: Asker,
+        command: &XaCommand,
+        facts: &mut Vec<Fact>,
+    ) -> Verdicts {
+        let connection = asker.connection;
+        match command {
+            XaCommand::Start { xid, how, transaction, timeout, client } => {
+                let by = (connection, *transaction);
+                let deadline = self.time(now).0.saturating_add(
+                    timeout.unwrap_or(self.limits.branch_millis).min(limits::BRANCH_MILLIS_MAX),
+                );
+                self.decide_start((xid, *how), by, Millis(deadline), client, facts)
+            }
+            XaCommand::End { xid, transaction, how } => {
+                self.decide_leave(asker, xid, (connection, *transaction), *how, facts)
+            }
+            XaCommand::Prepare { xid } => self.decide_prepare(now, asker, xid, facts),
+            XaCommand::Commit { xid, one_phase } => {
+                let verb = Verb::Commit { one_phase: *one_phase };
+                self.decide_outcome(now, asker, xid, verb, Disposition::Return, facts)
+            }
+            XaCommand::Rollback { xid, disposition } => {
+                self.decide_outcome(now, asker, xid, Verb::Rollback, *disposition, facts)
+            }
+            XaCommand::Decide { xid, resolution } => {
+                let verb = Verb::Decide(*resolution);
+                self.decide_outcome(now, asker, xid, verb, Disposition::Return, facts)
+            }
+            XaCommand::Forget { xid } => {
+                next(self.state_of(xid, None), Verb::Forget).map_err(Refusal::Xa)?;
+                facts.push(logged(BranchRecord::Forgotten { xid: Xid::clone(xid) }));
+                DONE
+            }
+            XaCommand::Recover { after } => {
+                let after = self.durable.branches.after(after.as_deref());
+                let page = after.take(limits::BRANCHES_A_PAGE).map(|(xid, known)| match known {
+                    Ok((id, row)) => {
+                        let transaction = self.durable.transactions.get(id);
+                        let operations = transaction.map_or(0, |row| row.operations);
+                        let (at, client) = (row.at, row.client.clone());
+                        BranchInfo { xid: xid.clone(), decided: None, at, operations, client }
+                    }
+                    Err(row) => {
+                        let (decided, at) = (Some(row.resolution), row.at);
+                        let client = "".into();
+                        BranchInfo { xid: xid.clone(), decided, at, operations: 0, client }
+                    }
+                });
+                Ok(Verdict::Answer(Reply::Branches(page.collect())))
+            }
+        }
+    }
+
+    fn decide_start(
+        &self,
+        (xid, how): (&Arc<Xid>, StartAs),
+        by: By,
+        deadline: Millis,
+        client: &Arc<str>,
+        facts: &mut Vec<Fact>,
+    ) -> Verdicts {
+        let step = next(self.state_of(xid, Some(by)), Verb::Start(how)).map_err(Refusal::Xa)?;
+        if step == Step::Resume {
+            facts.push(of(xid, BranchChange::Suspend { by, rests: false }));
+            return DONE;
+        }
+        let taken = self.branches.associations.contains_key(&by)
+            || self.units.is_open(UnitKey::Local(by.0, by.1));
+        if taken {
+            return Err(Refusal::TransactionExists);
+        }
+        self.check_units(by.0)?;
+        if step == Step::Join {
+            facts.push(of(xid, BranchChange::Join { by }));
+            return DONE;
+        }
+        let (prepared, decided) = self.durable.branches.counts();
+        let limit = limits::BRANCHES_MAX;
+        if self.branches.open.len().max(prepared) >= limit || decided >= limit {
+            return Err(Refusal::TooManyBranches { limit });
+        }
+        let end = client.floor_char_boundary(limits::BRANCH_CLIENT_BYTES_MAX);
+        let client = if end < client.len() { client[..end].into() } else { Arc::clone(client) };
+        facts.push(of(xid, BranchChange::Begin { by, deadline, client }));
+        DONE
+    }
+
+    fn decide_leave(
+        &self,
+        asker: Asker,
+        xid: &Arc<Xid>,
+        by: By,
+        how: EndAs,
+        facts: &mut Vec<Fact>,
+    ) -> Verdicts {
+        let step = next(self.state_of(xid, Some(by)), Verb::End(how)).map_err(Refusal::Xa)?;
+        match step {
+            Step::Suspend => facts.push(of(xid, BranchChange::Suspend { by, rests: true })),
+            Step::LeaveBroken(why) => {
+                facts.push(of(xid, BranchChange::Leave { by }));
+                return Ok(tell(asker, why, facts));
+            }
+            Step::Leave(broken) => {
+                facts.push(of(xid, BranchChange::Leave { by }));
+                if let Some(why) = broken {
+                    self.state_break(xid, why, facts);
+                }
+            }
+            _ => unreachable!("no other step ends an association"),
+        }
+        DONE
+    }
+
+    /// The vote, and before it what is to be durable with it, some at a time.
+    fn decide_prepare(
+        &self,
+        now: Millis,
+        asker: Asker,
+        xid: &Arc<Xid>,
+        facts: &mut Vec<Fact>,
+    ) -> Verdicts {
+        let mut state = self.state_of(xid, None);
+        if state == State::Absent
+            && let Recall::Known(Some(row)) = self.durable.recall(xid)
+        {
+            state = State::Done(row.resolution);
+        }
+        match next(state, Verb::Prepare).map_err(Refusal::Xa)? {
+            Step::ReadOnly => {
+                self.state_end_open(xid, UNDO, None, facts);
+                Ok(Verdict::Answer(Reply::Vote(Vote::ReadOnly)))
+            }
+            Step::Break(why) => {
+                self.state_end_open(xid, UNDO, None, facts);
+                Ok(tell(asker, why, facts))
+            }
+            Step::Prepare => {
+                let branch = &self.branches.open[xid];
+                let key = UnitKey::Branch(branch.id);
+                let (kept, all) = self.state_kept(key, facts);
+                if kept > 0 {
+                    facts.push(of(xid, BranchChange::Kept { count: kept }));
+                }
+                if !all {
+                    return Ok(Verdict::Part);
+                }
+                let begun = self.units.transaction(key);
+                // The first that was kept has begun it.
+                let next = || TransactionId(self.durable.scalars.last_transaction + 1);
+                let transaction = begun.unwrap_or_else(next);
+                let (at, client) = (self.time(now), Box::from(&*branch.client));
+                let xid_of = Xid::clone(xid);
+                facts.push(logged(BranchRecord::Prepared { transaction, at, xid: xid_of, client }));
+                facts.push(of(xid, BranchChange::Prepared));
+                Ok(Verdict::Answer(Reply::Vote(Vote::Ok)))
+            }
+            _ => unreachable!("no other step is a vote"),
+        }
+    }
+
+    /// Commit, rollback, and what an operator decides.
+    fn decide_outcome(
+        &self,
+        now: Millis,
+        asker: Asker,
+        xid: &Arc<Xid>,
+        verb: Verb,
+        disposition: Disposition,
+        facts: &mut Vec<Fact>,
+    ) -> Verdicts {
+        let state = match self.state_of(xid, None) {
+            State::Absent if !matches!(verb, Verb::Decide(_)) => match self.durable.recall(xid) {
+                Recall::Known(row) => remembered(row),
+                Recall::Ask => {
+                    let (xid, generation) = (Arc::clone(xid), self.durable.generation);
+                    let request = OutcomeRequest { xid, asker, verb, generation };
+                    facts.push(Fact::Memory(Change::Recall(request)));
+                    return Ok(Verdict::Later);
+                }
+            },
+            state => state,
+        };
+        let at = self.time(now);
+        match next(state, verb).map_err(Refusal::Xa)? {
+            Step::Repeat => DONE,
+            Step::Break(why) => {
+                self.state_end_open(xid, UNDO, None, facts);
+                Ok(tell(asker, why, facts))
+            }
+            Step::RollbackOpen => {
+                let how = (Resolution::Rollback, disposition);
+                Ok(self.state_end_open(xid, how, Some(asker), facts))
+            }
+            Step::CommitOpen => {
+                let branch = &self.branches.open[xid];
+                let key = UnitKey::Branch(branch.id);
+                let transaction = self.units.transaction(key);
+                if self.units.state(key).1 {
+                    facts.push(completed(xid, transaction, Resolution::Commit, false, at));
+                }
+                let how = (Resolution::Commit, disposition);
+                Ok(self.state_end(xid, transaction, true, how, Some(asker), facts))
+            }
+            Step::Complete(resolution) | Step::Decide(resolution) => {
+                let operator = matches!(verb, Verb::Decide(_));
+                let transaction = self.durable.branches.prepared(xid);
+                facts.push(completed(xid, transaction, resolution, operator, at));
+                let how = (resolution, disposition);
+                Ok(self.state_end(xid, transaction, true, how, Some(asker), facts))
+            }
+            _ => unreachable!("no other step is an outcome"),
+        }
+    }
+
+    /// The end of a branch that has not voted and is not committed.
+    fn state_end_open(
+        &self,
+        xid: &Arc<Xid>,
+        how: (Resolution, Disposition),
+        asker: Option<Asker>,
+        facts: &mut Vec<Fact>,
+    ) -> Verdict {
+        let transaction = self.units.transaction(UnitKey::Branch(self.branches.open[xid].id));
+        self.state_end(xid, transaction, false, how, asker, facts)
+    }
+
+    /// The end of a branch, and all that comes of it where that is little. `decided` says that its
+    /// outcome is in the log.
+    fn state_end(
+        &self,
+        xid: &Arc<Xid>,
+        transaction: Option<TransactionId>,
+        decided: bool,
+        (resolution, disposition): (Resolution, Disposition),
+        asker: Option<Asker>,
+        facts: &mut Vec<Fact>,
+    ) -> Verdict {
+        let key = self.branches.open.get(xid).map(|branch| UnitKey::Branch(branch.id));
+        let how = (resolution, disposition);
+        let at_once = self.state_settled_at_once(key, transaction, decided, how, facts);
+        let asker = asker.filter(|_| !at_once);
+        let waits = asker.is_some();
+        let end = BranchChange::End { transaction, resolution, disposition, asker };
+        facts.push(of(xid, end));
+        if waits { Verdict::Fence } else { Verdict::Answer(Reply::Done) }
+    }
+
+    /// The work of a branch is undone, and it waits for its manager to hear of that.
+    fn state_break(&self, xid: &Arc<Xid>, why: XaError, facts: &mut Vec<Fact>) {
+        let branch = &self.branches.open[xid];
+        if let Some(transaction) = self.units.transaction(UnitKey::Branch(branch.id)) {
+            let resolution = Resolution::Rollback;
+            let decided = Record::Decided(Decided { transaction, resolution });
+            facts.push(Fact::Log(decided, Bytes::new()));
+        }
+        let deadline = branch.deadline.unwrap_or_default();
+        let later = self.limits.branch_millis.min(limits::BRANCH_MILLIS_MAX);
+        let deadline = Millis(self.time(deadline).0.saturating_add(later));
+        facts.push(of(xid, BranchChange::Break { why, deadline }));
+    }
+
+    /// A vote that could not be written is no vote, and after that nobody asks for a rollback.
+    pub fn decide_no_vote(&self, command: &XaCommand, facts: &mut Vec<Fact>) {
+        let XaCommand::Prepare { xid } = command else { return };
+        if let State::Open(..) = self.state_of(xid, None) {
+            self.state_end_open(xid, UNDO, None, facts);
+        }
+    }
+
+    /// States what the end of a connection means for branches with which it is associated.
+    pub(crate) fn decide_close_branches(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+        let mut broken = BTreeSet::new();
+        for (by, association) in self.branches.of(connection) {
+            facts.push(of(&association.xid, BranchChange::Leave { by: *by }));
+            if broken.insert(&association.xid)
+                && self.branches.open[&association.xid].broken.is_none()
+            {
+                self.state_break(&association.xid, XaError::RbCommFail, facts);
+            }
+        }
+    }
+
+    /// Whether time has come for something about branches.
+    pub(crate) fn has_due_branches(&self, now: Millis) -> bool {
+        self.branches.next_deadline().is_some_and(|at| at <= now) || self.due_outcomes(now).is_ok()
+    }
+
+    /// When that will be.
+    pub(crate) fn next_branch_deadline(&self) -> Option<Millis> {
+        let outcomes = self.due_outcomes(Millis(0)).err().flatten();
+        [self.branches.next_deadline(), outcomes].into_iter().flatten().min()
+    }
+
+    fn due_outcomes(&self, now: Millis) -> Result<u64, Option<Millis>> {
+        let (millis, count) = (self.limits.outcome_millis, self.limits.outcomes);
+        self.durable.branches.due(now, millis, count)
+    }
+
+    /// Does one thing for which the time has come; false where there is none.
+    pub(crate) fn state_due_branches(&self, now: Millis, facts: &mut Vec<Fact>) -> bool {
+        if let Ok(through) = self.due_outcomes(now) {
+            facts.push(logged(BranchRecord::OutcomesForgotten { through }));
+            return true;
+        }
+        let Some(((at, _), xid)) = self.branches.deadlines.first_key_value() else { return false };
+        if *at > now {
+            return false;
+        }
+        let branch = &self.branches.open[xid];
+        match (branch.broken, branch.bonds) {
+            (None, _) => self.state_break(xid, XaError::RbTimeout, facts),
+            (Some(_), 0) => drop(self.state_end_open(xid, UNDO, None, facts)),
+            (Some(_), _) => {
+                let later = self.limits.branch_millis.max(1);
+                let deadline = Millis(self.time(now).0.saturating_add(later));
+                facts.push(of(xid, BranchChange::Wait { deadline }));
+            }
+        }
+        true
+    }
+
+    /// Takes in an outcome that was asked for. What the index has moved past is asked for again.
+    pub fn outcome_in(&mut self, page: OutcomePage, facts: &mut Vec<Fact>) {
+        let OutcomePage { mut request, row } = page;
+        let row = match self.durable.recall(&request.xid) {
+            Recall::Known(row) => row,
+            Recall::Ask if request.generation == self.durable.generation => self.durable.still(row),
+            Recall::Ask => {
+                request.generation = self.durable.generation;
+                return facts.push(Fact::Memory(Change::Recall(request)));
+            }
+        };
+        // The branch was not there when it was asked for; what has begun since is another.
+        let result = match next(remembered(row), request.verb) {
+            Ok(_) => Ok(Reply::Done),
+            Err(error) => Err(Refusal::Xa(error)),
+        };
+        facts.push(Fact::Memory(Change::Tell { asker: request.asker, result }));
+    }
+
+    pub(crate) fn apply_recall(&mut self, request: OutcomeRequest, effects: &mut Effects) {
+        effects.push(Effect::Outcome(request));
+    }
+
+    /// Prepared branches, those an operator has decided, and when the oldest of the first voted.
+    #[must_use]
+    pub fn in_doubt(&self) -> (usize, usize, Option<Millis>) {
+        let (prepared, decided) = self.durable.branches.counts();
+        (prepared, decided, self.durable.branches.oldest())
+    }
+}
+
+fn remembered(row: Option<OutcomeRow>) -> State {
+    row.filter(|_| !mutant::is(Mutant::ForgetOutcomes))
+        .map_or(State::Absent, |row| State::Done(row.resolution))
+}
+
+fn of(xid: &Arc<Xid>, change: BranchChange) -> Fact {
+    Fact::Memory(Change::Branch(Arc::clone(xid), change))
+}
+
+fn logged(record: BranchRecord) -> Fact {
+    Fact::Log(Record::Branch(record), Bytes::new())
+}
+
+fn completed(
+    xid: &Arc<Xid>,
+    transaction: Option<TransactionId>,
+    resolution: Resolution,
+    operator: bool,
+    at: Millis,
+) -> Fact {
+    let xid = Xid::clone(xid);
+    logged(BranchRecord::Completed { transaction, resolution, operator, at, xid })
+}
+
+/// An answer that says no, though something is done.
+fn tell(asker: Asker, why: XaError, facts: &mut Vec<Fact>) -> Verdict {
+    let result = Err(Refusal::Xa(why));
+    facts.push(Fact::Memory(Change::Tell { asker, result }));
+    Verdict::Later
+}

@@ -1,0 +1,120 @@
+//! Branches of global transactions in the index: prepared ones, what operators have decided, and
+//! the outcomes that are remembered.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::error::{bad_row, error, guarded};
+use super::row::{
+    self, BRANCHES, BadRow, HEURISTICS, META, META_REMEMBERED, OUTCOME_NUMBERS, OUTCOMES,
+};
+use super::{Base, Index, IndexError};
+use crate::broker::delta::{Delta, HeuristicRow, OutcomeRow, Remembered};
+use crate::ids::{TransactionId, Xid};
+
+impl Index {
+    /// How a branch has ended, if that is remembered.
+    ///
+    /// # Errors
+    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk.
+    pub fn outcome(&self, xid: &Xid) -> Result<Option<OutcomeRow>, IndexError> {
+        let state = self.database()?;
+        guarded(|| {
+            let read = state.database().begin_read().map_err(error)?;
+            let key = xid.to_bytes();
+            let found = read.open_table(OUTCOMES).map_err(error)?.get(&key[..]).map_err(error)?;
+            let row = found.map(|row| row::decode(&key, row.value()));
+            row.transpose().map_err(|BadRow| bad_row(xid))
+        })
+    }
+}
+
+fn xid_of(key: &[u8]) -> Result<Xid, IndexError> {
+    match Xid::split(key) {
+        Some((xid, [])) => Ok(xid),
+        _ => Err(bad_row(&key)),
+    }
+}
+
+/// What the index knows of branches.
+pub(super) fn read(read: &ReadTransaction, base: &mut Base) -> Result<(), IndexError> {
+    for found in read.open_table(BRANCHES).map_err(error)?.iter().map_err(error)? {
+        let (id, value) = found.map_err(error)?;
+        let id = TransactionId(id.value());
+        let row = row::decode(&id.0.to_le_bytes(), value.value());
+        base.branches.insert(id, row.map_err(|BadRow| bad_row(&id))?);
+    }
+    base.heuristics = heuristics(read)?;
+    let meta = read.open_table(META).map_err(error)?;
+    if let Some(found) = meta.get(META_REMEMBERED).map_err(error)? {
+        let row = row::decode(META_REMEMBERED.as_bytes(), found.value());
+        base.remembered = row.map_err(|BadRow| bad_row(&META_REMEMBERED))?;
+    }
+    Ok(())
+}
+
+fn heuristics(read: &ReadTransaction) -> Result<BTreeMap<Xid, HeuristicRow>, IndexError> {
+    let mut heuristics = BTreeMap::new();
+    for found in read.open_table(HEURISTICS).map_err(error)?.iter().map_err(error)? {
+        let (key, value) = found.map_err(error)?;
+        let xid = xid_of(key.value())?;
+        let row = row::decode(key.value(), value.value()).map_err(|BadRow| bad_row(&xid))?;
+        heuristics.insert(xid, row);
+    }
+    Ok(heuristics)
+}
+
+/// Merges what a delta says of branches.
+pub(super) fn write(write: &WriteTransaction, delta: &Delta) -> Result<(), IndexError> {
+    let mut branches = write.open_table(BRANCHES).map_err(error)?;
+    for (transaction, row) in &delta.branches {
+        let id = transaction.0;
+        if let Some(row) = row {
+            let row = row::encode(&id.to_le_bytes(), row);
+            branches.insert(id, row.as_slice()).map_err(error)?;
+        } else {
+            branches.remove(id).map_err(error)?;
+        }
+    }
+    let mut heuristics = write.open_table(HEURISTICS).map_err(error)?;
+    for (xid, row) in &delta.heuristics {
+        let key = xid.to_bytes();
+        if let Some(row) = row {
+            heuristics.insert(&key[..], row::encode(&key, row).as_slice()).map_err(error)?;
+        } else {
+            heuristics.remove(&key[..]).map_err(error)?;
+        }
+    }
+    write_outcomes(write, delta)?;
+    let mut meta = write.open_table(META).map_err(error)?;
+    let row = row::encode(META_REMEMBERED.as_bytes(), &delta.remembered);
+    meta.insert(META_REMEMBERED, row.as_slice()).map_err(error)?;
+    Ok(())
+}
+
+fn write_outcomes(write: &WriteTransaction, delta: &Delta) -> Result<(), IndexError> {
+    let Remembered { forgotten, .. } = delta.remembered;
+    let mut outcomes = write.open_table(OUTCOMES).map_err(error)?;
+    let mut numbers = write.open_table(OUTCOME_NUMBERS).map_err(error)?;
+    for (xid, row) in delta.outcomes.iter().filter(|(_, row)| row.number > forgotten) {
+        let key = xid.to_bytes();
+        outcomes.insert(&key[..], row::encode(&key, row).as_slice()).map_err(error)?;
+        numbers.insert(row.number, &key[..]).map_err(error)?;
+    }
+    loop {
+        let first = numbers.first().map_err(error)?;
+        let first = first.map(|(number, key)| (number.value(), key.value().to_vec()));
+        let Some((number, key)) = first.filter(|(number, _)| *number <= forgotten) else { break };
+        let row = match outcomes.get(&key[..]).map_err(error)? {
+            Some(found) => row::decode::<OutcomeRow>(&key, found.value()).ok(),
+            None => None,
+        };
+        // A name that was used again has a newer one.
+        if row.is_some_and(|row| row.number == number) {
+            outcomes.remove(&key[..]).map_err(error)?;
+        }
+        numbers.remove(number).map_err(error)?;
+    }
+    Ok(())
+}
