@@ -1,6 +1,8 @@
 //! Promises of the records' bytes.
 
 use super::*;
+use crate::broker::delta::{Holder, Resolution};
+use crate::ids::{ConnectionId, SubscriptionId, Tag, TransactionId, Xid};
 use proptest::prelude::*;
 
 fn every_kind() -> Vec<Record> {
@@ -56,7 +58,66 @@ fn every_kind() -> Vec<Record> {
             first: 8,
             entries: vec![(place, entry), (place, large)],
         },
+        Record::Branch(BranchRecord::Kept(kept())),
+        Record::Branch(BranchRecord::Prepared {
+            transaction: TransactionId(4),
+            at: Millis(5),
+            xid: xid(),
+            client: "a client".into(),
+        }),
+        Record::Branch(completed(None)),
+        Record::Branch(completed(Some(TransactionId(4)))),
+        Record::Branch(BranchRecord::Forgotten { xid: xid() }),
+        Record::Branch(BranchRecord::OutcomesForgotten { through: 8 }),
     ]
+}
+
+fn xid() -> Xid {
+    Xid::new(0x0102, &[0xaa; 2], &[0xbb]).unwrap()
+}
+
+fn kept() -> Kept {
+    let (connection, subscription, tag) = (ConnectionId(8), SubscriptionId(9), Tag(10));
+    Kept {
+        transaction: TransactionId(1),
+        number: 2,
+        queue: QueueId(3),
+        rank: 4,
+        at: Millis(5),
+        expires: Some(Millis(6)),
+        returns: 7,
+        returned: true,
+        holder: Holder { connection, subscription, tag },
+    }
+}
+
+fn completed(transaction: Option<TransactionId>) -> BranchRecord {
+    let (resolution, at) = (Resolution::Rollback, Millis(5));
+    BranchRecord::Completed { transaction, resolution, operator: true, at, xid: xid() }
+}
+
+#[test]
+fn records_of_branches_have_these_bytes() {
+    let check = |record: BranchRecord, kind: u16, hex: &str| {
+        let (record, mut bytes) = (Record::Branch(record), Vec::new());
+        record.encode(&mut bytes);
+        let found: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((record.kind(), found), (kind, hex.replace(' ', "")));
+    };
+    let u64_of = |value: u8| format!("{value:02x}00000000000000");
+    let [one, two, three, five, six] = [1, 2, 3, 5, 6].map(u64_of);
+    let [eight, nine, ten] = [8, 9, 10].map(u64_of);
+    let holder = format!("{eight}{nine}{ten}");
+    let kept_hex = format!("{one}{two}{three} 04 {five}{six} 07000000 01 {holder}");
+    check(BranchRecord::Kept(kept()), 54, &kept_hex);
+    let xid_hex = "02010000 02 aaaa 01 bb";
+    let client = "me".into();
+    let prepared =
+        BranchRecord::Prepared { transaction: TransactionId(1), at: Millis(5), xid: xid(), client };
+    check(prepared, 55, &format!("{one}{five} {xid_hex} 6d65"));
+    check(completed(Some(TransactionId(1))), 56, &format!("{one} 02 01 {five} {xid_hex}"));
+    check(BranchRecord::Forgotten { xid: xid() }, 57, xid_hex);
+    check(BranchRecord::OutcomesForgotten { through: 8 }, 58, &eight);
 }
 
 #[test]

@@ -379,7 +379,7 @@ fn ten_thousand_prepared_branches_come_out_of_recovery_in_pages() {
         .unwrap();
     let mut xids = Vec::new();
     for number in 0..10_000u32 {
-        let xid = Arc::new(Xid::new(1, b"many", &number.to_be_bytes()).unwrap());
+        let xid = Arc::new(Xid::new(1, b"many", &number.to_le_bytes()).unwrap());
         let (how, transaction, client) = (StartAs::New, NAME, "a client".into());
         let start =
             XaCommand::Start { xid: Arc::clone(&xid), how, transaction, timeout: None, client };
@@ -399,5 +399,6 @@ fn ten_thousand_prepared_branches_come_out_of_recovery_in_pages() {
         after = Some(Arc::new(last.xid.clone()));
         found.extend(page.into_iter().map(|info| info.xid));
     }
+    xids.sort();
     assert_eq!(found, xids);
 }
