@@ -60,6 +60,12 @@ impl KnownBranches {
         self.heuristics.get(xid).copied()
     }
 
+    /// The names of prepared branches; for checks.
+    #[cfg(test)]
+    pub(crate) fn xids(&self) -> impl Iterator<Item = &Xid> {
+        self.prepared.keys()
+    }
+
     /// When the oldest of the prepared branches voted.
     pub(super) fn oldest(&self) -> Option<Millis> {
         self.rows.values().map(|row| row.at).min()
@@ -238,6 +244,12 @@ impl Broker {
                 remembered.marks.retain(|(number, _)| number > through);
             }
         }
+    }
+
+    /// The names of prepared branches; for checks.
+    #[cfg(test)]
+    pub(crate) fn prepared_xids(&self) -> impl Iterator<Item = &Xid> {
+        self.durable.branches.xids()
     }
 
     fn apply_kept(&mut self, written: Written, kept: &Kept) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::broker::command::{
     Command, Confirm, Delivery, Outcome, Output, Pick, Refusal, Request, Returns, Spot, Which, Work,
 };
-use crate::broker::delta::Place;
+use crate::broker::delta::{Place, Resolution};
 use crate::engine::{Connection, Input, Mailbox};
 use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token};
 use crate::limits;
@@ -54,6 +54,9 @@ pub(super) enum Asked {
     SendIn(u64, u64),
     SettleIn(u64),
     Commit(Unit),
+    /// A vote, or the end, of the branch of that number.
+    Prepare(u64),
+    Outcome(u64, Resolution),
     /// A part of a large body.
     Part(StageId),
     Settle(Vec<u64>, Outcome),
@@ -100,7 +103,7 @@ impl Client {
             self.send_on(around);
             return Ok(());
         }
-        match around.random.below(38) {
+        match around.random.below(40) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
             16..26 => self.settle(around),
@@ -111,6 +114,7 @@ impl Client {
             31 => self.shift(around),
             32 => self.browse(around),
             33..37 => self.begin_or_end(around),
+            37..39 => self.finish_branch(around),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
@@ -202,6 +206,12 @@ impl Client {
             }
             Asked::SettleIn(unit) => {
                 self.part_of_unit_answered(around, unit, None, refusal.as_ref())?;
+            }
+            Asked::Prepare(number) => {
+                self.prepare_answered(around, number, refusal.as_ref())?;
+            }
+            Asked::Outcome(number, resolution) => {
+                self.outcome_answered(around, number, resolution, refusal.as_ref())?;
             }
             Asked::Commit(unit) => self.commit_answered(around, &unit, refusal.as_ref())?,
             Asked::Settle(numbers, outcome) => {
@@ -305,6 +315,8 @@ impl Client {
             fate.send = Step::Void;
             // A place is given by the commit: so it counts as another producer's.
             fate.producer = 1000 + number;
+            // A vote makes it durable.
+            fate.persistent |= unit.branch.is_some() && !topic;
             unit.send(number);
             let asked = Asked::SendIn(unit.name, number);
             let command = self.within(Work::Send { to, message });
@@ -528,6 +540,7 @@ impl Client {
         }
         self.stop_receiving(around, None);
         self.leave_units(around);
+        self.leave_branches(around);
         around.inputs.push_back(Input::Close(self.connection));
         around.ghosts.push(Arc::clone(&self.mailbox));
     }
@@ -598,7 +611,9 @@ fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result
     }
     let problem = if !fate.queues.contains(delivery.from.name()) {
         "it came from another queue"
-    } else if delivery.persistent != fate.persistent || 9 - delivery.priority != fate.rank {
+    } else if (delivery.persistent != fate.persistent && !fate.kept)
+        || 9 - delivery.priority != fate.rank
+    {
         "it changed on its way"
     } else if fate.accept == Step::Held {
         "it came while a transaction held it"

@@ -7,6 +7,7 @@
 
 mod backup;
 mod bodies;
+mod branches;
 mod clients;
 mod flow;
 mod full_disk;
@@ -226,6 +227,14 @@ fn every_defect_on_purpose_is_caught() {
         ),
     ];
     catch(defects);
+}
+
+#[test]
+fn forgotten_votes_and_outcomes_are_caught() {
+    catch([
+        Defect::mutant("votes are forgotten", Mutant::ForgetPrepared, "is forgotten"),
+        Defect::mutant("outcomes are forgotten", Mutant::ForgetOutcomes, "was refused: Xa(NotA)"),
+    ]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::command::Output;
 
+use super::branches::Branch;
 use super::node::{Contents, Found, LIMITED, number_of};
 use super::units::InDoubt;
 
@@ -17,6 +18,8 @@ pub(super) struct Fate {
     pub(super) producer: u64,
     pub(super) rank: u8,
     pub(super) persistent: bool,
+    /// It was not, and a branch that has settled it may have made it so.
+    pub(super) kept: bool,
     pub(super) send: Step,
     pub(super) accept: Step,
     /// An operation that may remove it (purge, expiry) was begun; it may be gone at any time.
@@ -41,6 +44,7 @@ impl Fate {
             producer: 0,
             rank: 5,
             persistent: true,
+            kept: false,
             send: Step::Asked,
             accept: Step::No,
             doomed: false,
@@ -72,6 +76,9 @@ pub(super) struct Model {
     overfilled: bool,
     /// Transactions of which nobody knows whether they happened, by connection and name.
     pub(super) units: BTreeMap<(u64, u64), InDoubt>,
+    /// Branches that have been asked to prepare, and are not over.
+    pub(super) branches: BTreeMap<u64, Branch>,
+    pub(super) last_branch: u64,
 }
 
 impl Model {
@@ -94,6 +101,7 @@ impl Model {
             }
         }
         self.check_atoms(contents)?;
+        self.check_branches(contents)?;
         self.check_order(contents)
     }
 
@@ -140,6 +148,7 @@ impl Model {
     /// A crash has happened and `contents` is what was left: what was unknown is known now.
     pub(super) fn resolve(&mut self, contents: &Contents) {
         self.units.clear();
+        let before = self.of_branches(contents);
         for (number, fate) in &mut self.fates {
             match contents.messages.get(number) {
                 Some(found) => {
@@ -159,11 +168,12 @@ impl Model {
         }
         // What is over and absent needs no more watching.
         self.fates.retain(|number, _| contents.messages.contains_key(number));
+        self.resolve_branches(contents, before);
     }
 }
 
 fn check_present(fate: &Fate, found: &Found) -> Result<(), &'static str> {
-    if !fate.persistent {
+    if !fate.persistent && !fate.kept {
         return Err("it was not persistent, and has outlived the process");
     }
     if fate.send == Step::Void || fate.removed {

@@ -1,11 +1,11 @@
 //! A broker without threads: the real engine, log, index and helpers, one step at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::backup::Source;
 use crate::broker::Limits;
-use crate::broker::delta::{Entry, PieceAt, Place, QueueRow};
+use crate::broker::delta::{Entry, Operation, Phase, PieceAt, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::engine::{
     CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
@@ -19,6 +19,7 @@ use crate::store::index::Index;
 use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 
 use super::bodies::{is_of, number_of_large};
+use super::branches::number_of_xid;
 
 /// Small enough that segments turn over and checkpoints come often.
 pub(super) fn options() -> wal::Options {
@@ -103,6 +104,8 @@ pub(super) struct Contents {
     /// Bytes of the log that are needed.
     pub(super) live: u64,
     pub(super) queues: Vec<String>,
+    /// Branches that have voted.
+    pub(super) prepared: BTreeSet<u64>,
     /// The limited queue holds more than sends can bring it to.
     pub(super) over_limit: Option<String>,
 }
@@ -275,7 +278,8 @@ impl Node {
     /// Lets transactions that have their outcome come to their end.
     pub(super) fn end_transactions(&mut self, now: Millis) -> Result<(), String> {
         for _ in 0..10_000 {
-            if self.engine.broker().transactions(&BTreeMap::new()).0.is_empty() {
+            let (left, _) = self.engine.broker().transactions(&BTreeMap::new());
+            if left.values().all(|row| row.phase == Phase::Prepared) {
                 // What else has happened meanwhile must not be undone by a crash.
                 while self.log_step() {}
                 return Ok(());
@@ -302,6 +306,7 @@ impl Node {
             in_index.insert(key, piece);
         });
         each.map_err(|e| e.to_string())?;
+        let branches = self.branches(&mut live, &mut contents)?;
         let mut bodies = Bodies::new(broker.all_pieces(&in_index));
         for piece in bodies.pieces.values() {
             *live.entry(piece.birth.0 / options().segment_size).or_default() +=
@@ -314,8 +319,10 @@ impl Node {
                 return Err(format!("{} says {} and has {}", row.name, row.depth, entries.len()));
             }
             let bytes: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
-            if row.staged > 0 {
-                return Err(format!("{} is said to wait for {} messages", row.name, row.staged));
+            let staged = branches.staged.get(&id).copied().unwrap_or_default();
+            if row.staged != staged {
+                let said = row.staged;
+                return Err(format!("{} waits for {staged} messages, not {said}", row.name));
             }
             if bytes != row.bytes {
                 return Err(format!("{} says {} bytes and has {bytes}", row.name, row.bytes));
@@ -326,17 +333,16 @@ impl Node {
             }
             contents.queues.push(row.name.to_string());
             for (place, entry) in entries {
-                if entry.held {
-                    return Err(format!("{place:?} in {} is held by nobody", row.name));
+                if entry.held != branches.held.contains(&(id, place)) {
+                    return Err(format!(
+                        "{place:?} in {} is held by nobody, or should be held",
+                        row.name
+                    ));
                 }
                 *live.entry(entry.birth.0 / options().segment_size).or_default() +=
                     u64::from(entry.size);
                 self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
             }
-        }
-        let (left, _) = broker.transactions(&BTreeMap::new());
-        if let Some((id, row)) = left.first_key_value() {
-            return Err(format!("{id} is not over: {row:?}"));
         }
         let (open, dead) = broker.uploads();
         if let Some(upload) = open.first() {
@@ -352,6 +358,45 @@ impl Node {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
         Ok(contents)
+    }
+
+    /// What prepared branches have done, each message read from the log.
+    fn branches(
+        &self,
+        live: &mut BTreeMap<u64, u64>,
+        contents: &mut Contents,
+    ) -> Result<Branches, String> {
+        let broker = self.engine.broker();
+        let mut in_index = BTreeMap::new();
+        let each = self.index.each_operation(&mut |key, operation| {
+            in_index.insert(key, operation);
+        });
+        each.map_err(|error| error.to_string())?;
+        let (left, operations) = broker.transactions(&in_index);
+        if let Some((id, row)) = left.iter().find(|(_, row)| row.phase != Phase::Prepared) {
+            return Err(format!("{id} is not over: {row:?}"));
+        }
+        contents.prepared = broker.prepared_xids().map(number_of_xid).collect();
+        let mut branches = Branches::default();
+        for ((id, _), operation) in operations {
+            if !left.contains_key(&id) {
+                return Err(format!("{id} is over, and has {operation:?}"));
+            }
+            match operation {
+                Operation::Send { queue, entry, .. } | Operation::Keep { queue, entry, .. } => {
+                    *branches.staged.entry(queue).or_default() += 1;
+                    *live.entry(entry.birth.0 / options().segment_size).or_default() +=
+                        u64::from(entry.size);
+                    let frame = self.reader.read(entry.birth, entry.size);
+                    let frame = frame.map_err(|error| format!("{operation:?}: {error}"))?;
+                    number_of(&frame.payload)?;
+                }
+                Operation::Take { queue, place, .. } => {
+                    branches.held.insert((queue, place));
+                }
+            }
+        }
+        Ok(branches)
     }
 
     fn find(
@@ -382,6 +427,14 @@ impl Node {
             Some(other) => Err(format!("message {number} is there twice: {place:?}, {other:?}")),
         }
     }
+}
+
+/// What prepared branches have done.
+#[derive(Default)]
+struct Branches {
+    /// Messages that they have sent, or will put back.
+    staged: BTreeMap<QueueId, u64>,
+    held: BTreeSet<(QueueId, Place)>,
 }
 
 /// The pieces of large bodies that no message has claimed yet.

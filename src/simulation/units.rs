@@ -14,6 +14,8 @@ use super::node::Contents;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unit {
     pub(super) name: u64,
+    /// It is this branch of a global transaction.
+    pub(super) branch: Option<u64>,
     sends: Vec<u64>,
     takes: Vec<(SubscriptionId, Tag, u64)>,
     /// Parts that have not been answered.
@@ -29,7 +31,22 @@ pub(super) struct InDoubt {
     takes: Vec<u64>,
 }
 
+impl InDoubt {
+    pub(super) fn of(sends: &[u64], takes: &[u64]) -> Self {
+        Self { sends: sends.into(), takes: takes.into() }
+    }
+}
+
 impl Unit {
+    pub(super) fn of_branch(name: u64, branch: u64) -> Self {
+        Self { name, branch: Some(branch), ..Self::default() }
+    }
+
+    /// What it has sent, and what it has settled.
+    pub(super) fn numbers(&self) -> (Vec<u64>, Vec<u64>) {
+        (self.sends.clone(), self.takes.iter().map(|(_, _, number)| *number).collect())
+    }
+
     pub(super) fn send(&mut self, number: u64) {
         self.sends.push(number);
         self.unanswered += 1;
@@ -97,12 +114,18 @@ impl Client {
     /// Begins a transaction, or ends the one there is.
     pub(super) fn begin_or_end(&mut self, around: &mut Surroundings<'_>) {
         let Some(unit) = &self.unit else {
+            if around.random.one_in(2) {
+                return self.begin_branch(around);
+            }
             self.last_unit += 1;
             let name = self.last_unit;
             self.unit = Some(Unit { name, ..Unit::default() });
             let command = Command::Begin { transaction: TransactionName(name) };
             return self.ask(around, command, Asked::Other);
         };
+        if unit.branch.is_some() {
+            return self.end_branch(around);
+        }
         if unit.refused || around.random.one_in(4) {
             return self.roll_back(around);
         }

@@ -365,6 +365,7 @@ impl World {
         let index = 99;
         let mut drain = Client::connect(index, &mut self.around());
         drain.subscribe_to_all(&mut self.around());
+        drain.finish_branches(&mut self.around());
         drain.ask_barrier(&mut self.around());
         // Among the clients, so that what it gets counts as delivered whatever happens.
         self.clients.push(drain);
@@ -390,6 +391,9 @@ impl World {
         self.model.check(&contents)?;
         if let Some((number, found)) = contents.messages.first_key_value() {
             return Err(format!("{number} is stuck: {found:?} {:?}", self.model.fates[number]));
+        }
+        if let Some(left) = self.model.branches.first_key_value() {
+            return Err(format!("a branch does not end: {left:?}"));
         }
         if contents.uploads > 0 || contents.live > 0 {
             let Contents { uploads, live, .. } = contents;

@@ -1,0 +1,283 @@
+//! Branches of the simulated clients, and what a store must look like after each.
+//!
+//! A transaction of a client may be a branch: it is ended, votes, and gets its outcome later, from
+//! whichever client comes by, after whatever has happened meanwhile. A vote that was heard is there
+//! after every crash; an outcome whose answer was lost is told again.
+
+use std::sync::Arc;
+
+use crate::broker::command::{Command, Disposition, EndAs, Refusal, StartAs, XaCommand, XaError};
+use crate::broker::delta::Resolution;
+use crate::ids::{TransactionName, Xid};
+
+use super::clients::{Asked, Client, Surroundings};
+use super::model::{Fate, Model, Step};
+use super::node::Contents;
+use super::units::{InDoubt, Unit};
+
+/// A branch as its transaction manager knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Branch {
+    sends: Vec<u64>,
+    takes: Vec<u64>,
+    stage: Stage,
+    /// Its vote was heard.
+    heard: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It was asked to prepare.
+    Asked,
+    /// It may have been; nobody waits for the answer.
+    Unknown,
+    Voted,
+    /// It was asked to end so.
+    Ending(Resolution),
+    /// It was, and nobody waits for the answer.
+    Again(Resolution),
+}
+
+pub(super) fn xid_of(number: u64) -> Arc<Xid> {
+    Arc::new(Xid::new(7, &number.to_le_bytes(), b"simulated").expect("short"))
+}
+
+pub(super) fn number_of_xid(xid: &Xid) -> u64 {
+    u64::from_le_bytes(xid.global().try_into().expect("as it was made"))
+}
+
+impl Model {
+    fn set_sends(&mut self, numbers: &[u64], step: Step) {
+        for number in numbers {
+            if let Some(fate) = self.fates.get_mut(number) {
+                fate.send = step;
+            }
+        }
+    }
+
+    fn set_takes(&mut self, numbers: &[u64], step: Step) {
+        for number in numbers {
+            if let Some(fate) = self.fates.get_mut(number) {
+                fate.accept = step;
+            }
+        }
+    }
+
+    /// What a branch has settled comes back, counted.
+    fn give_back(&mut self, takes: &[u64]) {
+        self.set_takes(takes, Step::No);
+        for number in takes {
+            if let Some(fate) = self.fates.get_mut(number) {
+                fate.returns_by_end += 1;
+            }
+        }
+    }
+
+    /// Whether every vote that was heard is there.
+    pub(super) fn check_branches(&self, contents: &Contents) -> Result<(), String> {
+        for (number, branch) in &self.branches {
+            if branch.stage == Stage::Voted && !contents.prepared.contains(number) {
+                return Err(format!("the vote of branch {number} is forgotten: {branch:?}"));
+            }
+        }
+        match contents.prepared.iter().find(|number| !self.branches.contains_key(number)) {
+            Some(number) => Err(format!("branch {number} is over, and is prepared")),
+            None => Ok(()),
+        }
+    }
+
+    /// What prepared branches have done is still as unknown as before: to be put back after what
+    /// else was unknown is known.
+    pub(super) fn of_branches(&self, contents: &Contents) -> Vec<(u64, Fate)> {
+        let prepared = self.branches.iter().filter(|(it, _)| contents.prepared.contains(it));
+        let numbers = prepared.flat_map(|(_, branch)| branch.sends.iter().chain(&branch.takes));
+        numbers.filter_map(|it| Some((*it, self.fates.get(it)?.clone()))).collect()
+    }
+
+    pub(super) fn resolve_branches(&mut self, contents: &Contents, before: Vec<(u64, Fate)>) {
+        for (number, fate) in before {
+            self.fates.entry(number).or_insert(fate);
+        }
+        let mut branches = std::mem::take(&mut self.branches);
+        branches.retain(|number, branch| {
+            if contents.prepared.contains(number) {
+                branch.stage = Stage::Voted;
+                branch.heard = true;
+                self.set_sends(&branch.sends, Step::Void);
+                self.set_takes(&branch.takes, Step::Held);
+                return true;
+            }
+            match branch.stage {
+                Stage::Ending(resolution) | Stage::Again(resolution) => {
+                    branch.stage = Stage::Again(resolution);
+                    true
+                }
+                Stage::Asked | Stage::Unknown | Stage::Voted => false,
+            }
+        });
+        self.branches = branches;
+    }
+}
+
+impl Client {
+    pub(super) fn begin_branch(&mut self, around: &mut Surroundings<'_>) {
+        self.last_unit += 1;
+        around.model.last_branch += 1;
+        let (name, number) = (self.last_unit, around.model.last_branch);
+        self.unit = Some(Unit::of_branch(name, number));
+        let (xid, transaction) = (xid_of(number), TransactionName(name));
+        let (how, timeout, client) = (StartAs::New, None, "simulated".into());
+        let start = XaCommand::Start { xid, how, transaction, timeout, client };
+        self.ask(around, Command::Xa(start), Asked::Other);
+    }
+
+    /// Ends the work in a branch, and asks it to prepare or to undo it.
+    pub(super) fn end_branch(&mut self, around: &mut Surroundings<'_>) {
+        let Some(unit) = &self.unit else { return };
+        let fails = unit.refused || around.random.one_in(5);
+        if unit.unanswered > 0 && !fails {
+            return;
+        }
+        let unit = self.unit.take().expect("just seen");
+        let number = unit.branch.expect("the caller has seen it");
+        let (xid, transaction) = (xid_of(number), TransactionName(unit.name));
+        let how = if fails { EndAs::Fail } else { EndAs::Success };
+        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how };
+        self.ask(around, Command::Xa(end), Asked::Other);
+        if fails {
+            unit.undo(around.model);
+            let disposition = Disposition::Return;
+            let rollback = XaCommand::Rollback { xid, disposition };
+            return self.ask(around, Command::Xa(rollback), Asked::Other);
+        }
+        let (sends, takes) = unit.numbers();
+        // What was not in the log is from now on, and comes back behind the others.
+        for take in &takes {
+            if let Some(fate) = around.model.fates.get_mut(take).filter(|fate| !fate.persistent) {
+                fate.kept = true;
+                fate.moved = true;
+            }
+        }
+        let branch = Branch { sends, takes, stage: Stage::Asked, heard: false };
+        around.model.branches.insert(number, branch);
+        self.ask(around, Command::Xa(XaCommand::Prepare { xid }), Asked::Prepare(number));
+    }
+
+    pub(super) fn prepare_answered(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        number: u64,
+        refusal: Option<&Refusal>,
+    ) -> Result<(), String> {
+        let model = &mut *around.model;
+        let branch = model.branches.get_mut(&number).ok_or("a vote of no branch")?;
+        match refusal {
+            None if branch.sends.is_empty() && branch.takes.is_empty() => {
+                model.branches.remove(&number);
+            }
+            None => (branch.stage, branch.heard) = (Stage::Voted, true),
+            Some(refusal) if refusal.is_want_of_room() => {
+                let branch = model.branches.remove(&number).expect("just seen");
+                model.give_back(&branch.takes);
+            }
+            Some(refusal) => return Err(format!("a vote was refused: {refusal:?}")),
+        }
+        Ok(())
+    }
+
+    /// Ends some branch that waits for that, whoever has begun it.
+    pub(super) fn finish_branch(&mut self, around: &mut Surroundings<'_>) {
+        let waiting = around.model.branches.iter();
+        let waiting =
+            waiting.filter(|(_, it)| !matches!(it.stage, Stage::Asked | Stage::Ending(_)));
+        let waiting: Vec<_> = waiting.map(|(number, it)| (*number, it.stage)).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let (number, stage) = waiting[around.random.below(waiting.len() as u64) as usize];
+        let resolution = match stage {
+            Stage::Again(resolution) => resolution,
+            Stage::Unknown => Resolution::Rollback,
+            _ if around.random.one_in(3) => Resolution::Rollback,
+            _ => Resolution::Commit,
+        };
+        self.finish_as(around, number, resolution);
+    }
+
+    /// Ends all that wait for that.
+    pub(super) fn finish_branches(&mut self, around: &mut Surroundings<'_>) {
+        for _ in 0..around.model.branches.len() {
+            self.finish_branch(around);
+        }
+    }
+
+    fn finish_as(&mut self, around: &mut Surroundings<'_>, number: u64, resolution: Resolution) {
+        let model = &mut *around.model;
+        let mut branch = model.branches[&number].clone();
+        let again = matches!(branch.stage, Stage::Again(_));
+        branch.stage = Stage::Ending(resolution);
+        let xid = xid_of(number);
+        let command = match resolution {
+            Resolution::Commit => {
+                if !again {
+                    model.set_sends(&branch.sends, Step::Asked);
+                    model.set_takes(&branch.takes, Step::Asked);
+                    let in_doubt = InDoubt::of(&branch.sends, &branch.takes);
+                    model.units.insert((number, u64::MAX), in_doubt);
+                }
+                XaCommand::Commit { xid, one_phase: false }
+            }
+            Resolution::Rollback => {
+                if !again {
+                    model.give_back(&branch.takes);
+                }
+                XaCommand::Rollback { xid, disposition: Disposition::Return }
+            }
+        };
+        model.branches.insert(number, branch);
+        self.ask(around, Command::Xa(command), Asked::Outcome(number, resolution));
+    }
+
+    pub(super) fn outcome_answered(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        number: u64,
+        resolution: Resolution,
+        refusal: Option<&Refusal>,
+    ) -> Result<(), String> {
+        let model = &mut *around.model;
+        let mut branch = model.branches.remove(&number).ok_or("an outcome of no branch")?;
+        let unheard = refusal == Some(&Refusal::Xa(XaError::NotA)) && !branch.heard;
+        match refusal {
+            Some(refusal) if refusal.is_want_of_room() => {
+                branch.stage = Stage::Again(resolution);
+                model.branches.insert(number, branch);
+            }
+            Some(_) if resolution == Resolution::Rollback && unheard => {}
+            Some(refusal) => {
+                return Err(format!("the end of branch {number} was refused: {refusal:?}"));
+            }
+            None if resolution == Resolution::Commit => {
+                model.units.remove(&(number, u64::MAX));
+                model.set_sends(&branch.sends, Step::Confirmed);
+                model.set_takes(&branch.takes, Step::Confirmed);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Nobody will hear the answers that this client still waits for.
+    pub(super) fn leave_branches(&mut self, around: &mut Surroundings<'_>) {
+        for asked in self.asked.values() {
+            let (number, stage) = match asked {
+                Asked::Prepare(number) => (number, Stage::Unknown),
+                Asked::Outcome(number, resolution) => (number, Stage::Again(*resolution)),
+                _ => continue,
+            };
+            if let Some(branch) = around.model.branches.get_mut(number) {
+                branch.stage = stage;
+            }
+        }
+    }
+}
