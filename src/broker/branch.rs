@@ -46,6 +46,12 @@ impl KnownBranches {
         Self { rows, prepared, heuristics, remembered }
     }
 
+    /// A defect on purpose.
+    pub(super) fn forget_prepared(&mut self) {
+        self.rows.clear();
+        self.prepared.clear();
+    }
+
     /// The transaction of a prepared branch.
     pub(super) fn prepared(&self, xid: &Xid) -> Option<TransactionId> {
         self.prepared.get(xid).copied()

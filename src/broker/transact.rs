@@ -16,16 +16,14 @@ use crate::broker::decide::{DONE, Verdict};
 use crate::broker::delta::{Holder, Operation, Place, Resolution};
 use crate::broker::fact::{
     Asker, Change, ConsumerKey, Effect, Fact, Lent, OperationsPage, OperationsRequest, Source,
-    UnitChange, UnitKey, Volatile, VolatileWork,
+    UnitChange, UnitKey, VolatileWork,
 };
 use crate::broker::xa::XaError;
 use crate::broker::{Broker, Effects, Room};
 use crate::ids::{ConnectionId, Millis, QueueId, TransactionId, TransactionName, UploadId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
-use crate::record::{
-    BranchRecord, Decided, Gone, Kept, Record, Settled, Settlement, Staged, Taken,
-};
+use crate::record::{Decided, Gone, Record, Settled, Settlement, Staged, Taken};
 
 /// What a session does as one.
 #[derive(Debug, Default)]
@@ -35,22 +33,7 @@ pub(crate) struct Unit {
     /// Why it can only be rolled back.
     doomed: Option<Refusal>,
     /// What of it lives in memory alone.
-    volatile: VecDeque<VolatileWork>,
-}
-
-impl Unit {
-    /// The settled messages of queues that live in memory alone: who had each, of which queue, and
-    /// whether it is to come back.
-    fn to_keep(&self) -> impl Iterator<Item = (Holder, QueueId, &Lent, bool)> {
-        self.volatile.iter().filter(|work| work.is_to_be_kept()).filter_map(|work| match work {
-            VolatileWork::Took { key, tag, source: Source::Queue(queue), loan, returned } => {
-                let (connection, subscription) = *key;
-                let holder = Holder { connection, subscription, tag: *tag };
-                Some((holder, *queue, loan, *returned))
-            }
-            _ => None,
-        })
-    }
+    pub(super) volatile: VecDeque<VolatileWork>,
 }
 
 /// A unit that has its outcome, and is not done.
@@ -96,6 +79,10 @@ impl Units {
 
     pub(super) fn take(&mut self, key: UnitKey) -> Option<Unit> {
         self.open.remove(&key)
+    }
+
+    pub(super) fn get(&self, key: UnitKey) -> Option<&Unit> {
+        self.open.get(&key)
     }
 
     pub(super) fn is_open(&self, key: UnitKey) -> bool {
@@ -227,7 +214,11 @@ impl Broker {
     }
 
     /// The transaction of a unit and the number of its next operation, stating what it begins.
-    fn next_operation(&self, key: UnitKey, facts: &mut Vec<Fact>) -> (TransactionId, u64) {
+    pub(super) fn next_operation(
+        &self,
+        key: UnitKey,
+        facts: &mut Vec<Fact>,
+    ) -> (TransactionId, u64) {
         let unit = &self.units.open[&key];
         if let Some(id) = unit.id {
             let row = self.durable.transactions.get(id).expect("a unit's transaction is open");
@@ -348,30 +339,6 @@ impl Broker {
             facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
         }
         false
-    }
-
-    /// States that messages which a unit has settled are in the log from now on, some at a time:
-    /// how many of those that live in memory, and whether these were all.
-    pub(super) fn state_kept(&self, key: UnitKey, facts: &mut Vec<Fact>) -> (usize, bool) {
-        let (mut count, mut bytes) = (0, 0);
-        let mut next = None;
-        for (holder, queue, loan, returned) in self.units.open[&key].to_keep() {
-            let Lent::Volatile { place, message, returns } = loan else { continue };
-            if count == limits::STEP_MESSAGES_MAX || bytes > limits::KEPT_BYTES_A_STEP {
-                return (count, false);
-            }
-            let (transaction, number) = next.unwrap_or_else(|| self.next_operation(key, facts));
-            next = Some((transaction, number + 1));
-            let Volatile { at, expires, .. } = *message;
-            let (rank, returns) = (place.rank, *returns);
-            let kept =
-                Kept { transaction, number, queue, rank, at, expires, returns, returned, holder };
-            bytes += message.content.len();
-            count += 1;
-            let record = Record::Branch(BranchRecord::Kept(kept));
-            facts.push(Fact::Log(record, message.content.clone()));
-        }
-        (count, true)
     }
 
     /// States what becomes of the next operations of a transaction.
@@ -576,24 +543,7 @@ impl Broker {
         }
     }
 
-    /// Messages that a unit has settled are in the log, and no longer in memory.
-    pub(super) fn apply_kept_in(&mut self, key: UnitKey, count: usize) {
-        let mut left = count;
-        let unit = self.open_unit(key);
-        let all = std::mem::take(&mut unit.volatile).into_iter();
-        let (kept, rest): (Vec<_>, _) = all.partition(|work| {
-            let kept = left > 0 && work.is_to_be_kept();
-            left -= usize::from(kept);
-            kept
-        });
-        unit.volatile = rest.into();
-        for work in kept {
-            let VolatileWork::Took { source, loan, .. } = work else { continue };
-            self.end_loan(&source, &loan);
-        }
-    }
-
-    fn open_unit(&mut self, key: UnitKey) -> &mut Unit {
+    pub(super) fn open_unit(&mut self, key: UnitKey) -> &mut Unit {
         self.units.open.get_mut(&key).expect("stated of one that is open")
     }
 

@@ -142,6 +142,9 @@ impl Durable {
     /// Who was working has gone with the life before; what has voted waits for its outcome.
     pub(super) fn roll_back_open(&mut self) {
         let forgets = mutant::is(Mutant::ForgetPrepared);
+        if forgets {
+            self.branches.forget_prepared();
+        }
         let ends = |phase| phase == Phase::Open || (forgets && phase == Phase::Prepared);
         let open = self.transactions.rows.iter().filter(|(_, row)| ends(row.phase));
         let open: Vec<_> = open.map(|(id, _)| *id).collect();

@@ -8,6 +8,7 @@
 //! Leaves to others: the answer in each state (`table`), what is durable of branches
 //! (`super::branch`), and the work itself (`super::transact`).
 
+mod keep;
 mod life;
 mod steps;
 pub(super) mod table;

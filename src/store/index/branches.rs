@@ -118,3 +118,55 @@ fn write_outcomes(write: &WriteTransaction, delta: &Delta) -> Result<(), IndexEr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::broker::delta::{BranchRow, Resolution};
+    use crate::ids::{Lsn, Millis};
+    use crate::io::sim::SimDisk;
+    use crate::wal::ReplayPoint;
+
+    #[test]
+    fn branches_and_outcomes_are_found_again_until_they_are_forgotten() {
+        let disk = SimDisk::new();
+        let open = || Index::open(Arc::new(disk.clone()), 1, 1 << 20).unwrap();
+        let xid = |number| Xid::new(1, &[number], b"").unwrap();
+        let (at, resolution) = (Millis(5), Resolution::Commit);
+        let row = |number| OutcomeRow { number, resolution, at };
+        let branch = BranchRow { xid: xid(9), at, client: "a client".into() };
+        let id = TransactionId(3);
+        let (index, _) = open();
+        let mut lsn = 0;
+        let mut commit = |index: &Index, delta: &Delta| {
+            lsn += 4096;
+            index.commit(delta, ReplayPoint { batch: Lsn(lsn), through: Lsn(lsn) }).unwrap();
+        };
+        let remembered = Remembered { forgotten: 0, last: 2, marks: vec![(1, at)] };
+        let mut delta = Delta { remembered: remembered.clone(), ..Delta::default() };
+        delta.branches.insert(id, Some(branch.clone()));
+        delta.outcomes = [(xid(1), row(1)), (xid(2), row(2))].into();
+        delta.heuristics.insert(xid(7), Some(HeuristicRow { resolution, at }));
+        commit(&index, &delta);
+        drop(index);
+        let (index, base) = open();
+        assert_eq!(base.branches, [(id, branch)].into());
+        assert_eq!(base.remembered, remembered);
+        assert_eq!(base.heuristics, [(xid(7), HeuristicRow { resolution, at })].into());
+        assert_eq!(index.outcome(&xid(1)).unwrap(), Some(row(1)));
+        // A name that is used again keeps its newer outcome when the older one is forgotten.
+        let remembered = Remembered { forgotten: 2, last: 3, marks: vec![(3, at)] };
+        let mut delta = Delta { remembered, ..Delta::default() };
+        delta.outcomes = [(xid(1), row(3))].into();
+        delta.branches.insert(id, None);
+        delta.heuristics.insert(xid(7), None);
+        commit(&index, &delta);
+        assert_eq!(index.outcome(&xid(1)).unwrap(), Some(row(3)));
+        assert_eq!(index.outcome(&xid(2)).unwrap(), None);
+        drop(index);
+        let (_, base) = open();
+        assert!(base.branches.is_empty() && base.heuristics.is_empty());
+    }
+}
