@@ -44,6 +44,7 @@ struct Held {
     messages: BTreeMap<Tag, u64>,
 }
 
+#[derive(Debug)]
 enum Asked {
     Send(u64),
     /// A part of a large body.
@@ -220,6 +221,16 @@ impl Client {
 
     pub(super) fn is_waiting(&self) -> bool {
         !self.asked.is_empty() || !self.arrived.is_empty() || self.bodies.receiving.is_some()
+    }
+
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// Something that it asked and was not told.
+    pub(super) fn owed(&self) -> Option<String> {
+        let (token, asked) = self.asked.first_key_value()?;
+        Some(format!("{asked:?} as {token:?} of {}", self.connection))
     }
 
     fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {
