@@ -305,7 +305,9 @@ impl Broker {
                 let sweep = Sweep::new(row, self.last_volatile, asker, delete);
                 self.sweeps.insert(queue, sweep);
             }
-            Change::SweepTo { queue, cursor } => self.apply_sweep_to(queue, cursor, effects),
+            Change::SweepTo { queue, cursor, removed } => {
+                self.apply_sweep_to(queue, cursor, removed, effects);
+            }
             Change::Want(wish) => self.want(wish, effects),
             Change::Tell { asker, result } => {
                 let (to, token) = (asker.connection, asker.token);
@@ -551,9 +553,16 @@ impl Broker {
         self.stand_in_line(key);
     }
 
-    fn apply_sweep_to(&mut self, id: QueueId, cursor: Option<Spot>, effects: &mut Effects) {
+    fn apply_sweep_to(
+        &mut self,
+        id: QueueId,
+        cursor: Option<Spot>,
+        removed: u64,
+        effects: &mut Effects,
+    ) {
         let sweep = self.sweeps.get_mut(&id).expect("stated of a sweep");
         sweep.paging = false;
+        sweep.removed += removed;
         if cursor.is_some() {
             sweep.cursor = cursor;
             return;
@@ -561,7 +570,7 @@ impl Broker {
         let sweep = self.sweeps.remove(&id).expect("just seen");
         let result = match self.queues.get(&id) {
             Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
-            _ => Ok(Reply::Done),
+            _ => Ok(Reply::Removed(sweep.removed)),
         };
         let (to, token) = (sweep.asker.connection, sweep.asker.token);
         effects.push(Effect::Answer { to, token, result });

@@ -157,7 +157,8 @@ pub enum Command {
         /// What becomes of their number of returns.
         returns: Returns,
     },
-    /// Removes every message that waits in a queue now and is not lent to a consumer.
+    /// Removes every message that waits in a queue now and is not lent to a consumer, as
+    /// [`Reply::Removed`].
     Purge {
         /// The queue.
         queue: Box<str>,
@@ -500,6 +501,8 @@ pub enum Reply {
     Browsed(Browsed),
     /// What a move has done.
     Moved(MovedReply),
+    /// A purge or deletion is done, and has removed so many messages.
+    Removed(u64),
 }
 
 /// A message handed to a subscription.

@@ -190,6 +190,8 @@ pub enum Change {
         queue: QueueId,
         /// Everything up to here is done; `None` when all is.
         cursor: Option<Spot>,
+        /// Messages that this step has removed.
+        removed: u64,
     },
     /// A piece of a queue is to be read.
     Want(PageWish),

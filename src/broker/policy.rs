@@ -10,7 +10,7 @@ use std::fmt;
 use crate::message::Destination;
 
 /// What becomes of a send for which there is no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// It waits for room; its confirmation waits with it.

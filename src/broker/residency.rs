@@ -12,6 +12,7 @@ use super::{Base, Broker, Effects, Limits, Written};
 use crate::ids::{
     ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token, TransactionId, TransactionName,
 };
+use crate::limits;
 use crate::message::{Destination, Durability, Message, Priority};
 use crate::record::{Cause, Record};
 
@@ -112,7 +113,9 @@ const UNIT: TransactionName = TransactionName(1);
 
 impl Bench {
     fn new(resident: usize, checkpoints: bool) -> Self {
-        let limits = Limits { resident, ..Limits::default() };
+        // A large transaction ends step by step, and what is handed out meanwhile is chance.
+        let transaction_operations = limits::STEP_MESSAGES_MAX as u64;
+        let limits = Limits { resident, transaction_operations, ..Limits::default() };
         Self {
             broker: Broker::new(Base::default(), limits, 1 << 20),
             index: BTreeMap::new(),

@@ -336,10 +336,21 @@ impl Broker {
     /// States the end of all units of a connection.
     pub(super) fn decide_close_units(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
         let (resolution, disposition) = (Resolution::Rollback, Disposition::Return);
+        // However many there are, one step settles a bounded number of operations.
+        let mut left = limits::STEP_MESSAGES_MAX;
         for (key, unit) in self.units.of(connection) {
             if let Some(transaction) = unit.id {
-                let decided = Decided { transaction, resolution };
-                facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+                let small = self.durable.transactions.small(transaction);
+                match small.filter(|small| small.len() <= left) {
+                    Some(known) => {
+                        left -= known.len();
+                        self.settle(transaction, known, resolution, disposition, facts);
+                    }
+                    None => {
+                        let decided = Decided { transaction, resolution };
+                        facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+                    }
+                }
             }
             let end = UnitChange::End { resolution, disposition, asker: None };
             facts.push(Fact::Memory(Change::Unit(*key, end)));

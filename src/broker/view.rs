@@ -8,6 +8,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use crate::broker::counters::Counters;
 use crate::broker::delta::Place;
 use crate::broker::fact::{Lent, VolatilePlace};
+use crate::broker::policy::Limit;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Limits};
 use crate::ids::{ConnectionId, Millis, QueueId, SubscriptionId};
@@ -36,8 +37,10 @@ pub struct QueueInfo {
 pub struct QueueDetails {
     /// What a list shows of it, too.
     pub info: QueueInfo,
-    /// Bytes that its durable messages keep in the log, if known.
-    pub bytes: Option<u64>,
+    /// Bytes it holds, as its limit counts them.
+    pub bytes: u64,
+    /// What it may hold.
+    pub limit: Limit,
     /// Its subscriptions, some at most.
     pub readers: Vec<ReaderInfo>,
     /// What holds for every queue.
@@ -107,7 +110,8 @@ impl Broker {
         let readers = queue.consumers.iter().take(limits::SHOW_CONSUMERS_MAX).map(reader);
         QueueDetails {
             info: queue.info(),
-            bytes: None,
+            bytes: queue.held().bytes,
+            limit: queue.limit,
             readers: readers.collect(),
             limits: self.limits,
         }

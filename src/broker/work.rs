@@ -31,6 +31,8 @@ pub(crate) struct Sweep {
     volatile_through: u64,
     /// A page is on its way.
     pub(crate) paging: bool,
+    /// Messages it has removed.
+    pub(crate) removed: u64,
 }
 
 impl Sweep {
@@ -42,6 +44,7 @@ impl Sweep {
             through: row.last_seq,
             volatile_through: last_volatile,
             paging: false,
+            removed: 0,
         }
     }
 }
@@ -273,6 +276,7 @@ impl Broker {
             }
             true
         });
+        let removed = (gone.len() + places.len()) as u64;
         let left = queue.row.depth - gone.len() as u64;
         let volatile = queue.volatile_len() + queue.volatile_on_loan.len() - places.len();
         decide::removed(id, Cause::Purged, gone, facts);
@@ -283,6 +287,6 @@ impl Broker {
         if cursor.is_none() && sweep.delete && left == 0 && unused {
             facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
         }
-        facts.push(Fact::Memory(Change::SweepTo { queue: id, cursor }));
+        facts.push(Fact::Memory(Change::SweepTo { queue: id, cursor, removed }));
     }
 }

@@ -33,14 +33,14 @@ pub(super) fn queue(command: QueueCommand) -> Result<ExitCode, CliError> {
             let ask = QueueAsk::Browse { queue: name, from, skip, count, properties, body };
             teller(data, json).tell_all(ask)
         }
-        QueueCommand::Purge { data, name } => teller(data, false).ask(&Ask::Purge(name)),
+        QueueCommand::Purge { data, name } => teller(data, false).remove(Ask::Purge(name)),
         QueueCommand::Move { data, json, from, to, count, id } => {
             teller(data, json).tell_all(QueueAsk::Move { from, to, count, ids: id })
         }
         QueueCommand::Retry { data, json, name } => {
             teller(data, json).tell_all(QueueAsk::Retry { queue: name })
         }
-        QueueCommand::Delete { data, name } => teller(data, false).ask(&Ask::Delete(name)),
+        QueueCommand::Delete { data, name } => teller(data, false).remove(Ask::Delete(name)),
     }
 }
 
@@ -57,9 +57,15 @@ impl Teller {
         }
     }
 
-    fn ask(&self, what: &Ask) -> Result<ExitCode, CliError> {
-        self.asking(what.clone(), &mut |_| Ok(()))?;
-        Ok(ExitCode::SUCCESS)
+    fn remove(&self, what: Ask) -> Result<ExitCode, CliError> {
+        let mut removed = 0;
+        self.asking(what, &mut |told| {
+            if let Told::Removed(count) = told {
+                removed = count;
+            }
+            Ok(())
+        })?;
+        print(&format!("{removed} removed\n"))
     }
 
     fn list(&self) -> Result<ExitCode, CliError> {
@@ -129,7 +135,7 @@ impl Teller {
                     eprintln!("{} moved so far", progress.moved);
                     return Ok(());
                 }
-                Told::Queue(_) | Told::Details(_) => return Ok(()),
+                Told::Queue(_) | Told::Details(_) | Told::Removed(_) => return Ok(()),
             };
             out.write_all(text.as_bytes())
         })?;
@@ -144,6 +150,7 @@ fn one_line(told: &Told) -> io::Result<String> {
         Told::Details(details) => serde_json::to_string(details),
         Told::Message(message) => serde_json::to_string(message),
         Told::Progress(progress) => serde_json::to_string(progress),
+        Told::Removed(count) => serde_json::to_string(count),
     };
     Ok(line? + "\n")
 }

@@ -233,8 +233,9 @@ fn take(
         }
         Found::End => {
             let tally = tally.take().expect("a segment has begun");
-            let Tally { ordinal, found, damaged, .. } = tally;
-            let live = index.live_bytes(&tally.state, ordinal)?;
+            let Tally { ordinal, state, found, damaged } = tally;
+            let later = mutant::is(Mutant::JudgeByTwoStates).then(|| index.view()).transpose()?;
+            let live = index.live_bytes(later.as_ref().unwrap_or(&state), ordinal)?;
             if found == live && !damaged {
                 packing.cover(ordinal);
             } else {

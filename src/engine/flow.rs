@@ -282,7 +282,16 @@ impl Engine {
                     None
                 }
             };
-            let said = self.park.served(&to, &waiting, answer);
+            if mutant::is(Mutant::RepeatHeld) {
+                self.attempt(now, from, &waiting.request);
+            }
+            let mut said = self.park.served(&to, &waiting, answer);
+            if mutant::is(Mutant::SilenceHeld) {
+                said.clear();
+            }
+            if mutant::is(Mutant::AnswerHeldTwice) {
+                said.extend_from_within(..);
+            }
             said.into_iter().for_each(|answer| self.let_go(answer));
             self.work(now, limits::COMMAND_STEPS_MAX);
         }

@@ -71,7 +71,7 @@ impl<W: AsyncWrite + Unpin> Out<W> {
         }
     }
 
-    async fn tell(&mut self, told: &Told) -> Result<(), Failure> {
+    pub(super) async fn tell(&mut self, told: &Told) -> Result<(), Failure> {
         let line = serde_json::to_string(told).expect("strings and numbers are JSON");
         self.write(&format!("told {line}\n")).await
     }
@@ -159,6 +159,9 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         let mut details = Details {
             queue: (&shown.info).into(),
             bytes: shown.bytes,
+            limit_messages: Some(shown.limit.messages).filter(|most| *most < u64::MAX),
+            limit_bytes: Some(shown.limit.bytes).filter(|most| *most < u64::MAX),
+            when_full: shown.limit.when_full,
             readers: shown.readers.iter().map(ReaderLine::from).collect(),
             limit_prefetch: shown.limits.prefetch,
             limit_resident: shown.limits.resident as u64,

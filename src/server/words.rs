@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::broker::command::{Counters, QueueInfo, ReaderInfo};
+use crate::broker::policy::WhenFull;
 
 /// What an operator can ask about queues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub enum Told {
     Message(MessageLine),
     /// How far a move has come.
     Progress(Progress),
+    /// So many messages were removed.
+    Removed(u64),
 }
 
 /// A queue.
@@ -105,8 +108,14 @@ pub struct Details {
     /// What a list says.
     #[serde(flatten)]
     pub queue: QueueLine,
-    /// Bytes that its durable messages keep in the log, if known.
-    pub bytes: Option<u64>,
+    /// Bytes it holds, as its limit counts them.
+    pub bytes: u64,
+    /// Messages it may hold; none without a limit.
+    pub limit_messages: Option<u64>,
+    /// Bytes it may hold; none without a limit.
+    pub limit_bytes: Option<u64>,
+    /// What becomes of a send beyond that: `hold`, `refuse` or `drop-oldest`.
+    pub when_full: WhenFull,
     /// Its subscriptions: the first hundred.
     pub readers: Vec<ReaderLine>,
     /// Deliveries a subscription may have outstanding at most.

@@ -48,6 +48,7 @@ pub(super) struct Held {
     pub(super) messages: BTreeMap<Tag, u64>,
 }
 
+#[derive(Debug)]
 pub(super) enum Asked {
     Send(u64),
     /// A send, or the settlement of some, in the transaction of that name.
@@ -238,6 +239,16 @@ impl Client {
 
     pub(super) fn is_waiting(&self) -> bool {
         !self.asked.is_empty() || !self.arrived.is_empty() || self.bodies.receiving.is_some()
+    }
+
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// Something that it asked and was not told.
+    pub(super) fn owed(&self) -> Option<String> {
+        let (token, asked) = self.asked.first_key_value()?;
+        Some(format!("{asked:?} as {token:?} of {}", self.connection))
     }
 
     pub(super) fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {

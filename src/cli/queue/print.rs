@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::broker::policy::WhenFull;
 use crate::cli::store::describe::time;
 use crate::ids::Millis;
 use crate::server::words::{BodyLine, Details, MessageLine, QueueLine};
@@ -29,9 +30,8 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
     line("queue", plain(&queue.name));
     let waiting = queue.depth - queue.lent.min(queue.depth);
     line("depth", format!("{} ({waiting} wait, {} are lent)", queue.depth, queue.lent));
-    if let Some(bytes) = shown.bytes {
-        line("bytes", bytes.to_string());
-    }
+    line("bytes", shown.bytes.to_string());
+    line("limit", limit(shown));
     line("oldest waits", age(now, queue.oldest));
     let before = &first.queue;
     for (name, count, earlier) in [
@@ -75,6 +75,22 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
         line("", format!("and {} more", queue.consumers - shown.readers.len() as u64));
     }
     text
+}
+
+/// How much a queue may hold, and what becomes of more.
+fn limit(shown: &Details) -> String {
+    let messages = shown.limit_messages.map(|most| format!("{most} messages"));
+    let bytes = shown.limit_bytes.map(|most| format!("{most} bytes"));
+    let parts: Vec<String> = messages.into_iter().chain(bytes).collect();
+    if parts.is_empty() {
+        return "none".to_owned();
+    }
+    let beyond = match shown.when_full {
+        WhenFull::Hold => "sends wait for room",
+        WhenFull::Refuse => "sends are refused",
+        WhenFull::DropOldest => "non-persistent messages make room, or sends are refused",
+    };
+    format!("{}; beyond it {beyond}", parts.join(" and "))
 }
 
 /// A message of `queue browse`.
