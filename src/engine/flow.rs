@@ -225,6 +225,10 @@ impl Engine {
                 Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {
                     Some(Answer { to: from, token, need, reply })
                 }
+                Fate::Done(need, reply) if waiting.request.confirm == Confirm::Alone => {
+                    self.let_go(Answer { to: from, token, need, reply });
+                    None
+                }
                 Fate::Done(..) | Fate::Later | Fate::Part => None,
                 Fate::Refused(refusal) => {
                     self.refuse(from, token, refusal);
