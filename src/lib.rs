@@ -79,6 +79,11 @@ pub use embedded::{
     StoreRefused, SubscribeError, blocking,
 };
 
+/// The examples of the front page of the project, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[doc(inline)]
 pub use broker::policy::WhenFull;
 #[doc(inline)]

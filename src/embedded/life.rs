@@ -1,4 +1,4 @@
-//! The life of an embedded broker, on a thread of its own: opening, waiting for the end, letting go.
+//! The life of an embedded broker, on a thread of its own: it opens, waits for the end, lets go.
 //!
 //! Always: what blocks happens here and never in the program's tasks; whoever waits for the end is
 //! told why it came as soon as that is known; and the lock on the directory goes last, when nobody
