@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use escrowmq::ids::Millis;
@@ -140,13 +140,13 @@ fn dropping_everything_in_a_task_waits_for_nothing() {
         connection.send(orders(), "one").await.unwrap();
         let mut consumer = connection.subscribe(orders()).await.unwrap();
         let delivery = next(&mut consumer).await;
-        let stuck = disk.gate.lock().unwrap();
+        disk.gate.close();
         // From here on no sync returns; a drop that waited for one would wait for ever.
         let receipt = connection.post(orders(), "two").await.unwrap();
         let closing = broker.close();
         drop((receipt, delivery, consumer, connection));
         assert!(timeout(Duration::ZERO, closing).await.is_err(), "closed before it is durable");
-        drop(stuck);
+        disk.gate.open();
     });
 }
 
@@ -167,17 +167,37 @@ impl Clock for BrokenClock {
     }
 }
 
+/// Where whoever comes waits while it is closed.
+#[derive(Debug, Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn close(&self) {
+        *self.closed.lock().unwrap() = true;
+    }
+    fn open(&self) {
+        *self.closed.lock().unwrap() = false;
+        self.opened.notify_all();
+    }
+    fn pass(&self) {
+        drop(self.opened.wait_while(self.closed.lock().unwrap(), |closed| *closed));
+    }
+}
+
 /// A disk whose syncs wait for a gate.
 #[derive(Clone, Debug, Default)]
 struct StuckDisk {
     disk: SimDisk,
-    gate: Arc<Mutex<()>>,
+    gate: Arc<Gate>,
 }
 
 #[derive(Debug)]
 struct StuckFile {
     file: Arc<dyn File>,
-    gate: Arc<Mutex<()>>,
+    gate: Arc<Gate>,
 }
 
 impl StuckDisk {
@@ -206,7 +226,7 @@ impl Storage for StuckDisk {
         self.disk.list()
     }
     fn sync_dir(&self) -> io::Result<()> {
-        drop(self.gate.lock());
+        self.gate.pass();
         self.disk.sync_dir()
     }
     fn free(&self) -> io::Result<u64> {
@@ -228,7 +248,7 @@ impl File for StuckFile {
         self.file.write_at(buf, offset)
     }
     fn sync(&self) -> io::Result<()> {
-        drop(self.gate.lock());
+        self.gate.pass();
         self.file.sync()
     }
 }
