@@ -34,6 +34,8 @@ pub struct Consumer {
     news: Arc<Notify>,
     /// A large message whose body is not complete.
     partial: Option<Partial>,
+    /// The broker has ended it, for this reason.
+    cancelled: Option<&'static str>,
     open: bool,
 }
 
@@ -51,7 +53,8 @@ impl Consumer {
     ) -> Result<Self, SubscribeError> {
         let (id, news) = link.router.open();
         // From here on, dropping this future ends it again.
-        let mut this = Self { id, link: Arc::clone(link), news, partial: None, open: true };
+        let mut this =
+            Self { id, link: Arc::clone(link), news, partial: None, cancelled: None, open: true };
         let asked = link.ask_small(Command::Subscribe { subscription: id, from, prefetch });
         match link.answer(asked).await {
             Ok(_) => Ok(this),
@@ -113,7 +116,10 @@ impl Consumer {
                 return Ok(Some(delivery));
             }
         }
-        Ok(None)
+        match self.cancelled {
+            Some(reason) => Err(Stop::Recv(RecvError::Cancelled { reason })),
+            None => Ok(None),
+        }
     }
 
     fn take(&mut self, arrived: Arrived) -> Result<Option<Delivery>, Stop> {
@@ -130,7 +136,10 @@ impl Consumer {
                 self.partial = None;
                 Ok(None)
             }
-            Arrived::Cancelled(reason) => Err(Stop::Recv(RecvError::Cancelled { reason })),
+            Arrived::Cancelled(reason) => {
+                self.cancelled = Some(reason);
+                Ok(None)
+            }
         }
     }
 

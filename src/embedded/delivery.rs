@@ -109,13 +109,16 @@ impl Delivery {
         &self.content.body
     }
 
-    /// The body as text; `None` where it was sent as bytes or is no UTF-8.
+    /// The body as text; `None` where it is no UTF-8.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
-        match self.content.kind {
-            BodyKind::Text => std::str::from_utf8(&self.content.body).ok(),
-            BodyKind::Bytes => None,
-        }
+        std::str::from_utf8(&self.content.body).ok()
+    }
+
+    /// Whether it was sent as text. A STOMP client that sends a length sends bytes, even of a text.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.content.kind == BodyKind::Text
     }
 
     /// The first value of a property; STOMP clients know them as headers.

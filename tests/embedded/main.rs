@@ -82,6 +82,7 @@ fn what_is_sent_is_received_as_it_was_and_what_is_acknowledged_does_not_come_aga
         let first = next(&mut consumer).await;
         assert_eq!(first.body()[..], [1, 2, 255]);
         assert_eq!((first.text(), first.priority(), first.attempt()), (None, 7, 1));
+        assert!(!first.is_text());
         assert_eq!(first.properties().collect::<Vec<_>>(), [("colour", "red"), ("size", "ä")]);
         assert_eq!(first.property("colour"), Some("red"));
         assert!(first.is_persistent() && !first.is_redelivered());
@@ -159,6 +160,10 @@ fn what_cannot_be_opened_says_why_and_leaves_it_alone() {
     assert!(said.contains("memory.limit"), "{said}");
     let said = opened(small(dir.path()).limit("orders", Limit::messages(1)));
     assert!(said.contains("must begin with queue://"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("stomp://{}", taken.local_addr().unwrap());
+    let error = story(small(dir.path()).listen(url).open()).unwrap_err();
+    assert!(matches!(&error, OpenError::Listen(_)), "{error:?}");
     let said = opened(small(dir.path()).listen("carrier-pigeon://roof"));
     assert!(said.contains("carrier-pigeon"), "{said}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing but diary and lock");
@@ -314,7 +319,13 @@ fn a_full_queue_holds_its_senders_and_their_own_acknowledgements_make_room() {
         for receipt in held {
             receipt.await.unwrap();
         }
+        // One that still waits when the broker ends is told so.
+        connection.send(orders(), "5").await.unwrap();
+        connection.send(orders(), "6").await.unwrap();
+        let waits = connection.post(orders(), "7").await.unwrap();
         broker.close().await.unwrap();
+        let error = waits.await.unwrap_err();
+        assert!(matches!(error, SendError::Ended(Ended::Closed)), "{error:?}");
     });
 }
 
@@ -374,6 +385,50 @@ fn consumers_of_one_connection_do_not_wait_for_each_other() {
         assert_eq!(next(&mut busy).await.text(), Some("hello"));
         broker.close().await.unwrap();
     });
+}
+
+#[test]
+fn tasks_and_threads_share_a_connection_and_every_message_comes_once() {
+    const EACH: usize = 100;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(4).enable_all().build().unwrap();
+    let broker = on_disk(&SimDisk::new()).open_blocking().unwrap();
+    let connection = broker.broker().connect().unwrap();
+    let (found, seen) = std::sync::mpsc::channel();
+    for _ in 0..3 {
+        let (connection, found) = (connection.clone(), found.clone());
+        runtime.spawn(async move {
+            let mut consumer = connection.subscribe_with(orders(), 5).await.unwrap();
+            while let Ok(delivery) = consumer.recv().await {
+                let text = delivery.text().unwrap().to_owned();
+                delivery.acknowledge().await.unwrap();
+                found.send(text).unwrap();
+            }
+        });
+    }
+    for producer in 0..3 {
+        let connection = connection.clone();
+        runtime.spawn(async move {
+            for number in 0..EACH {
+                connection.send(orders(), format!("{producer}-{number}")).await.unwrap();
+            }
+        });
+    }
+    // A thread beside them that knows no runtime.
+    let blocking = broker.connect().unwrap();
+    for number in 0..EACH {
+        blocking.send(orders(), format!("3-{number}")).unwrap();
+    }
+    let mut all: Vec<String> =
+        (0..4 * EACH).map(|_| seen.recv_timeout(PATIENCE).unwrap()).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 4 * EACH);
+    broker.close().unwrap();
+    drop(found);
+    // The consumers end with their broker, and so nobody is left who could find anything.
+    let end = seen.recv_timeout(PATIENCE);
+    assert_eq!(end, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -444,7 +499,8 @@ fn stomp_clients_and_the_program_exchange_messages() {
     stomp.confirm(back).unwrap();
     let mut consumer = connection.subscribe(Destination::queue("answers")).unwrap();
     let answer = consumer.recv().unwrap();
-    assert_eq!(&answer.body()[..], b"from the client");
+    // It was sent with its length, so as bytes.
+    assert_eq!((answer.text(), answer.is_text()), (Some("from the client"), false));
     assert_eq!(answer.property("shape"), Some("round"));
     answer.acknowledge().unwrap();
     broker.close().unwrap();
