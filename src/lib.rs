@@ -28,6 +28,7 @@
 //! - A [`Connection`] sends: [`send`](Connection::send) waits until a message is durable,
 //!   [`post`](Connection::post) does not and gives a [`Receipt`].
 //! - A [`Consumer`] receives: each [`Delivery`] is acknowledged, or goes back to its queue.
+//! - A [`Transaction`] sends and acknowledges all or nothing.
 //! - What fails says what is known: [`Ended`] means that what was not confirmed may have been done,
 //!   everything else means that nothing has. No failure ends the process.
 //! - [`Builder::listen`] opens the same broker to STOMP clients. They and this program exchange
@@ -76,7 +77,7 @@ pub mod wal;
 pub use embedded::{
     Broker, Builder, Connection, Consumer, Delivery, Ended, Failure, Limit, Message, MessageId,
     MessageIdError, OpenError, Receipt, RecvError, Refusal, SendError, SettingError, SettleError,
-    StoreRefused, SubscribeError, blocking,
+    StoreRefused, SubscribeError, Transaction, TransactionError, blocking,
 };
 
 /// The examples of the front page of the project, compiled.

@@ -32,7 +32,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::error::{Ended, Failure, OpenError, RecvError, SendError, SettleError, SubscribeError};
+use super::error::{
+    Ended, Failure, OpenError, RecvError, SendError, SettleError, SubscribeError, TransactionError,
+};
 use super::{Builder, Message};
 use crate::message::Destination;
 
@@ -57,6 +59,49 @@ pub struct Delivery(super::Delivery);
 #[derive(Debug)]
 #[must_use = "a message is durable only when its receipt says so"]
 pub struct Receipt(super::Receipt);
+
+/// [`crate::Transaction`], whose calls wait on their thread.
+#[derive(Debug)]
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct Transaction(super::Transaction);
+
+impl Transaction {
+    /// See [`crate::Transaction::send`].
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send(
+        &self,
+        to: impl Into<Destination>,
+        message: impl Into<Message>,
+    ) -> Result<(), SendError> {
+        wait(self.0.send(to, message))
+    }
+
+    /// See [`crate::Transaction::acknowledge`].
+    ///
+    /// # Errors
+    /// See [`TransactionError`].
+    pub fn acknowledge(&self, delivery: &Delivery) -> Result<(), TransactionError> {
+        wait(self.0.acknowledge(&delivery.0))
+    }
+
+    /// See [`crate::Transaction::commit`].
+    ///
+    /// # Errors
+    /// See [`TransactionError`].
+    pub fn commit(self) -> Result<(), TransactionError> {
+        wait(self.0.commit())
+    }
+
+    /// See [`crate::Transaction::rollback`].
+    ///
+    /// # Errors
+    /// See [`TransactionError`].
+    pub fn rollback(self) -> Result<(), TransactionError> {
+        wait(self.0.rollback())
+    }
+}
 
 impl Builder {
     /// [`Builder::open`], waiting on this thread.
@@ -123,6 +168,14 @@ impl Connection {
         message: impl Into<Message>,
     ) -> Result<Receipt, SendError> {
         wait(self.0.post(to, message)).map(Receipt)
+    }
+
+    /// See [`crate::Connection::transaction`].
+    ///
+    /// # Errors
+    /// See [`TransactionError`].
+    pub fn transaction(&self) -> Result<Transaction, TransactionError> {
+        wait(self.0.transaction()).map(Transaction)
     }
 
     /// See [`crate::Connection::subscribe`].

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::consumer::Consumer;
-use super::error::{Ended, SendError, SubscribeError};
-use super::link::{Asked, Link, Way};
+use super::error::{Ended, SendError, SubscribeError, TransactionError};
+use super::link::{Link, Way};
 use super::message::Message;
-use super::upload::upload;
-use crate::broker::command::Command;
+use super::transaction::Transaction;
 use crate::limits;
 use crate::message::Destination;
 
@@ -53,7 +52,7 @@ impl Connection {
         to: impl Into<Destination>,
         message: impl Into<Message>,
     ) -> Result<(), SendError> {
-        let asked = self.hand_in(to.into(), message.into()).await?;
+        let asked = self.link.send(to.into(), message.into(), None).await?;
         self.link.answer(asked).await?;
         Ok(())
     }
@@ -89,7 +88,7 @@ impl Connection {
         to: impl Into<Destination>,
         message: impl Into<Message>,
     ) -> Result<Receipt, SendError> {
-        let asked = self.hand_in(to.into(), message.into()).await?;
+        let asked = self.link.send(to.into(), message.into(), None).await?;
         let link = Arc::clone(&self.link);
         Ok(Receipt(Box::pin(async move {
             link.answer(asked).await?;
@@ -97,23 +96,15 @@ impl Connection {
         })))
     }
 
-    async fn hand_in(&self, to: Destination, message: Message) -> Result<Asked, SendError> {
-        message.check()?;
-        let size = message.body.len() as u64;
-        let whole = limits::WHOLE_BODY_BYTES_MAX as u64;
-        let limit = match to {
-            Destination::Queue(_) => self.link.way.message_limit,
-            Destination::Topic(_) => self.link.way.message_limit.min(whole),
-        };
-        if size > limit {
-            return Err(SendError::TooLarge { size, limit });
-        }
-        if size > whole {
-            return upload(&self.link, to, message).await;
-        }
-        let message = message.whole();
-        let room = self.link.room(message.content.len()).await;
-        Ok(self.link.ask(Command::Send { to, message }, room))
+    /// Begins a transaction on this connection, for what it sends and what its consumers received.
+    ///
+    /// # Errors
+    /// Where the broker refuses it, because 256 of this connection have not ended; or has ended.
+    ///
+    /// # Dropping the future
+    /// There is no transaction.
+    pub async fn transaction(&self) -> Result<Transaction, TransactionError> {
+        Transaction::begin(&self.link).await
     }
 
     /// Begins to consume from a queue, which comes into being if it does not exist, or a topic,

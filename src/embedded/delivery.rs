@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use super::error::SettleError;
 use super::link::Link;
 use crate::broker::command::{self, BadMessageId, Command, Outcome, Which};
-use crate::ids::{Millis, Tag};
+use crate::ids::{Millis, SubscriptionId, Tag};
 use crate::message::{BodyKind, Content, Destination};
 
 /// Names a message for as long as its store exists; the same at each redelivery. Other wires show
@@ -50,17 +51,28 @@ pub struct Delivery {
     link: Arc<Link>,
     about: command::Delivery,
     content: Content,
-    settled: bool,
+    /// What becomes of it is said already.
+    settled: AtomicBool,
 }
 
 impl Delivery {
     pub(super) fn new(link: &Arc<Link>, mut about: command::Delivery, content: Content) -> Self {
         about.content = Bytes::new();
-        Self { link: Arc::clone(link), about, content, settled: false }
+        Self { link: Arc::clone(link), about, content, settled: AtomicBool::new(false) }
     }
 
     pub(super) fn tag(&self) -> Tag {
         self.about.tag
+    }
+
+    pub(super) fn is_of(&self, link: &Arc<Link>) -> bool {
+        Arc::ptr_eq(&self.link, link)
+    }
+
+    /// Somebody else says what becomes of it.
+    pub(super) fn hand_over(&self) -> (SubscriptionId, Tag) {
+        self.settled.store(true, Ordering::Relaxed);
+        (self.about.subscription, self.about.tag)
     }
 
     /// Consumes the message, and waits until that is durable: it never comes again.
@@ -85,8 +97,8 @@ impl Delivery {
         self.settle(Outcome::Returned).await
     }
 
-    async fn settle(mut self, outcome: Outcome) -> Result<(), SettleError> {
-        self.settled = true;
+    async fn settle(self, outcome: Outcome) -> Result<(), SettleError> {
+        self.settled.store(true, Ordering::Relaxed);
         let asked = self.link.ask_small(self.settlement(outcome));
         self.link.answer(asked).await?;
         Ok(())
@@ -184,7 +196,7 @@ fn time(at: Millis) -> SystemTime {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if !self.settled {
+        if !*self.settled.get_mut() {
             self.link.leave(self.settlement(Outcome::Returned));
         }
     }

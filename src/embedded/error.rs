@@ -202,6 +202,31 @@ pub enum SettleError {
     Ended(#[from] Ended),
 }
 
+/// Why a transaction, or a part of it, did not happen, or is not known to have.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// A delivery belongs to the connection whose consumer received it, and so to its transactions.
+    #[error("the delivery came by another connection than the one of this transaction")]
+    OtherConnection,
+    /// The broker refused it, or a part of it: none of it has happened.
+    #[error("{0}")]
+    Refused(#[source] Refusal),
+    /// The broker has ended: what was not committed before has not happened, and of a commit that
+    /// was under way nobody knows.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+impl From<AskError> for TransactionError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(refusal) => Self::Refused(Refusal(refusal)),
+            AskError::Ended(ended) => Self::Ended(ended),
+        }
+    }
+}
+
 /// Why an asked broker did not do something.
 #[derive(Debug)]
 pub(super) enum AskError {

@@ -13,7 +13,7 @@ use super::error::{AskError, Ended, Failure};
 use super::router::{Answer, Router};
 use crate::broker::command::{Command, Confirm, Reply, Request};
 use crate::engine::{self, Closed, Handle, Permit};
-use crate::ids::StageId;
+use crate::ids::{StageId, TransactionName};
 use crate::limits;
 
 /// How far the life of a broker has come.
@@ -69,6 +69,7 @@ pub(super) struct Link {
     /// Large bodies that may be on their way at a time.
     pub(super) stages: Semaphore,
     last_stage: AtomicU64,
+    last_transaction: AtomicU64,
 }
 
 /// An answer to come.
@@ -87,6 +88,7 @@ impl Link {
             slots: Arc::new(Semaphore::new(limits::UNCONFIRMED_SENDS_MAX)),
             stages: Semaphore::new(limits::STAGES_MAX),
             last_stage: AtomicU64::new(0),
+            last_transaction: AtomicU64::new(0),
         })
     }
 
@@ -134,6 +136,10 @@ impl Link {
     /// Says that pieces of a large body have been taken.
     pub(super) fn taken(&self, bytes: usize) {
         self.engine.written(bytes);
+    }
+
+    pub(super) fn transaction(&self) -> TransactionName {
+        TransactionName(self.last_transaction.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     pub(super) fn stage(&self) -> StageId {

@@ -16,6 +16,7 @@ mod link;
 mod listen;
 mod message;
 mod router;
+mod transaction;
 mod upload;
 
 pub mod blocking;
@@ -27,6 +28,7 @@ pub use self::consumer::Consumer;
 pub use self::delivery::{Delivery, MessageId, MessageIdError};
 pub use self::error::{
     Ended, Failure, OpenError, RecvError, Refusal, SendError, SettingError, SettleError,
-    StoreRefused, SubscribeError,
+    StoreRefused, SubscribeError, TransactionError,
 };
 pub use self::message::Message;
+pub use self::transaction::Transaction;

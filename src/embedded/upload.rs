@@ -1,21 +1,56 @@
-//! A large body on its way to the broker: in pieces, a few at a time, as the log takes them.
+//! A message on its way to the broker: whole, or with a large body in pieces, a few at a time, as
+//! the log takes them.
 
 use std::collections::VecDeque;
 
 use super::error::{AskError, SendError};
 use super::link::{Asked, Link};
 use super::message::Message;
-use crate::broker::command::Command;
-use crate::ids::StageId;
+use crate::broker::command::{Command, Work};
+use crate::ids::{StageId, TransactionName};
 use crate::limits;
 use crate::message::Destination;
 
+impl Link {
+    /// Hands a message in, in a transaction or by itself, when it is its turn.
+    pub(super) async fn send(
+        &self,
+        to: Destination,
+        message: Message,
+        transaction: Option<TransactionName>,
+    ) -> Result<Asked, SendError> {
+        message.check()?;
+        let size = message.body.len() as u64;
+        let whole = limits::WHOLE_BODY_BYTES_MAX as u64;
+        let limit = match to {
+            Destination::Queue(_) => self.way.message_limit,
+            Destination::Topic(_) => self.way.message_limit.min(whole),
+        };
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        if size > whole {
+            return upload(self, to, message, transaction).await;
+        }
+        let message = message.whole();
+        let room = self.room(message.content.len()).await;
+        let command = match transaction {
+            None => Command::Send { to, message },
+            Some(transaction) => {
+                Command::Transact { transaction, work: Work::Send { to, message } }
+            }
+        };
+        Ok(self.ask(command, room))
+    }
+}
+
 /// Brings the body to the disk, then hands in the message that owns it. Dropped before that, or
 /// refused, nothing is sent and what came of the body is given back.
-pub(super) async fn upload(
+async fn upload(
     link: &Link,
     to: Destination,
     message: Message,
+    transaction: Option<TransactionName>,
 ) -> Result<Asked, SendError> {
     let _turn = link.stages.acquire().await.expect("never closed");
     let body = message.body.clone();
@@ -37,7 +72,14 @@ pub(super) async fn upload(
     let message = message.head();
     let room = link.room(message.content.len()).await;
     stage.open = false;
-    Ok(link.ask(Command::SendStaged { stage: stage.id, to, message }, room))
+    let stage = stage.id;
+    let command = match transaction {
+        None => Command::SendStaged { stage, to, message },
+        Some(transaction) => {
+            Command::Transact { transaction, work: Work::SendStaged { stage, to, message } }
+        }
+    };
+    Ok(link.ask(command, room))
 }
 
 async fn first_answer(link: &Link, under_way: &mut VecDeque<Asked>) -> Result<(), AskError> {
