@@ -86,10 +86,12 @@ async fn work(connection: Connection) -> Result<Done, Box<dyn Error + Send + Syn
             // Back to the queue, for another attempt.
             Err(_) if job.attempt() < ATTEMPTS => job.give_back().await?,
             Err(why) => {
-                // Sent before it is acknowledged: a crash between the two leaves both, never none.
+                // Together: whatever crash comes, the job is in one of the two queues.
                 let copy = Message::bytes(job.body().clone()).property("cause", why);
-                connection.send(Destination::queue("jobs.failed"), copy).await?;
-                job.acknowledge().await?;
+                let transaction = connection.transaction().await?;
+                transaction.send(Destination::queue("jobs.failed"), copy).await?;
+                transaction.acknowledge(&job).await?;
+                transaction.commit().await?;
                 done.set_apart += 1;
             }
         }
