@@ -236,3 +236,21 @@ pub const TRANSACTION_VOLATILE_MAX: usize = STEP_MESSAGES_MAX;
 pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;
 /// Bytes of a client's name for a transaction at most.
 pub const TRANSACTION_NAME_BYTES_MAX: usize = 512;
+
+/// Properties of one message of an embedding program.
+pub const PROPERTIES_MAX: usize = 256;
+
+/// Bytes of these, with six for each.
+pub const PROPERTIES_BYTES_MAX: usize = 63 << 10;
+
+/// Sends of one connection of an embedding program that may be unconfirmed; the next waits.
+pub const UNCONFIRMED_SENDS_MAX: usize = 1024;
+
+/// Pieces of one large body of an embedding program on their way to the disk.
+pub const PIECES_AHEAD_MAX: usize = UPLOAD_BYTES_MAX / PIECE_BYTES;
+
+/// Deliveries outstanding on a consumer of an embedding program that does not say.
+pub const EMBEDDED_PREFETCH: u32 = 100;
+
+/// How often the lock of a store is tried again that another broker has.
+pub const LOCK_RETRY_MILLIS: u64 = 10;

@@ -30,6 +30,9 @@ pub struct Request {
 pub enum Confirm {
     /// Answer either way, when everything this connection asked before is durable.
     Always,
+    /// Answer either way, for this request alone: a yes says nothing of what was asked before, so
+    /// it does not wait for sends that are held.
+    Alone,
     /// Answer only a refusal.
     RefusalOnly,
 }

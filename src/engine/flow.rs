@@ -272,6 +272,10 @@ impl Engine {
                 Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {
                     Some(Answer { to: from, token, need, reply })
                 }
+                Fate::Done(need, reply) if waiting.request.confirm == Confirm::Alone => {
+                    self.let_go(Answer { to: from, token, need, reply });
+                    None
+                }
                 Fate::Fence => {
                     self.gates.shut(from, token);
                     None

@@ -63,11 +63,11 @@ pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
 pub use look::{Look, Peek, Status};
-pub use mailbox::{Closed, Mailbox};
+pub use mailbox::{Closed, Listener, Mailbox, Unseen};
 pub use outbox::Load;
 pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
-pub use threads::{Running, start};
+pub use threads::{Leaving, Running, start};
 #[cfg(test)]
 pub(crate) use threads::{read_operations, read_page, read_pieces};
 
@@ -470,8 +470,8 @@ impl Engine {
     /// Decides one request and makes it true, or a part of it.
     fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, .. } = request;
-        let paced = request.command.is_paced();
-        if let (false, Err(refusal)) = (paced, self.park.may_ask(from, &request)) {
+        let alone = confirm == Confirm::Alone || request.command.is_paced();
+        if let (false, Err(refusal)) = (alone, self.park.may_ask(from, &request)) {
             self.doom(from, request.command.works_in(), &refusal);
             self.refuse(from, token, refusal);
             return Taken::Done;
@@ -491,9 +491,9 @@ impl Engine {
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Part(request);
             }
-            Fate::Done(need, reply) if confirm == Confirm::Always => {
+            Fate::Done(need, reply) if confirm != Confirm::RefusalOnly => {
                 let answer = Answer { to: from, token, need, reply };
-                if paced { self.let_go(answer) } else { self.confirm(answer) }
+                if alone { self.let_go(answer) } else { self.confirm(answer) }
             }
             Fate::Done(..) | Fate::Later => {}
             Fate::Refused(refusal) => self.refuse(from, token, refusal),
@@ -636,6 +636,11 @@ impl Engine {
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),
             }
         }
+    }
+
+    /// Tells every connection that the broker has ended, where it does not know yet.
+    fn close(&mut self, why: Closed) {
+        self.outbox.close(why);
     }
 
     /// The end of what may be spoken of.

@@ -91,7 +91,7 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
         }
         let why = if result.is_ok() { Closed::Stopping } else { Closed::Failed };
         d.inbox.close(why);
-        d.dismiss();
+        d.dismiss(why);
         l.close();
         result
     };
@@ -127,10 +127,34 @@ impl Running {
     /// # Errors
     /// Why it ended otherwise.
     pub fn join(self) -> Result<(), StopError> {
+        let (result, leaving) = self.wait();
+        let rest = leaving.join();
+        result.and(rest)
+    }
+
+    /// Waits until the engine has ended: nothing more is confirmed, though a thread beside it may
+    /// still be at its last step, which on a bad disk takes long.
+    pub fn wait(self) -> (Result<(), StopError>, Leaving) {
         let result = self.engine.join().expect("a panic of the engine is a defect");
+        (result, Leaving { log: self.log, others: self.others })
+    }
+}
+
+/// The threads beside an engine that has ended.
+#[derive(Debug)]
+pub struct Leaving {
+    log: Arc<Log>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Leaving {
+    /// Waits until they have ended: nobody touches the store any more.
+    ///
+    /// # Errors
+    /// Where the last words of the log did not get through.
+    pub fn join(self) -> Result<(), StopError> {
         // A panic of one of these has ended the engine, which has said so.
         self.others.into_iter().for_each(|thread| drop(thread.join()));
-        result?;
         self.log.failure().map_or(Ok(()), |failure| Err(StopError::Log(failure)))
     }
 }

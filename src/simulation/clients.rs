@@ -255,7 +255,9 @@ impl Client {
         self.last_token += 1;
         let token = Token(self.last_token);
         self.asked.insert(token, asked);
-        let request = Request { token, confirm: Confirm::Always, command };
+        // Some ask as an embedding program does, which is told of each request by itself.
+        let confirm = if token.0.is_multiple_of(3) { Confirm::Alone } else { Confirm::Always };
+        let request = Request { token, confirm, command };
         // Some requests come together, as they do from a socket.
         if around.random.one_in(2)
             && let Some(Input::Requests(id, requests, _)) = around.inputs.back_mut()

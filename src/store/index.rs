@@ -247,6 +247,12 @@ impl Index {
         })
     }
 
+    /// Closes it for good. Whoever embeds a broker may keep it long after its end, and what redb
+    /// writes when it lets go of the file must not come behind a new owner's.
+    pub fn close(&self) {
+        *self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = State::Failed;
+    }
+
     /// The open database; opens it again where a full disk had closed it.
     fn database(&self) -> Result<OpenState<'_>, IndexError> {
         for _ in 0..2 {

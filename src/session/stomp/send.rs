@@ -13,7 +13,7 @@ use crate::protocol::stomp::{self, Head};
 
 /// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE.
 /// Sorted, to be searched.
-const OF_THE_FRAME: [&str; 13] = [
+pub const OF_THE_FRAME: [&str; 13] = [
     "JMSXDeliveryCount",
     "ack",
     "content-length",
