@@ -85,6 +85,7 @@ impl Broker {
             Record::PiecesGone { upload, first, gone, last } => {
                 self.durable.pieces_gone(*upload, *first, gone, *last);
             }
+            _ => self.apply_transacted(written, record),
         }
         Ok(())
     }
@@ -135,6 +136,7 @@ impl Broker {
                 if self.names.contains_key(&**name) { Err("the name is taken") } else { Ok(()) }
             }
             Record::QueueDeleted { queue } => match self.queues.get(queue) {
+                Some(known) if known.row.staged > 0 => Err("transactions have sent to it"),
                 Some(known) if known.row.depth == 0 => Ok(()),
                 Some(_) => Err("the queue is not empty"),
                 None => Err("no such queue"),
@@ -163,6 +165,7 @@ impl Broker {
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
+            _ => self.fit_transacted(record),
         }
     }
 
@@ -170,6 +173,7 @@ impl Broker {
         self.durable.scalars.epoch = epoch;
         self.saw(at);
         self.durable.kill_open();
+        self.durable.roll_back_open();
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
@@ -209,7 +213,7 @@ impl Broker {
         }
     }
 
-    fn saw(&mut self, at: Millis) {
+    pub(super) fn saw(&mut self, at: Millis) {
         let last = &mut self.durable.scalars.last_at;
         *last = (*last).max(at.0);
     }
@@ -242,7 +246,7 @@ impl Broker {
         }
     }
 
-    fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
+    pub(super) fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
         self.durable.gone(id, gone);
         if let Some(upload) = gone.upload.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
             self.durable.kill(upload);
@@ -313,6 +317,12 @@ impl Broker {
             }
             Change::TransferOver { from } => drop(self.transfers.remove(&from)),
             Change::ScanTo(scanned) => self.apply_scan_to(scanned, effects),
+            Change::Unit(key, change) => self.apply_unit(key, change, effects),
+            Change::EndOn { number } => self.apply_end_on(number, effects),
+            Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
+            Change::Relend { key, tag, queue, place, entry } => {
+                self.apply_relend(key, tag, queue, (place, entry));
+            }
         }
     }
 
@@ -357,7 +367,7 @@ impl Broker {
     }
 
     /// Puts a consumer with credit at the end of its queue's line.
-    fn stand_in_line(&mut self, key: ConsumerKey) {
+    pub(super) fn stand_in_line(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(&key) else { return };
         let Source::Queue(id) = consumer.source else { return };
         if consumer.in_line || consumer.credit() == 0 {
@@ -469,7 +479,7 @@ impl Broker {
     }
 
     /// A loan is over and its message gone; a durable one's record has said so.
-    fn end_loan(&mut self, source: &Source, loan: &Lent) {
+    pub(super) fn end_loan(&mut self, source: &Source, loan: &Lent) {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, .. }) => {
                 self.queue(*id).on_loan.remove(place);
@@ -489,7 +499,7 @@ impl Broker {
     }
 
     /// A loan comes back to its place; one of a topic has none and is gone.
-    fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
+    pub(super) fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, entry }) => {
                 let entry = if counted { entry.returned() } else { entry };
@@ -560,14 +570,14 @@ impl Broker {
 
 impl Entry {
     /// The entry of a message that was written there.
-    fn born(
+    pub(super) fn born(
         written: Written,
         at: Millis,
         expires: Option<Millis>,
         upload: Option<UploadId>,
     ) -> Self {
         let Written { lsn: birth, frame_len: size } = written;
-        Self { birth, size, at, expires, returns: 0, upload }
+        Self { birth, size, at, expires, returns: 0, upload, held: false }
     }
 
     /// The entry after one more return from a consumer.
@@ -588,6 +598,8 @@ impl QueueRow {
             bytes: 0,
             lent_through: Marks::default(),
             redelivered_through: Marks::default(),
+            staged: 0,
+            staged_bytes: 0,
             expiring: false,
         }
     }

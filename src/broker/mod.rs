@@ -27,6 +27,8 @@ mod durable;
 mod queue;
 mod room;
 mod topic;
+mod transact;
+mod transaction;
 mod upload;
 mod walk;
 mod window;
@@ -50,7 +52,7 @@ use crate::limits;
 use crate::record::Record;
 
 pub use decide::Verdict;
-pub use durable::Base;
+pub use delta::Base;
 pub use room::Room;
 
 /// Bounds of the broker's state.
@@ -72,6 +74,8 @@ pub struct Limits {
     pub topic_backlog: usize,
     /// Outstanding deliveries of a subscription at most.
     pub prefetch: u32,
+    /// Operations of one transaction at most.
+    pub transaction_operations: u64,
 }
 
 impl Default for Limits {
@@ -85,6 +89,7 @@ impl Default for Limits {
             resident_of_all: 3_000_000,
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
+            transaction_operations: 4_000_000,
         }
     }
 }
@@ -125,6 +130,8 @@ pub struct Broker {
     transfers: BTreeMap<QueueId, transfer::Transfer>,
     /// Bodies on their way in.
     stages: upload::Stages,
+    /// Transactions as their sessions know them.
+    units: transact::Units,
 }
 
 impl Broker {
@@ -164,6 +171,7 @@ impl Broker {
             sweeps: BTreeMap::new(),
             transfers: BTreeMap::new(),
             stages: upload::Stages::default(),
+            units: transact::Units::default(),
         }
     }
 
@@ -194,7 +202,8 @@ impl Broker {
     /// Changes that the next checkpoint will take.
     #[must_use]
     pub fn delta_len(&self) -> usize {
-        self.durable.delta.entries.len() + self.durable.delta.pieces.len()
+        let delta = &self.durable.delta;
+        delta.entries.len() + delta.pieces.len() + delta.operations.len()
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.

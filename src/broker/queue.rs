@@ -240,7 +240,11 @@ impl Queue {
     /// What it holds in both sequences, lent messages included, as a limit counts it.
     pub(crate) fn held(&self) -> Held {
         let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;
-        Held { messages: self.row.depth + volatile, bytes: self.row.bytes + self.volatile_bytes }
+        // What transactions have sent has its room, so that a commit needs none.
+        Held {
+            messages: self.row.depth + self.row.staged + volatile,
+            bytes: self.row.bytes + self.row.staged_bytes + self.volatile_bytes,
+        }
     }
 
     /// Non-persistent messages that wait, those first that are missed least: the oldest of the
@@ -332,6 +336,8 @@ mod tests {
             bytes: 10 * depth,
             lent_through: Marks::default(),
             redelivered_through: Marks::default(),
+            staged: 0,
+            staged_bytes: 0,
             expiring: false,
         };
         Queue::new(QueueId(1), row)
@@ -343,7 +349,7 @@ mod tests {
 
     fn entry(seq: u64) -> Entry {
         let (birth, at) = (Lsn(seq * 100), Millis(1));
-        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None }
+        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None, held: false }
     }
 
     fn volatile() -> Volatile {

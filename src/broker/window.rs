@@ -92,7 +92,7 @@ mod tests {
 
     fn entry(birth: u64) -> Entry {
         let (birth, at) = (Lsn(birth), Millis(1));
-        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None }
+        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None, held: false }
     }
 
     proptest! {
