@@ -107,6 +107,9 @@ pub const ORIGINAL_DESTINATION: &str = "originalDestination";
 /// The same under the name that plugins of ActiveMQ use.
 pub const DLQ_ORIGINAL_DESTINATION: &str = "dlqOriginalDestination";
 
+/// The property of such a message that says why, as ActiveMQ names it.
+pub const DLQ_FAILURE_CAUSE: &str = "dlqDeliveryFailureCause";
+
 /// From where a message was set apart, as its properties have it: `queue://NAME`, `topic://NAME`,
 /// or the plain name of a queue.
 #[must_use]

@@ -227,7 +227,8 @@ fn what_cannot_be_done_is_refused_with_what_to_do_next() {
 #[test]
 fn a_backlog_that_has_expired_frees_its_disk_without_a_consumer() {
     let dir = fresh_dir();
-    let settings = "[memory]\nqueue_window = 16\n";
+    let settings = "[memory]\nqueue_window = 16\n\
+                    [[redelivery]]\nname = \"queue://old\"\nwhen_expired = \"drop\"\n";
     let broker = Broker::start_configured(&dir.path().join("data"), settings);
     let mut stomp = broker.connect();
     for number in 0..500 {

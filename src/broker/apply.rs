@@ -36,7 +36,8 @@ impl Broker {
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
                 self.saw(*at);
-                let mut known = Queue::new(*queue, QueueRow::new(name.clone()));
+                let rules = self.policies.redelivery_of(name);
+                let mut known = Queue::new(*queue, QueueRow::new(name.clone()), rules);
                 known.limit = self.policies.of_queue(name);
                 self.names.insert(Arc::clone(&known.name), *queue);
                 self.sorted.insert(Arc::clone(&known.name));
@@ -61,9 +62,15 @@ impl Broker {
             Record::Returned { queue, entries } => {
                 self.count(*queue, |c| c.returned += entries.len() as u64);
                 for (place, entry) in entries {
-                    self.durable.put(*queue, *place, *entry);
-                    self.queue(*queue).update(*place, *entry);
+                    self.apply_changed(*queue, *place, *entry);
                 }
+            }
+            Record::PutOff { queue, until, entries } => {
+                self.apply_put_off(*queue, *until, entries);
+            }
+            Record::Woken { queue, entries } => self.apply_woken(*queue, entries),
+            Record::DeadLettered { from, to, first, note, why, entries } => {
+                self.apply_dead((*from, *to), *first, (*note, *why), entries);
             }
             Record::Removed { queue, gone, cause } => {
                 gone.iter().for_each(|gone| self.apply_gone(*queue, gone));
@@ -144,6 +151,9 @@ impl Broker {
             }
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
+            Record::PutOff { queue, entries, .. } | Record::Woken { queue, entries } => {
+                depth(queue, entries.len())
+            }
             Record::Removed { queue, gone, .. } => {
                 let size = gone.iter().map(|gone| u64::from(gone.size)).sum();
                 depth(queue, gone.len()).and_then(|()| bytes(queue, size))
@@ -154,7 +164,20 @@ impl Broker {
             Record::Moved { from, gone, to, place, .. } => depth(from, 1)
                 .and_then(|()| bytes(from, u64::from(gone.size)))
                 .and(next(to, place.seq)),
-            Record::Transferred { from, to, .. } if from == to => Err("a queue is not another"),
+            Record::Transferred { from, to, .. } | Record::DeadLettered { from, to, .. }
+                if from == to =>
+            {
+                Err("a queue is not another")
+            }
+            Record::DeadLettered { from, to, first, note, why, entries } => {
+                let size = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+                let there = depth(from, entries.len()).and_then(|()| bytes(from, size));
+                let there = there.and(next(to, *first));
+                there.and_then(|()| {
+                    let name = &self.queues[from].row.name;
+                    self.durable.fit_note(*note, name, *why)
+                })
+            }
             Record::Transferred { from, to, first, entries } => {
                 let size = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
                 let there = depth(from, entries.len()).and_then(|()| bytes(from, size));
@@ -243,6 +266,10 @@ impl Broker {
     }
 
     fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
+        self.undelay(id, gone.place, gone.due);
+        if let Some(note) = gone.note {
+            self.durable.unrefer(note);
+        }
         self.durable.gone(id, gone);
         if let Some(upload) = gone.upload.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
             self.durable.kill(upload);
@@ -404,6 +431,14 @@ impl Broker {
             }
         };
         let redelivered = before || returns > 0;
+        let dead = match &message {
+            Lent::Durable { entry, .. } if entry.note.is_some() => {
+                let name = Arc::clone(&queue.name);
+                self.dead_letter(&name, entry)
+            }
+            _ => None,
+        };
+        let queue = self.queues.get_mut(&id).expect("just seen");
         let consumer = self.consumers.get_mut(&key).expect("it stands in line");
         let tag = consumer.lend(message.clone());
         if let Lent::Volatile { place, .. } = message {
@@ -428,6 +463,7 @@ impl Broker {
             topic: false,
             message,
             redelivered,
+            dead,
             // A consumer of JMS expects a second attempt at least when the mark is set.
             attempt: (returns + 1).max(1 + u32::from(redelivered)),
         }));
@@ -491,14 +527,12 @@ impl Broker {
     fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, entry }) => {
-                let entry = if counted { entry.returned() } else { entry };
-                let max = self.window_max();
-                let queue = self.queues.get_mut(id).expect("a loan keeps its queue");
-                queue.on_loan.remove(&place);
-                let before = queue.resident_len();
-                queue.admit(place, entry, max, &mut self.expiries);
-                self.resident = self.resident + queue.resident_len() - before;
-                self.stir(*id);
+                self.queue(*id).on_loan.remove(&place);
+                // One that counts has its record, which may have delayed it or set it apart.
+                let now = if counted { self.durable.as_stated(*id, place) } else { Some(entry) };
+                if let Some(entry) = now.filter(|entry| entry.due.is_none()) {
+                    self.waits_again(*id, place, entry);
+                }
             }
             (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
                 self.queue(*id).volatile_on_loan.remove(&place);
@@ -566,7 +600,7 @@ impl Entry {
         upload: Option<UploadId>,
     ) -> Self {
         let Written { lsn: birth, frame_len: size } = written;
-        Self { birth, size, at, expires, returns: 0, upload }
+        Self { birth, size, at, expires, returns: 0, upload, due: None, note: None }
     }
 
     /// The entry after one more return from a consumer.
@@ -588,6 +622,7 @@ impl QueueRow {
             lent_through: [0; 10],
             redelivered_through: [0; 10],
             expiring: false,
+            delayed: 0,
         }
     }
 

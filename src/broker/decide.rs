@@ -77,7 +77,8 @@ impl Broker {
                 DONE
             }
             Command::Settle { subscription, which, outcome } => {
-                self.decide_settle((connection, *subscription), *which, *outcome, facts)
+                let key = (connection, *subscription);
+                self.decide_settle(now, key, *which, *outcome, facts)
             }
             Command::Barrier => DONE,
             other => self.decide_operator(now, Asker { connection, token }, other, facts),
@@ -235,6 +236,15 @@ impl Broker {
         if let Some(id) = self.names.get(name) {
             return (*id, self.queues[id].row.last_seq + 1);
         }
+        let stated = facts.iter().find_map(|fact| match fact {
+            Fact::Log(Record::QueueCreated { queue, name: other, .. }, _) => {
+                (**other == *name).then_some(*queue)
+            }
+            _ => None,
+        });
+        if let Some(queue) = stated {
+            return (queue, 1);
+        }
         let queue = QueueId(self.durable.scalars.last_queue + 1);
         let at = self.time(now);
         facts.push(Fact::Log(Record::QueueCreated { queue, name: name.into(), at }, Bytes::new()));
@@ -272,6 +282,7 @@ impl Broker {
 
     fn decide_settle(
         &self,
+        now: Millis,
         key: ConsumerKey,
         which: Which,
         outcome: Outcome,
@@ -288,10 +299,14 @@ impl Broker {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
             match outcome {
                 Outcome::Accepted => removed(queue, Cause::Accepted, gone(loans), facts),
-                Outcome::Returned => returned(queue, loans, facts),
+                Outcome::Returned => self.state_returned(now, queue, loans, facts),
             }
         }
         facts.push(Fact::Memory(Change::Settle { key, which, outcome }));
+        if let (Source::Queue(queue), Outcome::Returned) = (&consumer.source, outcome) {
+            let loans = tags.iter().map(|tag| &consumer.loans[tag]);
+            self.state_volatile_returned(now, *queue, loans, facts);
+        }
         if last == tag { DONE } else { Ok(Verdict::Part) }
     }
 
@@ -341,24 +356,5 @@ pub(super) fn removed(queue: QueueId, cause: Cause, gone: Vec<Gone>, facts: &mut
     for part in gone.chunks(limits::RECORD_ENTRIES_MAX) {
         let record = Record::Removed { queue, cause, gone: part.to_vec() };
         facts.push(Fact::Log(record, Bytes::new()));
-    }
-}
-
-/// States that messages came back, each counted once more, in records of a bounded size.
-pub(super) fn returned<'a>(
-    queue: QueueId,
-    loans: impl Iterator<Item = &'a Lent>,
-    facts: &mut Vec<Fact>,
-) {
-    let mut entries: Vec<_> = loans
-        .filter_map(|loan| match loan {
-            Lent::Durable { place, entry } => Some((*place, entry.returned())),
-            Lent::Volatile { .. } | Lent::Published { .. } => None,
-        })
-        .collect();
-    while !entries.is_empty() {
-        let rest = entries.split_off(entries.len().min(limits::RECORD_ENTRIES_MAX));
-        facts.push(Fact::Log(Record::Returned { queue, entries }, Bytes::new()));
-        entries = rest;
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{Lsn, Millis, QueueId, UploadId};
+use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,41 @@ pub struct Entry {
     pub returns: u32,
     /// Where its body lies, if that is in pieces.
     pub upload: Option<UploadId>,
+    /// It is not handed out before.
+    pub due: Option<DueTime>,
+    /// Why it was set apart and from where, if it ever was.
+    pub note: Option<NoteId>,
+}
+
+/// The place of a delayed message among all of them: the soonest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Due {
+    /// When its delay is over.
+    pub at: DueTime,
+    /// The queue it is in.
+    pub queue: QueueId,
+    /// Its place there.
+    pub place: Place,
+}
+
+/// Why messages were set apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Why {
+    /// They came back from consumers more often than their queue allows.
+    Returned,
+    /// Their time was over.
+    Expired,
+}
+
+/// What is remembered of messages that were set apart from one queue for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NoteRow {
+    /// The queue, which may be gone since.
+    pub name: Box<str>,
+    /// The reason.
+    pub why: Why,
+    /// Messages that refer to it; a note without any is gone.
+    pub count: u64,
 }
 
 /// Where a piece of a large body lies in the log.
@@ -86,6 +121,8 @@ pub struct QueueRow {
     pub redelivered_through: [u64; 10],
     /// Some durable message in it may expire. Certain where false: then nobody need look.
     pub expiring: bool,
+    /// Of `depth`, how many are not handed out before some time.
+    pub delayed: u64,
 }
 
 /// Changes to the durable state.
@@ -101,6 +138,10 @@ pub struct Delta {
     pub pieces: BTreeMap<(UploadId, u32), Option<PieceAt>>,
     /// The upload as it is now, or `None` where a message owns it or it is gone.
     pub uploads: BTreeMap<UploadId, Option<UploadRow>>,
+    /// The delayed messages, each as it is now, or `None` where it is delayed no longer.
+    pub due: BTreeMap<Due, Option<Entry>>,
+    /// The note as it is now, or `None` where it is gone.
+    pub notes: BTreeMap<NoteId, Option<NoteRow>>,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.
@@ -118,4 +159,6 @@ pub struct Scalars {
     pub epoch: u64,
     /// The last upload id given; 0 before the first.
     pub last_upload: u64,
+    /// The last note id given; 0 before the first.
+    pub last_note: u32,
 }

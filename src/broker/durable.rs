@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
+use crate::broker::dead::Notes;
+use crate::broker::delta::{Delta, Entry, NoteRow, Place, QueueRow, Scalars, UploadRow};
 use crate::broker::upload::Uploads;
-use crate::ids::{Lsn, QueueId, UploadId};
+use crate::ids::{Lsn, NoteId, QueueId, UploadId};
 use crate::limits;
 use crate::record::Gone;
 
@@ -21,6 +22,10 @@ pub struct Base {
     pub queues: BTreeMap<QueueId, QueueRow>,
     /// Uploads that no message owns.
     pub uploads: BTreeMap<UploadId, UploadRow>,
+    /// What is remembered of messages that were set apart.
+    pub notes: BTreeMap<NoteId, NoteRow>,
+    /// Some message is delayed.
+    pub delayed: bool,
     /// Live bytes of each segment that has any.
     pub live: BTreeMap<u64, u64>,
     /// Single facts.
@@ -38,6 +43,8 @@ pub(crate) struct Durable {
     pub(super) settled_through: Lsn,
     /// Uploads that no message owns.
     pub(super) uploads: Uploads,
+    /// What is remembered of messages that were set apart.
+    pub(super) notes: Notes,
     /// Bytes that the index counts as needed and that no longer are.
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
@@ -61,6 +68,7 @@ impl Durable {
             frozen: None,
             settled_through: base.through,
             uploads: Uploads::new(&base.uploads),
+            notes: Notes::new(&base.notes),
             freed: 0,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),
@@ -93,6 +101,11 @@ impl Durable {
     /// A message has left a queue and is not gone: another has it from now on.
     pub(crate) fn left(&mut self, queue: QueueId, place: Place, entry: &Entry) {
         self.forget(queue, place, entry.birth);
+    }
+
+    /// A message as the record says that has just changed it; `None` if it has left its queue.
+    pub(crate) fn as_stated(&self, queue: QueueId, place: Place) -> Option<Entry> {
+        self.delta.entries.get(&(queue, place)).copied().flatten()
     }
 
     /// The index need not hear of a message that lived and died since it last did.
@@ -259,11 +272,27 @@ mod tests {
 
     fn entry(birth: u64) -> Entry {
         let at = Millis(1);
-        Entry { birth: Lsn(birth), size: 1, at, expires: None, returns: 0, upload: None }
+        Entry {
+            birth: Lsn(birth),
+            size: 1,
+            at,
+            expires: None,
+            returns: 0,
+            upload: None,
+            due: None,
+            note: None,
+        }
     }
 
     fn gone(seq: u64) -> Gone {
-        Gone { place: Place { rank: 5, seq }, birth: Lsn(seq), size: 1, upload: None }
+        Gone {
+            place: Place { rank: 5, seq },
+            birth: Lsn(seq),
+            size: 1,
+            upload: None,
+            due: None,
+            note: None,
+        }
     }
 
     #[test]
@@ -293,7 +322,7 @@ mod tests {
             let mut born = 0;
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
-                lent_through: [0; 10], redelivered_through: [0; 10], expiring: false,
+                lent_through: [0; 10], redelivered_through: [0; 10], expiring: false, delayed: 0,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {
                 let victim = model.keys().nth(*pick as usize % 40).copied();

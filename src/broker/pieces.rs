@@ -70,6 +70,7 @@ impl Bench {
                     Effect::Deliver(assignment) => self.held.push(assignment.tag),
                     Effect::Answer { result, .. } => self.answers.push(result),
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
+                    Effect::Later(_) => unreachable!("nothing is delayed here"),
                     Effect::Page(request) => {
                         let after = Bound::Excluded((request.queue, request.after));
                         let end = Bound::Included((request.queue, Place::END));

@@ -13,6 +13,7 @@ use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
 use crate::broker::policy::{Held, Limit};
+use crate::broker::redelivery::Redelivery;
 use crate::broker::scan::Scans;
 use crate::ids::{Millis, QueueId, Tag};
 
@@ -80,6 +81,8 @@ pub(crate) struct Queue {
     pub(crate) volatile_bytes: u64,
     /// What it may hold.
     pub(crate) limit: Limit,
+    /// What becomes of messages that come back to it.
+    pub(crate) redelivery: Arc<Redelivery>,
     /// Someone waits for room in it.
     pub(crate) watched: bool,
 }
@@ -99,7 +102,7 @@ pub(crate) enum Head {
 
 impl Queue {
     /// A queue as the index knows it: nothing of it is in memory yet.
-    pub(crate) fn new(id: QueueId, row: QueueRow) -> Self {
+    pub(crate) fn new(id: QueueId, row: QueueRow, redelivery: Arc<Redelivery>) -> Self {
         let horizon = (row.depth > 0).then_some(Place::START);
         Self {
             id,
@@ -117,6 +120,7 @@ impl Queue {
             ready: VecDeque::new(),
             volatile_bytes: 0,
             limit: Limit::NONE,
+            redelivery,
             watched: false,
         }
     }
@@ -317,8 +321,9 @@ mod tests {
             lent_through: [0; 10],
             redelivered_through: [0; 10],
             expiring: false,
+            delayed: 0,
         };
-        Queue::new(QueueId(1), row)
+        Queue::new(QueueId(1), row, Arc::new(Redelivery::none()))
     }
 
     fn place(rank: u8, seq: u64) -> Place {
@@ -327,7 +332,16 @@ mod tests {
 
     fn entry(seq: u64) -> Entry {
         let (birth, at) = (Lsn(seq * 100), Millis(1));
-        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None }
+        Entry {
+            birth,
+            size: 10,
+            at,
+            expires: None,
+            returns: 0,
+            upload: None,
+            due: None,
+            note: None,
+        }
     }
 
     fn volatile() -> Volatile {

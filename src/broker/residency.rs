@@ -186,6 +186,7 @@ impl Bench {
                         self.commit(facts, &mut effects);
                     }
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
+                    Effect::Later(_) => unreachable!("nothing is delayed here"),
                     Effect::Answer { .. } => {}
                 }
             }

@@ -1,5 +1,6 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod dead;
 mod uploads;
 
 use std::collections::VecDeque;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
-use super::fact::{Assignment, Effect, Fact, Lent, Page, PiecesPage};
+use super::fact::{Assignment, Effect, Fact, LaterPage, Lent, Page, PiecesPage};
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
 
@@ -65,6 +66,9 @@ impl Bench {
                         let page = PiecesPage { request, rows: Vec::new() };
                         self.broker.give_back(&page, &mut facts);
                         self.commit(facts, &mut effects);
+                    }
+                    Effect::Later(request) => {
+                        self.broker.later_in(&LaterPage { request, rows: Vec::new() });
                     }
                     Effect::Page(request) => {
                         // Nothing was ever checkpointed: the index is empty.

@@ -53,7 +53,7 @@ impl Broker {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
         let swept = !self.sweeps.is_empty();
-        let uploads = self.has_dead_uploads();
+        let uploads = self.has_dead_uploads() || self.later.is_due(now);
         uploads || !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
     }
 
@@ -65,7 +65,10 @@ impl Broker {
             return true;
         }
         if let Some(key) = self.ended.front() {
-            self.state_take_back(*key, facts);
+            self.state_take_back(now, *key, facts);
+            return true;
+        }
+        if self.state_later(now, facts, effects) {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
@@ -89,14 +92,16 @@ impl Broker {
         self.state_sweep(effects) || self.state_scan(now, effects)
     }
 
-    fn state_take_back(&self, key: ConsumerKey, facts: &mut Vec<Fact>) {
+    fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {
         let consumer = &self.consumers[&key];
         let ended = consumer.ended.expect("only ended ones are on the agenda");
         let count = limits::STEP_MESSAGES_MAX;
         if let Source::Queue(queue) = consumer.source {
             let loans = consumer.loans.iter().take(count);
             let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);
-            decide::returned(queue, sent, facts);
+            self.state_returned(now, queue, sent.clone(), facts);
+            facts.push(Fact::Memory(Change::TakeBack { key, count }));
+            return self.state_volatile_returned(now, queue, sent, facts);
         }
         facts.push(Fact::Memory(Change::TakeBack { key, count }));
     }
@@ -169,17 +174,17 @@ impl Broker {
         let Some((_, id, _)) = self.expiries.first() else { return };
         let queue = &self.queues[id];
         let due = self.expiries.iter().take_while(|(at, other, _)| *at <= now && other == id);
-        let (mut gone, mut places) = (Vec::new(), Vec::new());
+        let (mut over, mut places) = (Vec::new(), Vec::new());
         for (_, _, spot) in due.take(limits::STEP_MESSAGES_MAX) {
             match spot {
                 Spot::Durable(place) => {
                     let entry = queue.resident_at(*place).expect("only what waits expires");
-                    gone.push(Gone::of(*place, entry));
+                    over.push((*place, *entry));
                 }
                 Spot::Volatile(place) => places.push(*place),
             }
         }
-        decide::removed(*id, Cause::Expired, gone, facts);
+        self.state_expired(now, *id, over, facts);
         if !places.is_empty() {
             facts.push(Fact::Memory(Change::Drop { queue: *id, cause: Cause::Expired, places }));
         }
@@ -234,7 +239,7 @@ impl Broker {
         let queue = &self.queues[&id];
         let mut found = Vec::new();
         let reached = self.durable.overlay(id, after, &page.rows, exhausted, |place, entry| {
-            if !queue.on_loan.contains(&place) {
+            if !queue.on_loan.contains(&place) && entry.due.is_none() {
                 found.push((place, *entry));
             }
             found.len() < limit

@@ -196,6 +196,7 @@ impl Turns {
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Pieces(request) => reads.send(Read::Pieces(request)).is_ok(),
+                Job::Later(request) => reads.send(Read::Later(request)).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
                 Job::Peek(peek) => reads.send(Read::Peek(peek)).is_ok(),
                 Job::Checkpoint(job) => checkpoints.send(Merge::Checkpoint(job)).is_ok(),

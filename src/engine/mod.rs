@@ -33,7 +33,8 @@ use bytes::Bytes;
 use crate::broker::command::{Confirm, MessageId, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    Change, Effect, Fact, Page, PageRequest, PiecesPage, PiecesPurpose, PiecesRequest, Purpose,
+    Change, Effect, Fact, LaterPage, LaterRequest, Page, PageRequest, PiecesPage, PiecesPurpose,
+    PiecesRequest, Purpose,
 };
 use crate::broker::policy::{Policies, WhenFull};
 use crate::broker::{Broker, Effects, Written, takes_room};
@@ -67,7 +68,7 @@ pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
 pub use threads::{Running, start};
 #[cfg(test)]
-pub(crate) use threads::{read_page, read_pieces};
+pub(crate) use threads::{read_later, read_page, read_pieces};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
 #[derive(Clone, Debug)]
@@ -135,6 +136,8 @@ pub enum Input {
     Page(Page),
     /// It has been read where pieces of a large body lie.
     Pieces(PiecesPage),
+    /// It has been read which delayed messages are due next.
+    Later(LaterPage),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
     /// Somebody wants to see something.
@@ -179,6 +182,8 @@ pub enum Job {
     Page(PageRequest),
     /// Read from the index where pieces of a large body lie.
     Pieces(PiecesRequest),
+    /// Read from the index which delayed messages are due next.
+    Later(LaterRequest),
     /// Read a payload from the log.
     Load(Load),
     /// Read a payload from the log for an operator; it goes to whoever waits for it.
@@ -410,6 +415,7 @@ impl Engine {
             }
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
+            Input::Later(page) => self.broker.later_in(&page),
             Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
@@ -584,7 +590,7 @@ impl Engine {
                 }
                 false
             }
-            Effect::Page(_) | Effect::Pieces(_) => true,
+            Effect::Page(_) | Effect::Pieces(_) | Effect::Later(_) => true,
         });
     }
 
@@ -593,6 +599,7 @@ impl Engine {
             match effect {
                 Effect::Page(request) => jobs.push(Job::Page(request)),
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
+                Effect::Later(request) => jobs.push(Job::Later(request)),
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),
             }
         }

@@ -156,6 +156,8 @@ fn durable_base(base: Base) -> broker::Base {
         through: base.replay.map_or(Lsn::default(), |replay| replay.through),
         queues: base.queues,
         uploads: base.uploads,
+        notes: base.notes,
+        delayed: base.delayed,
         live: base.live,
         scalars: base.scalars,
     }

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::broker::delta::Delta;
-use crate::broker::fact::{Page, PageRequest, PiecesPage, PiecesRequest};
+use crate::broker::fact::{LaterPage, LaterRequest, Page, PageRequest, PiecesPage, PiecesRequest};
 use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
@@ -34,6 +34,7 @@ pub struct Running {
 pub(crate) enum Read {
     Page(PageRequest),
     Pieces(PiecesRequest),
+    Later(LaterRequest),
     Load(Load),
     Peek(Peek),
 }
@@ -192,6 +193,10 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     Ok(page) => Input::Pieces(page),
                     Err(error) => Input::Failed(error),
                 },
+                Read::Later(request) => match until_room(|| read_later(index, request)) {
+                    Ok(page) => Input::Later(page),
+                    Err(error) => Input::Failed(error),
+                },
                 Read::Load(load) => {
                     let frame = reader.read(load.birth, load.size);
                     Input::Loaded(load, frame.map(|frame| frame.payload))
@@ -223,6 +228,12 @@ fn until_room<T>(read: impl Fn() -> Result<T, StopError>) -> Result<T, StopError
 pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, StopError> {
     let rows = index.page(request.queue, Some(request.after), request.limit);
     Ok(Page { request, rows: rows.map_err(StopError::Index)? })
+}
+
+/// Reads the delayed messages that were asked for.
+pub(crate) fn read_later(index: &Index, request: LaterRequest) -> Result<LaterPage, StopError> {
+    let rows = index.delayed(request.after, request.limit);
+    Ok(LaterPage { request, rows: rows.map_err(StopError::Index)? })
 }
 
 /// Lets whoever waits for a confirmation have the processor first. Only a wish: the system may

@@ -17,7 +17,7 @@ use crate::message::{BodyKind, Content, Destination, Durability, Message, Priori
 
 use super::bodies::{Bodies, Receiving, Sending};
 use super::model::{Fate, Model, Step};
-use super::node::number_of;
+use super::node::{DEAD_LETTERS, number_of};
 use super::random::Random;
 
 /// The last of them is purged and deleted now and then.
@@ -366,6 +366,8 @@ impl Client {
         let topic = around.random.one_in(6);
         let from = if topic {
             Destination::Topic(TOPIC.into())
+        } else if around.random.one_in(12) {
+            queue_named(DEAD_LETTERS[around.random.below(2) as usize])
         } else {
             queue_named(QUEUES[around.random.below(3) as usize])
         };
@@ -388,7 +390,7 @@ impl Client {
     }
 
     pub(super) fn subscribe_to_all(&mut self, around: &mut Surroundings<'_>) {
-        for name in QUEUES {
+        for name in QUEUES.into_iter().chain(DEAD_LETTERS) {
             self.subscribe_to(around, queue_named(name), 7);
         }
     }
@@ -438,7 +440,10 @@ impl Client {
             let Some(fate) = around.model.fates.get_mut(number) else { continue };
             match outcome {
                 Outcome::Accepted => fate.accept = Step::Asked,
-                Outcome::Returned => fate.returns_asked += 1,
+                Outcome::Returned => {
+                    fate.returns_asked += 1;
+                    fate.may_be_dropped();
+                }
             }
         }
         let asked = if topic { Asked::Other } else { Asked::Settle(numbers, outcome) };
@@ -456,7 +461,7 @@ impl Client {
     fn returns_by_end(&self, around: &mut Surroundings<'_>, held: &Held) {
         for number in held.messages.values() {
             if let Some(fate) = around.model.fates.get_mut(number) {
-                fate.returns_by_end += 1;
+                fate.comes_back();
             }
         }
         self.arrived.iter().for_each(|(output, _)| around.model.comes_back_counted(output));
@@ -468,7 +473,7 @@ impl Client {
         if let Some(receiving) = self.bodies.receiving.take_if(is_of)
             && let Some(fate) = around.model.fates.get_mut(&receiving.number)
         {
-            fate.returns_by_end += 1;
+            fate.comes_back();
         }
     }
 
@@ -505,7 +510,10 @@ impl Client {
     fn shift(&mut self, around: &mut Surroundings<'_>) {
         let from = around.random.below(3);
         let to = (from + 1 + around.random.below(2)) % 3;
-        let (from, to) = (QUEUES[from as usize], QUEUES[to as usize]);
+        let (mut from, mut to) = (QUEUES[from as usize], QUEUES[to as usize]);
+        if around.random.one_in(3) {
+            (from, to) = ("DLQ.b", "b");
+        }
         around.model.may_move(from, to, to == QUEUES[2]);
         let all = around.random.one_in(2);
         let pick = Pick::First(if all { u64::MAX } else { 1 + around.random.below(30) });
@@ -551,7 +559,7 @@ fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result
     if matches!(delivery.from, Destination::Topic(_)) {
         return Ok(());
     }
-    let problem = if !fate.queues.contains(delivery.from.name()) {
+    let problem = if !fate.may_be_in(delivery.from.name()) {
         "it came from another queue"
     } else if delivery.persistent != fate.persistent || 9 - delivery.priority != fate.rank {
         "it changed on its way"

@@ -375,7 +375,10 @@ impl World {
             let done = !drain.is_waiting();
             drain.hear(&mut self.around(), usize::MAX)?;
             drain.accept_all(&mut self.around());
+            let done = done && !drain.is_waiting() && self.node.delayed() == 0;
             self.clients.push(drain);
+            // What is delayed comes in its time.
+            self.now.0 += 20;
             if done {
                 return Ok(true);
             }

@@ -9,6 +9,7 @@
 
 mod check;
 mod error;
+mod late;
 mod moved;
 mod packs;
 mod pieces;
@@ -32,13 +33,14 @@ use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
-    BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, PIECES, QUEUES, SEGMENTS, UPLOADS,
+    BadRow, Checkpoint, DUE, ENTRIES, LATE, META, MOVED, NOTES, PACKS, PIECES, QUEUES, SEGMENTS,
+    UPLOADS,
 };
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
-use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
-use crate::ids::{QueueId, UploadId};
+use crate::broker::delta::{Delta, Entry, NoteRow, Place, QueueRow, Scalars, UploadRow};
+use crate::ids::{NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
 
@@ -58,6 +60,10 @@ pub struct Base {
     pub queues: BTreeMap<QueueId, QueueRow>,
     /// Uploads that no message owns.
     pub uploads: BTreeMap<UploadId, UploadRow>,
+    /// What is remembered of messages that were set apart.
+    pub notes: BTreeMap<NoteId, NoteRow>,
+    /// Some message is delayed.
+    pub delayed: bool,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
@@ -359,6 +365,9 @@ fn create(
         write.open_table(UPLOADS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
+        write.open_table(LATE).map_err(error)?;
+        write.open_table(DUE).map_err(error)?;
+        write.open_table(NOTES).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let format = row::FORMAT.to_le_bytes();
         meta.insert(row::META_FORMAT, format.as_slice()).map_err(error)?;
@@ -419,7 +428,9 @@ fn read_page(
     after: Option<Place>,
     limit: usize,
 ) -> Result<Vec<(Place, Entry)>, IndexError> {
-    let table = database.begin_read().map_err(error)?.open_table(ENTRIES).map_err(error)?;
+    let read = database.begin_read().map_err(error)?;
+    let table = read.open_table(ENTRIES).map_err(error)?;
+    let late = read.open_table(LATE).map_err(error)?;
     let last = *entries_of(queue.0).end();
     let first = match after {
         Some(place) => Bound::Excluded(row::entry_key(queue, place)),
@@ -430,7 +441,7 @@ fn read_page(
     for found in range.take(limit) {
         let (key, value) = found.map_err(error)?;
         let key = key.value();
-        let entry = row::decode_entry(key, value.value()).map_err(|BadRow| bad_row(&key))?;
+        let entry = late::whole(&late, key, value.value())?;
         page.push((Place { rank: key.1, seq: key.2 }, entry));
     }
     Ok(page)
@@ -450,6 +461,8 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
         base.queues.insert(QueueId(id), queue.map_err(|BadRow| bad_row(&QueueId(id)))?);
     }
     base.uploads = pieces::read_uploads(read)?;
+    base.notes = late::read_notes(read)?;
+    base.delayed = late::any_delayed(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -487,13 +500,14 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         for ((queue, place), entry) in &delta.entries {
             let key = row::entry_key(*queue, *place);
             if let Some(entry) = entry {
-                entries.table.insert(key, &row::encode_entry(key, entry)).map_err(error)?;
+                entries.put(key, entry)?;
             } else {
                 entries.remove(key)?;
             }
         }
         entries.note(&delta.moved)?;
         pieces::write(&write, delta)?;
+        late::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

@@ -45,7 +45,9 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
         }
         Record::Returned { queue: id, entries } => {
             let list = some(entries, |(to, entry)| {
-                format!("{} born {} returns {}", place(*to), entry.birth, entry.returns)
+                let due =
+                    entry.due.map_or(String::new(), |due| format!(" until {}", time(due.millis())));
+                format!("{} born {} returns {}{due}", place(*to), entry.birth, entry.returns)
             });
             format!("Returned to {}: {list}", queue(id))
         }
@@ -65,6 +67,20 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
         Record::PiecesGone { upload, first, gone, last } => {
             let all = if *last { ", which is gone" } else { "" };
             format!("PiecesGone {} from number {first} of {upload}{all}", gone.len())
+        }
+        Record::PutOff { queue: id, until, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("PutOff in {} until {}: {list}", queue(id), time(until.millis()))
+        }
+        Record::Woken { queue: id, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("Woken in {}: {list}", queue(id))
+        }
+        Record::DeadLettered { from, to, first, note, why, entries } => {
+            let list =
+                some(entries, |(old, entry)| format!("{} born {}", place(*old), entry.birth));
+            let (from, to) = (queue(from), queue(to));
+            format!("DeadLettered {why:?} ({note}) from {from} to {to} from number {first}: {list}")
         }
         Record::Transferred { from, to, first, entries } => {
             let list =

@@ -353,9 +353,9 @@ fn replay(peek: &Peek, records: &mut Records, base: &Base, ticker: &mut Ticker) 
 }
 
 fn broker_of(base: &Base, segment_size: u64) -> Broker {
-    let Base { replay, queues, uploads, live, scalars, .. } = base.clone();
+    let Base { replay, queues, uploads, notes, delayed, live, scalars, .. } = base.clone();
     let through = replay.map_or(Lsn(0), |replay| replay.through);
-    let base = broker::Base { through, queues, uploads, live, scalars };
+    let base = broker::Base { through, queues, uploads, notes, delayed, live, scalars };
     Broker::new(base, broker::Limits::default(), segment_size)
 }
 

@@ -195,8 +195,8 @@ impl<'a> LogCheck<'a> {
         let in_index = base.map(|base| base.live.keys().copied().collect()).unwrap_or_default();
         let sound = base.filter(|_| damages.count == 0);
         let broker = sound.map(|base| {
-            let Base { queues, uploads, live, scalars, .. } = base.clone();
-            let base = broker::Base { through, queues, uploads, live, scalars };
+            let Base { queues, uploads, notes, delayed, live, scalars, .. } = base.clone();
+            let base = broker::Base { through, queues, uploads, notes, delayed, live, scalars };
             Broker::new(base, broker::Limits::default(), segment_size)
         });
         let (file, segments) = (String::new(), BTreeSet::new());

@@ -37,7 +37,7 @@ impl Tail {
                 self.gone(*from, gone);
                 self.born.insert(lsn, *to);
             }
-            Record::Transferred { to, entries, .. } => {
+            Record::Transferred { to, entries, .. } | Record::DeadLettered { to, entries, .. } => {
                 for (_, entry) in entries {
                     if let Some(queue) = self.born.get_mut(&entry.birth) {
                         *queue = *to;
