@@ -59,12 +59,7 @@ impl Broker {
             Record::Lent { queue, rank, through } => {
                 self.changing(*queue).mark_lent(*rank, *through);
             }
-            Record::Returned { queue, entries } => {
-                self.count(*queue, |c| c.returned += entries.len() as u64);
-                for (place, entry) in entries {
-                    self.apply_changed(*queue, *place, *entry);
-                }
-            }
+            Record::Returned { queue, entries } => self.apply_returned(*queue, entries),
             Record::PutOff { queue, until, entries } => {
                 self.apply_put_off(*queue, *until, entries);
             }
@@ -94,6 +89,13 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    fn apply_returned(&mut self, queue: QueueId, entries: &[(Place, Entry)]) {
+        self.count(queue, |c| c.returned += entries.len() as u64);
+        for (place, entry) in entries {
+            self.apply_changed(queue, *place, *entry);
+        }
     }
 
     fn apply_deleted(&mut self, id: QueueId) {
@@ -164,28 +166,35 @@ impl Broker {
             Record::Moved { from, gone, to, place, .. } => depth(from, 1)
                 .and_then(|()| bytes(from, u64::from(gone.size)))
                 .and(next(to, place.seq)),
-            Record::Transferred { from, to, .. } | Record::DeadLettered { from, to, .. }
-                if from == to =>
-            {
-                Err("a queue is not another")
-            }
             Record::DeadLettered { from, to, first, note, why, entries } => {
-                let size = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
-                let there = depth(from, entries.len()).and_then(|()| bytes(from, size));
-                let there = there.and(next(to, *first));
-                there.and_then(|()| {
-                    let name = &self.queues[from].row.name;
-                    self.durable.fit_note(*note, name, *why)
-                })
+                self.fit_moved(*from, *to, *first, entries)?;
+                self.durable.fit_note(*note, &self.queues[from].row.name, *why)
             }
             Record::Transferred { from, to, first, entries } => {
-                let size = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
-                let there = depth(from, entries.len()).and_then(|()| bytes(from, size));
-                there.and(next(to, *first))
+                self.fit_moved(*from, *to, *first, entries)
             }
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
+        }
+    }
+
+    fn fit_moved(
+        &self,
+        from: QueueId,
+        to: QueueId,
+        first: u64,
+        entries: &[(Place, Entry)],
+    ) -> Result<(), &'static str> {
+        let row = |id| self.queues.get(&id).map(|queue| &queue.row).ok_or("no such queue");
+        let (source, target) = (row(from)?, row(to)?);
+        let size: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+        match () {
+            () if from == to => Err("a queue is not another"),
+            () if source.depth < entries.len() as u64 => Err("more messages gone than there are"),
+            () if source.bytes < size => Err("more bytes gone than there are"),
+            () if target.last_seq + 1 != first => Err("its sequence number is not the next"),
+            () => Ok(()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What becomes of messages that come back: delivered again, at once or after a while, or set apart.
+//! What becomes of messages that come back: delivered again, at once or later, or set apart.
 //!
 //! Owns the rules for it and their arithmetic, and the statement of a return: the count that is
 //! raised, the moment before which a message is not handed out again. What a delay means for a

@@ -8,10 +8,10 @@
 //! | 44 | `Transferred` | as 37, each entry with due and note behind its upload |
 //! | 45 | `PutOff` | queue u64, until u64; each entry as in 41 |
 //! | 46 | `Woken` | queue u64; each entry as in 41 |
-//! | 47 | `DeadLettered` | from u64, to u64, first u64, note u32, why u8 (1 returned, 2 expired); each entry as in 41 |
+//! | 47 | `DeadLettered` | from u64, to u64, first u64, note u32, why u8; each entry as in 41 |
 //!
-//! A due time or a note of zero is none. Of 41 to 44 and the kinds they stand for a record has the
-//! first that says all there is to say.
+//! Why is 1 for returned, 2 for expired. A due time or a note of zero is none. Of 41 to 44 and the
+//! kinds they stand for a record has the first that says all there is to say.
 
 use super::{Form, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Why};

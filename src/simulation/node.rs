@@ -12,7 +12,7 @@ use crate::engine::{
     CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
     StoreError, Turn, open_store, read_later, read_page, read_pieces,
 };
-use crate::ids::{Millis, QueueId, UploadId};
+use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::{Content, large_bytes};
@@ -361,14 +361,25 @@ impl Node {
         if live != broker.live() {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
+        self.check_late(&delayed, &notes)?;
+        Ok(contents)
+    }
+
+    /// What is delayed is waited for, and what was set apart has its notes.
+    fn check_late(
+        &self,
+        delayed: &BTreeMap<Due, Entry>,
+        notes: &BTreeMap<NoteId, u64>,
+    ) -> Result<(), String> {
+        let broker = self.engine.broker();
         let in_index = self.index.delayed(Due::START, usize::MAX).map_err(|e| e.to_string())?;
-        if broker.all_delayed(&in_index) != delayed {
+        if broker.all_delayed(&in_index) != *delayed {
             return Err(format!("not all that is delayed is waited for: {delayed:?}"));
         }
-        if broker.notes() != notes {
+        if broker.notes() != *notes {
             return Err(format!("notes are {:?} and should be {notes:?}", broker.notes()));
         }
-        Ok(contents)
+        Ok(())
     }
 
     /// Messages that are delayed.
