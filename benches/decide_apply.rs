@@ -197,7 +197,7 @@ fn send_to(queue: &str) -> Command {
     let body = vec![b'x'; BODY_BYTES].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, content };
+    let message = Message { durability, priority, expires: None, delay: 0, content };
     Command::Send { to: Destination::Queue(queue.into()), message }
 }
 

@@ -85,6 +85,9 @@ pub struct Message {
     pub priority: Priority,
     /// When it is no longer wanted; `None` is never.
     pub expires: Option<Millis>,
+    /// Milliseconds from when the broker takes it until it is handed out; 0 is at once. A message
+    /// that is to wait is durable whatever it asks for.
+    pub delay: u64,
     /// Properties and body, in the bytes of [`Content`].
     pub content: Bytes,
 }

@@ -154,6 +154,34 @@ pub enum Record {
         /// Each as it was.
         entries: Vec<(Place, Entry)>,
     },
+    /// A message entered a queue, to be handed out later; its content is the payload of the frame.
+    Scheduled {
+        /// Where.
+        queue: QueueId,
+        /// Its place there while it waits.
+        place: Place,
+        /// When.
+        at: Millis,
+        /// When it would no longer be wanted if it were handed out at once.
+        expires: Option<Millis>,
+        /// When it is handed out.
+        until: DueTime,
+        /// The note of what waits so in this queue: the next, or one that is there.
+        note: NoteId,
+        /// As that of [`Record::Sent`].
+        upload: Option<UploadId>,
+    },
+    /// The time of scheduled messages has come: each is as new, and takes the next sequence number.
+    Fired {
+        /// Where.
+        queue: QueueId,
+        /// The sequence number of the first.
+        first: u64,
+        /// When.
+        at: Millis,
+        /// The old place of each, and the entry as it was.
+        entries: Vec<(Place, Entry)>,
+    },
     /// Messages left a queue for the one in which they are set apart, as they were but for the
     /// note, which replaces any they had, and a delay, which is over.
     DeadLettered {
@@ -281,6 +309,8 @@ impl Record {
             Self::PutOff { .. } => delay::PUT_OFF,
             Self::Woken { .. } => delay::WOKEN,
             Self::DeadLettered { .. } => delay::DEAD_LETTERED,
+            Self::Scheduled { .. } => delay::SCHEDULED,
+            Self::Fired { .. } => delay::FIRED,
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
@@ -324,6 +354,7 @@ impl Record {
         let takes = matches!(
             self,
             Self::Sent { .. }
+                | Self::Scheduled { .. }
                 | Self::QueueCreated { .. }
                 | Self::Transferred { .. }
                 | Self::Piece { .. }
@@ -341,6 +372,7 @@ impl Record {
             | Self::Transferred { entries, .. }
             | Self::PutOff { entries, .. }
             | Self::Woken { entries, .. }
+            | Self::Fired { entries, .. }
             | Self::DeadLettered { entries, .. } => FIXED + entries.len() * (42 + 20),
             Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 20),
             Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
@@ -412,7 +444,11 @@ impl Record {
                 w.u64(*first);
                 w.entries(form, entries);
             }
-            Self::PutOff { .. } | Self::Woken { .. } | Self::DeadLettered { .. } => {
+            Self::PutOff { .. }
+            | Self::Woken { .. }
+            | Self::DeadLettered { .. }
+            | Self::Scheduled { .. }
+            | Self::Fired { .. } => {
                 self.encode_delay(&mut w);
             }
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
@@ -450,6 +486,8 @@ impl Record {
             delay::PUT_OFF => r.put_off(),
             delay::WOKEN => r.woken(),
             delay::DEAD_LETTERED => r.dead_lettered(),
+            delay::SCHEDULED => r.scheduled(),
+            delay::FIRED => r.fired(),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.

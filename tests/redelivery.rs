@@ -126,3 +126,34 @@ fn what_expires_is_set_apart_if_its_queue_says_nothing_else() {
     assert_eq!((apart.text(), apart.header("expires")), ("/queue/kept", None));
     assert!(apart.header("dlqDeliveryFailureCause").unwrap().contains("time was over"));
 }
+
+#[test]
+fn a_scheduled_message_survives_a_kill_and_comes_once_at_its_time() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let mut stomp = broker.connect();
+    let send = Frame::new("SEND").with("destination", "/queue/later");
+    let began = Instant::now();
+    let late = send.clone().with("AMQ_SCHEDULED_DELAY", "2000").with("persistent", "false");
+    stomp.confirm(late.body("late")).unwrap();
+    stomp.publish("/queue/later", "soon").unwrap();
+    let shown = said(&broker.queue_command(&["browse", "later"]));
+    assert!(shown.contains("delayed until"), "{shown}");
+
+    let broker = broker.kill_and_restart();
+    let mut stomp = broker.connect();
+    stomp.subscribe("s", "/queue/later", "client-individual").unwrap();
+    let soon = stomp.message().unwrap();
+    let late = stomp.message().unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(2000), "{:?}", began.elapsed());
+    assert_eq!((soon.text(), late.text()), ("soon", "late"));
+    assert_eq!((late.is_redelivered(), late.header("AMQ_SCHEDULED_DELAY")), (false, None));
+    stomp.ack(&soon).unwrap();
+    stomp.ack(&late).unwrap();
+    assert_eq!(depth(&broker, "later"), 0);
+
+    // What this version cannot do it does not pretend to do.
+    stomp.send(&send.with("AMQ_SCHEDULED_PERIOD", "10").body("again and again")).unwrap();
+    let refused = stomp.receive().unwrap();
+    assert_eq!(refused.header("message").is_some(), true, "{refused:?}");
+}

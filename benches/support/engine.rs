@@ -30,7 +30,7 @@ pub(crate) fn send(queue: &str) -> Request {
     let body = vec![b'x'; BODY_BYTES].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, content };
+    let message = Message { durability, priority, expires: None, delay: 0, content };
     let command = Command::Send { to: Destination::Queue(queue.into()), message };
     Request { token: NO_TOKEN, confirm: Confirm::Always, command }
 }

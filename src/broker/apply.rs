@@ -49,7 +49,7 @@ impl Broker {
                 if let Some(upload) = upload {
                     self.durable.adopt(*upload);
                 }
-                let entry = Entry::born(written, *at, *expires, *upload);
+                let entry = born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);
                 if *lent {
                     self.changing(*queue).mark_lent(place.rank, place.seq);
@@ -64,6 +64,7 @@ impl Broker {
                 self.apply_put_off(*queue, *until, entries);
             }
             Record::Woken { queue, entries } => self.apply_woken(*queue, entries),
+            Record::Scheduled { .. } | Record::Fired { .. } => self.apply_schedule(written, record),
             Record::DeadLettered { from, to, first, note, why, entries } => {
                 self.apply_dead((*from, *to), *first, (*note, *why), entries);
             }
@@ -72,7 +73,7 @@ impl Broker {
                 self.count(*queue, |c| c.gone(*cause, gone.len() as u64));
             }
             Record::Moved { from, gone, to, place, at, upload } => {
-                let entry = Entry::born(written, *at, None, *upload);
+                let entry = born(written, *at, None, *upload);
                 self.apply_moved((*from, gone), (*to, *place, entry));
             }
             Record::Transferred { from, to, first, entries } => {
@@ -173,6 +174,7 @@ impl Broker {
             Record::Transferred { from, to, first, entries } => {
                 self.fit_moved(*from, *to, *first, entries)
             }
+            Record::Scheduled { .. } | Record::Fired { .. } => self.fit_schedule(record),
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
@@ -228,6 +230,7 @@ impl Broker {
             if !mutant::is(Mutant::ForgetRestored) {
                 self.durable.change(*id, &queue.row);
                 queue.row.lent_through = [queue.row.last_seq; 10];
+                queue.row.restored_through = queue.row.last_seq;
             }
         }
     }
@@ -250,7 +253,7 @@ impl Broker {
         self.queues.get_mut(&id).expect("checked when the fact was stated")
     }
 
-    fn apply_birth(&mut self, id: QueueId, place: Place, entry: Entry) {
+    pub(super) fn apply_birth(&mut self, id: QueueId, place: Place, entry: Entry) {
         self.saw(entry.at);
         self.durable.born(&entry);
         self.durable.put(id, place, entry);
@@ -600,18 +603,18 @@ impl Broker {
     }
 }
 
-impl Entry {
-    /// The entry of a message that was written there.
-    fn born(
-        written: Written,
-        at: Millis,
-        expires: Option<Millis>,
-        upload: Option<UploadId>,
-    ) -> Self {
-        let Written { lsn: birth, frame_len: size } = written;
-        Self { birth, size, at, expires, returns: 0, upload, due: None, note: None }
-    }
+/// The entry of a message that was written there.
+pub(super) fn born(
+    written: Written,
+    at: Millis,
+    expires: Option<Millis>,
+    upload: Option<UploadId>,
+) -> Entry {
+    let Written { lsn: birth, frame_len: size } = written;
+    Entry { birth, size, at, expires, returns: 0, upload, due: None, note: None }
+}
 
+impl Entry {
     /// The entry after one more return from a consumer.
     pub(super) fn returned(mut self) -> Self {
         self.returns = self.returns.saturating_add(1);
@@ -632,6 +635,7 @@ impl QueueRow {
             redelivered_through: [0; 10],
             expiring: false,
             delayed: 0,
+            restored_through: 0,
         }
     }
 

@@ -111,7 +111,7 @@ impl Broker {
                     at: entry.at,
                     expires: entry.expires,
                     returns: entry.returns,
-                    redelivered: entry.returns > 0 || queue.lent_before(place),
+                    redelivered: self.is_seen(queue, place, &entry),
                     lent,
                     due: entry.due.map(DueTime::millis),
                     dead: self.dead_letter(&queue.name, &entry),

@@ -37,6 +37,7 @@ impl DeadLetter {
         match self.why {
             Why::Returned => "it came back from its consumers more often than its queue allows",
             Why::Expired => "its time was over before it was consumed",
+            Why::Scheduled => "it was sent to be delivered later",
         }
     }
 }
@@ -46,7 +47,7 @@ impl DeadLetter {
 pub(crate) struct Notes {
     all: BTreeMap<NoteId, (Arc<DeadLetter>, u64)>,
     /// For each queue of which there are any, the note of each reason.
-    by_origin: BTreeMap<Arc<str>, [Option<NoteId>; 2]>,
+    by_origin: BTreeMap<Arc<str>, [Option<NoteId>; 3]>,
 }
 
 impl Notes {
@@ -68,7 +69,7 @@ impl Notes {
         let Some((note, _)) = self.all.remove(&id) else { return };
         let of_origin = self.by_origin.get_mut(&note.origin).expect("inserted with it");
         of_origin[note.why as usize] = None;
-        if *of_origin == [None, None] {
+        if *of_origin == [None; 3] {
             self.by_origin.remove(&note.origin);
         }
     }
@@ -102,7 +103,7 @@ impl Durable {
         if fits { Ok(()) } else { Err("its note is neither the next nor that of its queue") }
     }
 
-    fn refer(&mut self, id: NoteId, name: &Arc<str>, why: Why) {
+    pub(super) fn refer(&mut self, id: NoteId, name: &Arc<str>, why: Why) {
         self.scalars.last_note = self.scalars.last_note.max(id.get());
         if self.notes.get(id).is_none() {
             self.notes.insert(id, DeadLetter { origin: Arc::clone(name), why }, 0);
@@ -248,7 +249,8 @@ impl Broker {
     /// came from.
     pub(super) fn dead_letter(&self, queue: &str, entry: &Entry) -> Option<Arc<DeadLetter>> {
         let note = self.durable.notes.get(entry.note?)?;
-        (*note.origin != *queue).then(|| Arc::clone(note))
+        let apart = note.why != Why::Scheduled && *note.origin != *queue;
+        apart.then(|| Arc::clone(note))
     }
 }
 

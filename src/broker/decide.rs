@@ -189,6 +189,7 @@ impl Broker {
         // The body of a large message is durable whatever its head asks for.
         let (durability, body) = match upload {
             Some(upload) => (Durability::Persistent, self.durable.body_bytes(upload)),
+            None if message.delay > 0 => (Durability::Persistent, 0),
             None => (message.durability, 0),
         };
         let size = message.content.len() as u64 + body;
@@ -202,6 +203,11 @@ impl Broker {
             return DONE;
         }
         let (queue, seq) = self.queue_or_new(now, name, facts);
+        if message.delay > 0 {
+            let what = (message, upload);
+            self.state_scheduled(now, queue, name, Place { rank, seq }, what, facts);
+            return DONE;
+        }
         let waiting = |queue: &super::queue::Queue| queue.is_idle() && !queue.ready.is_empty();
         facts.push(Fact::Log(
             Record::Sent {

@@ -49,16 +49,20 @@ pub struct Due {
     pub place: Place,
 }
 
-/// Why messages were set apart.
+/// Why something is remembered of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Why {
     /// They came back from consumers more often than their queue allows.
     Returned,
     /// Their time was over.
     Expired,
+    /// They were not set apart: they wait to be handed out for the first time, later than they were
+    /// sent.
+    Scheduled,
 }
 
-/// What is remembered of messages that were set apart from one queue for one reason.
+/// What is remembered of messages that were set apart from one queue for one reason, or that wait
+/// in it for their time.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NoteRow {
     /// The queue, which may be gone since.
@@ -123,6 +127,8 @@ pub struct QueueRow {
     pub expiring: bool,
     /// Of `depth`, how many are not handed out before some time.
     pub delayed: u64,
+    /// Everything up to this sequence number came with a restored backup.
+    pub restored_through: u64,
 }
 
 /// Changes to the durable state.

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::broker::Broker;
+use crate::broker::Effects;
 use crate::broker::delta::{Delta, Due, Entry, Place, Why};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::{Effect, Fact, LaterPage, LaterRequest};
 use crate::broker::redelivery::Ending;
-use crate::broker::{Effects, Queue};
 use crate::ids::{DueTime, Millis, QueueId};
 use crate::limits;
 use crate::mutant::{self, Mutant};
@@ -122,11 +122,11 @@ impl Broker {
         }
         let mut due = self.later.soon.iter().take_while(|(due, _)| due.at.millis() <= now);
         let Some((first, entry)) = due.next() else { return false };
-        let (id, queue) = (first.queue, &self.queues[&first.queue]);
-        let next = queue.next(now, entry);
+        let id = first.queue;
+        let next = self.next(now, id, entry);
         let mut entries = vec![(first.place, *entry)];
         for (due, entry) in due.take(limits::STEP_MESSAGES_MAX - 1) {
-            if due.queue != id || queue.next(now, entry) != next {
+            if due.queue != id || self.next(now, id, entry) != next {
                 break;
             }
             entries.push((due.place, *entry));
@@ -136,6 +136,7 @@ impl Broker {
                 let record = Record::Woken { queue: id, entries };
                 facts.push(Fact::Log(record, Bytes::new()));
             }
+            Next::Fires => self.state_fired(now, id, entries, facts),
             Next::Dead(why) => self.state_dead(self.time(now), id, why, entries, facts),
         }
         true
@@ -229,17 +230,23 @@ impl Broker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Waits,
+    /// It is handed out for the first time.
+    Fires,
     /// It was to be set apart before, and there was no room.
     Dead(Why),
 }
 
-impl Queue {
-    fn next(&self, now: Millis, entry: &Entry) -> Next {
-        if self.redelivery.is_too_often(entry.returns) {
+impl Broker {
+    fn next(&self, now: Millis, id: QueueId, entry: &Entry) -> Next {
+        let queue = &self.queues[&id];
+        if self.is_scheduled(queue, entry) {
+            return Next::Fires;
+        }
+        if queue.redelivery.is_too_often(entry.returns) {
             return Next::Dead(Why::Returned);
         }
         let over = entry.expires.is_some_and(|at| at <= now);
-        if over && self.redelivery.expired == Ending::DeadLetter {
+        if over && queue.redelivery.expired == Ending::DeadLetter {
             return Next::Dead(Why::Expired);
         }
         Next::Waits

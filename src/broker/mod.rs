@@ -29,6 +29,7 @@ mod durable;
 mod later;
 mod queue;
 mod room;
+mod schedule;
 mod topic;
 mod upload;
 mod walk;
@@ -267,6 +268,17 @@ impl Broker {
     /// `now`, or the newest time in any record where the clock has gone back behind it.
     fn time(&self, now: Millis) -> Millis {
         now.max(Millis(self.durable.scalars.last_at))
+    }
+
+    /// Whether a message may have reached a consumer in an earlier life or this one; for checks.
+    #[cfg(test)]
+    pub(crate) fn may_be_seen(
+        &self,
+        queue: QueueId,
+        place: delta::Place,
+        it: &delta::Entry,
+    ) -> bool {
+        self.is_seen(&self.queues[&queue], place, it)
     }
 
     /// How many messages refer to each note; for checks.

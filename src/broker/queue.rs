@@ -322,6 +322,7 @@ mod tests {
             redelivered_through: [0; 10],
             expiring: false,
             delayed: 0,
+            restored_through: 0,
         };
         Queue::new(QueueId(1), row, Arc::new(Redelivery::none()))
     }

@@ -86,7 +86,7 @@ impl Bench {
                     if *persistent { Durability::Persistent } else { Durability::NonPersistent };
                 let priority = Priority::new(*priority).unwrap();
                 let content = Bytes::from_static(b"content");
-                let message = Message { durability, priority, expires: None, content };
+                let message = Message { durability, priority, expires: None, delay: 0, content };
                 (9, Command::Send { to: queue(), message })
             }
             Step::Subscribe { connection, prefetch } => {

@@ -1,6 +1,7 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
 mod dead;
+mod schedule;
 mod uploads;
 
 use std::collections::VecDeque;
@@ -106,6 +107,7 @@ impl Bench {
             durability,
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
+            delay: 0,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: queue(name), message }).unwrap();
@@ -279,6 +281,7 @@ fn a_slow_subscriber_of_a_topic_misses_the_oldest_and_the_others_miss_nothing() 
             durability: Durability::Persistent,
             priority: Priority::DEFAULT,
             expires: None,
+            delay: 0,
             content: Bytes::from_static(b"news"),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -300,6 +303,7 @@ fn a_subscriber_that_never_settles_holds_its_share_of_the_memory_and_no_more() {
             durability: Durability::NonPersistent,
             priority: Priority::DEFAULT,
             expires: None,
+            delay: 0,
             content: Bytes::new(),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -365,6 +369,7 @@ fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
         durability,
         priority: Priority::DEFAULT,
         expires: None,
+        delay: 0,
         content: vec![0; size].into(),
     };
     let send = |name: &str, size, durability| Command::Send {

@@ -157,7 +157,7 @@ impl Broker {
                 moved += 1;
                 match (seen.spot, seen.what) {
                     (Spot::Durable(place), What::Durable(entry)) => {
-                        let seen = entry.returns > 0 || source.lent_before(place);
+                        let seen = self.is_seen(source, place, &entry);
                         let returns = transfer.returns.of(entry.returns, seen);
                         entries.push((place, Entry { returns, ..entry }));
                     }

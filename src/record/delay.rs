@@ -9,13 +9,15 @@
 //! | 45 | `PutOff` | queue u64, until u64; each entry as in 41 |
 //! | 46 | `Woken` | queue u64; each entry as in 41 |
 //! | 47 | `DeadLettered` | from u64, to u64, first u64, note u32, why u8; each entry as in 41 |
+//! | 48 | `Scheduled` | queue u64, rank u8, seq, at, expires, until u64, note u32, upload u64 |
+//! | 49 | `Fired` | queue u64, first u64, at u64; each entry as in 41 |
 //!
 //! Why is 1 for returned, 2 for expired. A due time or a note of zero is none. Of 41 to 44 and the
 //! kinds they stand for a record has the first that says all there is to say.
 
 use super::{Form, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Why};
-use crate::ids::{DueTime, Millis, NoteId};
+use crate::ids::{DueTime, NoteId};
 
 pub(super) const RETURNED: u16 = 41;
 pub(super) const REMOVED: u16 = 42;
@@ -24,6 +26,8 @@ pub(super) const TRANSFERRED: u16 = 44;
 pub(super) const PUT_OFF: u16 = 45;
 pub(super) const WOKEN: u16 = 46;
 pub(super) const DEAD_LETTERED: u16 = 47;
+pub(super) const SCHEDULED: u16 = 48;
+pub(super) const FIRED: u16 = 49;
 
 impl Record {
     /// Whether it names a message that is delayed or was set apart.
@@ -60,7 +64,23 @@ impl Record {
                 w.0.push(match why {
                     Why::Returned => 1,
                     Why::Expired => 2,
+                    Why::Scheduled => 3,
                 });
+                w.entries(Form::Full, entries);
+            }
+            Self::Scheduled { queue, place, at, expires, until, note, upload } => {
+                w.u64(queue.0);
+                w.place(*place);
+                w.u64(at.0);
+                w.time(*expires);
+                w.u64(until.millis().0);
+                w.u32(note.get());
+                w.upload(Form::Full, *upload);
+            }
+            Self::Fired { queue, first, at, entries } => {
+                w.u64(queue.0);
+                w.u64(*first);
+                w.u64(at.0);
                 w.entries(Form::Full, entries);
             }
             _ => unreachable!("of the other kinds there is more to say"),
@@ -90,9 +110,33 @@ impl Reader<'_> {
         if form < Form::Full { Some(None) } else { self.u32().map(NoteId::new) }
     }
 
+    fn until(&mut self) -> Option<DueTime> {
+        self.due(Form::Full)?
+    }
+
+    pub(super) fn scheduled(&mut self) -> Option<Record> {
+        Some(Record::Scheduled {
+            queue: self.queue()?,
+            place: self.place()?,
+            at: self.millis()?,
+            expires: self.time()?,
+            until: self.until()?,
+            note: self.note(Form::Full)??,
+            upload: self.upload(Form::Full)?,
+        })
+    }
+
+    pub(super) fn fired(&mut self) -> Option<Record> {
+        Some(Record::Fired {
+            queue: self.queue()?,
+            first: self.u64()?,
+            at: self.millis()?,
+            entries: self.entries(Form::Full)?,
+        })
+    }
+
     pub(super) fn put_off(&mut self) -> Option<Record> {
-        let (queue, until) = (self.queue()?, self.u64()?);
-        let until = (until > 0).then(|| DueTime::at(Millis(until)))?;
+        let (queue, until) = (self.queue()?, self.until()?);
         Some(Record::PutOff { queue, until, entries: self.entries(Form::Full)? })
     }
 

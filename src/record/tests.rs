@@ -75,6 +75,16 @@ fn every_kind() -> Vec<Record> {
         Record::Transferred { from: queue, to: QueueId(4), first: 8, entries: entries.clone() },
         Record::PutOff { queue, until: due, entries: entries.clone() },
         Record::Woken { queue, entries: entries.clone() },
+        Record::Fired { queue, first: 3, at: Millis(4), entries: entries.clone() },
+        Record::Scheduled {
+            queue,
+            place,
+            at: Millis(3),
+            expires: None,
+            until: due,
+            note,
+            upload: Some(id),
+        },
         Record::DeadLettered {
             from: queue,
             to: QueueId(4),

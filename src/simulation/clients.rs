@@ -251,6 +251,10 @@ impl Client {
         let priority = if around.random.one_in(4) { around.random.below(10) as u8 } else { 4 };
         let expires =
             around.random.one_in(16).then(|| Millis(around.now.0 + 1 + around.random.below(200)));
+        let delay =
+            if !topic && around.random.one_in(12) { 1 + around.random.below(200) } else { 0 };
+        // What is to wait is durable whatever it asks for.
+        let kept = persistent || delay > 0;
         let size = match around.random.below(40) {
             0 => around.random.below(40_000),
             1..10 => around.random.below(5_000),
@@ -260,9 +264,12 @@ impl Client {
             queues: [name.to_owned()].into(),
             producer: self.index,
             rank: 9 - priority,
-            persistent,
+            persistent: kept,
+            // It takes its place when it fires.
+            moved: delay > 0,
+            not_before: Millis(if delay > 0 { around.now.0 + delay } else { 0 }),
             // What is not persistent makes room for others in the queue that is swept.
-            doomed: expires.is_some() || topic || (!persistent && name == QUEUES[2]),
+            doomed: expires.is_some() || topic || (!kept && name == QUEUES[2]),
             ..Fate::asked()
         };
         around.model.fates.insert(number, fate);
@@ -277,6 +284,7 @@ impl Client {
             durability,
             priority: Priority::new(priority).expect("below 10"),
             expires,
+            delay,
             content: content.encode(),
         };
         let to = if topic { Destination::Topic(name.into()) } else { queue_named(name) };
@@ -320,7 +328,7 @@ impl Client {
         around.model.fates.insert(number, fate);
         self.bodies.sent.insert(number, stage);
         let (durability, content) = (Durability::Persistent, sending.content());
-        let message = Message { durability, priority, expires, content };
+        let message = Message { durability, priority, expires, delay: 0, content };
         let command = Command::SendStaged { stage, to: queue_named(queue), message };
         self.ask(around, command, Asked::Send(number));
     }
@@ -555,11 +563,14 @@ pub(super) fn take(
 
 fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result<(), String> {
     let number = number_of(&delivery.content)?;
+    let now = model.now;
     let fate = model.fates.get_mut(&number).ok_or(format!("{number} was over, and came"))?;
     if matches!(delivery.from, Destination::Topic(_)) {
         return Ok(());
     }
-    let problem = if !fate.may_be_in(delivery.from.name()) {
+    let problem = if now < fate.not_before {
+        "it came before its time"
+    } else if !fate.may_be_in(delivery.from.name()) {
         "it came from another queue"
     } else if delivery.persistent != fate.persistent || 9 - delivery.priority != fate.rank {
         "it changed on its way"

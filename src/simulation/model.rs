@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::command::Output;
+use crate::ids::Millis;
 
 use super::node::{Contents, DEAD_LETTERS, Found, LIMITED, dead_letters_of, number_of};
 
@@ -27,6 +28,8 @@ pub(super) struct Fate {
     /// Returns that the client asked for, and those that were confirmed.
     pub(super) returns_asked: u32,
     pub(super) returns_confirmed: u32,
+    /// It was sent to be delivered later.
+    pub(super) not_before: Millis,
     /// The connection's end returned it: counted without being asked.
     pub(super) returns_by_end: u32,
 }
@@ -48,6 +51,7 @@ impl Fate {
             returns_asked: 0,
             returns_confirmed: 0,
             returns_by_end: 0,
+            not_before: Millis(0),
         }
     }
 }
@@ -93,6 +97,8 @@ pub(super) enum Step {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
+    /// The broker's time.
+    pub(super) now: Millis,
     pub(super) fates: BTreeMap<u64, Fate>,
     /// An operator may have moved more into the limited queue than producers could.
     overfilled: bool,
@@ -145,6 +151,8 @@ impl Model {
         for fate in self.fates.values_mut().filter(|fate| fate.may_be_in(from)) {
             fate.queues.insert(to.to_owned());
             fate.moved = true;
+            // A move ends every delay.
+            fate.not_before = Millis(0);
             fate.doomed |= doomed;
             // That it was delivered in an earlier life is a return from now on.
             fate.returns_by_end += u32::from(fate.delivered);

@@ -408,8 +408,7 @@ impl Node {
             queue: row.name.to_string(),
             place,
             returns: entry.returns,
-            redelivered: entry.returns > 0
-                || place.seq <= row.redelivered_through[usize::from(place.rank)],
+            redelivered: self.engine.broker().may_be_seen(id, place, entry),
         };
         match contents.messages.insert(number, found) {
             None => Ok(()),

@@ -216,6 +216,7 @@ impl World {
 
     fn collect(&mut self) -> Result<(), String> {
         let first_life = self.report.lives == 1;
+        self.model.now = self.now;
         for client in &mut self.clients {
             client.collect(&mut self.model, first_life)?;
         }

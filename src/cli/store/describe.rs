@@ -72,6 +72,14 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
             format!("PutOff in {} until {}: {list}", queue(id), time(until.millis()))
         }
+        Record::Scheduled { queue: id, place: to, at, until, upload, .. } => {
+            let (to, at, until) = (place(*to), time(*at), time(until.millis()));
+            format!("Scheduled in {} {to} at {at} until {until}{}", queue(id), body(*upload))
+        }
+        Record::Fired { queue: id, first, at, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("Fired in {} at {} from number {first} on: {list}", queue(id), time(*at))
+        }
         Record::Woken { queue: id, entries } => {
             let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
             format!("Woken in {}: {list}", queue(id))

@@ -390,7 +390,7 @@ mod tests {
                 lent_through: lent,
                 redelivered_through: lent.map(|seq| seq / 2),
                 expiring: last_seq % 2 == 1,
-                delayed: last_seq / 4,
+                delayed: last_seq / 4, restored_through: last_seq / 5,
             };
             let scalars = Scalars {
                 last_queue: last_seq,

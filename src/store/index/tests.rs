@@ -120,6 +120,7 @@ fn queue_row(name: &str, depth: u64) -> QueueRow {
         redelivered_through: [0; 10],
         expiring: false,
         delayed: 0,
+        restored_through: 0,
     }
 }
 
