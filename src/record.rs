@@ -21,10 +21,12 @@
 //! The kinds for messages that are delayed or were set apart are in `delay`.
 
 mod delay;
+mod form;
 mod pieces;
 
 use crate::broker::delta::{Entry, PieceAt, Place, Why};
 use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
+use form::{Form, form_of};
 
 /// A durable fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,7 +202,8 @@ pub enum Record {
         entries: Vec<(Place, Entry)>,
     },
     /// Messages left one queue and entered another as they were: their payloads stay where they
-    /// are. Each keeps its rank and takes the next sequence number; a delay is over.
+    /// are. Each keeps its rank and takes the next sequence number; a delay is over, and with it
+    /// the note of one that waited for its first delivery.
     Transferred {
         /// From where.
         from: QueueId,
@@ -317,36 +320,6 @@ impl Record {
         }
     }
 
-    fn kind_of(&self, [small, large, full]: [u16; 3]) -> u16 {
-        match self.form() {
-            Form::Small => small,
-            Form::Large => large,
-            Form::Full => full,
-        }
-    }
-
-    /// How much it says of each message: the least that says it all.
-    fn form(&self) -> Form {
-        match self {
-            _ if self.is_full() => Form::Full,
-            _ if self.is_large() => Form::Large,
-            _ => Form::Small,
-        }
-    }
-
-    /// Whether it names an upload of a message.
-    fn is_large(&self) -> bool {
-        match self {
-            Self::Sent { upload, .. } => upload.is_some(),
-            Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
-                entries.iter().any(|(_, entry)| entry.upload.is_some())
-            }
-            Self::Removed { gone, .. } => gone.iter().any(|gone| gone.upload.is_some()),
-            Self::Moved { gone, upload, .. } => gone.upload.is_some() || upload.is_some(),
-            _ => false,
-        }
-    }
-
     /// Whether it makes room rather than taking it: such records may use the reserve of a full
     /// disk, because refusing them would keep the disk full.
     #[must_use]
@@ -444,16 +417,10 @@ impl Record {
                 w.u64(*first);
                 w.entries(form, entries);
             }
-            Self::PutOff { .. }
-            | Self::Woken { .. }
-            | Self::DeadLettered { .. }
-            | Self::Scheduled { .. }
-            | Self::Fired { .. } => {
-                self.encode_delay(&mut w);
-            }
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
             }
+            _ => self.encode_delay(&mut w),
         }
     }
 
@@ -492,25 +459,6 @@ impl Record {
         }
         // A record has one form: the long one only where it is needed.
         .filter(|record| record.kind() == kind))
-    }
-}
-
-/// How much a record says of each message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Form {
-    /// Nothing of uploads, delays and notes: there are none.
-    Small,
-    /// Where its body lies.
-    Large,
-    /// All of it.
-    Full,
-}
-
-fn form_of(kind: u16) -> Form {
-    match kind {
-        delay::RETURNED..=delay::TRANSFERRED => Form::Full,
-        SENT_LARGE..=TRANSFERRED_LARGE => Form::Large,
-        _ => Form::Small,
     }
 }
 

@@ -322,7 +322,8 @@ mod tests {
             let mut born = 0;
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
-                lent_through: [0; 10], redelivered_through: [0; 10], expiring: false, delayed: 0, restored_through: 0,
+                lent_through: [0; 10], redelivered_through: [0; 10], expiring: false,
+                delayed: 0, restored_through: 0,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {
                 let victim = model.keys().nth(*pick as usize % 40).copied();

@@ -239,7 +239,7 @@ enum Next {
 impl Broker {
     fn next(&self, now: Millis, id: QueueId, entry: &Entry) -> Next {
         let queue = &self.queues[&id];
-        if self.is_scheduled(queue, entry) {
+        if self.is_scheduled(entry) {
             return Next::Fires;
         }
         if queue.redelivery.is_too_often(entry.returns) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::broker::apply::born;
 use crate::broker::delta::{Entry, Place, Why};
+use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Written};
@@ -108,17 +109,28 @@ impl Broker {
     /// not, though its place is among those that have; unless the store is a restored one, since it
     /// may have fired in the other.
     pub(super) fn is_seen(&self, queue: &Queue, place: Place, entry: &Entry) -> bool {
-        let waits = self.is_scheduled(queue, entry) && place.seq > queue.row.restored_through;
+        let waits = self.is_scheduled(entry) && place.seq > queue.row.restored_through;
         entry.returns > 0 || (queue.lent_before(place) && !waits)
     }
 
-    /// Whether a message of a queue waits for its first delivery. When it fires it has a new place,
-    /// and no note.
-    pub(super) fn is_scheduled(&self, queue: &Queue, entry: &Entry) -> bool {
+    /// Whether a message waits for its first delivery. When it fires it has a new place, and no
+    /// note.
+    pub(super) fn is_scheduled(&self, entry: &Entry) -> bool {
         let of = |note: NoteId| self.durable.notes.get(note);
         let note = entry.note.and_then(of);
-        let here = note.is_some_and(|it| it.why == Why::Scheduled && it.origin == queue.name);
-        here && entry.returns == 0
+        note.is_some_and(|note| note.why == Why::Scheduled)
+    }
+}
+
+impl Durable {
+    /// What is left of a note when its message is moved by an operator.
+    pub(super) fn unschedule(&mut self, note: Option<NoteId>) -> Option<NoteId> {
+        let id = note?;
+        if self.notes.get(id).is_some_and(|note| note.why == Why::Scheduled) {
+            self.unrefer(id);
+            return None;
+        }
+        note
     }
 }
 

@@ -256,7 +256,9 @@ impl Broker {
             if !mutant::is(Mutant::MoveWithoutLeaving) {
                 self.depart(from, *old, entry);
             }
-            self.carry(to, new, Entry { due: None, ..*entry });
+            // What waited for its time waits no more.
+            let note = self.durable.unschedule(entry.note);
+            self.carry(to, new, Entry { due: None, note, ..*entry });
         }
         self.count(from, |c| c.moved_out += entries.len() as u64);
         self.count(to, |c| c.moved_in += entries.len() as u64);

@@ -1,6 +1,7 @@
 //! Promises about messages that are sent to be delivered later.
 
 use super::*;
+use crate::broker::command::{Pick, Returns};
 
 impl Bench {
     fn send_later(&mut self, name: &str, delay: u64, expires: Option<u64>) {
@@ -73,4 +74,23 @@ fn a_purge_takes_what_is_scheduled() {
     assert_eq!(bench.depth("q").map(|queue| (queue.depth, queue.delayed)), Some((0, 0)));
     assert!(bench.broker.notes().is_empty());
     assert_eq!(bench.broker.next_deadline(), None);
+}
+
+#[test]
+fn a_message_that_is_moved_there_and_back_waits_no_more_and_keeps_its_flag() {
+    let mut bench = Bench::new();
+    bench.send_later("q", 500, None);
+    let shift = |bench: &mut Bench, from: &str, to: &str| {
+        let (pick, returns) = (Pick::First(9), Returns::Keep);
+        let (from, to) = (from.into(), to.into());
+        bench.ask(8, &Command::Move { from, to, pick, returns }).unwrap();
+    };
+    shift(&mut bench, "q", "r");
+    shift(&mut bench, "r", "q");
+    bench.subscribe(1, queue("q"), 1);
+    assert_eq!(bench.handed_out(), [(1, 2)]);
+    bench.restart();
+    shift(&mut bench, "q", "r");
+    bench.subscribe(1, queue("r"), 1);
+    assert!(bench.delivered.pop_front().expect("it is there").redelivered);
 }

@@ -68,6 +68,19 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             let all = if *last { ", which is gone" } else { "" };
             format!("PiecesGone {} from number {first} of {upload}{all}", gone.len())
         }
+        Record::Transferred { from, to, first, entries } => {
+            let list =
+                some(entries, |(old, entry)| format!("{} born {}", place(*old), entry.birth));
+            let (from, to) = (queue(from), queue(to));
+            format!("Transferred from {from} to {to}, there from number {first} on: {list}")
+        }
+        other => late(other, queue),
+    }
+}
+
+/// The same of the records of messages that are delayed or set apart.
+fn late(record: &Record, queue: impl Fn(&QueueId) -> String) -> String {
+    match record {
         Record::PutOff { queue: id, until, entries } => {
             let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
             format!("PutOff in {} until {}: {list}", queue(id), time(until.millis()))
@@ -90,12 +103,7 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             let (from, to) = (queue(from), queue(to));
             format!("DeadLettered {why:?} ({note}) from {from} to {to} from number {first}: {list}")
         }
-        Record::Transferred { from, to, first, entries } => {
-            let list =
-                some(entries, |(old, entry)| format!("{} born {}", place(*old), entry.birth));
-            let (from, to) = (queue(from), queue(to));
-            format!("Transferred from {from} to {to}, there from number {first} on: {list}")
-        }
+        _ => unreachable!("the others are described elsewhere"),
     }
 }
 
