@@ -95,6 +95,7 @@ fn map(messages: usize) -> Duration {
             upload: None,
             due: None,
             note: None,
+            held: false,
         };
         map.insert((QueueId(1), Place { rank: 5, seq }), Some(entry));
     }

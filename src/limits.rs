@@ -234,3 +234,14 @@ pub const METRICS_INDEX_MILLIS: u64 = 1_000;
 
 /// How long an operator's tool may take to say what it wants, and to read the reply.
 pub const ADMIN_PEER_MILLIS: u64 = 10_000;
+
+/// Transactions of one connection that have not ended, at most.
+pub const TRANSACTIONS_MAX: usize = 256;
+/// Non-persistent messages that one transaction sends in memory; further ones are stored like
+/// persistent ones, so that its end is short.
+pub const TRANSACTION_VOLATILE_MAX: usize = STEP_MESSAGES_MAX;
+/// Operations of small transactions kept in memory, so that these end with one record. With more,
+/// new transactions end like large ones.
+pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;
+/// Bytes of a client's name for a transaction at most.
+pub const TRANSACTION_NAME_BYTES_MAX: usize = 512;

@@ -39,6 +39,14 @@ pub(crate) enum Mutant {
     PackWithoutPlace,
     /// A segment is given back for a pack before the index durably knows it.
     RecycleBeforeIndex,
+    /// What a transaction has settled waits for everyone while it has no outcome.
+    ForgetHolds,
+    /// Nobody is told that a message sent in a transaction lies in its queue from now on.
+    ForgetEntered,
+    /// A transaction that the end of a life cuts short is committed.
+    CommitOpen,
+    /// A commit does not wait for those of its sends that wait for room.
+    CommitWithoutHeld,
 }
 
 #[cfg(test)]

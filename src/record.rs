@@ -18,7 +18,10 @@
 //! | 36 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
 //! | 37 | `Transferred` | as 20, each entry with its upload |
 //!
-//! The kinds for messages that are delayed or were set apart are in `delay`.
+//! The kinds for messages that are delayed or were set apart are in `delay`; those of transactions,
+//! 50 and up, are in `transacted`.
+
+mod transacted;
 
 mod delay;
 mod form;
@@ -27,6 +30,9 @@ mod pieces;
 use crate::broker::delta::{Entry, PieceAt, Place, Why};
 use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 use form::{Form, form_of};
+
+use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
+pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
 
 /// A durable fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +220,14 @@ pub enum Record {
         /// The old place of each, and the entry as it is from now on.
         entries: Vec<(Place, Entry)>,
     },
+    /// A message was sent in a transaction.
+    Staged(Staged),
+    /// Messages were settled in a transaction.
+    Taken(Taken),
+    /// A transaction has its outcome.
+    Decided(Decided),
+    /// Operations of a transaction have their outcome.
+    Settled(Settled),
 }
 
 /// Why messages left a queue.
@@ -317,6 +331,10 @@ impl Record {
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
+            Self::Staged(_) => STAGED,
+            Self::Taken(_) => TAKEN,
+            Self::Decided(_) => DECIDED,
+            Self::Settled(_) => SETTLED,
         }
     }
 
@@ -331,6 +349,7 @@ impl Record {
                 | Self::QueueCreated { .. }
                 | Self::Transferred { .. }
                 | Self::Piece { .. }
+                | Self::Staged(_)
         );
         !takes
     }
@@ -350,6 +369,9 @@ impl Record {
             Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 20),
             Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
             Self::PiecesGone { gone, .. } => FIXED + gone.len() * 12,
+            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
+                transacted::size_max(self)
+            }
             _ => FIXED,
         }
     }
@@ -420,6 +442,9 @@ impl Record {
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
             }
+            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
+                transacted::encode(self, &mut w);
+            }
             _ => self.encode_delay(&mut w),
         }
     }
@@ -455,6 +480,10 @@ impl Record {
             delay::DEAD_LETTERED => r.dead_lettered(),
             delay::SCHEDULED => r.scheduled(),
             delay::FIRED => r.fired(),
+            STAGED => r.staged(),
+            TAKEN => r.taken(),
+            DECIDED => r.decided(),
+            SETTLED => r.settled(),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.
@@ -573,6 +602,8 @@ impl Reader<'_> {
             upload: self.upload(form)?,
             due: self.due(form)?,
             note: self.note(form)?,
+            // What a record tells of is held by no transaction any more.
+            held: false,
         })
     }
 

@@ -49,7 +49,7 @@ impl Broker {
                 if let Some(upload) = upload {
                     self.durable.adopt(*upload);
                 }
-                let entry = born(written, *at, *expires, *upload);
+                let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);
                 if *lent {
                     self.changing(*queue).mark_lent(place.rank, place.seq);
@@ -73,7 +73,7 @@ impl Broker {
                 self.count(*queue, |c| c.gone(*cause, gone.len() as u64));
             }
             Record::Moved { from, gone, to, place, at, upload } => {
-                let entry = born(written, *at, None, *upload);
+                let entry = Entry::born(written, *at, None, *upload);
                 self.apply_moved((*from, gone), (*to, *place, entry));
             }
             Record::Transferred { from, to, first, entries } => {
@@ -88,6 +88,7 @@ impl Broker {
             Record::PiecesGone { upload, first, gone, last } => {
                 self.durable.pieces_gone(*upload, *first, gone, *last);
             }
+            _ => self.apply_transacted(written, record),
         }
         Ok(())
     }
@@ -145,6 +146,7 @@ impl Broker {
                 if self.names.contains_key(&**name) { Err("the name is taken") } else { Ok(()) }
             }
             Record::QueueDeleted { queue } => match self.queues.get(queue) {
+                Some(known) if known.row.staged > 0 => Err("transactions have sent to it"),
                 Some(known) if known.row.depth == 0 => Ok(()),
                 Some(_) => Err("the queue is not empty"),
                 None => Err("no such queue"),
@@ -178,6 +180,7 @@ impl Broker {
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
+            _ => self.fit_transacted(record),
         }
     }
 
@@ -204,6 +207,7 @@ impl Broker {
         self.durable.scalars.epoch = epoch;
         self.saw(at);
         self.durable.kill_open();
+        self.durable.roll_back_open();
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
@@ -244,7 +248,7 @@ impl Broker {
         }
     }
 
-    fn saw(&mut self, at: Millis) {
+    pub(super) fn saw(&mut self, at: Millis) {
         let last = &mut self.durable.scalars.last_at;
         *last = (*last).max(at.0);
     }
@@ -277,7 +281,7 @@ impl Broker {
         }
     }
 
-    fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
+    pub(super) fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
         self.undelay(id, gone.place, gone.due);
         if let Some(note) = gone.note {
             self.durable.unrefer(note);
@@ -352,6 +356,12 @@ impl Broker {
             }
             Change::TransferOver { from } => drop(self.transfers.remove(&from)),
             Change::ScanTo(scanned) => self.apply_scan_to(scanned, effects),
+            Change::Unit(key, change) => self.apply_unit(key, change, effects),
+            Change::EndOn { number } => self.apply_end_on(number, effects),
+            Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
+            Change::Relend { key, tag, queue, place, entry } => {
+                self.apply_relend(key, tag, queue, (place, entry));
+            }
         }
     }
 
@@ -396,7 +406,7 @@ impl Broker {
     }
 
     /// Puts a consumer with credit at the end of its queue's line.
-    fn stand_in_line(&mut self, key: ConsumerKey) {
+    pub(super) fn stand_in_line(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(&key) else { return };
         let Source::Queue(id) = consumer.source else { return };
         if consumer.in_line || consumer.credit() == 0 {
@@ -516,7 +526,7 @@ impl Broker {
     }
 
     /// A loan is over and its message gone; a durable one's record has said so.
-    fn end_loan(&mut self, source: &Source, loan: &Lent) {
+    pub(super) fn end_loan(&mut self, source: &Source, loan: &Lent) {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, .. }) => {
                 self.queue(*id).on_loan.remove(place);
@@ -536,7 +546,7 @@ impl Broker {
     }
 
     /// A loan comes back to its place; one of a topic has none and is gone.
-    fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
+    pub(super) fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, entry }) => {
                 self.queue(*id).on_loan.remove(&place);
@@ -603,18 +613,19 @@ impl Broker {
     }
 }
 
-/// The entry of a message that was written there.
-pub(super) fn born(
-    written: Written,
-    at: Millis,
-    expires: Option<Millis>,
-    upload: Option<UploadId>,
-) -> Entry {
-    let Written { lsn: birth, frame_len: size } = written;
-    Entry { birth, size, at, expires, returns: 0, upload, due: None, note: None }
-}
-
 impl Entry {
+    /// The entry of a message that was written there.
+    pub(super) fn born(
+        written: Written,
+        at: Millis,
+        expires: Option<Millis>,
+        upload: Option<UploadId>,
+    ) -> Self {
+        let Written { lsn: birth, frame_len: size } = written;
+        let (due, note, held) = (None, None, false);
+        Self { birth, size, at, expires, returns: 0, upload, due, note, held }
+    }
+
     /// The entry after one more return from a consumer.
     pub(super) fn returned(mut self) -> Self {
         self.returns = self.returns.saturating_add(1);
@@ -633,6 +644,8 @@ impl QueueRow {
             bytes: 0,
             lent_through: [0; 10],
             redelivered_through: [0; 10],
+            staged: 0,
+            staged_bytes: 0,
             expiring: false,
             delayed: 0,
             restored_through: 0,

@@ -6,10 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
+    UploadId,
+};
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// 9 minus the priority, so that places sort in the order of delivery.
     pub rank: u8,
@@ -18,7 +23,7 @@ pub struct Place {
 }
 
 /// A durable message that waits in a queue or is lent from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The position of its birth in the log: names it, and finds its payload.
     pub birth: Lsn,
@@ -36,6 +41,16 @@ pub struct Entry {
     pub due: Option<DueTime>,
     /// Why it was set apart and from where, if it ever was.
     pub note: Option<NoteId>,
+    /// A transaction has settled it and has no outcome yet: it is nobody's until then.
+    pub held: bool,
+}
+
+impl Entry {
+    /// Whether it may be handed out: it is not delayed, and no transaction holds it.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        !self.held && self.due.is_none()
+    }
 }
 
 /// The place of a delayed message among all of them: the soonest first.
@@ -50,7 +65,7 @@ pub struct Due {
 }
 
 /// Why something is remembered of messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// They came back from consumers more often than their queue allows.
     Returned,
@@ -63,7 +78,7 @@ pub enum Why {
 
 /// What is remembered of messages that were set apart from one queue for one reason, or that wait
 /// in it for their time.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoteRow {
     /// The queue, which may be gone since.
     pub name: Box<str>,
@@ -71,6 +86,75 @@ pub struct NoteRow {
     pub why: Why,
     /// Messages that refer to it; a note without any is gone.
     pub count: u64,
+}
+
+/// An operation of a transaction that waits for the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// A message that a commit puts into a queue.
+    Send {
+        /// Which.
+        queue: QueueId,
+        /// 9 minus its priority.
+        rank: u8,
+        /// The message as it will be there.
+        entry: Entry,
+    },
+    /// A message that a consumer had and has settled. Its entry in the queue is held.
+    Take {
+        /// From where.
+        queue: QueueId,
+        /// Its place there.
+        place: Place,
+        /// The message as it was lent.
+        entry: Entry,
+        /// A commit counts it as not consumed and puts it back, too.
+        returned: bool,
+        /// Who had it.
+        holder: Holder,
+    },
+}
+
+/// The delivery by which a consumer has a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Whose.
+    pub connection: ConnectionId,
+    /// Through which subscription.
+    pub subscription: SubscriptionId,
+    /// Which delivery.
+    pub tag: Tag,
+}
+
+/// What is known of a transaction beside its operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionRow {
+    /// The position of its first record.
+    pub began: Lsn,
+    /// Its operations, numbered from 1.
+    pub operations: u64,
+    /// Those up to this number have had their outcome.
+    pub settled: u64,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+/// How far a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// It takes operations; the end of this life rolls it back.
+    Open,
+    /// It has its outcome, and its operations get it one after the other.
+    Decided(Resolution),
+}
+
+/// The outcome of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resolution {
+    /// All of it happens.
+    Commit,
+    /// None of it has happened.
+    Rollback,
 }
 
 /// Where a piece of a large body lies in the log.
@@ -89,10 +173,12 @@ pub enum PayloadOf {
     Message(QueueId, Place),
     /// The piece with this number of an upload.
     Piece(UploadId, u32),
+    /// What a transaction sends, by the number of the operation.
+    Staged(TransactionId, u64),
 }
 
 /// An upload that no message owns. One that a message does is told of by that message's entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadRow {
     /// It is arriving.
     Open {
@@ -109,7 +195,7 @@ pub enum UploadRow {
 }
 
 /// A queue's own facts.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueRow {
     /// Its name.
     pub name: Box<str>,
@@ -123,12 +209,37 @@ pub struct QueueRow {
     pub lent_through: [u64; 10],
     /// Per rank: what of `lent_through` belongs to an earlier life, so is flagged redelivered.
     pub redelivered_through: [u64; 10],
+    /// Messages that transactions have sent to it and not committed.
+    pub staged: u64,
+    /// Bytes that these keep alive in the log.
+    pub staged_bytes: u64,
     /// Some durable message in it may expire. Certain where false: then nobody need look.
     pub expiring: bool,
     /// Of `depth`, how many are not handed out before some time.
     pub delayed: u64,
     /// Everything up to this sequence number came with a restored backup.
     pub restored_through: u64,
+}
+
+/// The durable state as the index holds it.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// The last record it contains; `Lsn(0)` for an empty one.
+    pub through: Lsn,
+    /// All queues.
+    pub queues: BTreeMap<QueueId, QueueRow>,
+    /// Uploads that no message owns.
+    pub uploads: BTreeMap<UploadId, UploadRow>,
+    /// Transactions that are not over.
+    pub transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// What is remembered of messages that were set apart or wait for their time.
+    pub notes: BTreeMap<NoteId, NoteRow>,
+    /// Some message is delayed.
+    pub delayed: bool,
+    /// Live bytes of each segment that has any.
+    pub live: BTreeMap<u64, u64>,
+    /// Single facts.
+    pub scalars: Scalars,
 }
 
 /// Changes to the durable state.
@@ -148,6 +259,10 @@ pub struct Delta {
     pub due: BTreeMap<Due, Option<Entry>>,
     /// The note as it is now, or `None` where it is gone.
     pub notes: BTreeMap<NoteId, Option<NoteRow>>,
+    /// The operation with that number, or `None` where it has had its outcome.
+    pub operations: BTreeMap<(TransactionId, u64), Option<Operation>>,
+    /// The transaction as it is now, or `None` where it is over.
+    pub transactions: BTreeMap<TransactionId, Option<TransactionRow>>,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.
@@ -155,7 +270,7 @@ pub struct Delta {
 }
 
 /// Single facts of the durable state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scalars {
     /// The last queue id given; 0 before the first.
     pub last_queue: u64,
@@ -167,4 +282,6 @@ pub struct Scalars {
     pub last_upload: u64,
     /// The last note id given; 0 before the first.
     pub last_note: u32,
+    /// The last transaction id given; 0 before the first.
+    pub last_transaction: u64,
 }

@@ -71,10 +71,7 @@ impl Durable {
     }
 
     fn undelay(&mut self, due: Due) {
-        // A turn is never used twice, so what this delta has of it the index has not.
-        if self.delta.due.remove(&due).is_none() {
-            self.delta.due.insert(due, None);
-        }
+        self.delta.due.insert(due, None);
     }
 
     /// As [`Durable::overlay`], of the delayed messages of all queues.

@@ -31,6 +31,8 @@ mod queue;
 mod room;
 mod schedule;
 mod topic;
+mod transact;
+mod transaction;
 mod upload;
 mod walk;
 mod work;
@@ -53,7 +55,7 @@ use crate::limits;
 use crate::record::Record;
 
 pub use decide::Verdict;
-pub use durable::Base;
+pub use delta::Base;
 use queue::Queue;
 pub use room::Room;
 
@@ -76,6 +78,8 @@ pub struct Limits {
     pub topic_backlog: usize,
     /// Outstanding deliveries of a subscription at most.
     pub prefetch: u32,
+    /// Operations of one transaction at most.
+    pub transaction_operations: u64,
 }
 
 impl Default for Limits {
@@ -89,6 +93,7 @@ impl Default for Limits {
             resident_of_all: 3_000_000,
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
+            transaction_operations: 4_000_000,
         }
     }
 }
@@ -130,6 +135,8 @@ pub struct Broker {
     later: later::Later,
     /// Bodies on their way in.
     stages: upload::Stages,
+    /// Transactions as their sessions know them.
+    units: transact::Units,
 }
 
 impl Broker {
@@ -173,6 +180,7 @@ impl Broker {
             transfers: BTreeMap::new(),
             later,
             stages: upload::Stages::default(),
+            units: transact::Units::default(),
         }
     }
 
@@ -204,7 +212,7 @@ impl Broker {
     #[must_use]
     pub fn delta_len(&self) -> usize {
         let delta = &self.durable.delta;
-        delta.entries.len() + delta.pieces.len() + delta.due.len()
+        delta.entries.len() + delta.pieces.len() + delta.due.len() + delta.operations.len()
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.

@@ -228,7 +228,11 @@ impl Queue {
     /// What it holds in both sequences, lent messages included, as a limit counts it.
     pub(crate) fn held(&self) -> Held {
         let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;
-        Held { messages: self.row.depth + volatile, bytes: self.row.bytes + self.volatile_bytes }
+        // What transactions have sent has its room, so that a commit needs none.
+        Held {
+            messages: self.row.depth + self.row.staged + volatile,
+            bytes: self.row.bytes + self.row.staged_bytes + self.volatile_bytes,
+        }
     }
 
     /// Non-persistent messages that wait, those first that are missed least: the oldest of the
@@ -320,6 +324,8 @@ mod tests {
             bytes: 10 * depth,
             lent_through: [0; 10],
             redelivered_through: [0; 10],
+            staged: 0,
+            staged_bytes: 0,
             expiring: false,
             delayed: 0,
             restored_through: 0,
@@ -333,16 +339,8 @@ mod tests {
 
     fn entry(seq: u64) -> Entry {
         let (birth, at) = (Lsn(seq * 100), Millis(1));
-        Entry {
-            birth,
-            size: 10,
-            at,
-            expires: None,
-            returns: 0,
-            upload: None,
-            due: None,
-            note: None,
-        }
+        let (expires, upload, due, note) = (None, None, None, None);
+        Entry { birth, size: 10, at, expires, returns: 0, upload, due, note, held: false }
     }
 
     fn volatile() -> Volatile {

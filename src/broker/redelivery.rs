@@ -124,6 +124,15 @@ impl Broker {
         }
     }
 
+    /// A durable message that a transaction gives back, as it is then. One that has come back too
+    /// often is delayed by nothing: it is set apart by the step that would hand it out again.
+    pub(super) fn come_back(&self, now: Millis, queue: QueueId, entry: Entry) -> Entry {
+        let rules = &self.queues[&queue].redelivery;
+        let (entry, now) = (entry.returned(), self.time(now));
+        let dead = rules.is_too_often(entry.returns).then(|| DueTime::at(now));
+        Entry { due: dead.or_else(|| rules.due(now, entry.returns)), ..entry }
+    }
+
     /// States what becomes of non-persistent messages that have just come back too often. Their
     /// return is stated before this.
     pub(super) fn state_volatile_returned<'a>(

@@ -120,7 +120,7 @@ impl Broker {
                 match entry.expires {
                     // What is lent may still be accepted, and what is delayed is looked at when
                     // that is over; if they wait again, they are noted again.
-                    Some(at) if at <= running.at && !on_loan(place) && entry.due.is_none() => {
+                    Some(at) if at <= running.at && entry.is_free() && !on_loan(place) => {
                         over.push((place, *entry));
                     }
                     Some(at) if at > running.at => {

@@ -7,7 +7,6 @@
 
 use bytes::Bytes;
 
-use crate::broker::apply::born;
 use crate::broker::delta::{Entry, Place, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
@@ -56,7 +55,7 @@ impl Broker {
                 if let Some(upload) = upload {
                     self.durable.adopt(*upload);
                 }
-                let entry = born(written, *at, *expires, *upload);
+                let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);
                 let name = self.queues[queue].name.clone();
                 self.durable.refer(*note, &name, Why::Scheduled);

@@ -2,6 +2,7 @@
 
 mod dead;
 mod schedule;
+mod transactions;
 mod uploads;
 
 use std::collections::VecDeque;
@@ -71,6 +72,7 @@ impl Bench {
                     Effect::Later(request) => {
                         self.broker.later_in(&LaterPage { request, rows: Vec::new() });
                     }
+                    Effect::Operations(_) => unreachable!("all of them are in the deltas"),
                     Effect::Page(request) => {
                         // Nothing was ever checkpointed: the index is empty.
                         let mut facts = Vec::new();

@@ -8,7 +8,10 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::broker::delta::Delta;
-use crate::broker::fact::{LaterPage, LaterRequest, Page, PageRequest, PiecesPage, PiecesRequest};
+use crate::broker::fact::{
+    LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage,
+    PiecesRequest,
+};
 use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
@@ -35,6 +38,7 @@ pub(crate) enum Read {
     Page(PageRequest),
     Pieces(PiecesRequest),
     Later(LaterRequest),
+    Operations(OperationsRequest),
     Load(Load),
     Peek(Peek),
 }
@@ -197,6 +201,10 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     Ok(page) => Input::Later(page),
                     Err(error) => Input::Failed(error),
                 },
+                Read::Operations(request) => match until_room(|| read_operations(index, request)) {
+                    Ok(page) => Input::Operations(page),
+                    Err(error) => Input::Failed(error),
+                },
                 Read::Load(load) => {
                     let frame = reader.read(load.birth, load.size);
                     Input::Loaded(load, frame.map(|frame| frame.payload))
@@ -251,6 +259,15 @@ const NICE: i32 = 10;
 pub(crate) fn read_pieces(index: &Index, request: PiecesRequest) -> Result<PiecesPage, StopError> {
     let rows = index.pieces(request.upload, request.after, request.limit);
     Ok(PiecesPage { request, rows: rows.map_err(StopError::Index)? })
+}
+
+/// Reads the operations that were asked for.
+pub(crate) fn read_operations(
+    index: &Index,
+    request: OperationsRequest,
+) -> Result<OperationsPage, StopError> {
+    let rows = index.operations(request.transaction, request.after, request.limit);
+    Ok(OperationsPage { request, rows: rows.map_err(StopError::Index)? })
 }
 
 fn checkpoint(

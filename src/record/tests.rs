@@ -14,6 +14,7 @@ fn every_kind() -> Vec<Record> {
         upload: None,
         due: None,
         note: None,
+        held: false,
     };
     let queue = QueueId(3);
     let gone = Gone::of(place, &entry);
@@ -148,8 +149,17 @@ fn records_of_delays_have_these_bytes() {
     let (place, due) = (Place { rank: 5, seq: 8 }, Some(DueTime::at(Millis(0x0a0b))));
     let note = NoteId::new(0x0c).unwrap();
     let (birth, at) = (Lsn(3), Millis(1));
-    let entry =
-        Entry { birth, size: 4, at, expires: None, returns: 7, upload: None, due, note: None };
+    let entry = Entry {
+        birth,
+        size: 4,
+        at,
+        expires: None,
+        returns: 7,
+        upload: None,
+        due,
+        note: None,
+        held: false,
+    };
     let why = Why::Returned;
     let (from, to) = (QueueId(1), QueueId(2));
     let record =

@@ -6,6 +6,7 @@ use crate::broker::command::Output;
 use crate::ids::Millis;
 
 use super::node::{Contents, DEAD_LETTERS, Found, LIMITED, dead_letters_of, number_of};
+use super::units::InDoubt;
 
 /// What is known of one message.
 #[derive(Clone, Debug)]
@@ -93,6 +94,8 @@ pub(super) enum Step {
     Confirmed,
     /// It will not happen: refused, or a crash has undone it.
     Void,
+    /// It was done in a transaction that has no outcome.
+    Held,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -102,6 +105,8 @@ pub(super) struct Model {
     pub(super) fates: BTreeMap<u64, Fate>,
     /// An operator may have moved more into the limited queue than producers could.
     overfilled: bool,
+    /// Transactions of which nobody knows whether they happened, by connection and name.
+    pub(super) units: BTreeMap<(u64, u64), InDoubt>,
 }
 
 impl Model {
@@ -117,12 +122,13 @@ impl Model {
         for (number, fate) in &self.fates {
             let must_be_there = fate.persistent
                 && fate.send == Step::Confirmed
-                && matches!(fate.accept, Step::No | Step::Void)
+                && matches!(fate.accept, Step::No | Step::Void | Step::Held)
                 && !fate.doomed;
             if must_be_there && !contents.messages.contains_key(number) {
                 return Err(format!("{number} is lost: {fate:?}"));
             }
         }
+        self.check_atoms(contents)?;
         self.check_order(contents)
     }
 
@@ -171,6 +177,7 @@ impl Model {
 
     /// A crash has happened and `contents` is what was left: what was unknown is known now.
     pub(super) fn resolve(&mut self, contents: &Contents) {
+        self.units.clear();
         for (number, fate) in &mut self.fates {
             match contents.messages.get(number) {
                 Some(found) => {
@@ -217,7 +224,9 @@ fn check_present(fate: &Fate, found: &Found) -> Result<(), &'static str> {
     }
     // That it was delivered in an earlier life counts as a return when it is set apart.
     let apart = DEAD_LETTERS.contains(&found.queue.as_str()) && fate.delivered;
-    if found.returns > fate.returns_asked + fate.returns_by_end + u32::from(apart) {
+    // A transaction that a crash has cut short counts as a return.
+    let cut = u32::from(matches!(fate.accept, Step::Held | Step::Asked));
+    if found.returns > fate.returns_asked + fate.returns_by_end + cut + u32::from(apart) {
         return Err("it counts more returns than there were");
     }
     Ok(())

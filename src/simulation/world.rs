@@ -246,7 +246,8 @@ impl World {
         self.report.crashes += 1;
         // A start needs some room; that it says so without is another test's business.
         crashed.set_capacity(u64::MAX);
-        let node = Node::open(crashed, seed, self.now).map_err(|e| format!("start: {e}"))?;
+        let mut node = Node::open(crashed, seed, self.now).map_err(|e| format!("start: {e}"))?;
+        node.end_transactions(self.now)?;
         let contents = node.contents()?;
         self.model.check(&contents)?;
         self.report.fingerprint =
@@ -312,7 +313,8 @@ impl World {
         lie(&disk, self.plan.weather);
         disk.start_moments();
         let nonce = self.random.next();
-        let node = Node::open(&disk, nonce, self.now).map_err(|e| format!("start: {e}"))?;
+        let mut node = Node::open(&disk, nonce, self.now).map_err(|e| format!("start: {e}"))?;
+        node.end_transactions(self.now)?;
         self.report.fingerprint ^= self.disk.fingerprint().rotate_left(17);
         self.disk = disk;
         self.node = node;

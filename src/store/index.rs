@@ -11,6 +11,7 @@ mod check;
 mod error;
 mod late;
 mod moved;
+mod operations;
 mod packs;
 mod pieces;
 mod row;
@@ -33,14 +34,16 @@ use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
-    BadRow, Checkpoint, DUE, ENTRIES, LATE, META, MOVED, NOTES, PACKS, PIECES, QUEUES, SEGMENTS,
-    UPLOADS,
+    BadRow, Checkpoint, DUE, ENTRIES, LATE, META, MOVED, NOTES, OPERATIONS, PACKS, PIECES, QUEUES,
+    SEGMENTS, TRANSACTIONS, UPLOADS,
 };
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
-use crate::broker::delta::{Delta, Entry, NoteRow, Place, QueueRow, Scalars, UploadRow};
-use crate::ids::{NoteId, QueueId, UploadId};
+use crate::broker::delta::{
+    self, Delta, Entry, NoteRow, Place, QueueRow, Scalars, TransactionRow, UploadRow,
+};
+use crate::ids::{Lsn, NoteId, QueueId, TransactionId, UploadId};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
 
@@ -64,12 +67,25 @@ pub struct Base {
     pub notes: BTreeMap<NoteId, NoteRow>,
     /// Some message is delayed.
     pub delayed: bool,
+    /// Transactions that are not over.
+    pub transactions: BTreeMap<TransactionId, TransactionRow>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
     pub packs: BTreeMap<u64, PackId>,
     /// The scalars.
     pub scalars: Scalars,
+}
+
+impl Base {
+    /// What a broker begins with.
+    #[must_use]
+    pub fn into_durable(self) -> delta::Base {
+        let Self { replay, queues, uploads, transactions, notes, delayed, live, scalars, .. } =
+            self;
+        let through = replay.map_or(Lsn(0), |replay| replay.through);
+        delta::Base { through, queues, uploads, transactions, notes, delayed, live, scalars }
+    }
 }
 
 /// Sizes, for an operator.
@@ -363,6 +379,8 @@ fn create(
         write.open_table(SEGMENTS).map_err(error)?;
         write.open_table(PIECES).map_err(error)?;
         write.open_table(UPLOADS).map_err(error)?;
+        write.open_table(OPERATIONS).map_err(error)?;
+        write.open_table(TRANSACTIONS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
         write.open_table(LATE).map_err(error)?;
@@ -463,6 +481,7 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
     base.uploads = pieces::read_uploads(read)?;
     base.notes = late::read_notes(read)?;
     base.delayed = late::any_delayed(read)?;
+    base.transactions = operations::read_transactions(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -508,6 +527,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         entries.note(&delta.moved)?;
         pieces::write(&write, delta)?;
         late::write(&write, delta)?;
+        operations::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

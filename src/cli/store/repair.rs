@@ -353,10 +353,7 @@ fn replay(peek: &Peek, records: &mut Records, base: &Base, ticker: &mut Ticker) 
 }
 
 fn broker_of(base: &Base, segment_size: u64) -> Broker {
-    let Base { replay, queues, uploads, notes, delayed, live, scalars, .. } = base.clone();
-    let through = replay.map_or(Lsn(0), |replay| replay.through);
-    let base = broker::Base { through, queues, uploads, notes, delayed, live, scalars };
-    Broker::new(base, broker::Limits::default(), segment_size)
+    Broker::new(base.clone().into_durable(), broker::Limits::default(), segment_size)
 }
 
 /// A position as file and offset, with what is wrong there.

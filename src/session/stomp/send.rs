@@ -4,9 +4,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::fault::Fault;
 use super::names::parse_destination;
+use super::transactions::within;
 use super::upload::Upload;
 use crate::broker::command::Command;
-use crate::ids::Millis;
+use crate::ids::{Millis, TransactionName};
 use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 use crate::protocol::stomp::{self, Head};
 
@@ -33,6 +34,8 @@ const OF_THE_FRAME: [&str; 14] = [
 #[derive(Debug)]
 pub(super) struct Send {
     pub(super) to: Destination,
+    /// In which it is sent.
+    transaction: Option<TransactionName>,
     durability: Durability,
     priority: Priority,
     expires: Option<Millis>,
@@ -54,7 +57,7 @@ enum Body {
 
 impl Send {
     /// From the head, so that a mistake is told before a large body is sent.
-    pub(super) fn begin(head: &Head) -> Result<Self, Fault> {
+    pub(super) fn begin(head: &Head, transaction: Option<TransactionName>) -> Result<Self, Fault> {
         let headers = &head.headers;
         let missing = Fault::MissingHeader { command: head.command, header: "destination" };
         let to = parse_destination(headers.get("destination").ok_or(missing)?)?;
@@ -75,6 +78,7 @@ impl Send {
             .collect();
         Ok(Self {
             to,
+            transaction,
             durability,
             priority: priority(headers)?,
             expires: expires(headers)?,
@@ -154,10 +158,11 @@ impl Send {
             delay: self.delay,
             content,
         };
-        match self.upload {
+        let command = match self.upload {
             Some(upload) => Command::SendStaged { stage: upload.stage(), to: self.to, message },
             None => Command::Send { to: self.to, message },
-        }
+        };
+        within(self.transaction, command)
     }
 }
 
@@ -181,6 +186,10 @@ fn delay(headers: &stomp::Headers, to: &Destination) -> Result<u64, Fault> {
     let name = "AMQ_SCHEDULED_DELAY";
     let Some(value) = headers.get(name) else { return Ok(0) };
     let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+    if headers.get("transaction").is_some() && value != "0" {
+        let must = "left out in a transaction: this version delivers what it commits at once";
+        return Err(Fault::bad_header(name, value, must));
+    }
     match (value.parse(), to) {
         (Ok(delay), Destination::Topic(_)) if delay > 0 => {
             let must = "0 or left out: only a message to a queue can be delivered later";

@@ -21,12 +21,21 @@ pub(super) type EntryKey = (u64, u8, u64);
 pub(super) type PieceKey = (u64, u32);
 /// Due time, then the key of the entry.
 pub(super) type DueKey = (u64, u64, u8, u64);
+/// Transaction, number.
+pub(super) type OperationKey = (u64, u64);
 
 pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8; ENTRY]> =
     TableDefinition::new("entries");
 pub(super) const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("queues");
 /// Ordinal of a segment of the log -> its live bytes.
 pub(super) const SEGMENTS: TableDefinition<'_, u64, u64> = TableDefinition::new("segments");
+/// [`crate::broker::delta::Operation`] in bincode: what transactions have done that have no
+/// outcome yet.
+pub(super) const OPERATIONS: TableDefinition<'_, OperationKey, &[u8]> =
+    TableDefinition::new("operations");
+/// [`crate::broker::delta::TransactionRow`] in bincode.
+pub(super) const TRANSACTIONS: TableDefinition<'_, u64, &[u8]> =
+    TableDefinition::new("transactions");
 /// Where the pieces of large bodies lie.
 pub(super) const PIECES: TableDefinition<'_, PieceKey, &[u8; PIECE]> =
     TableDefinition::new("pieces");
@@ -54,13 +63,14 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 /// [`crate::broker::delta::Scalars`] in bincode.
 pub(super) const META_SCALARS: &str = "scalars";
 
-/// Version of the tables as a whole. In 3 there were no large bodies, in 4 no delayed messages.
+/// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
+/// delayed messages.
 pub(super) const FORMAT: u32 = 5;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
-/// Version u8, birth u64, size u32, at u64, flags u8 (1 it expires, 2 there is more of it in
-/// [`LATE`]), expiry u64, returns u32, upload u64 (0 is none), CRC u32.
+/// Version u8, birth u64, size u32, at u64, flags u8 (1: it expires, 2: it is held, 4: there is
+/// more of it in [`LATE`]), expiry u64, returns u32, upload u64 (0 is none), CRC u32.
 pub(super) const ENTRY: usize = 1 + 8 + 4 + 8 + 1 + 8 + 4 + 8 + CRC;
 /// Version u8, birth u64, size u32, CRC u32.
 pub(super) const PIECE: usize = 1 + 8 + 4 + CRC;
@@ -69,7 +79,8 @@ pub(super) const LATE_ROW: usize = 1 + 8 + 4 + CRC;
 /// Where the flags of an entry are.
 const FLAGS_AT: usize = 1 + 8 + 4 + 8;
 const EXPIRES: u8 = 1;
-const IS_LATE: u8 = 2;
+const HELD: u8 = 2;
+const IS_LATE: u8 = 4;
 /// Version u8, number of the checkpoint u64, batch u64, through u64, CRC u32.
 const CHECKPOINT: usize = 1 + 8 + 8 + 8 + CRC;
 /// Version u8, epoch u64, number u64, CRC u32.
@@ -107,8 +118,9 @@ pub(super) fn encode_entry(key: EntryKey, entry: &Entry) -> [u8; ENTRY] {
     bytes.put(entry.size.to_le_bytes());
     bytes.put(entry.at.0.to_le_bytes());
     let expires = if entry.expires.is_some() { EXPIRES } else { 0 };
+    let held = if entry.held { HELD } else { 0 };
     let late = entry.due.is_some() || entry.note.is_some();
-    bytes.put([expires | if late { IS_LATE } else { 0 }]);
+    bytes.put([expires | held | if late { IS_LATE } else { 0 }]);
     bytes.put(entry.expires.unwrap_or_default().0.to_le_bytes());
     bytes.put(entry.returns.to_le_bytes());
     bytes.put(entry.upload.map_or(0, UploadId::get).to_le_bytes());
@@ -165,14 +177,22 @@ pub(super) fn decode_entry(key: EntryKey, row: &[u8; ENTRY]) -> Result<Entry, Ba
     let expiry = Millis(u64::from_le_bytes(fields.get()?));
     let returns = u32::from_le_bytes(fields.get()?);
     let upload = UploadId::new(u64::from_le_bytes(fields.get()?));
-    if flags & !(EXPIRES | IS_LATE) != 0 {
+    if flags & !(EXPIRES | HELD | IS_LATE) != 0 {
         return Err(BadRow);
     }
     let expires = (flags & EXPIRES != 0).then_some(expiry);
-    Ok(Entry { birth, size, at, expires, returns, upload, due: None, note: None })
+    let held = flags & HELD != 0;
+    Ok(Entry { birth, size, at, expires, returns, upload, due: None, note: None, held })
 }
 
 fn piece_key_bytes(key: PieceKey) -> [u8; 12] {
+    let mut bytes = Bytes::default();
+    bytes.put(key.0.to_le_bytes());
+    bytes.put(key.1.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn operation_key_bytes(key: OperationKey) -> [u8; 16] {
     let mut bytes = Bytes::default();
     bytes.put(key.0.to_le_bytes());
     bytes.put(key.1.to_le_bytes());
@@ -318,7 +338,8 @@ mod tests {
     fn entry() -> Entry {
         let expires = Some(Millis(0x0807_0605));
         let (birth, at, upload) = (Lsn(0x0102), Millis(0x0506), UploadId::new(0x090a));
-        Entry { birth, size: 0x0304, at, expires, returns: 7, upload, due: None, note: None }
+        let (due, note, held) = (None, None, false);
+        Entry { birth, size: 0x0304, at, expires, returns: 7, upload, due, note, held }
     }
 
     #[test]
@@ -389,6 +410,8 @@ mod tests {
                 bytes: last_seq / 3,
                 lent_through: lent,
                 redelivered_through: lent.map(|seq| seq / 2),
+                staged: last_seq / 4,
+                staged_bytes: last_seq / 5,
                 expiring: last_seq % 2 == 1,
                 delayed: last_seq / 4, restored_through: last_seq / 5,
             };
@@ -398,6 +421,7 @@ mod tests {
                 epoch: lent[1],
                 last_upload: lent[2],
                 last_note: 7,
+                last_transaction: lent[3],
             };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));
             prop_assert_eq!(decode(b"s", &encode(b"s", &scalars)), Ok(scalars));
