@@ -103,7 +103,8 @@ pub struct Message {
     /// When it is no longer wanted; `None` is never.
     pub expires: Option<Millis>,
     /// Milliseconds from when the broker takes it until it is handed out; 0 is at once. A message
-    /// that is to wait is durable whatever it asks for.
+    /// that is to wait is durable whatever it asks for. In a transaction it must be 0: what is
+    /// committed is there at once.
     pub delay: u64,
     /// Properties and body, in the bytes of [`Content`].
     pub content: Bytes,

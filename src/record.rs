@@ -354,28 +354,6 @@ impl Record {
         !takes
     }
 
-    /// Bytes it takes at most, cheaply known.
-    #[must_use]
-    pub fn size_max(&self) -> usize {
-        const FIXED: usize = 96;
-        match self {
-            Self::QueueCreated { name, .. } => FIXED + name.len(),
-            Self::Returned { entries, .. }
-            | Self::Transferred { entries, .. }
-            | Self::PutOff { entries, .. }
-            | Self::Woken { entries, .. }
-            | Self::Fired { entries, .. }
-            | Self::DeadLettered { entries, .. } => FIXED + entries.len() * (42 + 20),
-            Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 20),
-            Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
-            Self::PiecesGone { gone, .. } => FIXED + gone.len() * 12,
-            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
-                transacted::size_max(self)
-            }
-            _ => FIXED,
-        }
-    }
-
     /// Appends its bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let form = self.form();
@@ -441,9 +419,6 @@ impl Record {
             }
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
-            }
-            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
-                transacted::encode(self, &mut w);
             }
             _ => self.encode_delay(&mut w),
         }

@@ -15,7 +15,7 @@
 //! Why is 1 for returned, 2 for expired. A due time or a note of zero is none. Of 41 to 44 and the
 //! kinds they stand for a record has the first that says all there is to say.
 
-use super::{Form, Reader, Record, Writer};
+use super::{Form, Reader, Record, Writer, transacted};
 use crate::broker::delta::{Entry, Why};
 use crate::ids::{DueTime, NoteId};
 
@@ -83,7 +83,7 @@ impl Record {
                 w.u64(at.0);
                 w.entries(Form::Full, entries);
             }
-            _ => unreachable!("of the other kinds there is more to say"),
+            _ => transacted::encode(self, w),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! How much a record says of each message: a kind has a short form and longer ones.
+//! How much a record says of each message, and takes: a kind has a short form and longer ones.
 
-use super::{Record, SENT_LARGE, TRANSFERRED_LARGE, delay};
+use super::{Record, SENT_LARGE, TRANSFERRED_LARGE, delay, transacted};
 
 /// How much a record says of each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,28 @@ pub(super) fn form_of(kind: u16) -> Form {
 }
 
 impl Record {
+    /// Bytes it takes at most, cheaply known.
+    #[must_use]
+    pub fn size_max(&self) -> usize {
+        const FIXED: usize = 96;
+        match self {
+            Self::QueueCreated { name, .. } => FIXED + name.len(),
+            Self::Returned { entries, .. }
+            | Self::Transferred { entries, .. }
+            | Self::PutOff { entries, .. }
+            | Self::Woken { entries, .. }
+            | Self::Fired { entries, .. }
+            | Self::DeadLettered { entries, .. } => FIXED + entries.len() * (42 + 20),
+            Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 20),
+            Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
+            Self::PiecesGone { gone, .. } => FIXED + gone.len() * 12,
+            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
+                transacted::size_max(self)
+            }
+            _ => FIXED,
+        }
+    }
+
     pub(super) fn kind_of(&self, [small, large, full]: [u16; 3]) -> u16 {
         match self.form() {
             Form::Small => small,

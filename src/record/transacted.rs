@@ -164,7 +164,7 @@ impl Resolution {
     }
 }
 
-/// Bytes of an entry with its place, its upload, due and note, and what names its queue or delivery.
+/// Bytes of an entry with its place, upload, due and note, and what names its queue or delivery.
 const MESSAGE_BYTES: usize = 8 + 9 + 32 + 8 + 12;
 
 pub(super) fn size_max(record: &Record) -> usize {

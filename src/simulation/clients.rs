@@ -282,8 +282,11 @@ impl Client {
         let priority = if around.random.one_in(4) { around.random.below(10) as u8 } else { 4 };
         let expires =
             around.random.one_in(16).then(|| Millis(around.now.0 + 1 + around.random.below(200)));
-        let delay =
-            if !topic && around.random.one_in(12) { 1 + around.random.below(200) } else { 0 };
+        let delay = if !topic && self.unit.is_none() && around.random.one_in(12) {
+            1 + around.random.below(200)
+        } else {
+            0
+        };
         // What is to wait is durable whatever it asks for.
         let kept = persistent || delay > 0;
         let size = match around.random.below(40) {

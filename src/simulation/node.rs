@@ -326,8 +326,7 @@ impl Node {
             return Err("the places in windows are counted wrongly".to_owned());
         }
         let mut contents = Contents::default();
-        let mut delayed: BTreeMap<Due, Entry> = BTreeMap::new();
-        let mut notes = BTreeMap::new();
+        let mut seen = Late::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let mut in_index = BTreeMap::new();
         let each = self.index.each_piece(&mut |key, piece| {
@@ -362,12 +361,7 @@ impl Node {
                 return Err(format!("{} says {} are delayed", row.name, row.delayed));
             }
             for (place, entry) in entries {
-                if let Some(at) = entry.due {
-                    delayed.insert(Due { at, queue: id, place }, entry);
-                }
-                if let Some(note) = entry.note {
-                    *notes.entry(note).or_default() += 1;
-                }
+                seen.see(id, place, entry);
                 if entry.held {
                     return Err(format!("{place:?} in {} is held by nobody", row.name));
                 }
@@ -393,16 +387,13 @@ impl Node {
         if live != broker.live() {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
-        self.check_late(&delayed, &notes)?;
+        self.check_late(&seen)?;
         Ok(contents)
     }
 
     /// What is delayed is waited for, and what was set apart has its notes.
-    fn check_late(
-        &self,
-        delayed: &BTreeMap<Due, Entry>,
-        notes: &BTreeMap<NoteId, u64>,
-    ) -> Result<(), String> {
+    fn check_late(&self, seen: &Late) -> Result<(), String> {
+        let Late { delayed, notes } = seen;
         let broker = self.engine.broker();
         let in_index = self.index.delayed(Due::START, usize::MAX).map_err(|e| e.to_string())?;
         if broker.all_delayed(&in_index) != *delayed {
@@ -445,6 +436,24 @@ impl Node {
         match contents.messages.insert(number, found) {
             None => Ok(()),
             Some(other) => Err(format!("message {number} is there twice: {place:?}, {other:?}")),
+        }
+    }
+}
+
+/// What entries say of delays and notes.
+#[derive(Default)]
+struct Late {
+    delayed: BTreeMap<Due, Entry>,
+    notes: BTreeMap<NoteId, u64>,
+}
+
+impl Late {
+    fn see(&mut self, queue: QueueId, place: Place, entry: Entry) {
+        if let Some(at) = entry.due {
+            self.delayed.insert(Due { at, queue, place }, entry);
+        }
+        if let Some(note) = entry.note {
+            *self.notes.entry(note).or_default() += 1;
         }
     }
 }
