@@ -45,8 +45,8 @@ pub(crate) enum Mutant {
     ForgetEntered,
     /// A transaction that the end of a life cuts short is committed.
     CommitOpen,
-    /// A commit does not wait for those of its sends that wait for room.
-    CommitWithoutHeld,
+    /// A commit does not wait for room.
+    CommitWithoutRoom,
     /// The index names a pack that is not durable.
     NameUnsyncedPack,
     /// What is needed of a segment is judged by one state of the index, and whether all of it was

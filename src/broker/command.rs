@@ -178,15 +178,12 @@ pub enum Command {
 }
 
 impl Command {
-    /// Where it brings a message, if it does: such a command can be held for want of room.
+    /// Where it brings a message, if it does: such a command can be held for want of room. What is
+    /// sent in a transaction is not: what its commit would wait for could wait for its commit.
     #[must_use]
     pub fn destination(&self) -> Option<&Destination> {
         match self {
-            Self::Send { to, .. }
-            | Self::SendStaged { to, .. }
-            | Self::Transact {
-                work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
-            } => Some(to),
+            Self::Send { to, .. } | Self::SendStaged { to, .. } => Some(to),
             _ => None,
         }
     }
@@ -200,11 +197,11 @@ impl Command {
         }
     }
 
-    /// The transaction that it ends.
+    /// The transaction that it commits.
     #[must_use]
-    pub fn ends(&self) -> Option<TransactionName> {
+    pub fn commits(&self) -> Option<TransactionName> {
         match self {
-            Self::Commit { transaction } | Self::Rollback { transaction, .. } => Some(*transaction),
+            Self::Commit { transaction } => Some(*transaction),
             _ => None,
         }
     }

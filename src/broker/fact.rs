@@ -260,6 +260,13 @@ pub enum UnitChange {
     Begin,
     /// Its first operation in the log has begun this transaction.
     Logged(TransactionId),
+    /// It sends a message to a queue.
+    Sent {
+        /// Which.
+        queue: QueueId,
+        /// Bytes, as a limit counts them.
+        bytes: u64,
+    },
     /// A part of it was refused, so it can only be rolled back.
     Doom(Refusal),
     /// Something is done in it that lives in memory alone.

@@ -481,7 +481,7 @@ impl Engine {
             self.refuse(from, token, refusal);
             return Taken::Done;
         }
-        if let Some(to) = self.waits_for_its_work(from, &request.command) {
+        if let Some(to) = self.waits_for_own(from, u64::MAX, &request.command) {
             self.hold_back(from, request, &to, Shortage::Destination);
             return Taken::Done;
         }
@@ -506,6 +506,7 @@ impl Engine {
                 let to = request.command.destination().expect("only sends are held").clone();
                 self.hold_back(from, request, &to, lacking);
             }
+            Fate::HeldFor(to) => self.hold_back(from, request, &to, Shortage::Destination),
             Fate::Fence => {
                 self.gates.shut(from, token);
                 self.work(now, limits::COMMAND_STEPS_MAX);
