@@ -11,6 +11,7 @@ pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
 pub use crate::broker::counters::Counters;
 pub use crate::broker::fact::Spot;
+pub use crate::broker::policy::WhenFull;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
 pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
 

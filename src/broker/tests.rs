@@ -314,7 +314,7 @@ fn a_purge_takes_what_waits_and_leaves_what_is_lent_and_what_comes_later() {
     bench.send_as("q", Durability::NonPersistent, 4, None);
     let verdict = bench.ask(9, &Command::Purge { queue: "q".into() });
     assert_eq!(verdict, Ok(Verdict::Later));
-    assert_eq!(bench.answers, [Ok(Reply::Done)]);
+    assert_eq!(bench.answers, [Ok(Reply::Removed(1000))]);
     assert_eq!(bench.depth("q").unwrap().depth, 1);
     bench.send("q");
     bench.close(1);
@@ -332,7 +332,7 @@ fn a_queue_in_use_is_not_deleted_and_an_unused_one_goes_with_its_messages() {
     assert_eq!(bench.ask(9, &delete), Err(Refusal::QueueInUse("q".into())));
     bench.close(1);
     bench.ask(9, &delete).unwrap();
-    assert_eq!(bench.answers, [Ok(Reply::Done)]);
+    assert_eq!(bench.answers, [Ok(Reply::Removed(10))]);
     assert_eq!(bench.depth("q"), None);
     assert!(bench.broker.live().is_empty());
     assert_eq!(bench.ask(9, &delete), Err(Refusal::NoSuchQueue("q".into())));

@@ -205,8 +205,12 @@ impl Engine {
         }
         for _ in 0..limits::TURN_UNPARKED_MAX {
             self.stir_park();
+            if self.effort.is_spent() {
+                break;
+            }
             let Some((to, waiting)) = self.park.next() else { return false };
             let (from, token) = (waiting.from, waiting.request.token);
+            self.effort.add_request(&waiting.request);
             let fate = if mutant::is(Mutant::ForgetHeld) {
                 Fate::Done(Lsn::default(), Reply::Done)
             } else {

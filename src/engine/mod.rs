@@ -10,9 +10,12 @@
 
 mod cache;
 mod checkpoint;
+mod chunks;
 mod compactor;
+mod damaged;
 mod disk;
 mod driver;
+mod effort;
 mod flow;
 mod gauges;
 mod inbox;
@@ -30,7 +33,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::command::{Confirm, MessageId, Request};
+use crate::broker::command::{Confirm, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
     Change, Effect, Fact, Page, PageRequest, PiecesPage, PiecesPurpose, PiecesRequest, Purpose,
@@ -39,7 +42,6 @@ use crate::broker::policy::{Policies, WhenFull};
 use crate::broker::{Broker, Effects, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
-use crate::message::{BodyKind, Content};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::store::index::{CommitError, IndexError};
@@ -47,8 +49,9 @@ use crate::wal::{Admission, Class, Damage, Failure, Log, ReadError, ReplayPoint}
 
 use cache::Cache;
 use checkpoint::Checkpoints;
+use damaged::lost_content;
+use effort::Effort;
 use flow::{Fate, FlowState};
-use inbox::request_bytes;
 use outbox::Outbox;
 use park::{Answer, Park};
 use stream::Lookup;
@@ -219,6 +222,8 @@ pub struct Engine {
     missed_told: u64,
     /// Requests refused in this life.
     refused: u64,
+    /// What this turn has done so far.
+    effort: Effort,
     /// What would be logged by itself, and must wait because the log cannot take it.
     deferred: VecDeque<Input>,
     // Buffers, reused.
@@ -249,6 +254,7 @@ impl Engine {
             stopping: false,
             missed_told: 0,
             refused: 0,
+            effort: Effort::default(),
             deferred: VecDeque::new(),
             facts: Vec::new(),
             effects: Effects::new(),
@@ -312,19 +318,24 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
+        self.effort = Effort::default();
         let blocked = self.take(now, inputs, jobs)?;
-        let more = self.work(now, limits::TURN_STEPS_MAX) | self.unpark(now);
+        self.effort.leave_some();
+        let worked = self.work(now, limits::TURN_STEPS_MAX);
+        self.effort.leave_some();
+        let more = worked | self.unpark(now);
         self.follow(jobs);
         let freezing =
             self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
-        self.outbox.release(self.durable(), &self.cache, &mut self.loads);
+        let most = self.effort.leave_some() / limits::RELEASE_EFFORT;
+        let unsaid = self.outbox.release(self.durable(), most, &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.look_up(jobs)?;
         self.tell_missed();
-        if self.stopping && self.checkpoints.is_final(&self.log) {
+        if self.stopping && !unsaid && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
-        let busy = freezing || (!blocked && (more || !inputs.is_empty()));
+        let busy = freezing || unsaid || (!blocked && (more || !inputs.is_empty()));
         let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
@@ -337,8 +348,7 @@ impl Engine {
         inputs: &mut VecDeque<Input>,
         jobs: &mut Vec<Job>,
     ) -> Result<bool, StopError> {
-        let mut commands = 0;
-        while commands < limits::TURN_COMMANDS_MAX {
+        while !self.effort.is_spent() {
             let Some(input) = inputs.pop_front() else { break };
             match input {
                 // Whoever asks after the end has begun is told that it has, and nothing else:
@@ -346,19 +356,18 @@ impl Engine {
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
-                        if commands >= limits::TURN_COMMANDS_MAX {
+                        if self.effort.is_spent() {
                             requests.push_front(request);
                             inputs.push_front(Input::Requests(from, requests, permit));
                             return Ok(false);
                         }
-                        // Bytes are copied and summed: many of them are as long as many commands.
-                        commands += 1 + request_bytes(&request) / limits::COMMAND_BYTES;
+                        self.effort.add_request(&request);
                         let (request, blocked) = match self.request(now, from, request) {
                             Taken::Done => continue,
                             Taken::Part(request) => (request, false),
                             Taken::Blocked(request) => (request, true),
                         };
-                        commands += limits::PART_COMMANDS;
+                        self.effort.add(limits::PART_EFFORT);
                         requests.push_front(request);
                         inputs.push_front(Input::Requests(from, requests, permit));
                         if blocked {
@@ -368,11 +377,11 @@ impl Engine {
                     }
                 }
                 Input::Look(look) => {
-                    commands += limits::PART_COMMANDS;
+                    self.effort.add(limits::PART_EFFORT);
                     self.look(look, jobs);
                 }
                 other => {
-                    commands += 1;
+                    self.effort.add(limits::COMMAND_EFFORT);
                     self.input(now, other)?;
                 }
             }
@@ -397,6 +406,7 @@ impl Engine {
                 self.outbox.connect(id, mailbox);
             }
             Input::Close(id) => {
+                self.outbox.discard(id);
                 self.broker.decide_close(id, &mut self.facts);
                 self.commit();
                 self.outbox.disconnect(id);
@@ -435,6 +445,7 @@ impl Engine {
         if bulk && self.checkpoints.is_behind(&self.broker) {
             return self.deferred.push_back(Input::Page(page));
         }
+        self.effort.add(page.rows.len());
         match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
             Admission::Yes => self.broker.page_in(&page, &mut self.facts),
             Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
@@ -505,6 +516,9 @@ impl Engine {
             if !self.broker.has_work(now) {
                 return false;
             }
+            if self.effort.is_spent() {
+                return true;
+            }
             if !self.has_room() || !self.broker.work(now, &mut self.facts, &mut self.effects) {
                 return false;
             }
@@ -524,6 +538,7 @@ impl Engine {
         let mut need = None;
         let mut facts = std::mem::take(&mut self.facts);
         for mut fact in facts.drain(..) {
+            self.effort.add(fact.messages());
             match &mut fact {
                 Fact::Log(record, payload) => {
                     need = Some(self.append(record, payload));
@@ -669,18 +684,6 @@ enum Taken {
     Part(Request),
     /// The log must first write or make room.
     Blocked(Request),
-}
-
-/// What stands in for a message whose payload is damaged.
-fn lost_content(birth: Lsn, damage: &Damage) -> Bytes {
-    let properties = vec![
-        ("dlqDeliveryFailureCause".to_owned(), damage.to_string()),
-        ("damagedMessage".to_owned(), MessageId::Durable(birth).to_string()),
-        ("damagedFile".to_owned(), damage.file.clone()),
-        ("damagedOffset".to_owned(), damage.offset.to_string()),
-    ];
-    let body = format!("The content of the message at {birth} is damaged: {damage}\n");
-    Content { kind: BodyKind::Text, properties, body: body.into() }.encode()
 }
 
 /// A token for requests whose answers need not be told apart.
