@@ -86,8 +86,15 @@ fn map(messages: usize) -> Duration {
     let began = thread_time();
     for seq in 0..messages as u64 {
         let birth = Lsn(seq);
-        let entry =
-            Entry { birth, size: FRAME_BYTES, at: NOW, expires: None, returns: 0, upload: None };
+        let entry = Entry {
+            birth,
+            size: FRAME_BYTES,
+            at: NOW,
+            expires: None,
+            returns: 0,
+            upload: None,
+            held: false,
+        };
         map.insert((QueueId(1), Place { rank: 5, seq }), Some(entry));
     }
     let took = thread_time() - began;

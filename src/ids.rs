@@ -8,7 +8,18 @@ use std::num::NonZeroU64;
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            PartialEq,
+            Eq,
+            PartialOrd,
+            Ord,
+            Hash,
+            serde::Serialize,
+            serde::Deserialize,
+        )]
         pub struct $name(pub u64);
 
         impl fmt::Display for $name {
@@ -45,6 +56,17 @@ id!(
     "token-"
 );
 id!(
+    /// A transaction of one connection; chosen by its session, unique within the connection.
+    TransactionName,
+    "tx-"
+);
+id!(
+    /// A transaction that has an operation in the log, for as long as it is not settled; durable,
+    /// never reused within a store.
+    TransactionId,
+    "transaction-"
+);
+id!(
     /// A large body on its way in; chosen by its session, unique within the connection.
     StageId,
     "stage-"
@@ -52,7 +74,9 @@ id!(
 
 /// A large body in pieces, for as long as any of them is kept; durable, never reused within a
 /// store. None is zero, so that a message without one says so in no extra byte of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct UploadId(pub NonZeroU64);
 
 impl UploadId {
@@ -83,7 +107,19 @@ impl fmt::Display for UploadId {
 /// Segments have one fixed size per store, so `lsn / segment size` is the ordinal of the segment
 /// and `lsn % segment size` is the offset inside its file. An Lsn is never used twice within a
 /// store, whatever becomes of its file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {
@@ -93,7 +129,19 @@ impl fmt::Display for Lsn {
 }
 
 /// Milliseconds of wall-clock time since the Unix epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Millis(pub u64);
 
 /// A map by ids that this program has counted out itself.

@@ -238,3 +238,32 @@ pub const METRICS_INDEX_MILLIS: u64 = 1_000;
 
 /// How long an operator's tool may take to say what it wants, and to read the reply.
 pub const ADMIN_PEER_MILLIS: u64 = 10_000;
+
+/// Transactions of one connection that have not ended, at most.
+pub const TRANSACTIONS_MAX: usize = 256;
+/// Non-persistent messages that one transaction sends in memory; further ones are stored like
+/// persistent ones, so that its end is short.
+pub const TRANSACTION_VOLATILE_MAX: usize = STEP_MESSAGES_MAX;
+/// Operations of small transactions kept in memory, so that these end with one record. With more,
+/// new transactions end like large ones.
+pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;
+/// Bytes of a client's name for a transaction at most.
+pub const TRANSACTION_NAME_BYTES_MAX: usize = 512;
+
+/// Properties of one message of an embedding program.
+pub const PROPERTIES_MAX: usize = 256;
+
+/// Bytes of these, with six for each.
+pub const PROPERTIES_BYTES_MAX: usize = 63 << 10;
+
+/// Sends of one connection of an embedding program that may be unconfirmed; the next waits.
+pub const UNCONFIRMED_SENDS_MAX: usize = 1024;
+
+/// Pieces of one large body of an embedding program on their way to the disk.
+pub const PIECES_AHEAD_MAX: usize = UPLOAD_BYTES_MAX / PIECE_BYTES;
+
+/// Deliveries outstanding on a consumer of an embedding program that does not say.
+pub const EMBEDDED_PREFETCH: u32 = 100;
+
+/// How often the lock of a store is tried again that another broker has.
+pub const LOCK_RETRY_MILLIS: u64 = 10;

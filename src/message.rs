@@ -11,6 +11,7 @@ use crate::ids::Millis;
 
 /// Where a message is sent and from where it is consumed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Destination {
     /// Each message goes to one consumer and waits for it.
     Queue(Arc<str>),
@@ -19,12 +20,28 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The queue of that name.
+    pub fn queue(name: impl Into<Arc<str>>) -> Self {
+        Self::Queue(name.into())
+    }
+
+    /// The topic of that name.
+    pub fn topic(name: impl Into<Arc<str>>) -> Self {
+        Self::Topic(name.into())
+    }
+
     /// The name without its kind.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
             Self::Queue(name) | Self::Topic(name) => name,
         }
+    }
+}
+
+impl From<&Destination> for Destination {
+    fn from(destination: &Destination) -> Self {
+        destination.clone()
     }
 }
 

@@ -33,6 +33,14 @@ pub(crate) enum Mutant {
     PackWithoutPlace,
     /// A segment is given back for a pack before the index durably knows it.
     RecycleBeforeIndex,
+    /// What a transaction has settled waits for everyone while it has no outcome.
+    ForgetHolds,
+    /// Nobody is told that a message sent in a transaction lies in its queue from now on.
+    ForgetEntered,
+    /// A transaction that the end of a life cuts short is committed.
+    CommitOpen,
+    /// A commit does not wait for those of its sends that wait for room.
+    CommitWithoutHeld,
     /// The index names a pack that is not durable.
     NameUnsyncedPack,
     /// What is needed of a segment is judged by one state of the index, and whether all of it was

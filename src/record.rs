@@ -17,9 +17,16 @@
 //! | 35 | `Abandoned` | upload u64, any number of times |
 //! | 36 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
 //! | 37 | `Transferred` | as 20, each entry with its upload |
+//!
+//! The kinds of transactions, 50 and up, are in `transacted`.
+
+mod transacted;
 
 use crate::broker::delta::{Entry, PieceAt, Place};
 use crate::ids::{Lsn, Millis, QueueId, UploadId};
+
+use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
+pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
 
 /// A durable fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,6 +152,14 @@ pub enum Record {
         /// The old place of each, and the entry as it is from now on.
         entries: Vec<(Place, Entry)>,
     },
+    /// A message was sent in a transaction.
+    Staged(Staged),
+    /// Messages were settled in a transaction.
+    Taken(Taken),
+    /// A transaction has its outcome.
+    Decided(Decided),
+    /// Operations of a transaction have their outcome.
+    Settled(Settled),
 }
 
 /// Why messages left a queue.
@@ -233,6 +248,10 @@ impl Record {
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
+            Self::Staged(_) => STAGED,
+            Self::Taken(_) => TAKEN,
+            Self::Decided(_) => DECIDED,
+            Self::Settled(_) => SETTLED,
         }
     }
 
@@ -263,6 +282,7 @@ impl Record {
                 | Self::QueueCreated { .. }
                 | Self::Transferred { .. }
                 | Self::Piece { .. }
+                | Self::Staged(_)
         );
         !takes
     }
@@ -279,6 +299,9 @@ impl Record {
             Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 8),
             Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
             Self::PiecesGone { gone, .. } => FIXED + gone.len() * 12,
+            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
+                transacted::size_max(self)
+            }
             _ => FIXED,
         }
     }
@@ -346,6 +369,9 @@ impl Record {
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
             }
+            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
+                transacted::encode(self, &mut w);
+            }
         }
     }
 
@@ -396,6 +422,10 @@ impl Record {
             ABANDONED => r.abandoned(),
             PIECES_GONE => r.pieces_gone(),
             TRANSFERRED | TRANSFERRED_LARGE => r.transferred(kind == TRANSFERRED_LARGE),
+            STAGED => r.staged(),
+            TAKEN => r.taken(),
+            DECIDED => r.decided(),
+            SETTLED => r.settled(),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.
@@ -511,6 +541,8 @@ impl Reader<'_> {
             expires: self.time()?,
             returns: self.u32()?,
             upload: self.upload(large)?,
+            // What a record tells of is held by no transaction any more.
+            held: false,
         })
     }
 

@@ -168,9 +168,7 @@ fn live_after(
     records: &mut Records,
     segment_size: u64,
 ) -> Result<Vec<u64>, SourceError> {
-    let Base { replay, queues, uploads, live, scalars, .. } = base.clone();
-    let through = replay.map_or(Lsn(0), |replay| replay.through);
-    let base = broker::Base { through, queues, uploads, live, scalars };
+    let base = base.clone().into_durable();
     let mut broker = Broker::new(base, broker::Limits::default(), segment_size);
     while let Some(found) = records.next().map_err(PeekError::from)? {
         let record = Record::decode(found.kind, &found.record);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
-use crate::broker::delta::{Entry, Place, QueueRow};
+use crate::broker::delta::{Entry, Marks, Place, QueueRow};
 use crate::broker::fact::{
     Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
 };
@@ -36,10 +36,10 @@ impl Broker {
             Record::QueueCreated { queue, name, at } => {
                 self.durable.scalars.last_queue = queue.0;
                 self.saw(*at);
-                let mut known = Queue::new(*queue, QueueRow::new(name.clone()));
+                let mut known = Box::new(Queue::new(*queue, QueueRow::new(Arc::from(&**name))));
                 known.limit = self.policies.of_queue(name);
-                self.names.insert(Arc::clone(&known.name), *queue);
-                self.sorted.insert(Arc::clone(&known.name));
+                self.names.insert(Arc::clone(&known.row.name), *queue);
+                self.sorted.insert(Arc::clone(&known.row.name));
                 self.queues.insert(*queue, known);
                 self.changing(*queue);
             }
@@ -85,6 +85,7 @@ impl Broker {
             Record::PiecesGone { upload, first, gone, last } => {
                 self.durable.pieces_gone(*upload, *first, gone, *last);
             }
+            _ => self.apply_transacted(written, record),
         }
         Ok(())
     }
@@ -135,6 +136,7 @@ impl Broker {
                 if self.names.contains_key(&**name) { Err("the name is taken") } else { Ok(()) }
             }
             Record::QueueDeleted { queue } => match self.queues.get(queue) {
+                Some(known) if known.row.staged > 0 => Err("transactions have sent to it"),
                 Some(known) if known.row.depth == 0 => Ok(()),
                 Some(_) => Err("the queue is not empty"),
                 None => Err("no such queue"),
@@ -163,6 +165,7 @@ impl Broker {
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
+            _ => self.fit_transacted(record),
         }
     }
 
@@ -170,11 +173,12 @@ impl Broker {
         self.durable.scalars.epoch = epoch;
         self.saw(at);
         self.durable.kill_open();
+        self.durable.roll_back_open();
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
                 self.durable.change(*id, &queue.row);
-                queue.row.redelivered_through = queue.row.lent_through;
+                queue.row.redelivered_through = queue.row.lent_through.clone();
             }
         }
         self.count_anew();
@@ -195,7 +199,7 @@ impl Broker {
         for (id, queue) in &mut self.queues {
             if !mutant::is(Mutant::ForgetRestored) {
                 self.durable.change(*id, &queue.row);
-                queue.row.lent_through = [queue.row.last_seq; 10];
+                queue.row.lent_through = [queue.row.last_seq; 10].into();
             }
         }
     }
@@ -209,7 +213,7 @@ impl Broker {
         }
     }
 
-    fn saw(&mut self, at: Millis) {
+    pub(super) fn saw(&mut self, at: Millis) {
         let last = &mut self.durable.scalars.last_at;
         *last = (*last).max(at.0);
     }
@@ -242,7 +246,7 @@ impl Broker {
         }
     }
 
-    fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
+    pub(super) fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
         self.durable.gone(id, gone);
         if let Some(upload) = gone.upload.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
             self.durable.kill(upload);
@@ -315,6 +319,12 @@ impl Broker {
             }
             Change::TransferOver { from } => drop(self.transfers.remove(&from)),
             Change::ScanTo(scanned) => self.apply_scan_to(scanned, effects),
+            Change::Unit(key, change) => self.apply_unit(key, change, effects),
+            Change::EndOn { number } => self.apply_end_on(number, effects),
+            Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
+            Change::Relend { key, tag, queue, place, entry } => {
+                self.apply_relend(key, tag, queue, (place, entry));
+            }
         }
     }
 
@@ -359,7 +369,7 @@ impl Broker {
     }
 
     /// Puts a consumer with credit at the end of its queue's line.
-    fn stand_in_line(&mut self, key: ConsumerKey) {
+    pub(super) fn stand_in_line(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(&key) else { return };
         let Source::Queue(id) = consumer.source else { return };
         if consumer.in_line || consumer.credit() == 0 {
@@ -383,6 +393,7 @@ impl Broker {
                 let queue = self.queue(id);
                 queue.consumers.remove(&key);
                 queue.ready.retain(|other| *other != key);
+                queue.rest();
             }
             Source::Topic(topic) => self.leave_topic(&topic, key),
         }
@@ -426,7 +437,7 @@ impl Broker {
         effects.push(Effect::Deliver(Assignment {
             key,
             tag,
-            source: Arc::clone(&queue.name),
+            source: Arc::clone(&queue.row.name),
             topic: false,
             message,
             redelivered,
@@ -470,7 +481,7 @@ impl Broker {
     }
 
     /// A loan is over and its message gone; a durable one's record has said so.
-    fn end_loan(&mut self, source: &Source, loan: &Lent) {
+    pub(super) fn end_loan(&mut self, source: &Source, loan: &Lent) {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, .. }) => {
                 self.queue(*id).on_loan.remove(place);
@@ -490,7 +501,7 @@ impl Broker {
     }
 
     /// A loan comes back to its place; one of a topic has none and is gone.
-    fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
+    pub(super) fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, entry }) => {
                 let entry = if counted { entry.returned() } else { entry };
@@ -558,7 +569,7 @@ impl Broker {
         }
         let sweep = self.sweeps.remove(&id).expect("just seen");
         let result = match self.queues.get(&id) {
-            Some(queue) if sweep.delete => Err(Refusal::QueueInUse(queue.row.name.clone())),
+            Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
             _ => Ok(Reply::Removed(sweep.removed)),
         };
         let (to, token) = (sweep.asker.connection, sweep.asker.token);
@@ -568,14 +579,14 @@ impl Broker {
 
 impl Entry {
     /// The entry of a message that was written there.
-    fn born(
+    pub(super) fn born(
         written: Written,
         at: Millis,
         expires: Option<Millis>,
         upload: Option<UploadId>,
     ) -> Self {
         let Written { lsn: birth, frame_len: size } = written;
-        Self { birth, size, at, expires, returns: 0, upload }
+        Self { birth, size, at, expires, returns: 0, upload, held: false }
     }
 
     /// The entry after one more return from a consumer.
@@ -588,14 +599,16 @@ impl Entry {
 impl QueueRow {
     /// A queue in which nothing has been yet.
     #[must_use]
-    pub fn new(name: Box<str>) -> Self {
+    pub fn new(name: Arc<str>) -> Self {
         Self {
             name,
             last_seq: 0,
             depth: 0,
             bytes: 0,
-            lent_through: [0; 10],
-            redelivered_through: [0; 10],
+            lent_through: Marks::default(),
+            redelivered_through: Marks::default(),
+            staged: 0,
+            staged_bytes: 0,
             expiring: false,
         }
     }

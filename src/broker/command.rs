@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::broker::policy::Measure;
-use crate::ids::{Lsn, Millis, StageId, SubscriptionId, Tag, Token};
+use crate::ids::{Lsn, Millis, StageId, SubscriptionId, Tag, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Message};
 
@@ -31,6 +31,9 @@ pub struct Request {
 pub enum Confirm {
     /// Answer either way, when everything this connection asked before is durable.
     Always,
+    /// Answer either way, for this request alone: a yes says nothing of what was asked before, so
+    /// it does not wait for sends that are held.
+    Alone,
     /// Answer only a refusal.
     RefusalOnly,
 }
@@ -102,6 +105,30 @@ pub enum Command {
         /// What became of them.
         outcome: Outcome,
     },
+    /// Begins a transaction: what is done in it happens together, or not at all.
+    Begin {
+        /// Chosen by the session, new on this connection.
+        transaction: TransactionName,
+    },
+    /// Does something in a transaction.
+    Transact {
+        /// In which.
+        transaction: TransactionName,
+        /// What.
+        work: Work,
+    },
+    /// Ends a transaction: all of it happens, and is answered when that is durable.
+    Commit {
+        /// Which.
+        transaction: TransactionName,
+    },
+    /// Ends a transaction: none of it has happened. So it is when the connection ends.
+    Rollback {
+        /// Which.
+        transaction: TransactionName,
+        /// What becomes of the deliveries it has settled.
+        disposition: Disposition,
+    },
     /// Asks for nothing: its answer confirms what this connection asked before.
     Barrier,
     /// The next queues in the order of names, as [`Reply::Queues`]: none at the end.
@@ -152,7 +179,29 @@ impl Command {
     #[must_use]
     pub fn destination(&self) -> Option<&Destination> {
         match self {
-            Self::Send { to, .. } | Self::SendStaged { to, .. } => Some(to),
+            Self::Send { to, .. }
+            | Self::SendStaged { to, .. }
+            | Self::Transact {
+                work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
+            } => Some(to),
+            _ => None,
+        }
+    }
+
+    /// The transaction of which it is a part.
+    #[must_use]
+    pub fn works_in(&self) -> Option<TransactionName> {
+        match self {
+            Self::Transact { transaction, .. } => Some(*transaction),
+            _ => None,
+        }
+    }
+
+    /// The transaction that it ends.
+    #[must_use]
+    pub fn ends(&self) -> Option<TransactionName> {
+        match self {
+            Self::Commit { transaction } | Self::Rollback { transaction, .. } => Some(*transaction),
             _ => None,
         }
     }
@@ -167,13 +216,64 @@ impl Command {
     /// Bytes it takes while it waits, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let content = match self {
-            Self::Send { message, .. } | Self::SendStaged { message, .. } => message.content.len(),
+        self.content_bytes() + limits::REQUEST_OVERHEAD_BYTES
+    }
+
+    /// Bytes of content that it brings.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        match self {
+            Self::Send { message, .. }
+            | Self::SendStaged { message, .. }
+            | Self::Transact {
+                work: Work::Send { message, .. } | Work::SendStaged { message, .. },
+                ..
+            } => message.content.len(),
             Self::StagePiece { bytes, .. } => bytes.len(),
             _ => 0,
-        };
-        content + limits::REQUEST_OVERHEAD_BYTES
+        }
     }
+}
+
+/// What can be done in a transaction.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// As [`Command::Send`]: the message is seen by nobody before the commit.
+    Send {
+        /// Comes into being if it does not exist, whatever the outcome.
+        to: Destination,
+        /// The message.
+        message: Message,
+    },
+    /// As [`Command::SendStaged`].
+    SendStaged {
+        /// Of which stage.
+        stage: StageId,
+        /// Where it goes.
+        to: Destination,
+        /// The message.
+        message: Message,
+    },
+    /// As [`Command::Settle`]: until the outcome the message is neither gone nor anybody else's,
+    /// and the subscription has its credit back.
+    Settle {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Which.
+        which: Which,
+        /// What is to become of them.
+        outcome: Outcome,
+    },
+}
+
+/// What becomes of the deliveries that a transaction has settled when it is rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// They return to their places, counted once more.
+    Return,
+    /// They stay with their subscription, outstanding as before, for clients that deliver them
+    /// again themselves. Those of a subscription that has ended return.
+    Keep,
 }
 
 /// Which outstanding deliveries of a subscription are settled.
@@ -285,6 +385,33 @@ pub enum Refusal {
     /// A piece of the body is missing: it was refused before.
     #[error("a part of the message is missing: it was refused before, or never sent")]
     PieceMissing,
+    /// The session used the name of a transaction twice.
+    #[error("the transaction has begun already on this connection")]
+    TransactionExists,
+    /// As many transactions as a connection may have.
+    #[error("the connection has {limit} transactions that have not ended, which is the limit")]
+    TooManyTransactions {
+        /// The limit.
+        limit: usize,
+    },
+    /// No such transaction on this connection.
+    #[error("the transaction has not begun on this connection, or has ended")]
+    NoSuchTransaction,
+    /// A part of the transaction was refused.
+    #[error("the transaction can only be rolled back, because a part of it was refused: {because}")]
+    RollbackOnly {
+        /// Why that was.
+        because: Box<Refusal>,
+    },
+    /// More operations than a transaction may have.
+    #[error(
+        "the transaction has {limit} operations, which is the limit \
+         (limits.transaction_operations)"
+    )]
+    TransactionTooLarge {
+        /// The limit.
+        limit: u64,
+    },
     /// There are as many queues as the configuration allows.
     #[error("there are {limit} destinations already, which is the limit")]
     TooManyDestinations {

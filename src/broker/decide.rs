@@ -26,6 +26,8 @@ pub enum Verdict {
     Hold(Shortage),
     /// The facts do a part of it; the same command again does the next.
     Part,
+    /// As `Later`, and nothing that its connection asks after it is decided before that.
+    Fence,
 }
 
 pub(super) const DONE: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Done));
@@ -65,7 +67,7 @@ impl Broker {
                 self.decide_piece((connection, *stage), *number, bytes, facts)
             }
             Command::SendStaged { stage, to, message } => {
-                self.decide_send_staged(now, (connection, *stage), to, message, facts)
+                self.decide_send_staged(now, (connection, *stage), to, message, None, facts)
             }
             Command::Unstage { stage } => self.decide_unstage((connection, *stage), facts),
             Command::Subscribe { subscription, from, prefetch } => {
@@ -80,6 +82,12 @@ impl Broker {
                 self.decide_settle((connection, *subscription), *which, *outcome, facts)
             }
             Command::Barrier => DONE,
+            Command::Begin { .. }
+            | Command::Transact { .. }
+            | Command::Commit { .. }
+            | Command::Rollback { .. } => {
+                self.decide_transacted(now, Asker { connection, token }, command, facts)
+            }
             other => self.decide_operator(now, Asker { connection, token }, other, facts),
         }
     }
@@ -119,6 +127,7 @@ impl Broker {
     /// States the end of a connection, of all its subscriptions, and of what it had begun.
     pub fn decide_close(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
         self.abandon_stages(connection, facts);
+        self.decide_close_units(connection, facts);
         for key in self.connections.get(&connection).into_iter().flatten() {
             if self.consumers[key].ended.is_none() {
                 facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
@@ -163,7 +172,7 @@ impl Broker {
         Ok(())
     }
 
-    fn volatile(&self, now: Millis, message: &Message) -> Volatile {
+    pub(super) fn volatile(&self, now: Millis, message: &Message) -> Volatile {
         Volatile {
             at: self.time(now),
             expires: message.expires,
@@ -182,18 +191,11 @@ impl Broker {
         upload: Option<UploadId>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        self.check(name, message)?;
-        self.check_count(name)?;
-        let rank = 9 - message.priority.get();
-        // The body of a large message is durable whatever its head asks for.
-        let (durability, body) = match upload {
-            Some(upload) => (Durability::Persistent, self.durable.body_bytes(upload)),
-            None => (message.durability, 0),
+        let durability = match self.judge_send(name, message, upload, facts)? {
+            (_, Room::Lacking(shortage)) => return Ok(Verdict::Hold(shortage)),
+            (durability, Room::Enough) => durability,
         };
-        let size = message.content.len() as u64 + body;
-        if let Room::Lacking(shortage) = self.queue_room(name, durability, size, facts)? {
-            return Ok(Verdict::Hold(shortage));
-        }
+        let rank = 9 - message.priority.get();
         if durability == Durability::NonPersistent {
             let message = self.volatile(now, message);
             let (queue, _) = self.queue_or_new(now, name, facts);
@@ -201,19 +203,38 @@ impl Broker {
             return DONE;
         }
         let (queue, seq) = self.queue_or_new(now, name, facts);
-        let waiting = |queue: &super::queue::Queue| queue.is_idle() && !queue.ready.is_empty();
+        let known = self.queues.get(&queue);
         facts.push(Fact::Log(
             Record::Sent {
                 queue,
                 place: Place { rank, seq },
                 at: self.time(now),
                 expires: message.expires,
-                lent: self.queues.get(&queue).is_some_and(waiting),
+                lent: known.is_some_and(|queue| queue.is_idle() && !queue.ready.is_empty()),
                 upload,
             },
             message.content.clone(),
         ));
         DONE
+    }
+
+    /// Whether a message may be sent to a queue now, and whether it is durable there.
+    pub(super) fn judge_send(
+        &self,
+        name: &Arc<str>,
+        message: &Message,
+        upload: Option<UploadId>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(Durability, Room), Refusal> {
+        self.check(name, message)?;
+        self.check_count(name)?;
+        // The body of a large message is durable whatever its head asks for.
+        let (durability, body) = match upload {
+            Some(upload) => (Durability::Persistent, self.durable.body_bytes(upload)),
+            None => (message.durability, 0),
+        };
+        let size = message.content.len() as u64 + body;
+        Ok((durability, self.queue_room(name, durability, size, facts)?))
     }
 
     pub(super) fn check_count(&self, name: &str) -> Result<(), Refusal> {
@@ -277,13 +298,7 @@ impl Broker {
         outcome: Outcome,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        let (_, consumer) = self.living(key)?;
-        let (Which::One(tag) | Which::Through(tag)) = which;
-        // However much one acknowledgement covers, one step settles a bounded part of it.
-        let most = limits::STEP_MESSAGES_MAX;
-        let tags = consumer.named(which, most).ok_or(Refusal::NotOutstanding(tag))?;
-        let last = *tags.last().expect("at least the one that was named");
-        let which = if last == tag { which } else { Which::Through(last) };
+        let (consumer, tags, which, all) = self.covered(key, which)?;
         if let Source::Queue(queue) = consumer.source {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
             match outcome {
@@ -292,7 +307,24 @@ impl Broker {
             }
         }
         facts.push(Fact::Memory(Change::Settle { key, which, outcome }));
-        if last == tag { DONE } else { Ok(Verdict::Part) }
+        if all { DONE } else { Ok(Verdict::Part) }
+    }
+
+    /// The deliveries that one step of a settlement covers, how to name them, and whether they are
+    /// all.
+    pub(super) fn covered(
+        &self,
+        key: ConsumerKey,
+        which: Which,
+    ) -> Result<(&Consumer, Vec<Tag>, Which, bool), Refusal> {
+        let (_, consumer) = self.living(key)?;
+        let (Which::One(tag) | Which::Through(tag)) = which;
+        // However much one acknowledgement covers, one step settles a bounded part of it.
+        let most = limits::STEP_MESSAGES_MAX;
+        let tags = consumer.named(which, most).ok_or(Refusal::NotOutstanding(tag))?;
+        let last = *tags.last().expect("at least the one that was named");
+        let which = if last == tag { which } else { Which::Through(last) };
+        Ok((consumer, tags, which, last == tag))
     }
 
     fn decide_sweep(
@@ -311,7 +343,7 @@ impl Broker {
         }
         let queue = &self.queues[id];
         let on_loan = !queue.on_loan.is_empty() || !queue.volatile_on_loan.is_empty();
-        if delete && (!queue.consumers.is_empty() || on_loan) {
+        if delete && (!queue.consumers.is_empty() || on_loan || queue.row.staged > 0) {
             return Err(Refusal::QueueInUse(name.into()));
         }
         facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));

@@ -5,11 +5,16 @@
 //! index; the durable state is always index, then deltas in order, the later one winning.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::ids::{Lsn, Millis, QueueId, UploadId};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
+};
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// 9 minus the priority, so that places sort in the order of delivery.
     pub rank: u8,
@@ -18,7 +23,7 @@ pub struct Place {
 }
 
 /// A durable message that waits in a queue or is lent from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The position of its birth in the log: names it, and finds its payload.
     pub birth: Lsn,
@@ -32,6 +37,77 @@ pub struct Entry {
     pub returns: u32,
     /// Where its body lies, if that is in pieces.
     pub upload: Option<UploadId>,
+    /// A transaction has settled it and has no outcome yet: it is nobody's until then.
+    pub held: bool,
+}
+
+/// An operation of a transaction that waits for the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// A message that a commit puts into a queue.
+    Send {
+        /// Which.
+        queue: QueueId,
+        /// 9 minus its priority.
+        rank: u8,
+        /// The message as it will be there.
+        entry: Entry,
+    },
+    /// A message that a consumer had and has settled. Its entry in the queue is held.
+    Take {
+        /// From where.
+        queue: QueueId,
+        /// Its place there.
+        place: Place,
+        /// The message as it was lent.
+        entry: Entry,
+        /// A commit counts it as not consumed and puts it back, too.
+        returned: bool,
+        /// Who had it.
+        holder: Holder,
+    },
+}
+
+/// The delivery by which a consumer has a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Whose.
+    pub connection: ConnectionId,
+    /// Through which subscription.
+    pub subscription: SubscriptionId,
+    /// Which delivery.
+    pub tag: Tag,
+}
+
+/// What is known of a transaction beside its operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionRow {
+    /// The position of its first record.
+    pub began: Lsn,
+    /// Its operations, numbered from 1.
+    pub operations: u64,
+    /// Those up to this number have had their outcome.
+    pub settled: u64,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+/// How far a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// It takes operations; the end of this life rolls it back.
+    Open,
+    /// It has its outcome, and its operations get it one after the other.
+    Decided(Resolution),
+}
+
+/// The outcome of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resolution {
+    /// All of it happens.
+    Commit,
+    /// None of it has happened.
+    Rollback,
 }
 
 /// Where a piece of a large body lies in the log.
@@ -50,6 +126,8 @@ pub enum PayloadOf {
     Message(QueueId, Place),
     /// The piece with this number of an upload.
     Piece(UploadId, u32),
+    /// What a transaction sends, by the number of the operation.
+    Staged(TransactionId, u64),
 }
 
 /// An upload that no message owns. One that a message does is told of by that message's entry.
@@ -69,11 +147,50 @@ pub enum UploadRow {
     },
 }
 
+/// A sequence number per rank. While all are 0 it takes no room beside itself: so it is in a queue
+/// from which nothing was ever lent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "[u64; 10]", into = "[u64; 10]")]
+pub struct Marks(Option<Box<[u64; 10]>>);
+
+impl Marks {
+    /// That of a rank.
+    ///
+    /// # Panics
+    /// There are ten ranks.
+    #[must_use]
+    pub fn of(&self, rank: u8) -> u64 {
+        self.0.as_ref().map_or(0, |marks| marks[usize::from(rank)])
+    }
+
+    /// Raises that of a rank to `through` at least.
+    ///
+    /// # Panics
+    /// There are ten ranks.
+    pub fn raise(&mut self, rank: u8, through: u64) {
+        if through > self.of(rank) {
+            self.0.get_or_insert_default()[usize::from(rank)] = through;
+        }
+    }
+}
+
+impl From<[u64; 10]> for Marks {
+    fn from(marks: [u64; 10]) -> Self {
+        Self((marks != [0; 10]).then(|| Box::new(marks)))
+    }
+}
+
+impl From<Marks> for [u64; 10] {
+    fn from(marks: Marks) -> Self {
+        marks.0.map_or([0; 10], |marks| *marks)
+    }
+}
+
 /// A queue's own facts.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueRow {
     /// Its name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The last sequence number given; 0 before the first.
     pub last_seq: u64,
     /// Durable messages in it.
@@ -81,11 +198,32 @@ pub struct QueueRow {
     /// Bytes that these keep alive in the log.
     pub bytes: u64,
     /// Per rank: everything up to this sequence number may have been lent to a consumer.
-    pub lent_through: [u64; 10],
+    pub lent_through: Marks,
     /// Per rank: what of `lent_through` belongs to an earlier life, so is flagged redelivered.
-    pub redelivered_through: [u64; 10],
+    pub redelivered_through: Marks,
+    /// Messages that transactions have sent to it and not committed.
+    pub staged: u64,
+    /// Bytes that these keep alive in the log.
+    pub staged_bytes: u64,
     /// Some durable message in it may expire. Certain where false: then nobody need look.
     pub expiring: bool,
+}
+
+/// The durable state as the index holds it.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// The last record it contains; `Lsn(0)` for an empty one.
+    pub through: Lsn,
+    /// All queues.
+    pub queues: BTreeMap<QueueId, QueueRow>,
+    /// Uploads that no message owns.
+    pub uploads: BTreeMap<UploadId, UploadRow>,
+    /// Transactions that are not over.
+    pub transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// Live bytes of each segment that has any.
+    pub live: BTreeMap<u64, u64>,
+    /// Single facts.
+    pub scalars: Scalars,
 }
 
 /// Changes to the durable state.
@@ -101,6 +239,10 @@ pub struct Delta {
     pub pieces: BTreeMap<(UploadId, u32), Option<PieceAt>>,
     /// The upload as it is now, or `None` where a message owns it or it is gone.
     pub uploads: BTreeMap<UploadId, Option<UploadRow>>,
+    /// The operation with that number, or `None` where it has had its outcome.
+    pub operations: BTreeMap<(TransactionId, u64), Option<Operation>>,
+    /// The transaction as it is now, or `None` where it is over.
+    pub transactions: BTreeMap<TransactionId, Option<TransactionRow>>,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.
@@ -118,4 +260,6 @@ pub struct Scalars {
     pub epoch: u64,
     /// The last upload id given; 0 before the first.
     pub last_upload: u64,
+    /// The last transaction id given; 0 before the first.
+    pub last_transaction: u64,
 }

@@ -6,26 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
+use crate::broker::delta::{Base, Delta, Entry, Place, QueueRow, Scalars};
+use crate::broker::transaction::Transactions;
 use crate::broker::upload::Uploads;
-use crate::ids::{Lsn, QueueId, UploadId};
+use crate::ids::{Lsn, QueueId};
 use crate::limits;
 use crate::record::Gone;
-
-/// The durable state as the index holds it.
-#[derive(Clone, Debug, Default)]
-pub struct Base {
-    /// The last record it contains; `Lsn(0)` for an empty one.
-    pub through: Lsn,
-    /// All queues.
-    pub queues: BTreeMap<QueueId, QueueRow>,
-    /// Uploads that no message owns.
-    pub uploads: BTreeMap<UploadId, UploadRow>,
-    /// Live bytes of each segment that has any.
-    pub live: BTreeMap<u64, u64>,
-    /// Single facts.
-    pub scalars: Scalars,
-}
 
 #[derive(Debug)]
 pub(crate) struct Durable {
@@ -38,6 +24,8 @@ pub(crate) struct Durable {
     pub(super) settled_through: Lsn,
     /// Uploads that no message owns.
     pub(super) uploads: Uploads,
+    /// Transactions that are not over.
+    pub(super) transactions: Transactions,
     /// Bytes that the index counts as needed and that no longer are.
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
@@ -61,6 +49,7 @@ impl Durable {
             frozen: None,
             settled_through: base.through,
             uploads: Uploads::new(&base.uploads),
+            transactions: Transactions::new(&base.transactions),
             freed: 0,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),
@@ -119,12 +108,20 @@ impl Durable {
     /// A message is gone.
     pub(crate) fn gone(&mut self, queue: QueueId, gone: &Gone) {
         self.forget(queue, gone.place, gone.birth);
-        if gone.birth <= self.settled_through {
-            self.freed += u64::from(gone.size);
+        // The index takes its word on a move back with the entry.
+        if !self.delta.moved.is_empty() {
+            self.delta.moved.remove(&gone.birth);
         }
-        self.live_bytes = self.live_bytes.saturating_sub(u64::from(gone.size));
-        let live = self.delta.live.entry(gone.birth.0 / self.segment_size).or_default();
-        *live -= i64::from(gone.size);
+        self.dead(gone.birth, gone.size);
+    }
+
+    /// A payload is not needed any more.
+    pub(super) fn dead(&mut self, birth: Lsn, size: u32) {
+        if birth <= self.settled_through {
+            self.freed += u64::from(size);
+        }
+        self.live_bytes = self.live_bytes.saturating_sub(u64::from(size));
+        *self.delta.live.entry(birth.0 / self.segment_size).or_default() -= i64::from(size);
     }
 
     pub(crate) fn queue_gone(&mut self, queue: QueueId, row: &QueueRow) {
@@ -259,7 +256,15 @@ mod tests {
 
     fn entry(birth: u64) -> Entry {
         let at = Millis(1);
-        Entry { birth: Lsn(birth), size: 1, at, expires: None, returns: 0, upload: None }
+        Entry {
+            birth: Lsn(birth),
+            size: 1,
+            at,
+            expires: None,
+            returns: 0,
+            upload: None,
+            held: false,
+        }
     }
 
     fn gone(seq: u64) -> Gone {
@@ -293,7 +298,8 @@ mod tests {
             let mut born = 0;
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
-                lent_through: [0; 10], redelivered_through: [0; 10], expiring: false,
+                lent_through: [0; 10].into(), redelivered_through: [0; 10].into(),
+                staged: 0, staged_bytes: 0, expiring: false,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {
                 let victim = model.keys().nth(*pick as usize % 40).copied();

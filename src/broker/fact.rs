@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::browse::Browse;
-use crate::broker::command::{Outcome, Refusal, Reply, Which};
-use crate::broker::delta::{Entry, PieceAt, Place};
+use crate::broker::command::{Disposition, Outcome, Refusal, Reply, Which};
+use crate::broker::delta::{Entry, Operation, PieceAt, Place, Resolution};
 use crate::broker::scan::Scanned;
 use crate::broker::transfer::{Rest, Transfer};
 use crate::ids::{
-    ConnectionId, Lsn, Millis, QueueId, StageId, SubscriptionId, Tag, Token, UploadId,
+    ConnectionId, Lsn, Millis, QueueId, StageId, SubscriptionId, Tag, Token, TransactionId,
+    TransactionName, UploadId,
 };
 use crate::limits;
 use crate::record::{Cause, Record};
@@ -33,6 +34,8 @@ impl Fact {
             Self::Log(Record::Returned { entries, .. }, _) => entries.len(),
             Self::Log(Record::Transferred { entries, .. }, _) => entries.len(),
             Self::Log(Record::PiecesGone { gone, .. }, _) => gone.len(),
+            Self::Log(Record::Taken(taken), _) => taken.messages.len(),
+            Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
             Self::Memory(Change::Drop { places, .. } | Change::Oust { places, .. }) => places.len(),
             Self::Memory(Change::TakeBack { count, .. }) => *count,
             Self::Memory(Change::Unsubscribe { .. }) => limits::COMMAND_EFFORT,
@@ -238,6 +241,110 @@ pub enum Change {
     },
     /// A look for expired messages has come this far.
     ScanTo(Scanned),
+    /// Something about a unit of work.
+    Unit(UnitKey, UnitChange),
+    /// A unit that has its outcome gets on with it.
+    EndOn {
+        /// The number of its ending.
+        number: u64,
+    },
+    /// All operations of a transaction have had their outcome; their records have said so.
+    EndSettled {
+        /// Which.
+        transaction: TransactionId,
+    },
+    /// A message that a transaction has given back stays with its consumer.
+    Relend {
+        /// Whose.
+        key: ConsumerKey,
+        /// By which delivery, as before.
+        tag: Tag,
+        /// From which queue.
+        queue: QueueId,
+        /// Its place there.
+        place: Place,
+        /// The message.
+        entry: Entry,
+    },
+}
+
+/// A unit of work, told apart over all connections.
+pub type UnitKey = (ConnectionId, TransactionName);
+
+/// A change of a unit of work.
+#[derive(Clone, Debug)]
+pub enum UnitChange {
+    /// It begins.
+    Begin,
+    /// Its first operation in the log has begun this transaction.
+    Logged(TransactionId),
+    /// A part of it was refused, so it can only be rolled back.
+    Doom(Refusal),
+    /// Something is done in it that lives in memory alone.
+    Work(VolatileWork),
+    /// Deliveries are settled in it; durable ones have their record already.
+    Take {
+        /// Whose.
+        key: ConsumerKey,
+        /// Which.
+        which: Which,
+        /// They are to come back, whatever the outcome.
+        returned: bool,
+    },
+    /// It has its outcome; durable operations have their record already.
+    End {
+        /// Which.
+        resolution: Resolution,
+        /// What becomes of deliveries where it is rollback.
+        disposition: Disposition,
+        /// Who waits for the end of all of it, where that takes several steps.
+        asker: Option<Asker>,
+    },
+}
+
+/// What a unit of work has done that lives in memory alone.
+#[derive(Clone, Debug)]
+pub enum VolatileWork {
+    /// Sent a non-persistent message to a queue.
+    Enqueue {
+        /// Which.
+        queue: QueueId,
+        /// 9 minus its priority.
+        rank: u8,
+        /// The message.
+        message: Volatile,
+    },
+    /// Published a message.
+    Publish {
+        /// On which topic.
+        topic: Arc<str>,
+        /// The message.
+        message: Volatile,
+    },
+    /// Settled a delivery of a message that lives in memory alone.
+    Took {
+        /// Whose.
+        key: ConsumerKey,
+        /// Which.
+        tag: Tag,
+        /// From what.
+        source: Source,
+        /// The message.
+        loan: Lent,
+        /// It is to come back, whatever the outcome.
+        returned: bool,
+    },
+}
+
+impl VolatileWork {
+    /// Bytes of memory that it counts for beside what counts elsewhere.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        match self {
+            Self::Enqueue { message, .. } | Self::Publish { message, .. } => message.charge(),
+            Self::Took { .. } => 0,
+        }
+    }
 }
 
 /// A non-persistent message, or one on its way through a topic.
@@ -281,6 +388,8 @@ pub enum Effect {
     Page(PageRequest),
     /// The broker needs to know where pieces of a large body lie.
     Pieces(PiecesRequest),
+    /// The broker needs operations of a transaction that are not in memory.
+    Operations(OperationsRequest),
 }
 
 /// Places of the pieces of an upload, to be read from the index.
@@ -314,6 +423,28 @@ pub struct PiecesPage {
     pub request: PiecesRequest,
     /// What the index holds, in order; fewer than the limit only where it ends.
     pub rows: Vec<(u32, PieceAt)>,
+}
+
+/// Operations of a transaction to be read from the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperationsRequest {
+    /// Of which.
+    pub transaction: TransactionId,
+    /// Strictly after this number.
+    pub after: u64,
+    /// At most this many.
+    pub limit: usize,
+    /// Which state of the index the broker's deltas continue.
+    pub generation: u64,
+}
+
+/// The answer to an [`OperationsRequest`].
+#[derive(Clone, Debug)]
+pub struct OperationsPage {
+    /// What was asked.
+    pub request: OperationsRequest,
+    /// What the index holds, in order; fewer than the limit only where it ends.
+    pub rows: Vec<(u64, Operation)>,
 }
 
 /// Entries of a queue to be read from the index.

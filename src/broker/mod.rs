@@ -27,8 +27,11 @@ mod durable;
 mod queue;
 mod room;
 mod topic;
+mod transact;
+mod transaction;
 mod upload;
 mod walk;
+mod window;
 mod work;
 
 #[cfg(test)]
@@ -49,7 +52,7 @@ use crate::limits;
 use crate::record::Record;
 
 pub use decide::Verdict;
-pub use durable::Base;
+pub use delta::Base;
 pub use room::Room;
 
 /// Bounds of the broker's state.
@@ -71,6 +74,8 @@ pub struct Limits {
     pub topic_backlog: usize,
     /// Outstanding deliveries of a subscription at most.
     pub prefetch: u32,
+    /// Operations of one transaction at most.
+    pub transaction_operations: u64,
 }
 
 impl Default for Limits {
@@ -84,6 +89,7 @@ impl Default for Limits {
             resident_of_all: 3_000_000,
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
+            transaction_operations: 4_000_000,
         }
     }
 }
@@ -96,7 +102,8 @@ pub struct Broker {
     names: HashMap<Arc<str>, QueueId>,
     /// The names in order, for those who list them piece by piece.
     sorted: BTreeSet<Arc<str>>,
-    queues: IdMap<QueueId, queue::Queue>,
+    /// Boxed: a map that grows moves what is in it, and keeps as much room for more.
+    queues: IdMap<QueueId, Box<queue::Queue>>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
     consumers: IdMap<ConsumerKey, consumer::Consumer>,
     /// The subscriptions of each connection, ended ones included.
@@ -123,6 +130,8 @@ pub struct Broker {
     transfers: BTreeMap<QueueId, transfer::Transfer>,
     /// Bodies on their way in.
     stages: upload::Stages,
+    /// Transactions as their sessions know them.
+    units: transact::Units,
 }
 
 impl Broker {
@@ -136,8 +145,8 @@ impl Broker {
         let mut queues = IdMap::default();
         for (id, row) in base.queues {
             let queue = queue::Queue::new(id, row);
-            names.insert(Arc::clone(&queue.name), id);
-            queues.insert(id, queue);
+            names.insert(Arc::clone(&queue.row.name), id);
+            queues.insert(id, Box::new(queue));
         }
         Self {
             limits,
@@ -162,6 +171,7 @@ impl Broker {
             sweeps: BTreeMap::new(),
             transfers: BTreeMap::new(),
             stages: upload::Stages::default(),
+            units: transact::Units::default(),
         }
     }
 
@@ -192,7 +202,8 @@ impl Broker {
     /// Changes that the next checkpoint will take.
     #[must_use]
     pub fn delta_len(&self) -> usize {
-        self.durable.delta.entries.len() + self.durable.delta.pieces.len()
+        let delta = &self.durable.delta;
+        delta.entries.len() + delta.pieces.len() + delta.operations.len()
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.

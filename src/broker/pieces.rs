@@ -13,7 +13,7 @@ use super::command::{
     Browsed, Command, MessageId, Outcome, Pick, Refusal, Reply, Returns, Spot, Which,
 };
 use super::delta::{Entry, Place};
-use super::fact::{Effect, Fact, Page};
+use super::fact::{Effect, Fact, OperationsPage, Page};
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token};
 use crate::limits::STEP_MESSAGES_MAX;
@@ -70,6 +70,10 @@ impl Bench {
                     Effect::Deliver(assignment) => self.held.push(assignment.tag),
                     Effect::Answer { result, .. } => self.answers.push(result),
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
+                    Effect::Operations(request) => {
+                        let page = OperationsPage { request, rows: Vec::new() };
+                        self.broker.operations_in(&page, &mut facts);
+                    }
                     Effect::Page(request) => {
                         let after = Bound::Excluded((request.queue, request.after));
                         let end = Bound::Included((request.queue, Place::END));
@@ -98,7 +102,7 @@ impl Bench {
             self.settle_down(facts);
             match verdict {
                 Ok(Verdict::Part) => parts += 1,
-                Ok(Verdict::Later) => return parts,
+                Ok(Verdict::Later | Verdict::Fence) => return parts,
                 Ok(Verdict::Hold(_)) => unreachable!("nothing here has a limit"),
                 Ok(Verdict::Answer(reply)) => {
                     self.answers.push(Ok(reply));

@@ -12,6 +12,7 @@ use crate::message::Destination;
 /// What becomes of a send for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum WhenFull {
     /// It waits for room; its confirmation waits with it.
     Hold,

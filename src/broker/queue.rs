@@ -7,13 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
 
 use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
 use crate::broker::policy::{Held, Limit};
 use crate::broker::scan::Scans;
+use crate::broker::window::Window;
 use crate::ids::{Millis, QueueId, Tag};
 
 /// When what waits is no longer wanted.
@@ -52,12 +52,10 @@ impl Expiries {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
-    /// The name in `row`, shared with every delivery.
-    pub(crate) name: Arc<str>,
     /// The durable facts about the queue itself.
     pub(crate) row: QueueRow,
     /// Durable messages that wait, from the head up to the horizon.
-    resident: BTreeMap<Place, Entry>,
+    resident: Window,
     /// How far `resident` is complete; `None` where it is so to the end.
     horizon: Option<Place>,
     /// It stands in the line of queues in which something may be handed out.
@@ -103,9 +101,8 @@ impl Queue {
         let horizon = (row.depth > 0).then_some(Place::START);
         Self {
             id,
-            name: Arc::from(&*row.name),
             row,
-            resident: BTreeMap::new(),
+            resident: Window::default(),
             horizon,
             restless: false,
             paging: false,
@@ -118,6 +115,25 @@ impl Queue {
             volatile_bytes: 0,
             limit: Limit::NONE,
             watched: false,
+        }
+    }
+
+    /// Its last subscription has ended: gives back the room of what is empty, since a queue may
+    /// stand idle for as long as the broker runs.
+    pub(crate) fn rest(&mut self) {
+        if !self.consumers.is_empty() {
+            return;
+        }
+        self.consumers = BTreeSet::new();
+        self.ready = VecDeque::new();
+        if self.on_loan.is_empty() {
+            self.on_loan = BTreeSet::new();
+        }
+        if self.volatile.is_empty() {
+            self.volatile = BTreeMap::new();
+        }
+        if self.volatile_on_loan.is_empty() {
+            self.volatile_on_loan = BTreeMap::new();
         }
     }
 
@@ -151,7 +167,7 @@ impl Queue {
                 due.remove(&(at, self.id, Spot::Durable(place)));
                 due.beyond.note(self.id, at);
             }
-            let (last, _) = self.resident.last_key_value().expect("max is at least 1");
+            let (last, _) = self.resident.last().expect("max is at least 1");
             self.horizon = Some(*last);
         }
     }
@@ -164,7 +180,7 @@ impl Queue {
 
     /// A durable message no longer waits.
     pub(crate) fn release(&mut self, place: Place, due: &mut Expiries) -> Option<Entry> {
-        let entry = self.resident.remove(&place)?;
+        let entry = self.resident.remove(place)?;
         if let Some(at) = entry.expires {
             due.remove(&(at, self.id, Spot::Durable(place)));
         }
@@ -173,7 +189,7 @@ impl Queue {
 
     /// A durable message that waits has changed; one that is not resident needs nothing.
     pub(crate) fn update(&mut self, place: Place, entry: Entry) {
-        if let Some(known) = self.resident.get_mut(&place) {
+        if let Some(known) = self.resident.get_mut(place) {
             *known = entry;
         }
     }
@@ -218,13 +234,17 @@ impl Queue {
 
     /// The first durable message in memory that waits at a place or after it.
     pub(crate) fn resident_from(&self, place: Place) -> Option<(Place, &Entry)> {
-        self.resident.range(place..).next().map(|(place, entry)| (*place, entry))
+        self.resident.from(place).map(|(place, entry)| (*place, entry))
     }
 
     /// What it holds in both sequences, lent messages included, as a limit counts it.
     pub(crate) fn held(&self) -> Held {
         let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;
-        Held { messages: self.row.depth + volatile, bytes: self.row.bytes + self.volatile_bytes }
+        // What transactions have sent has its room, so that a commit needs none.
+        Held {
+            messages: self.row.depth + self.row.staged + volatile,
+            bytes: self.row.bytes + self.row.staged_bytes + self.volatile_bytes,
+        }
     }
 
     /// Non-persistent messages that wait, those first that are missed least: the oldest of the
@@ -242,7 +262,7 @@ impl Queue {
     }
 
     pub(crate) fn resident_at(&self, place: Place) -> Option<&Entry> {
-        self.resident.get(&place)
+        self.resident.get(place)
     }
 
     /// Whether a message sent now would be the next to leave, with nothing before it.
@@ -252,7 +272,7 @@ impl Queue {
 
     /// The next message of both sequences: by rank, then in the order of arrival.
     pub(crate) fn head(&self) -> Head {
-        let durable = self.resident.first_key_value();
+        let durable = self.resident.first();
         let volatile = self.volatile.first_key_value().map(|(place, _)| *place);
         match (durable, volatile) {
             (Some((place, entry)), Some(other)) if !other.precedes(*place) => {
@@ -275,13 +295,12 @@ impl Queue {
 
     /// Marks everything up to `through` as perhaps lent.
     pub(crate) fn mark_lent(&mut self, rank: u8, through: u64) {
-        let mark = &mut self.row.lent_through[usize::from(rank)];
-        *mark = (*mark).max(through);
+        self.row.lent_through.raise(rank, through);
     }
 
     /// Whether a message may have reached a consumer in an earlier life.
     pub(crate) fn lent_before(&self, place: Place) -> bool {
-        place.seq <= self.row.redelivered_through[usize::from(place.rank)]
+        place.seq <= self.row.redelivered_through.of(place.rank)
     }
 }
 
@@ -305,6 +324,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::delta::Marks;
     use crate::ids::Lsn;
     use bytes::Bytes;
 
@@ -314,8 +334,10 @@ mod tests {
             last_seq: depth,
             depth,
             bytes: 10 * depth,
-            lent_through: [0; 10],
-            redelivered_through: [0; 10],
+            lent_through: Marks::default(),
+            redelivered_through: Marks::default(),
+            staged: 0,
+            staged_bytes: 0,
             expiring: false,
         };
         Queue::new(QueueId(1), row)
@@ -327,7 +349,7 @@ mod tests {
 
     fn entry(seq: u64) -> Entry {
         let (birth, at) = (Lsn(seq * 100), Millis(1));
-        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None }
+        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None, held: false }
     }
 
     fn volatile() -> Volatile {

@@ -5,27 +5,71 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::command::{Command, Outcome, Which};
-use super::delta::{Delta, Entry, Place};
-use super::fact::{Effect, Fact, Page};
+use super::command::{Command, Disposition, Outcome, Which, Work};
+use super::delta::{Delta, Entry, Operation, Place};
+use super::fact::{Effect, Fact, OperationsPage, Page};
 use super::{Base, Broker, Effects, Limits, Written};
-use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token};
+use crate::ids::{
+    ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token, TransactionId, TransactionName,
+};
+use crate::limits;
 use crate::message::{Destination, Durability, Message, Priority};
 use crate::record::{Cause, Record};
 
 /// One thing that happens to a broker, from outside or beside it.
 #[derive(Clone, Debug)]
 enum Step {
-    Send { priority: u8, persistent: bool },
-    Subscribe { connection: u64, prefetch: u32 },
-    Settle { connection: u64, pick: usize, through: bool, accepted: bool },
-    Unsubscribe { connection: u64 },
-    Close { connection: u64 },
+    Send {
+        priority: u8,
+        persistent: bool,
+    },
+    Subscribe {
+        connection: u64,
+        prefetch: u32,
+    },
+    Settle {
+        connection: u64,
+        pick: usize,
+        through: bool,
+        accepted: bool,
+    },
+    Unsubscribe {
+        connection: u64,
+    },
+    Close {
+        connection: u64,
+    },
     Purge,
     Checkpoint,
+    Begin {
+        connection: u64,
+    },
+    /// The step after it happens in the transaction of its connection.
+    Within {
+        connection: u64,
+        step: Box<Step>,
+    },
+    End {
+        connection: u64,
+        commit: bool,
+        keep: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let connection = || 0u64..3;
+    let within = (connection(), plain())
+        .prop_map(|(connection, step)| Step::Within { connection, step: Box::new(step) });
+    let end = (connection(), any::<bool>(), any::<bool>());
+    prop_oneof![
+        24 => plain(),
+        4 => connection().prop_map(|connection| Step::Begin { connection }),
+        10 => within,
+        2 => end.prop_map(|(connection, commit, keep)| Step::End { connection, commit, keep }),
+    ]
+}
+
+fn plain() -> impl Strategy<Value = Step> {
     let connection = || 0u64..3;
     let settle = (connection(), 0usize..6, any::<bool>(), any::<bool>());
     prop_oneof![
@@ -54,6 +98,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Bench {
     broker: Broker,
     index: BTreeMap<(QueueId, Place), Entry>,
+    operations: BTreeMap<(TransactionId, u64), Operation>,
     /// Whether checkpoints happen: without them everything stays in the delta.
     checkpoints: bool,
     log: Vec<Record>,
@@ -64,13 +109,17 @@ struct Bench {
 
 const QUEUE: &str = "q";
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
+const UNIT: TransactionName = TransactionName(1);
 
 impl Bench {
     fn new(resident: usize, checkpoints: bool) -> Self {
-        let limits = Limits { resident, ..Limits::default() };
+        // A large transaction ends step by step, and what is handed out meanwhile is chance.
+        let transaction_operations = limits::STEP_MESSAGES_MAX as u64;
+        let limits = Limits { resident, transaction_operations, ..Limits::default() };
         Self {
             broker: Broker::new(Base::default(), limits, 1 << 20),
             index: BTreeMap::new(),
+            operations: BTreeMap::new(),
             checkpoints,
             log: Vec::new(),
             at: Lsn(4096),
@@ -79,8 +128,39 @@ impl Bench {
     }
 
     fn take(&mut self, step: &Step) {
-        let queue = || Destination::Queue(QUEUE.into());
         let (from, command) = match step {
+            Step::Close { connection } => return self.close(*connection),
+            Step::Checkpoint => return self.checkpoint(),
+            step => match self.command(step) {
+                Some(command) => command,
+                None => return,
+            },
+        };
+        let mut facts = Vec::new();
+        let verdict =
+            self.broker.decide(Millis(1), ConnectionId(from), Token(1), &command, &mut facts);
+        if verdict.is_err() {
+            return;
+        }
+        match (&command, self.held.get_mut(&from)) {
+            (
+                Command::Settle { which, .. }
+                | Command::Transact { work: Work::Settle { which, .. }, .. },
+                Some(held),
+            ) => match which {
+                Which::One(tag) => held.retain(|other| other != tag),
+                Which::Through(tag) => held.retain(|other| other > tag),
+            },
+            (Command::Unsubscribe { .. }, _) => drop(self.held.remove(&from)),
+            _ => {}
+        }
+        self.settle_down(facts);
+    }
+
+    /// What a step asks, and who; nothing where it makes no sense now.
+    fn command(&self, step: &Step) -> Option<(u64, Command)> {
+        let queue = || Destination::Queue(QUEUE.into());
+        Some(match step {
             Step::Send { priority, persistent } => {
                 let durability =
                     if *persistent { Durability::Persistent } else { Durability::NonPersistent };
@@ -94,9 +174,7 @@ impl Bench {
                 (*connection, Command::Subscribe { subscription, from: queue(), prefetch })
             }
             Step::Settle { connection, pick, through, accepted } => {
-                let Some(held) = self.held.get(connection).filter(|held| !held.is_empty()) else {
-                    return;
-                };
+                let held = self.held.get(connection).filter(|held| !held.is_empty())?;
                 let tag = held[*pick % held.len()];
                 let which = if *through { Which::Through(tag) } else { Which::One(tag) };
                 let outcome = if *accepted { Outcome::Accepted } else { Outcome::Returned };
@@ -105,27 +183,28 @@ impl Bench {
             Step::Unsubscribe { connection } => {
                 (*connection, Command::Unsubscribe { subscription: SUBSCRIPTION })
             }
-            Step::Close { connection } => return self.close(*connection),
             Step::Purge => (9, Command::Purge { queue: QUEUE.into() }),
-            Step::Checkpoint => return self.checkpoint(),
-        };
-        let mut facts = Vec::new();
-        let verdict =
-            self.broker.decide(Millis(1), ConnectionId(from), Token(1), &command, &mut facts);
-        if verdict.is_err() {
-            return;
-        }
-        match (&command, self.held.get_mut(&from)) {
-            (Command::Settle { which: Which::One(tag), .. }, Some(held)) => {
-                held.retain(|other| other != tag);
+            Step::Close { .. } | Step::Checkpoint => return None,
+            Step::Begin { connection } => (*connection, Command::Begin { transaction: UNIT }),
+            Step::End { connection, commit: true, .. } => {
+                (*connection, Command::Commit { transaction: UNIT })
             }
-            (Command::Settle { which: Which::Through(tag), .. }, Some(held)) => {
-                held.retain(|other| other > tag);
+            Step::End { connection, keep, .. } => {
+                let disposition = if *keep { Disposition::Keep } else { Disposition::Return };
+                (*connection, Command::Rollback { transaction: UNIT, disposition })
             }
-            (Command::Unsubscribe { .. }, _) => drop(self.held.remove(&from)),
-            _ => {}
-        }
-        self.settle_down(facts);
+            Step::Within { connection, step } => {
+                let (from, command) = self.command(step)?;
+                let work = match command {
+                    Command::Send { to, message } => Work::Send { to, message },
+                    Command::Settle { subscription, which, outcome } if from == *connection => {
+                        Work::Settle { subscription, which, outcome }
+                    }
+                    _ => return None,
+                };
+                (*connection, Command::Transact { transaction: UNIT, work })
+            }
+        })
     }
 
     fn close(&mut self, connection: u64) {
@@ -186,6 +265,16 @@ impl Bench {
                         self.commit(facts, &mut effects);
                     }
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
+                    Effect::Operations(request) => {
+                        let after = (request.transaction, request.after + 1);
+                        let all = after..=(request.transaction, u64::MAX);
+                        let rows = self.operations.range(all).take(request.limit);
+                        let rows = rows.map(|((_, number), it)| (*number, *it)).collect();
+                        let mut facts = Vec::new();
+                        let page = OperationsPage { request, rows };
+                        self.broker.operations_in(&page, &mut facts);
+                        self.commit(facts, &mut effects);
+                    }
                     Effect::Answer { .. } => {}
                 }
             }
@@ -204,7 +293,13 @@ impl Bench {
         }
         self.broker.freeze(Lsn(self.at.0 - 64));
         let delta = self.broker.freeze_rows(usize::MAX).expect("all rows are taken");
-        let Delta { entries, .. } = &*delta;
+        let Delta { entries, operations, .. } = &*delta;
+        for (number, operation) in operations {
+            match operation {
+                Some(operation) => drop(self.operations.insert(*number, *operation)),
+                None => drop(self.operations.remove(number)),
+            }
+        }
         for (place, entry) in entries {
             match entry {
                 Some(entry) => drop(self.index.insert(*place, *entry)),

@@ -119,7 +119,9 @@ impl Broker {
                 seen += 1;
                 match entry.expires {
                     // What is lent may still be accepted; if it comes back, it is noted again.
-                    Some(at) if at <= running.at && !queue.on_loan.contains(&place) => {
+                    Some(at)
+                        if at <= running.at && !entry.held && !queue.on_loan.contains(&place) =>
+                    {
                         gone.push(Gone::of(place, entry));
                     }
                     Some(at) if at > running.at => {

@@ -1,5 +1,6 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod transactions;
 mod uploads;
 
 use std::collections::VecDeque;
@@ -66,6 +67,7 @@ impl Bench {
                         self.broker.give_back(&page, &mut facts);
                         self.commit(facts, &mut effects);
                     }
+                    Effect::Operations(_) => unreachable!("all of them are in the deltas"),
                     Effect::Page(request) => {
                         // Nothing was ever checkpointed: the index is empty.
                         let mut facts = Vec::new();

@@ -23,7 +23,7 @@ use crate::broker::decide::{DONE, check_name};
 use crate::broker::delta::{Delta, PieceAt, UploadRow};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::{
-    Change, Effect, Fact, PiecesPage, PiecesPurpose, PiecesRequest, StageKey,
+    Change, Effect, Fact, PiecesPage, PiecesPurpose, PiecesRequest, StageKey, UnitKey,
 };
 use crate::broker::{Broker, Effects, Verdict, Written};
 use crate::ids::{ConnectionId, Millis, StageId, UploadId};
@@ -314,6 +314,7 @@ impl Broker {
         key: StageKey,
         to: &Destination,
         message: &Message,
+        within: Option<UnitKey>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let (upload, open) = self.staged(key)?;
@@ -324,7 +325,10 @@ impl Broker {
             return Err(Refusal::PieceMissing);
         }
         let Destination::Queue(name) = to else { unreachable!("a topic was refused") };
-        let verdict = self.decide_send(now, name, message, upload, facts)?;
+        let verdict = match within {
+            None => self.decide_send(now, name, message, upload, facts)?,
+            Some(unit) => self.decide_send_in(now, unit, name, message, upload, facts)?,
+        };
         if let Verdict::Hold(_) = verdict {
             return Ok(verdict);
         }

@@ -91,7 +91,7 @@ impl Broker {
         let names = self.sorted.range::<str, _>((from, Unbounded));
         let queues =
             names.take(limits::LIST_QUEUES_MAX).map(|name| &self.queues[&self.names[name]]);
-        queues.map(Queue::info).collect()
+        queues.map(|queue| queue.info()).collect()
     }
 
     /// One queue.
@@ -145,7 +145,7 @@ impl Queue {
         let lent = (self.on_loan.len() + self.volatile_on_loan.len()) as u64;
         let of_volatile = (self.volatile_len() + self.volatile_on_loan.len()) as u64;
         QueueInfo {
-            name: self.row.name.clone(),
+            name: (&*self.row.name).into(),
             depth: self.row.depth + of_volatile,
             lent,
             consumers: self.consumers.len(),

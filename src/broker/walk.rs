@@ -17,7 +17,7 @@ use crate::broker::queue::Queue;
 pub(super) struct Seen<'a> {
     pub(super) spot: Spot,
     pub(super) what: What<'a>,
-    /// A consumer holds it.
+    /// A consumer has it, or a transaction.
     pub(super) lent: bool,
 }
 
@@ -64,7 +64,7 @@ impl Broker {
                 Seen { spot: Spot::Volatile(place), what, lent }
             } else {
                 let (place, entry) = durable.next().expect("just seen");
-                let lent = queue.on_loan.contains(&place);
+                let lent = entry.held || queue.on_loan.contains(&place);
                 Seen { spot: Spot::Durable(place), what: What::Durable(entry), lent }
             };
             last = Some(seen.spot);

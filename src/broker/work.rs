@@ -56,7 +56,7 @@ impl Broker {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
         let swept = !self.sweeps.is_empty();
-        let uploads = self.has_dead_uploads();
+        let uploads = self.has_dead_uploads() || self.has_endings();
         uploads || !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
     }
 
@@ -69,6 +69,11 @@ impl Broker {
         }
         if let Some(key) = self.ended.front() {
             self.state_take_back(*key, facts);
+            return true;
+        }
+        // A large transaction takes turns with everything else.
+        self.units.rests = !self.units.rests;
+        if !self.units.rests && self.state_endings(facts, effects) {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
@@ -89,7 +94,9 @@ impl Broker {
             self.state_expiry(now, facts);
             return true;
         }
-        self.state_sweep(effects) || self.state_scan(now, effects)
+        self.state_sweep(effects)
+            || self.state_scan(now, effects)
+            || self.state_endings(facts, effects)
     }
 
     fn state_take_back(&self, key: ConsumerKey, facts: &mut Vec<Fact>) {
@@ -136,7 +143,7 @@ impl Broker {
                     self.state_expiry(now, facts);
                     return true;
                 }
-                if place.seq > queue.row.lent_through[usize::from(place.rank)] {
+                if place.seq > queue.row.lent_through.of(place.rank) {
                     let through = queue.lend_through(place, self.credit(queue));
                     let record = Record::Lent { queue: id, rank: place.rank, through };
                     facts.push(Fact::Log(record, Bytes::new()));
@@ -237,7 +244,7 @@ impl Broker {
         let queue = &self.queues[&id];
         let mut found = Vec::new();
         let reached = self.durable.overlay(id, after, &page.rows, exhausted, |place, entry| {
-            if !queue.on_loan.contains(&place) {
+            if !entry.held && !queue.on_loan.contains(&place) {
                 found.push((place, *entry));
             }
             found.len() < limit
@@ -276,7 +283,7 @@ impl Broker {
         if !places.is_empty() {
             facts.push(Fact::Memory(Change::Drop { queue: id, cause: Cause::Purged, places }));
         }
-        let unused = queue.consumers.is_empty() && volatile == 0;
+        let unused = queue.consumers.is_empty() && volatile == 0 && queue.row.staged == 0;
         if cursor.is_none() && sweep.delete && left == 0 && unused {
             facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
         }

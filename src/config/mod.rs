@@ -121,6 +121,8 @@ pub struct LimitsConfig {
     pub topic_backlog: usize,
     /// Sends of one connection that wait for room.
     pub held_messages: usize,
+    /// Operations of one transaction at most.
+    pub transaction_operations: u64,
 }
 
 /// See `default.toml`.
@@ -190,6 +192,7 @@ impl Default for LimitsConfig {
             message: Size::mib(1024),
             topic_backlog: 1000,
             held_messages: 1000,
+            transaction_operations: 4_000_000,
         }
     }
 }
@@ -427,6 +430,7 @@ impl Config {
                 large_bytes: self.limits.message.bytes(),
                 resident: self.memory.queue_window,
                 topic_backlog: self.limits.topic_backlog,
+                transaction_operations: self.limits.transaction_operations,
                 resident_of_all: usize::try_from(memory.windows / memory::ENTRY_BYTES)
                     .unwrap_or(usize::MAX),
             },

@@ -4,12 +4,12 @@
 //! that its connection asked before it or after it says yes for it. Leaves the lines to `park`, and
 //! the limits to the broker.
 
-use crate::broker::command::{Command, Confirm, Refusal, Reply, Request};
+use crate::broker::command::{Command, Confirm, Refusal, Reply, Request, Work};
 use crate::broker::policy::{Dropped, Shortage, WhenFull};
 use crate::broker::{Verdict, takes_room};
 use crate::engine::park::Answer;
 use crate::engine::{Engine, Settings};
-use crate::ids::{ConnectionId, Lsn, Millis};
+use crate::ids::{ConnectionId, Lsn, Millis, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Durability};
 use crate::mutant::{self, Mutant};
@@ -40,6 +40,8 @@ pub(super) enum Fate {
     Done(Lsn, Reply),
     /// The answer comes by itself.
     Later,
+    /// As `Later`, and its connection waits for that.
+    Fence,
     /// A part of it is done; it is to be tried again for the next.
     Part,
     Refused(Refusal),
@@ -91,10 +93,40 @@ impl Engine {
                 Durability::Persistent => Shortage::Disk,
                 Durability::NonPersistent => Shortage::Memory,
             },
-            Command::SendStaged { .. } => Shortage::Disk,
+            Command::Transact {
+                work: Work::Send { to: Destination::Queue(_), message }, ..
+            } if message.durability == Durability::NonPersistent => Shortage::Memory,
+            Command::SendStaged { .. }
+            | Command::Transact { work: Work::Send { .. } | Work::SendStaged { .. }, .. } => {
+                Shortage::Disk
+            }
             _ => return None,
         };
         self.park.lacks(shortage).then_some(shortage)
+    }
+
+    /// Where sends wait that belong to the transaction which this command ends: it comes after
+    /// them, or a part of the transaction would be missing.
+    pub(super) fn waits_for_its_work(
+        &self,
+        from: ConnectionId,
+        command: &Command,
+    ) -> Option<Destination> {
+        let transaction = command.ends().filter(|_| !mutant::is(Mutant::CommitWithoutHeld))?;
+        self.park.line_of(from, transaction).cloned()
+    }
+
+    /// A part of a transaction was refused: what is left of it must not be committed.
+    pub(super) fn doom(
+        &mut self,
+        from: ConnectionId,
+        transaction: Option<TransactionName>,
+        because: &Refusal,
+    ) {
+        if let Some(transaction) = transaction {
+            self.broker.decide_doom(from, transaction, because, &mut self.facts);
+            self.commit();
+        }
     }
 
     /// Decides a request and makes it true, if it can be now.
@@ -106,10 +138,16 @@ impl Engine {
                 return Fate::Held(shortage);
             }
             Ok(verdict) => verdict,
-            Err(refusal) => return Fate::Refused(refusal),
+            Err(refusal) => {
+                self.doom(from, command.works_in(), &refusal);
+                return Fate::Refused(refusal);
+            }
         };
         if let Some(fate) = self.hindered(command) {
             self.facts.clear();
+            if let Fate::Refused(refusal) = &fate {
+                self.doom(from, command.works_in(), refusal);
+            }
             return fate;
         }
         let need = self.commit();
@@ -126,6 +164,7 @@ impl Engine {
                 Fate::Done(need, reply)
             }
             Verdict::Later => Fate::Later,
+            Verdict::Fence => Fate::Fence,
             Verdict::Part => Fate::Part,
             Verdict::Hold(_) => unreachable!("seen above"),
         }
@@ -150,19 +189,23 @@ impl Engine {
         &mut self,
         from: ConnectionId,
         mut request: Request,
+        to: &Destination,
         lacking: Shortage,
     ) {
-        let to = request.command.destination().expect("only sends are held").clone();
         let token = request.token;
         if mutant::is(Mutant::ConfirmHeld) && request.confirm == Confirm::Always {
             request.confirm = Confirm::RefusalOnly;
             self.outbox.answer(from, Lsn::default(), token, Ok(Reply::Done));
         }
-        let begins = !self.park.has_line(&to);
-        match self.park.put(from, &to, request, lacking) {
-            Ok(()) if begins => self.await_room(&to, lacking),
+        let begins = !self.park.has_line(to);
+        let works_in = request.command.works_in();
+        match self.park.put(from, to, request, lacking) {
+            Ok(()) if begins => self.await_room(to, lacking),
             Ok(()) => {}
-            Err(refusal) => self.refuse(from, token, refusal),
+            Err(refusal) => {
+                self.doom(from, works_in, &refusal);
+                self.refuse(from, token, refusal);
+            }
         }
     }
 
@@ -210,6 +253,10 @@ impl Engine {
             }
             let Some((to, waiting)) = self.park.next() else { return false };
             let (from, token) = (waiting.from, waiting.request.token);
+            if let Some(other) = self.waits_for_its_work(from, &waiting.request.command) {
+                self.park.shift(&to, waiting, &other);
+                continue;
+            }
             self.effort.add_request(&waiting.request);
             let fate = if mutant::is(Mutant::ForgetHeld) {
                 Fate::Done(Lsn::default(), Reply::Done)
@@ -228,6 +275,14 @@ impl Engine {
                 }
                 Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {
                     Some(Answer { to: from, token, need, reply })
+                }
+                Fate::Done(need, reply) if waiting.request.confirm == Confirm::Alone => {
+                    self.let_go(Answer { to: from, token, need, reply });
+                    None
+                }
+                Fate::Fence => {
+                    self.gates.shut(from, token);
+                    None
                 }
                 Fate::Done(..) | Fate::Later | Fate::Part => None,
                 Fate::Refused(refusal) => {

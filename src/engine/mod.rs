@@ -12,11 +12,11 @@ mod cache;
 mod checkpoint;
 mod chunks;
 mod compactor;
-mod damaged;
 mod disk;
 mod driver;
 mod effort;
 mod flow;
+mod gate;
 mod gauges;
 mod inbox;
 mod kept;
@@ -24,6 +24,7 @@ mod look;
 mod mailbox;
 mod outbox;
 mod park;
+mod reads;
 mod start;
 mod stream;
 mod threads;
@@ -36,25 +37,25 @@ use bytes::Bytes;
 use crate::broker::command::{Confirm, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    Change, Effect, Fact, Page, PageRequest, PiecesPage, PiecesPurpose, PiecesRequest, Purpose,
+    Change, Effect, Fact, OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage,
+    PiecesRequest, Purpose,
 };
-use crate::broker::policy::{Policies, WhenFull};
+use crate::broker::policy::{Policies, Shortage, WhenFull};
 use crate::broker::{Broker, Effects, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::store::index::{CommitError, IndexError};
-use crate::wal::{Admission, Class, Damage, Failure, Log, ReadError, ReplayPoint};
+use crate::wal::{Admission, Class, Failure, Log, ReadError, ReplayPoint};
 
 use cache::Cache;
 use checkpoint::Checkpoints;
-use damaged::lost_content;
 use effort::Effort;
 use flow::{Fate, FlowState};
+use gate::Gates;
 use outbox::Outbox;
 use park::{Answer, Park};
-use stream::Lookup;
 
 pub use checkpoint::CheckpointJob;
 pub use compactor::{CompactStep, Compactor};
@@ -64,13 +65,13 @@ pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
 pub use look::{Look, Peek, Status};
-pub use mailbox::{Closed, Mailbox};
+pub use mailbox::{Closed, Listener, Mailbox, Unseen};
 pub use outbox::Load;
 pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
-pub use threads::{Running, start};
+pub use threads::{Leaving, Running, start};
 #[cfg(test)]
-pub(crate) use threads::{read_page, read_pieces};
+pub(crate) use threads::{read_operations, read_page, read_pieces};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
 #[derive(Clone, Debug)]
@@ -138,6 +139,8 @@ pub enum Input {
     Page(Page),
     /// It has been read where pieces of a large body lie.
     Pieces(PiecesPage),
+    /// Operations of a transaction have been read.
+    Operations(OperationsPage),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
     /// Somebody wants to see something.
@@ -182,6 +185,8 @@ pub enum Job {
     Page(PageRequest),
     /// Read from the index where pieces of a large body lie.
     Pieces(PiecesRequest),
+    /// Read operations of a transaction from the index.
+    Operations(OperationsRequest),
     /// Read a payload from the log.
     Load(Load),
     /// Read a payload from the log for an operator; it goes to whoever waits for it.
@@ -217,6 +222,7 @@ pub struct Engine {
     checkpoints: Checkpoints,
     park: Park,
     flow: FlowState,
+    gates: Gates,
     disk: Arc<DiskWatch>,
     stopping: bool,
     missed_told: u64,
@@ -249,6 +255,7 @@ impl Engine {
             checkpoints,
             park: Park::new(settings.park),
             flow: FlowState::new(settings),
+            gates: Gates::default(),
             disk,
             log,
             stopping: false,
@@ -314,6 +321,7 @@ impl Engine {
                 inputs.push_front(input);
             }
         }
+        self.gates.give_back(inputs);
         if self.checkpoints.is_behind(&self.broker) {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
@@ -335,6 +343,7 @@ impl Engine {
         if self.stopping && !unsaid && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
+        let more = more || self.gates.has_opened();
         let busy = freezing || unsaid || (!blocked && (more || !inputs.is_empty()));
         let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
         let deadline = deadlines.into_iter().flatten().min();
@@ -350,6 +359,7 @@ impl Engine {
     ) -> Result<bool, StopError> {
         while !self.effort.is_spent() {
             let Some(input) = inputs.pop_front() else { break };
+            let Some(input) = self.gates.pass(input) else { continue };
             match input {
                 // Whoever asks after the end has begun is told that it has, and nothing else:
                 // the last checkpoint must not chase a log that grows.
@@ -366,6 +376,10 @@ impl Engine {
                             Taken::Done => continue,
                             Taken::Part(request) => (request, false),
                             Taken::Blocked(request) => (request, true),
+                            Taken::Fenced => {
+                                self.gates.pass(Input::Requests(from, requests, permit));
+                                break;
+                            }
                         };
                         self.effort.add(limits::PART_EFFORT);
                         requests.push_front(request);
@@ -415,8 +429,17 @@ impl Engine {
             Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
             // Who waits for what comes of it is told that the broker ends.
             Input::Page(_) if self.stopping => {}
-            Input::Page(_) | Input::Pieces(_) | Input::Loaded(_, Err(_)) if !self.has_room() => {
+            Input::Page(_) | Input::Pieces(_) | Input::Operations(_) | Input::Loaded(_, Err(_))
+                if !self.has_room() =>
+            {
                 self.deferred.push_back(input);
+            }
+            Input::Operations(_) if self.checkpoints.is_behind(&self.broker) => {
+                self.deferred.push_back(input);
+            }
+            Input::Operations(page) => {
+                self.broker.operations_in(&page, &mut self.facts);
+                self.commit();
             }
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
@@ -457,13 +480,19 @@ impl Engine {
     /// Decides one request and makes it true, or a part of it.
     fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, .. } = request;
-        let paced = request.command.is_paced();
-        if let (false, Err(refusal)) = (paced, self.park.may_ask(from, &request)) {
+        let alone = confirm == Confirm::Alone || request.command.is_paced();
+        if let (false, Err(refusal)) = (alone, self.park.may_ask(from, &request)) {
+            self.doom(from, request.command.works_in(), &refusal);
             self.refuse(from, token, refusal);
             return Taken::Done;
         }
+        if let Some(to) = self.waits_for_its_work(from, &request.command) {
+            self.hold_back(from, request, &to, Shortage::Destination);
+            return Taken::Done;
+        }
         if let Some(lacking) = self.queues_up(&request.command) {
-            self.hold_back(from, request, lacking);
+            let to = request.command.destination().expect("only sends queue up").clone();
+            self.hold_back(from, request, &to, lacking);
             return Taken::Done;
         }
         match self.attempt(now, from, &request) {
@@ -472,13 +501,21 @@ impl Engine {
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Part(request);
             }
-            Fate::Done(need, reply) if confirm == Confirm::Always => {
+            Fate::Done(need, reply) if confirm != Confirm::RefusalOnly => {
                 let answer = Answer { to: from, token, need, reply };
-                if paced { self.let_go(answer) } else { self.confirm(answer) }
+                if alone { self.let_go(answer) } else { self.confirm(answer) }
             }
             Fate::Done(..) | Fate::Later => {}
             Fate::Refused(refusal) => self.refuse(from, token, refusal),
-            Fate::Held(lacking) => self.hold_back(from, request, lacking),
+            Fate::Held(lacking) => {
+                let to = request.command.destination().expect("only sends are held").clone();
+                self.hold_back(from, request, &to, lacking);
+            }
+            Fate::Fence => {
+                self.gates.shut(from, token);
+                self.work(now, limits::COMMAND_STEPS_MAX);
+                return Taken::Fenced;
+            }
         }
         // What a command makes possible happens before the next one is decided, so that a send
         // to a waiting consumer is known as lent when it is written.
@@ -594,12 +631,13 @@ impl Engine {
                     Ok(answer) => self.park.say(answer).map(|answer| Ok(answer.reply)),
                     Err(refusal) => Some(Err(refusal)),
                 };
+                self.gates.answered(to, token);
                 if let Some(said) = said {
                     self.outbox.answer(to, appended, token, said);
                 }
                 false
             }
-            Effect::Page(_) | Effect::Pieces(_) => true,
+            Effect::Page(_) | Effect::Pieces(_) | Effect::Operations(_) => true,
         });
     }
 
@@ -608,52 +646,15 @@ impl Engine {
             match effect {
                 Effect::Page(request) => jobs.push(Job::Page(request)),
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
+                Effect::Operations(request) => jobs.push(Job::Operations(request)),
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),
             }
         }
     }
 
-    /// It is known where pieces of a large body lie.
-    fn pieces(&mut self, page: &PiecesPage) {
-        match page.request.purpose {
-            PiecesPurpose::GiveBack => {
-                self.broker.give_back(page, &mut self.facts);
-                self.commit();
-            }
-            PiecesPurpose::Deliver(key, tag) => {
-                self.outbox.located((key, tag), self.broker.locate(page));
-            }
-        }
-    }
-
-    /// Has looked up where the next pieces of large bodies lie.
-    fn look_up(&mut self, jobs: &mut Vec<Job>) -> Result<(), StopError> {
-        let generation = self.broker.generation();
-        jobs.extend(self.outbox.lookups().map(|Lookup { key, tag, upload, after }| {
-            let purpose = PiecesPurpose::Deliver(key, tag);
-            let limit = limits::STREAM_PLACES_MAX;
-            Job::Pieces(PiecesRequest { upload, after, limit, purpose, generation })
-        }));
-        for (key, tag, upload) in self.outbox.mismatched() {
-            // Of a delivery that is over the pieces may be gone.
-            if self.broker.is_lent(key, tag) {
-                let reason = format!("{upload} is not the body that its message says");
-                return Err(StopError::Index(IndexError::Damaged { reason }));
-            }
-        }
-        Ok(())
-    }
-
-    /// A payload is damaged: the message goes where an operator finds it, the queue goes on.
-    fn lost(&mut self, now: Millis, load: &Load, damage: &Damage) {
-        tracing::error!(%damage, "the content of a message is damaged; it is set apart");
-        let (key, tag) = (load.key, load.tag);
-        // What is damaged may be a piece of the message's body.
-        let birth = self.broker.lent_birth(key, tag).unwrap_or(load.birth);
-        let content = lost_content(birth, damage);
-        self.broker.decide_damaged(now, key, tag, content, &mut self.facts);
-        self.commit();
-        self.outbox.loaded(load, None);
+    /// Tells every connection that the broker has ended, where it does not know yet.
+    fn close(&mut self, why: Closed) {
+        self.outbox.close(why);
     }
 
     /// The end of what may be spoken of.
@@ -684,6 +685,8 @@ enum Taken {
     Part(Request),
     /// The log must first write or make room.
     Blocked(Request),
+    /// Nothing else of its connection is to be taken before its answer.
+    Fenced,
 }
 
 /// A token for requests whose answers need not be told apart.

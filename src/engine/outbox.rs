@@ -218,7 +218,7 @@ impl Outbox {
         self.lively.insert(key.0);
         let ended = connection.subscriptions.remove(&key.1)?;
         self.consuming -= usize::from(connection.subscriptions.is_empty());
-        Some(ended.next)
+        Some(connection.mailbox.unsubscribe(key.1, ended.next))
     }
 
     /// Holds an answer until `need`, and everything this connection was told before, is durable.

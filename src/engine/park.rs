@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::broker::command::{Confirm, Refusal, Reply, Request};
 use crate::broker::policy::{Measure, Shortage};
-use crate::ids::{ConnectionId, IdMap, Lsn, Token};
+use crate::ids::{ConnectionId, IdMap, Lsn, Token, TransactionName};
 use crate::limits;
 use crate::message::Destination;
 
@@ -85,6 +85,8 @@ struct Producer {
     slots: VecDeque<(u64, Slot)>,
     /// How many stand in each line.
     lines: BTreeMap<Destination, usize>,
+    /// Of these, parts of transactions.
+    works: BTreeMap<(TransactionName, Destination), usize>,
     messages: usize,
     bytes: usize,
     /// Confirmations that wait: of sends, and behind them.
@@ -185,6 +187,9 @@ impl Park {
         producer.answers += usize::from(request.confirm == Confirm::Always);
         producer.slots.push_back((arrival, Slot::Waiting));
         *producer.lines.entry(to.clone()).or_default() += 1;
+        if let Some(transaction) = request.command.works_in() {
+            *producer.works.entry((transaction, to.clone())).or_default() += 1;
+        }
         let begins = !self.lines.contains_key(to);
         let line =
             self.lines.entry(to.clone()).or_insert_with(|| Line { waiting: VecDeque::new() });
@@ -246,6 +251,36 @@ impl Park {
         }
     }
 
+    /// It waits for those who stand in another line, too, behind them.
+    pub(crate) fn shift(&mut self, to: &Destination, waiting: Waiting, other: &Destination) {
+        assert_ne!(to, other, "it stands behind those in its own line");
+        let producer = self.producers.get_mut(&waiting.from).expect("something of it waits");
+        producer.leave_line(to);
+        *producer.lines.entry(other.clone()).or_default() += 1;
+        let line = self.lines.get_mut(other).expect("those it waits for stand there");
+        line.waiting.push_back(waiting);
+        self.advance(to);
+    }
+
+    /// A line in which parts of a transaction stand.
+    pub(crate) fn line_of(
+        &self,
+        from: ConnectionId,
+        transaction: TransactionName,
+    ) -> Option<&Destination> {
+        let works = &self.producers.get(&from)?.works;
+        works.keys().find(|(name, _)| *name == transaction).map(|(_, to)| to)
+    }
+
+    /// The front of a line has left it.
+    fn advance(&mut self, to: &Destination) {
+        let line = self.lines.get_mut(to).expect("it was taken from it");
+        match line.waiting.front() {
+            Some(next) => drop(self.due.insert((next.arrival, to.clone()))),
+            None => drop(self.lines.remove(to)),
+        }
+    }
+
     /// It waits no longer. Gives what may be said now: its own answer, where it has one, and what
     /// waited behind it.
     pub(crate) fn served(
@@ -254,16 +289,15 @@ impl Park {
         waiting: &Waiting,
         answer: Option<Answer>,
     ) -> Vec<Answer> {
-        let line = self.lines.get_mut(to).expect("it was taken from it");
-        match line.waiting.front() {
-            Some(next) => drop(self.due.insert((next.arrival, to.clone()))),
-            None => drop(self.lines.remove(to)),
-        }
+        self.advance(to);
         let bytes = waiting.request.command.bytes();
         self.parked.messages -= 1;
         self.parked.bytes -= bytes;
         let producer = self.producers.get_mut(&waiting.from).expect("something of it waits");
         producer.leave(to, bytes);
+        if let Some(transaction) = waiting.request.command.works_in() {
+            producer.done(transaction, to);
+        }
         let slots = &mut producer.slots;
         let at = slots.binary_search_by_key(&waiting.arrival, |(arrival, _)| *arrival);
         let at = at.expect("it has a slot");
@@ -324,10 +358,23 @@ impl Producer {
     fn leave(&mut self, to: &Destination, bytes: usize) {
         self.messages -= 1;
         self.bytes -= bytes;
+        self.leave_line(to);
+    }
+
+    fn leave_line(&mut self, to: &Destination) {
         let count = self.lines.get_mut(to).expect("it stood in it");
         *count -= 1;
         if *count == 0 {
             self.lines.remove(to);
+        }
+    }
+
+    fn done(&mut self, transaction: TransactionName, to: &Destination) {
+        let key = (transaction, to.clone());
+        let count = self.works.get_mut(&key).expect("it stood in the line");
+        *count -= 1;
+        if *count == 0 {
+            self.works.remove(&key);
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use crate::broker::{self, Broker, Misfit, Written};
+use crate::broker::{Broker, Misfit, Written};
 use crate::engine::checkpoint::{Checkpoints, Segments};
 use crate::engine::{Compactor, DiskWatch, Engine, Settings};
 use crate::ids::{Lsn, Millis};
 use crate::io::Storage;
 use crate::limits;
 use crate::record::{Record, RecordError};
-use crate::store::index::{Base, Index, IndexError};
+use crate::store::index::{Index, IndexError};
 use crate::store::reserve;
 use crate::wal::{
     self, ClaimError, Damage, Fence, Log, Progress, Reader, RecoveryError, ReplayPoint, Room,
@@ -99,7 +99,7 @@ pub fn open_store(
     let (mut index, mut base) =
         Index::open(Arc::clone(storage), claim.store_id(), settings.index_bytes)?;
     let (checkpointed, packed) = (base.replay, std::mem::take(&mut base.packs));
-    let mut broker = Broker::new(durable_base(base), settings.limits, segment_size);
+    let mut broker = Broker::new(base.into_durable(), settings.limits, segment_size);
     broker.govern(Arc::clone(&settings.policies));
     let mut recovery = claim.recover(checkpointed)?;
     let mut last = checkpointed;
@@ -148,17 +148,6 @@ pub fn open_store(
         work: None,
     };
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
-}
-
-/// What the broker begins with, of what the index knows.
-fn durable_base(base: Base) -> broker::Base {
-    broker::Base {
-        through: base.replay.map_or(Lsn::default(), |replay| replay.through),
-        queues: base.queues,
-        uploads: base.uploads,
-        live: base.live,
-        scalars: base.scalars,
-    }
 }
 
 /// Takes the store. On a full disk it gets the room that an earlier owner has set aside: for the

@@ -8,7 +8,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::broker::delta::Delta;
-use crate::broker::fact::{Page, PageRequest, PiecesPage, PiecesRequest};
+use crate::broker::fact::{
+    OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage, PiecesRequest,
+};
 use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
@@ -34,6 +36,7 @@ pub struct Running {
 pub(crate) enum Read {
     Page(PageRequest),
     Pieces(PiecesRequest),
+    Operations(OperationsRequest),
     Load(Load),
     Peek(Peek),
 }
@@ -88,7 +91,7 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
         }
         let why = if result.is_ok() { Closed::Stopping } else { Closed::Failed };
         d.inbox.close(why);
-        d.dismiss();
+        d.dismiss(why);
         l.close();
         result
     };
@@ -124,10 +127,34 @@ impl Running {
     /// # Errors
     /// Why it ended otherwise.
     pub fn join(self) -> Result<(), StopError> {
+        let (result, leaving) = self.wait();
+        let rest = leaving.join();
+        result.and(rest)
+    }
+
+    /// Waits until the engine has ended: nothing more is confirmed, though a thread beside it may
+    /// still be at its last step, which on a bad disk takes long.
+    pub fn wait(self) -> (Result<(), StopError>, Leaving) {
         let result = self.engine.join().expect("a panic of the engine is a defect");
+        (result, Leaving { log: self.log, others: self.others })
+    }
+}
+
+/// The threads beside an engine that has ended.
+#[derive(Debug)]
+pub struct Leaving {
+    log: Arc<Log>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Leaving {
+    /// Waits until they have ended: nobody touches the store any more.
+    ///
+    /// # Errors
+    /// Where the last words of the log did not get through.
+    pub fn join(self) -> Result<(), StopError> {
         // A panic of one of these has ended the engine, which has said so.
         self.others.into_iter().for_each(|thread| drop(thread.join()));
-        result?;
         self.log.failure().map_or(Ok(()), |failure| Err(StopError::Log(failure)))
     }
 }
@@ -192,6 +219,10 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     Ok(page) => Input::Pieces(page),
                     Err(error) => Input::Failed(error),
                 },
+                Read::Operations(request) => match until_room(|| read_operations(index, request)) {
+                    Ok(page) => Input::Operations(page),
+                    Err(error) => Input::Failed(error),
+                },
                 Read::Load(load) => {
                     let frame = reader.read(load.birth, load.size);
                     Input::Loaded(load, frame.map(|frame| frame.payload))
@@ -240,6 +271,15 @@ const NICE: i32 = 10;
 pub(crate) fn read_pieces(index: &Index, request: PiecesRequest) -> Result<PiecesPage, StopError> {
     let rows = index.pieces(request.upload, request.after, request.limit);
     Ok(PiecesPage { request, rows: rows.map_err(StopError::Index)? })
+}
+
+/// Reads the operations that were asked for.
+pub(crate) fn read_operations(
+    index: &Index,
+    request: OperationsRequest,
+) -> Result<OperationsPage, StopError> {
+    let rows = index.operations(request.transaction, request.after, request.limit);
+    Ok(OperationsPage { request, rows: rows.map_err(StopError::Index)? })
 }
 
 fn checkpoint(

@@ -12,6 +12,7 @@ fn every_kind() -> Vec<Record> {
         expires: Some(Millis(11)),
         returns: 2,
         upload: None,
+        held: false,
     };
     let queue = QueueId(3);
     let gone = Gone::of(place, &entry);

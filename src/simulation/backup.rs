@@ -111,7 +111,9 @@ impl Backups {
                 continue;
             }
             let node = Node::open(&disk, self.random.next(), now);
-            let node = node.map_err(|error| format!("a restored store does not start: {error}"))?;
+            let mut node =
+                node.map_err(|error| format!("a restored store does not start: {error}"))?;
+            node.end_transactions(now)?;
             let contents = node.contents()?;
             before.check(&contents).map_err(|problem| format!("in a backup: {problem}"))?;
             if let Some((number, _)) = contents.messages.iter().find(|(_, m)| !m.redelivered) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{
-    Command, Confirm, Delivery, Outcome, Output, Pick, Refusal, Request, Returns, Spot, Which,
+    Command, Confirm, Delivery, Outcome, Output, Pick, Refusal, Request, Returns, Spot, Which, Work,
 };
 use crate::broker::delta::Place;
 use crate::engine::{Connection, Input, Mailbox};
@@ -19,6 +19,7 @@ use super::bodies::{Bodies, Receiving, Sending};
 use super::model::{Fate, Model, Step};
 use super::node::number_of;
 use super::random::Random;
+use super::units::Unit;
 
 /// The last of them is purged and deleted now and then.
 const QUEUES: [&str; 3] = ["a", "b", "swept"];
@@ -26,12 +27,15 @@ const TOPIC: &str = "t";
 
 pub(super) struct Client {
     index: u64,
-    connection: ConnectionId,
+    pub(super) connection: ConnectionId,
     mailbox: Arc<Mailbox>,
     last_token: u64,
     last_subscription: u64,
-    subscriptions: BTreeMap<SubscriptionId, Held>,
-    asked: BTreeMap<Token, Asked>,
+    pub(super) subscriptions: BTreeMap<SubscriptionId, Held>,
+    /// The transaction that it works in now and then.
+    pub(super) unit: Option<Unit>,
+    pub(super) last_unit: u64,
+    pub(super) asked: BTreeMap<Token, Asked>,
     /// Taken from the mailbox, not yet acted on; with what each takes of the window.
     arrived: VecDeque<(Output, usize)>,
     bodies: Bodies,
@@ -39,14 +43,18 @@ pub(super) struct Client {
 
 /// A subscription's outstanding deliveries.
 #[derive(Default)]
-struct Held {
+pub(super) struct Held {
     topic: bool,
-    messages: BTreeMap<Tag, u64>,
+    pub(super) messages: BTreeMap<Tag, u64>,
 }
 
 #[derive(Debug)]
-enum Asked {
+pub(super) enum Asked {
     Send(u64),
+    /// A send, or the settlement of some, in the transaction of that name.
+    SendIn(u64, u64),
+    SettleIn(u64),
+    Commit(Unit),
     /// A part of a large body.
     Part(StageId),
     Settle(Vec<u64>, Outcome),
@@ -78,6 +86,8 @@ impl Client {
             last_token: 0,
             last_subscription: 0,
             subscriptions: BTreeMap::new(),
+            unit: None,
+            last_unit: 0,
             asked: BTreeMap::new(),
             arrived: VecDeque::new(),
             bodies: Bodies::default(),
@@ -91,7 +101,7 @@ impl Client {
             self.send_on(around);
             return Ok(());
         }
-        match around.random.below(34) {
+        match around.random.below(38) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
             16..26 => self.settle(around),
@@ -101,6 +111,7 @@ impl Client {
             30 => self.ask(around, Command::ListQueues { after: None }, Asked::Other),
             31 => self.shift(around),
             32 => self.browse(around),
+            33..37 => self.begin_or_end(around),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
@@ -187,6 +198,13 @@ impl Client {
                 let full = full || gap;
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
+            Asked::SendIn(unit, number) => {
+                self.part_of_unit_answered(around, unit, Some(number), refusal.as_ref())?;
+            }
+            Asked::SettleIn(unit) => {
+                self.part_of_unit_answered(around, unit, None, refusal.as_ref())?;
+            }
+            Asked::Commit(unit) => self.commit_answered(around, &unit, refusal.as_ref())?,
             Asked::Settle(numbers, outcome) => {
                 // A settlement of many is done in parts: one that is refused may be done in part.
                 let parts = numbers.len() > limits::STEP_MESSAGES_MAX;
@@ -233,11 +251,13 @@ impl Client {
         Some(format!("{asked:?} as {token:?} of {}", self.connection))
     }
 
-    fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {
+    pub(super) fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {
         self.last_token += 1;
         let token = Token(self.last_token);
         self.asked.insert(token, asked);
-        let request = Request { token, confirm: Confirm::Always, command };
+        // Some ask as an embedding program does, which is told of each request by itself.
+        let confirm = if token.0.is_multiple_of(3) { Confirm::Alone } else { Confirm::Always };
+        let request = Request { token, confirm, command };
         // Some requests come together, as they do from a socket.
         if around.random.one_in(2)
             && let Some(Input::Requests(id, requests, _)) = around.inputs.back_mut()
@@ -291,6 +311,18 @@ impl Client {
             content: content.encode(),
         };
         let to = if topic { Destination::Topic(name.into()) } else { queue_named(name) };
+        if self.unit.is_some() && around.random.one_in(2) {
+            let unit = self.unit.as_mut().expect("just seen");
+            let fate = around.model.fates.get_mut(&number).expect("just put there");
+            // Nobody may see it before the commit is asked.
+            fate.send = Step::Void;
+            // A place is given by the commit: so it counts as another producer's.
+            fate.producer = 1000 + number;
+            unit.send(number);
+            let asked = Asked::SendIn(unit.name, number);
+            let command = self.within(Work::Send { to, message });
+            return self.ask(around, command, asked);
+        }
         self.ask(around, Command::Send { to, message }, Asked::Send(number));
     }
 
@@ -437,14 +469,28 @@ impl Client {
         outcome: Outcome,
     ) {
         let held = self.subscriptions.get_mut(&subscription).expect("it was picked");
-        let numbers: Vec<u64> = match which {
-            Which::One(tag) => held.messages.remove(&tag).into_iter().collect(),
+        let settled: Vec<(Tag, u64)> = match which {
+            Which::One(tag) => held.messages.remove_entry(&tag).into_iter().collect(),
             Which::Through(tag) => {
                 let rest = held.messages.split_off(&Tag(tag.0 + 1));
-                std::mem::replace(&mut held.messages, rest).into_values().collect()
+                std::mem::replace(&mut held.messages, rest).into_iter().collect()
             }
         };
         let topic = held.topic;
+        if outcome == Outcome::Accepted && !topic && self.unit.is_some() && around.random.one_in(2)
+        {
+            let unit = self.unit.as_mut().expect("just seen");
+            for (_, number) in &settled {
+                if let Some(fate) = around.model.fates.get_mut(number) {
+                    fate.accept = Step::Held;
+                }
+            }
+            unit.take(subscription, &settled);
+            let asked = Asked::SettleIn(unit.name);
+            let command = self.within(Work::Settle { subscription, which, outcome });
+            return self.ask(around, command, asked);
+        }
+        let numbers: Vec<u64> = settled.into_iter().map(|(_, number)| number).collect();
         for number in numbers.iter().filter(|_| !topic) {
             let Some(fate) = around.model.fates.get_mut(number) else { continue };
             match outcome {
@@ -494,6 +540,7 @@ impl Client {
             self.returns_by_end(around, held);
         }
         self.stop_receiving(around, None);
+        self.leave_units(around);
         around.inputs.push_back(Input::Close(self.connection));
         around.ghosts.push(Arc::clone(&self.mailbox));
     }
@@ -566,6 +613,8 @@ fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result
         "it came from another queue"
     } else if delivery.persistent != fate.persistent || 9 - delivery.priority != fate.rank {
         "it changed on its way"
+    } else if fate.accept == Step::Held {
+        "it came while a transaction held it"
     } else if matches!(fate.accept, Step::Asked | Step::Confirmed) {
         "it came after it was accepted"
     } else if fate.send == Step::Void {

@@ -240,6 +240,22 @@ fn no_yes_overtakes_a_send_that_waits_and_a_no_does() {
 }
 
 #[test]
+fn a_yes_for_one_request_alone_waits_for_no_send_but_its_own() {
+    let (mut bench, q, free) = (Bench::new(&holding(1)), queue("q"), queue("free"));
+    let alone = |to, number| send(to, number, Durability::Persistent);
+    let first = bench.ask(1, Confirm::Alone, alone(&q, 1));
+    let waits = bench.ask(1, Confirm::Alone, alone(&q, 2));
+    let elsewhere = bench.ask(1, Confirm::Alone, alone(&free, 3));
+    bench.quiet();
+    assert_eq!(bench.yes(1), [first, elsewhere]);
+    assert_eq!(bench.held(), (1, 1));
+    bench.subscribe(2, &q, 1);
+    bench.accept(2);
+    assert_eq!(bench.yes(1), [waits]);
+    assert_eq!(bench.held(), (0, 0));
+}
+
+#[test]
 fn whoever_was_parked_first_is_served_first_and_nobody_slips_past_the_line() {
     let (mut bench, q) = (Bench::new(&holding(1)), queue("q"));
     bench.send(1, &q, 1);

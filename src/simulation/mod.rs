@@ -17,6 +17,7 @@ mod random;
 mod rest;
 mod restart;
 mod slow_checkpoint;
+mod units;
 mod world;
 
 use std::ops::RangeInclusive;
@@ -217,6 +218,22 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
+        Defect::mutant(
+            "what a transaction has settled waits for all",
+            Mutant::ForgetHolds,
+            "while a transaction held it",
+        ),
+        Defect::mutant(
+            "nobody hears where a committed message is",
+            Mutant::ForgetEntered,
+            "not understood",
+        ),
+        Defect::mutant("open transactions are committed", Mutant::CommitOpen, "refused or removed"),
+        Defect::mutant(
+            "a commit leaves its waiting sends behind",
+            Mutant::CommitWithoutHeld,
+            "is lost",
+        ),
     ];
     catch(defects);
 }

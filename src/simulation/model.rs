@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::command::Output;
 
 use super::node::{Contents, Found, LIMITED, number_of};
+use super::units::InDoubt;
 
 /// What is known of one message.
 #[derive(Clone, Debug)]
@@ -60,6 +61,8 @@ pub(super) enum Step {
     Confirmed,
     /// It will not happen: refused, or a crash has undone it.
     Void,
+    /// It was done in a transaction that has no outcome.
+    Held,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -67,6 +70,8 @@ pub(super) struct Model {
     pub(super) fates: BTreeMap<u64, Fate>,
     /// An operator may have moved more into the limited queue than producers could.
     overfilled: bool,
+    /// Transactions of which nobody knows whether they happened, by connection and name.
+    pub(super) units: BTreeMap<(u64, u64), InDoubt>,
 }
 
 impl Model {
@@ -82,12 +87,13 @@ impl Model {
         for (number, fate) in &self.fates {
             let must_be_there = fate.persistent
                 && fate.send == Step::Confirmed
-                && matches!(fate.accept, Step::No | Step::Void)
+                && matches!(fate.accept, Step::No | Step::Void | Step::Held)
                 && !fate.doomed;
             if must_be_there && !contents.messages.contains_key(number) {
                 return Err(format!("{number} is lost: {fate:?}"));
             }
         }
+        self.check_atoms(contents)?;
         self.check_order(contents)
     }
 
@@ -133,6 +139,7 @@ impl Model {
 
     /// A crash has happened and `contents` is what was left: what was unknown is known now.
     pub(super) fn resolve(&mut self, contents: &Contents) {
+        self.units.clear();
         for (number, fate) in &mut self.fates {
             match contents.messages.get(number) {
                 Some(found) => {
@@ -174,7 +181,9 @@ fn check_present(fate: &Fate, found: &Found) -> Result<(), &'static str> {
     if found.returns < fate.returns_confirmed {
         return Err("a confirmed return is not counted");
     }
-    if found.returns > fate.returns_asked + fate.returns_by_end {
+    // A transaction that a crash has cut short counts as a return.
+    let cut = u32::from(matches!(fate.accept, Step::Held | Step::Asked));
+    if found.returns > fate.returns_asked + fate.returns_by_end + cut {
         return Err("it counts more returns than there were");
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::broker::delta::{Entry, PieceAt, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::engine::{
     CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
-    StoreError, Turn, open_store, read_page, read_pieces,
+    StoreError, Turn, open_store, read_operations, read_page, read_pieces,
 };
 use crate::ids::{Millis, QueueId, UploadId};
 use crate::io::Storage;
@@ -216,6 +216,12 @@ impl Node {
                     Err(error) => Input::Failed(error),
                 });
             }
+            Job::Operations(request) => {
+                self.inputs.push_back(match read_operations(&self.index, request) {
+                    Ok(page) => Input::Operations(page),
+                    Err(error) => Input::Failed(error),
+                });
+            }
             Job::Load(load) => {
                 let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
@@ -260,6 +266,22 @@ impl Node {
         true
     }
 
+    /// Lets transactions that have their outcome come to their end.
+    pub(super) fn end_transactions(&mut self, now: Millis) -> Result<(), String> {
+        for _ in 0..10_000 {
+            if self.engine.broker().transactions(&BTreeMap::new()).0.is_empty() {
+                // What else has happened meanwhile must not be undone by a crash.
+                while self.log_step() {}
+                return Ok(());
+            }
+            self.turn(now).map_err(|error| error.to_string())?;
+            self.log_step();
+            self.room_step();
+            self.job_step(0);
+        }
+        Err("a transaction does not end".to_owned())
+    }
+
     /// Everything durable in the store, each message read from the log, and the store's own
     /// bookkeeping compared with it.
     pub(super) fn contents(&self) -> Result<Contents, String> {
@@ -286,6 +308,9 @@ impl Node {
                 return Err(format!("{} says {} and has {}", row.name, row.depth, entries.len()));
             }
             let bytes: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+            if row.staged > 0 {
+                return Err(format!("{} is said to wait for {} messages", row.name, row.staged));
+            }
             if bytes != row.bytes {
                 return Err(format!("{} says {} bytes and has {bytes}", row.name, row.bytes));
             }
@@ -295,10 +320,17 @@ impl Node {
             }
             contents.queues.push(row.name.to_string());
             for (place, entry) in entries {
+                if entry.held {
+                    return Err(format!("{place:?} in {} is held by nobody", row.name));
+                }
                 *live.entry(entry.birth.0 / options().segment_size).or_default() +=
                     u64::from(entry.size);
                 self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
             }
+        }
+        let (left, _) = broker.transactions(&BTreeMap::new());
+        if let Some((id, row)) = left.first_key_value() {
+            return Err(format!("{id} is not over: {row:?}"));
         }
         let (open, dead) = broker.uploads();
         if let Some(upload) = open.first() {
@@ -337,8 +369,7 @@ impl Node {
             queue: row.name.to_string(),
             place,
             returns: entry.returns,
-            redelivered: entry.returns > 0
-                || place.seq <= row.redelivered_through[usize::from(place.rank)],
+            redelivered: entry.returns > 0 || place.seq <= row.redelivered_through.of(place.rank),
         };
         match contents.messages.insert(number, found) {
             None => Ok(()),

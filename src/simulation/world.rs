@@ -271,7 +271,8 @@ impl World {
     /// Recovers a crashed disk, and sees whether every promise is kept.
     fn check_crash(&mut self, crashed: &SimDisk, seed: u64) -> Result<(), String> {
         self.report.crashes += 1;
-        let node = Node::open(crashed, seed, self.now).map_err(|e| format!("start: {e}"))?;
+        let mut node = Node::open(crashed, seed, self.now).map_err(|e| format!("start: {e}"))?;
+        node.end_transactions(self.now)?;
         let contents = node.contents()?;
         self.model.check(&contents)?;
         self.report.fingerprint =
@@ -330,7 +331,8 @@ impl World {
         lie(&disk, self.plan.weather);
         disk.start_moments();
         let nonce = self.random.next();
-        let node = Node::open(&disk, nonce, self.now).map_err(|e| format!("start: {e}"))?;
+        let mut node = Node::open(&disk, nonce, self.now).map_err(|e| format!("start: {e}"))?;
+        node.end_transactions(self.now)?;
         self.report.fingerprint ^= self.disk.fingerprint().rotate_left(17);
         self.disk = disk;
         self.node = node;
@@ -394,6 +396,8 @@ impl World {
             for mut client in std::mem::take(&mut self.clients) {
                 arrived |= client.has_arrived();
                 client.hear(&mut self.around(), usize::MAX)?;
+                // What a transaction holds makes room for nobody.
+                client.roll_back(&mut self.around());
                 client.accept_all(&mut self.around());
                 self.clients.push(client);
             }

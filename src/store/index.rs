@@ -10,6 +10,7 @@
 mod check;
 mod error;
 mod moved;
+mod operations;
 mod packs;
 mod pieces;
 mod row;
@@ -32,13 +33,16 @@ use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
-    BadRow, Checkpoint, ENTRIES, META, MOVED, PACKS, PIECES, QUEUES, SEGMENTS, UPLOADS,
+    BadRow, Checkpoint, ENTRIES, META, MOVED, OPERATIONS, PACKS, PIECES, QUEUES, SEGMENTS,
+    TRANSACTIONS, UPLOADS,
 };
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
-use crate::broker::delta::{Delta, Entry, Place, QueueRow, Scalars, UploadRow};
-use crate::ids::{QueueId, UploadId};
+use crate::broker::delta::{
+    self, Delta, Entry, Place, QueueRow, Scalars, TransactionRow, UploadRow,
+};
+use crate::ids::{Lsn, QueueId, TransactionId, UploadId};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
 
@@ -58,12 +62,24 @@ pub struct Base {
     pub queues: BTreeMap<QueueId, QueueRow>,
     /// Uploads that no message owns.
     pub uploads: BTreeMap<UploadId, UploadRow>,
+    /// Transactions that are not over.
+    pub transactions: BTreeMap<TransactionId, TransactionRow>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
     pub packs: BTreeMap<u64, PackId>,
     /// The scalars.
     pub scalars: Scalars,
+}
+
+impl Base {
+    /// What a broker begins with.
+    #[must_use]
+    pub fn into_durable(self) -> delta::Base {
+        let Self { replay, queues, uploads, transactions, live, scalars, .. } = self;
+        let through = replay.map_or(Lsn(0), |replay| replay.through);
+        delta::Base { through, queues, uploads, transactions, live, scalars }
+    }
 }
 
 /// Sizes, for an operator.
@@ -231,6 +247,12 @@ impl Index {
         })
     }
 
+    /// Closes it for good. Whoever embeds a broker may keep it long after its end, and what redb
+    /// writes when it lets go of the file must not come behind a new owner's.
+    pub fn close(&self) {
+        *self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = State::Failed;
+    }
+
     /// The open database; opens it again where a full disk had closed it.
     fn database(&self) -> Result<OpenState<'_>, IndexError> {
         for _ in 0..2 {
@@ -357,6 +379,8 @@ fn create(
         write.open_table(SEGMENTS).map_err(error)?;
         write.open_table(PIECES).map_err(error)?;
         write.open_table(UPLOADS).map_err(error)?;
+        write.open_table(OPERATIONS).map_err(error)?;
+        write.open_table(TRANSACTIONS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
@@ -450,6 +474,7 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
         base.queues.insert(QueueId(id), queue.map_err(|BadRow| bad_row(&QueueId(id)))?);
     }
     base.uploads = pieces::read_uploads(read)?;
+    base.transactions = operations::read_transactions(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -494,6 +519,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         }
         entries.note(&delta.moved)?;
         pieces::write(&write, delta)?;
+        operations::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

@@ -73,6 +73,7 @@ mod stomp_py {
         auto_ack_consumes_on_delivery in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         client_ack_covers_all_before in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         individual_ack_covers_one in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
+        a_commit_does_all_and_an_abort_nothing in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         // There is no NACK in 1.0.
         nack_brings_a_message_back in v1_1 = "1.1", v1_2 = "1.2";
         unacknowledged_goes_to_the_next in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
@@ -96,6 +97,7 @@ mod stompit {
         auto_ack_consumes_on_delivery in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         client_ack_covers_all_before in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         individual_ack_covers_one in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
+        a_commit_does_all_and_an_abort_nothing in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         nack_brings_a_message_back in v1_1 = "1.1", v1_2 = "1.2";
         bodies_arrive_byte_by_byte in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         headers_keep_their_marks in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";

@@ -105,6 +105,20 @@ class Client:
             verb(headers["ack"], receipt=receipt)
         self.wait_receipt(receipt)
 
+    def ack_in(self, transaction, frame):
+        headers = frame.headers
+        if VERSION == "1.0":
+            self.conn.ack(headers["message-id"], transaction)
+        elif VERSION == "1.1":
+            self.conn.ack(headers["message-id"], headers["subscription"], transaction)
+        else:
+            self.conn.ack(headers["ack"], transaction)
+
+    def end(self, verb, transaction):
+        receipt = self.receipt()
+        verb(transaction, headers={"receipt": receipt})
+        self.wait_receipt(receipt)
+
     def disconnect(self):
         receipt = self.receipt()
         self.conn.disconnect(receipt=receipt)
@@ -324,6 +338,30 @@ def error_names_the_receipt_it_answers():
     error = client.inbox.errors.get(timeout=PATIENCE_S)
     same(error.headers["receipt-id"], "r9")
     client.inbox.ends.get(timeout=PATIENCE_S)
+
+
+def a_commit_does_all_and_an_abort_nothing():
+    client = Client()
+    source, target = "/queue/py.tx.in", "/queue/py.tx.out"
+    for body in ["kept", "given back"]:
+        client.send(source, body)
+    client.subscribe(source, ack="client-individual")
+    first, second = client.message(), client.message()
+    kept = client.conn.begin()
+    client.ack_in(kept, first)
+    client.send(target, "moved", transaction=kept)
+    other = client.conn.begin()
+    client.ack_in(other, second)
+    client.send(target, "never", transaction=other)
+    same(rest_of(target), [])
+    client.end(client.conn.commit, kept)
+    client.end(client.conn.abort, other)
+    again = client.message()
+    same(again.body, "given back")
+    same(again.headers["redelivered"], "true")
+    client.disconnect()
+    same(rest_of(source), ["given back"])
+    same(rest_of(target), ["moved"])
 
 
 def many_messages_keep_their_order():

@@ -139,6 +139,18 @@ const stories = {
     assert.deepEqual(await restOf('/queue/js.client'), ['d']);
   },
 
+  async a_commit_does_all_and_an_abort_nothing() {
+    const client = await Client.open();
+    for (const [body, end] of [['seen', 'commit'], ['never', 'abort']]) {
+      const transaction = client.client.begin();
+      const destination = '/queue/js.tx';
+      transaction.send({ destination, 'content-length': Buffer.byteLength(body) }).end(body);
+      await new Promise((resolve) => transaction[end]({ onReceipt: resolve }));
+    }
+    await client.close();
+    assert.deepEqual(await restOf('/queue/js.tx'), ['seen']);
+  },
+
   async individual_ack_covers_one() {
     const client = await Client.open();
     for (const body of ['a', 'b', 'c']) await client.send('/queue/js.individual', body);

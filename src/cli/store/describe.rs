@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::broker::delta::Place;
 use crate::ids::{Millis, QueueId, UploadId};
 use crate::message::{BodyKind, Content, LargeHead};
-use crate::record::{Gone, Record};
+use crate::record::{Gone, Record, Settlement};
 
 /// Characters of a body that are shown.
 const SHOWN_CHARS: usize = 60;
@@ -72,6 +72,48 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             let (from, to) = (queue(from), queue(to));
             format!("Transferred from {from} to {to}, there from number {first} on: {list}")
         }
+        _ => transacted(record, &queue),
+    }
+}
+
+/// What happens in transactions.
+fn transacted(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
+    match record {
+        Record::Staged(staged) => {
+            let (to, at, body) = (queue(&staged.queue), time(staged.at), body(staged.upload));
+            let (number, transaction) = (staged.number, staged.transaction);
+            format!("Staged as {number} of {transaction} to {to} at {at}{body}")
+        }
+        Record::Taken(taken) => {
+            let list = some(&taken.messages, |(_, at, entry)| {
+                format!("{} born {}", place(*at), entry.birth)
+            });
+            let (first, transaction) = (taken.first, taken.transaction);
+            format!("Taken from {} as {first} of {transaction} on: {list}", queue(&taken.queue))
+        }
+        Record::Decided(decided) => {
+            format!("Decided {} {:?}", decided.transaction, decided.resolution)
+        }
+        Record::Settled(settled) => {
+            let list = some(&settled.outcomes, |outcome| match outcome {
+                Settlement::Enter { queue: id, place: at, entry } => {
+                    format!("enters {} {} born {}", queue(id), place(*at), entry.birth)
+                }
+                Settlement::Leave { queue: id, gone: left } => {
+                    format!("leaves {} {}", queue(id), gone(left))
+                }
+                Settlement::Free { queue: id, place: at, entry } => {
+                    format!("stays in {} {} returns {}", queue(id), place(*at), entry.returns)
+                }
+                Settlement::Drop { queue: id, birth, .. } => {
+                    format!("never enters {} born {birth}", queue(id))
+                }
+            });
+            let (end, first) = (if settled.last { ", the end" } else { "" }, settled.first);
+            let (transaction, outcome) = (settled.transaction, settled.resolution);
+            format!("Settled {transaction} from {first} on {outcome:?}{end}: {list}")
+        }
+        _ => unreachable!("the other kinds are described elsewhere"),
     }
 }
 

@@ -353,10 +353,7 @@ fn replay(peek: &Peek, records: &mut Records, base: &Base, ticker: &mut Ticker) 
 }
 
 fn broker_of(base: &Base, segment_size: u64) -> Broker {
-    let Base { replay, queues, uploads, live, scalars, .. } = base.clone();
-    let through = replay.map_or(Lsn(0), |replay| replay.through);
-    let base = broker::Base { through, queues, uploads, live, scalars };
-    Broker::new(base, broker::Limits::default(), segment_size)
+    Broker::new(base.clone().into_durable(), broker::Limits::default(), segment_size)
 }
 
 /// A position as file and offset, with what is wrong there.
@@ -398,7 +395,7 @@ fn unusable_line(error: &RecoveryError) -> String {
 /// The names of queues as the index has them.
 fn names_of(base: Option<&Base>) -> Names {
     let queues = base.into_iter().flat_map(|base| &base.queues);
-    queues.map(|(id, queue)| (*id, queue.name.clone())).collect()
+    queues.map(|(id, queue)| (*id, (&*queue.name).into())).collect()
 }
 
 /// Counts by queue, in words.

@@ -200,9 +200,8 @@ fn replay(
     segment_size: u64,
     ticker: &mut Ticker,
 ) -> Result<(Arc<Delta>, BTreeMap<u64, u64>), CliError> {
-    let Base { replay, queues, uploads, live, scalars, .. } = base.clone();
-    let mut through = replay.map_or(Lsn(0), |replay| replay.through);
-    let base = broker::Base { through, queues, uploads, live, scalars };
+    let base = base.clone().into_durable();
+    let mut through = base.through;
     let mut broker = Broker::new(base, broker::Limits::default(), segment_size);
     while let Some(found) = records.next()? {
         let record = Record::decode(found.kind, &found.record)

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 
 use super::{CliError, Looked, Ticker, at, line_of, needed, quietly};
+use crate::broker::delta::Operation;
 use crate::broker::{self, Broker, Written};
 use crate::ids::Lsn;
 use crate::message::{Content, LargeHead};
@@ -154,7 +155,12 @@ fn check_live(index: &Index, base: &Base, segment_size: u64, damages: &mut Damag
     let pieces = index.each_piece(&mut |_, piece| {
         *live.entry(piece.birth.0 / segment_size).or_default() += u64::from(piece.size);
     });
-    if let Err(error) = pieces {
+    let staged = index.each_operation(&mut |_, operation| {
+        if let Operation::Send { entry, .. } = operation {
+            *live.entry(entry.birth.0 / segment_size).or_default() += u64::from(entry.size);
+        }
+    });
+    if let Err(error) = pieces.and(staged) {
         return damages.file(INDEX_NAME, error);
     }
     let ordinals: BTreeSet<u64> = live.keys().chain(base.live.keys()).copied().collect();
@@ -195,9 +201,7 @@ impl<'a> LogCheck<'a> {
         let in_index = base.map(|base| base.live.keys().copied().collect()).unwrap_or_default();
         let sound = base.filter(|_| damages.count == 0);
         let broker = sound.map(|base| {
-            let Base { queues, uploads, live, scalars, .. } = base.clone();
-            let base = broker::Base { through, queues, uploads, live, scalars };
-            Broker::new(base, broker::Limits::default(), segment_size)
+            Broker::new(base.clone().into_durable(), broker::Limits::default(), segment_size)
         });
         let (file, segments) = (String::new(), BTreeSet::new());
         let live = |base: &Base, ordinal: &u64| base.live.get(ordinal).copied().unwrap_or(0);

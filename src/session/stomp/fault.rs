@@ -68,9 +68,21 @@ pub enum Fault {
         /// Its values.
         expected: &'static str,
     },
-    /// Something of transactions.
-    #[error("transactions are not supported yet")]
-    Transaction,
+    /// BEGIN with the name of a transaction that has not ended.
+    #[error("the header transaction is {name:?}, which has begun already and not ended")]
+    TransactionExists {
+        /// The name.
+        name: String,
+    },
+    /// No transaction has that name.
+    #[error(
+        "the header transaction is {name:?}, which names no transaction that this connection has \
+         begun and not ended"
+    )]
+    NoSuchTransaction {
+        /// The name.
+        name: String,
+    },
     /// A header asks for something that cannot be done yet, and to ignore it would do harm.
     #[error("{what} (the header {header}) are not supported yet")]
     Unsupported {
@@ -159,7 +171,13 @@ impl Fault {
                 "A queue gives each message to one consumer and keeps it until then; a topic \
                  gives it to every subscriber of the moment.\n"
             }
-            Self::Transaction => "Send and acknowledge without the header transaction.\n",
+            Self::NoSuchTransaction { .. } => {
+                "BEGIN begins a transaction; COMMIT and ABORT end it, and so does the end of the \
+                 connection.\n"
+            }
+            Self::Refused { refusal: Refusal::RollbackOnly { .. }, .. } => {
+                "Nothing of the transaction has happened.\n"
+            }
             Self::NotOutstanding { .. } => {
                 "It was settled before, perhaps by a cumulative ACK (ack:client), or was never \
                  delivered on this connection. STOMP 1.2 settles by id, which is the ack header \

@@ -10,6 +10,7 @@ use super::receipts::Asked;
 use super::send::Send;
 use super::settle::find_delivery;
 use super::subscription::{AckMode, Subscribe};
+use super::transactions::within;
 use super::{Ending, Incoming, Phase, StompSession, Unsubscribing};
 use crate::broker::command::{self, Outcome};
 use crate::ids::SubscriptionId;
@@ -80,16 +81,10 @@ impl StompSession {
             _ if matches!(self.phase, Phase::Open) && greeting => {
                 return Err(Fault::ConnectedAlready);
             }
-            Command::Begin | Command::Commit | Command::Abort => return Err(Fault::Transaction),
-            Command::Send | Command::Ack | Command::Nack
-                if head.headers.get("transaction").is_some() =>
-            {
-                return Err(Fault::Transaction);
-            }
             _ => {}
         }
         self.incoming = Some(match command {
-            Command::Send => Incoming::Send(Send::begin(&head)?),
+            Command::Send => Incoming::Send(Send::begin(&head, self.transactions.of(&head)?)?),
             _ => Incoming::Bodyless(head),
         });
         self.begin_large()
@@ -112,6 +107,7 @@ impl StompSession {
                 }
                 Ok(())
             }
+            Command::Begin | Command::Commit | Command::Abort => self.transact(head),
             Command::Ack => self.settle(head, version, Asked::Ack, Outcome::Accepted),
             Command::Nack => self.settle(head, version, Asked::Nack, Outcome::Returned),
             Command::Disconnect => {
@@ -165,6 +161,7 @@ impl StompSession {
         outcome: Outcome,
     ) -> Result<(), Fault> {
         let prefix = &self.config.id_prefix;
+        let transaction = self.transactions.of(head)?;
         let (id, tag) = find_delivery(head, version, &self.subscriptions, prefix)?;
         let subscription = self.subscriptions.get_mut(id).expect("found just now");
         debug_assert!(subscription.mode != AckMode::Auto);
@@ -172,7 +169,7 @@ impl StompSession {
         subscription.settle(which);
         let command = command::Command::Settle { subscription: id, which, outcome };
         let receipt = self.receipt.take();
-        self.submit(asked, receipt, command);
+        self.submit(asked, receipt, within(transaction, command));
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ mod receipts;
 mod send;
 mod settle;
 mod subscription;
+mod transactions;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use self::large::Streaming;
 use self::receipts::{Asked, Receipts};
 use self::send::Send;
 use self::subscription::Subscriptions;
+use self::transactions::Transactions;
 use self::upload::Uploads;
 use crate::broker::command::{Command, Confirm, Outcome, Request};
 use crate::ids::{ConnectionId, SubscriptionId, Tag};
@@ -42,6 +44,7 @@ use crate::protocol::stomp::{Decoder, Head, Limits, Version};
 
 pub use self::config::{HeartBeat, Pieces, SessionConfig};
 pub use self::fault::Fault;
+pub use self::send::OF_THE_FRAME;
 
 /// The life of one STOMP connection.
 ///
@@ -78,6 +81,7 @@ pub struct StompSession {
     receipt: Option<String>,
     receipts: Receipts,
     subscriptions: Subscriptions,
+    transactions: Transactions,
     /// Ends as soon as its deliveries are written: they are settled then, and would go to another
     /// consumer too if the broker took them back before.
     unsubscribing: Option<Unsubscribing>,
@@ -170,6 +174,7 @@ impl StompSession {
             receipt: None,
             receipts: Receipts::default(),
             subscriptions: Subscriptions::default(),
+            transactions: Transactions::default(),
             unsubscribing: None,
             unwritten: BTreeMap::new(),
             writing: BTreeMap::new(),
@@ -303,9 +308,7 @@ impl StompSession {
     }
 
     fn submit(&mut self, asked: Asked, receipt: Option<String>, command: Command) {
-        if let Command::Send { message, .. } | Command::SendStaged { message, .. } = &command {
-            self.request_bytes += message.content.len();
-        }
+        self.request_bytes += command.content_bytes();
         let confirm = if receipt.is_some() { Confirm::Always } else { Confirm::RefusalOnly };
         let token = self.receipts.token(asked, receipt);
         self.requests.push(Request { token, confirm, command });

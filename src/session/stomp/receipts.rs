@@ -19,13 +19,16 @@ pub(super) enum Asked {
     Written,
     /// A part of a SEND whose body is large.
     Piece,
+    Begin,
+    Commit,
+    Abort,
 }
 
 /// More than there are kinds of requests.
 const KINDS_MAX: u64 = 32;
 
 impl Asked {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Send,
         Self::Subscribe,
         Self::Unsubscribe,
@@ -34,6 +37,9 @@ impl Asked {
         Self::Disconnect,
         Self::Written,
         Self::Piece,
+        Self::Begin,
+        Self::Commit,
+        Self::Abort,
     ];
 
     /// As an ERROR frame says it.
@@ -45,6 +51,9 @@ impl Asked {
             Self::Ack => "ACK",
             Self::Nack => "NACK",
             Self::Disconnect => "DISCONNECT",
+            Self::Begin => "BEGIN",
+            Self::Commit => "COMMIT",
+            Self::Abort => "ABORT",
             Self::Written => "settling a message sent",
         }
     }

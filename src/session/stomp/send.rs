@@ -4,15 +4,16 @@ use bytes::{Bytes, BytesMut};
 
 use super::fault::Fault;
 use super::names::parse_destination;
+use super::transactions::within;
 use super::upload::Upload;
 use crate::broker::command::Command;
-use crate::ids::Millis;
+use crate::ids::{Millis, TransactionName};
 use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 use crate::protocol::stomp::{self, Head};
 
 /// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE.
 /// Sorted, to be searched.
-const OF_THE_FRAME: [&str; 13] = [
+pub const OF_THE_FRAME: [&str; 13] = [
     "JMSXDeliveryCount",
     "ack",
     "content-length",
@@ -32,6 +33,8 @@ const OF_THE_FRAME: [&str; 13] = [
 #[derive(Debug)]
 pub(super) struct Send {
     pub(super) to: Destination,
+    /// In which it is sent.
+    transaction: Option<TransactionName>,
     durability: Durability,
     priority: Priority,
     expires: Option<Millis>,
@@ -52,7 +55,7 @@ enum Body {
 
 impl Send {
     /// From the head, so that a mistake is told before a large body is sent.
-    pub(super) fn begin(head: &Head) -> Result<Self, Fault> {
+    pub(super) fn begin(head: &Head, transaction: Option<TransactionName>) -> Result<Self, Fault> {
         let headers = &head.headers;
         let missing = Fault::MissingHeader { command: head.command, header: "destination" };
         let to = parse_destination(headers.get("destination").ok_or(missing)?)?;
@@ -72,6 +75,7 @@ impl Send {
             .collect();
         Ok(Self {
             to,
+            transaction,
             durability,
             priority: priority(headers)?,
             expires: expires(headers)?,
@@ -149,10 +153,11 @@ impl Send {
             expires: self.expires,
             content,
         };
-        match self.upload {
+        let command = match self.upload {
             Some(upload) => Command::SendStaged { stage: upload.stage(), to: self.to, message },
             None => Command::Send { to: self.to, message },
-        }
+        };
+        within(self.transaction, command)
     }
 }
 

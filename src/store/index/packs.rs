@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::error::{bad_row, error, guarded};
-use super::row::{self, BadRow, ENTRIES, PACKS, PIECES, SEGMENTS};
+use super::row::{self, BadRow, ENTRIES, OPERATIONS, PACKS, PIECES, SEGMENTS};
 use super::{CommitError, Index, IndexError, State, UNPOISONED, begin_write};
-use crate::broker::delta::PayloadOf;
+use crate::broker::delta::{Operation, PayloadOf};
 use crate::ids::Lsn;
 use crate::wal::PackId;
 
@@ -68,6 +68,7 @@ impl Index {
         self.ask(view, |read| {
             let entries = read.open_table(ENTRIES).map_err(error)?;
             let pieces = read.open_table(PIECES).map_err(error)?;
+            let operations = read.open_table(OPERATIONS).map_err(error)?;
             let birth = |payload: &PayloadOf| match *payload {
                 PayloadOf::Message(queue, place) => {
                     let key = row::entry_key(queue, place);
@@ -80,6 +81,14 @@ impl Index {
                     let Some(found) = pieces.get(key).map_err(error)? else { return Ok(None) };
                     let piece = row::decode_piece(key, found.value());
                     Ok(Some(piece.map_err(|BadRow| bad_row(&key))?.birth))
+                }
+                PayloadOf::Staged(transaction, number) => {
+                    let key = (transaction.0, number);
+                    let Some(found) = operations.get(key).map_err(error)? else { return Ok(None) };
+                    Ok(match super::operations::decode(key, found.value())? {
+                        Operation::Send { entry, .. } => Some(entry.birth),
+                        Operation::Take { .. } => None,
+                    })
                 }
             };
             payloads.iter().map(birth).collect()

@@ -19,12 +19,21 @@ use crate::wal::PackId;
 pub(super) type EntryKey = (u64, u8, u64);
 /// Upload, number: sorts in the order of the body.
 pub(super) type PieceKey = (u64, u32);
+/// Transaction, number.
+pub(super) type OperationKey = (u64, u64);
 
 pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8; ENTRY]> =
     TableDefinition::new("entries");
 pub(super) const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("queues");
 /// Ordinal of a segment of the log -> its live bytes.
 pub(super) const SEGMENTS: TableDefinition<'_, u64, u64> = TableDefinition::new("segments");
+/// [`crate::broker::delta::Operation`] in bincode: what transactions have done that have no
+/// outcome yet.
+pub(super) const OPERATIONS: TableDefinition<'_, OperationKey, &[u8]> =
+    TableDefinition::new("operations");
+/// [`crate::broker::delta::TransactionRow`] in bincode.
+pub(super) const TRANSACTIONS: TableDefinition<'_, u64, &[u8]> =
+    TableDefinition::new("transactions");
 /// Where the pieces of large bodies lie.
 pub(super) const PIECES: TableDefinition<'_, PieceKey, &[u8; PIECE]> =
     TableDefinition::new("pieces");
@@ -45,13 +54,13 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 /// [`crate::broker::delta::Scalars`] in bincode.
 pub(super) const META_SCALARS: &str = "scalars";
 
-/// Version of the tables as a whole. In 3 there were no large bodies.
-pub(super) const FORMAT: u32 = 4;
+/// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions.
+pub(super) const FORMAT: u32 = 5;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
-/// Version u8, birth u64, size u32, at u64, does it expire u8 (0 or 1), expiry u64, returns u32,
-/// upload u64 (0 is none), CRC u32.
+/// Version u8, birth u64, size u32, at u64, flags u8 (1: it expires, 2: it is held), expiry u64,
+/// returns u32, upload u64 (0 is none), CRC u32.
 pub(super) const ENTRY: usize = 1 + 8 + 4 + 8 + 1 + 8 + 4 + 8 + CRC;
 /// Version u8, birth u64, size u32, CRC u32.
 pub(super) const PIECE: usize = 1 + 8 + 4 + CRC;
@@ -91,7 +100,8 @@ pub(super) fn encode_entry(key: EntryKey, entry: &Entry) -> [u8; ENTRY] {
     bytes.put(entry.birth.0.to_le_bytes());
     bytes.put(entry.size.to_le_bytes());
     bytes.put(entry.at.0.to_le_bytes());
-    bytes.put([u8::from(entry.expires.is_some())]);
+    let (expires, held) = (u8::from(entry.expires.is_some()), u8::from(entry.held));
+    bytes.put([expires | held << 1]);
     bytes.put(entry.expires.unwrap_or_default().0.to_le_bytes());
     bytes.put(entry.returns.to_le_bytes());
     bytes.put(entry.upload.map_or(0, UploadId::get).to_le_bytes());
@@ -105,19 +115,27 @@ pub(super) fn decode_entry(key: EntryKey, row: &[u8; ENTRY]) -> Result<Entry, Ba
     let birth = Lsn(u64::from_le_bytes(fields.get()?));
     let size = u32::from_le_bytes(fields.get()?);
     let at = Millis(u64::from_le_bytes(fields.get()?));
-    let [expires] = fields.get()?;
+    let [flags] = fields.get()?;
     let expiry = Millis(u64::from_le_bytes(fields.get()?));
     let returns = u32::from_le_bytes(fields.get()?);
     let upload = UploadId::new(u64::from_le_bytes(fields.get()?));
-    let expires = match expires {
+    let held = flags & 2 != 0;
+    let expires = match flags & !2 {
         0 => None,
         1 => Some(expiry),
         _ => return Err(BadRow),
     };
-    Ok(Entry { birth, size, at, expires, returns, upload })
+    Ok(Entry { birth, size, at, expires, returns, upload, held })
 }
 
 fn piece_key_bytes(key: PieceKey) -> [u8; 12] {
+    let mut bytes = Bytes::default();
+    bytes.put(key.0.to_le_bytes());
+    bytes.put(key.1.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn operation_key_bytes(key: OperationKey) -> [u8; 16] {
     let mut bytes = Bytes::default();
     bytes.put(key.0.to_le_bytes());
     bytes.put(key.1.to_le_bytes());
@@ -263,7 +281,7 @@ mod tests {
     fn entry() -> Entry {
         let expires = Some(Millis(0x0807_0605));
         let (birth, at, upload) = (Lsn(0x0102), Millis(0x0506), UploadId::new(0x090a));
-        Entry { birth, size: 0x0304, at, expires, returns: 7, upload }
+        Entry { birth, size: 0x0304, at, expires, returns: 7, upload, held: false }
     }
 
     #[test]
@@ -321,8 +339,10 @@ mod tests {
                 last_seq,
                 depth: last_seq / 2,
                 bytes: last_seq / 3,
-                lent_through: lent,
-                redelivered_through: lent.map(|seq| seq / 2),
+                lent_through: lent.into(),
+                redelivered_through: lent.map(|seq| seq / 2).into(),
+                staged: last_seq / 4,
+                staged_bytes: last_seq / 5,
                 expiring: last_seq % 2 == 1,
             };
             let scalars = Scalars {
@@ -330,6 +350,7 @@ mod tests {
                 last_at: lent[0],
                 epoch: lent[1],
                 last_upload: lent[2],
+                last_transaction: lent[3],
             };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));
             prop_assert_eq!(decode(b"s", &encode(b"s", &scalars)), Ok(scalars));

@@ -18,7 +18,7 @@ use redb::{
 
 use super::error::{bad_row, damaged, error, guarded, io_error};
 use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
-use super::row::{SEGMENTS, UPLOADS};
+use super::row::{OPERATIONS, OperationKey, SEGMENTS, TRANSACTIONS, UPLOADS};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -59,6 +59,8 @@ impl Index {
                 SEGMENTS.name(),
                 PIECES.name(),
                 UPLOADS.name(),
+                OPERATIONS.name(),
+                TRANSACTIONS.name(),
                 PACKS.name(),
                 MOVED.name(),
                 META.name(),
@@ -161,6 +163,8 @@ enum Stage {
     Segments(Option<u64>),
     Pieces(Option<PieceKey>),
     Uploads(Option<u64>),
+    Operations(Option<OperationKey>),
+    Transactions(Option<u64>),
     Packs(Option<u64>),
     Moved(Option<u64>),
     Meta,
@@ -223,7 +227,13 @@ impl Snapshot {
                 .map_or(Stage::Uploads(None), |last| Stage::Pieces(Some(last))),
             Stage::Uploads(after) => self
                 .rows_after(write, UPLOADS, after, |_, _| Ok(()))?
-                .map_or(Stage::Packs(None), |last| Stage::Uploads(Some(last))),
+                .map_or(Stage::Operations(None), |last| Stage::Uploads(Some(last))),
+            Stage::Operations(after) => self
+                .rows_after(write, OPERATIONS, after, |_, _| Ok(()))?
+                .map_or(Stage::Transactions(None), |last| Stage::Operations(Some(last))),
+            Stage::Transactions(after) => self
+                .rows_after(write, TRANSACTIONS, after, |_, _| Ok(()))?
+                .map_or(Stage::Packs(None), |last| Stage::Transactions(Some(last))),
             Stage::Packs(after) => self
                 .rows_after(write, PACKS, after, |_, _| Ok(()))?
                 .map_or(Stage::Moved(None), |last| Stage::Packs(Some(last))),

@@ -107,7 +107,7 @@ impl Model {
 fn entry(number: u64) -> Entry {
     let expires = number.is_multiple_of(3).then_some(Millis(number + 1000));
     let (birth, at, upload) = (Lsn(number * 64), Millis(number), UploadId::new(number % 4));
-    Entry { birth, size: 64, at, expires, returns: 1, upload }
+    Entry { birth, size: 64, at, expires, returns: 1, upload, held: false }
 }
 
 fn queue_row(name: &str, depth: u64) -> QueueRow {
@@ -116,8 +116,10 @@ fn queue_row(name: &str, depth: u64) -> QueueRow {
         last_seq: 1 << 20,
         depth,
         bytes: 0,
-        lent_through: [depth; 10],
-        redelivered_through: [0; 10],
+        lent_through: [depth; 10].into(),
+        redelivered_through: [0; 10].into(),
+        staged: depth / 2,
+        staged_bytes: depth,
         expiring: false,
     }
 }
@@ -494,7 +496,7 @@ fn each_file_that_is_not_the_right_index_gets_its_own_answer() {
     drop(builder(CACHE).create_with_backend(Backend(file)).unwrap());
     assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
     let disk = with_meta(row::META_FORMAT, &(row::FORMAT + 1).to_le_bytes());
-    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 5, newest: 4 }));
+    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 6, newest: 5 }));
     let disk = with_meta(row::META_STORE, &77u128.to_le_bytes());
     assert!(matches!(refused(&disk), IndexError::OtherStore { found: 77, expected: STORE }));
     let disk = with_meta(row::META_SCALARS, b"nonsense");

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::*;
-use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply, Which};
+use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply, Which, Work};
 use crate::ids::{Lsn, Millis, Token};
 use crate::message::{BodyKind, Content, Destination, Durability, LargeHead};
 
@@ -102,7 +102,11 @@ impl Wire {
 /// A request in one line; `!` where it wants an answer.
 fn brief(request: &Request) -> String {
     let confirm = if request.confirm == Confirm::Always { "!" } else { "" };
-    let text = match &request.command {
+    format!("{}{confirm}", brief_command(&request.command))
+}
+
+fn brief_command(command: &Command) -> String {
+    match command {
         Command::Send { to, message } => {
             let content = Content::decode(message.content.clone()).unwrap();
             let durable = match message.durability {
@@ -143,9 +147,20 @@ fn brief(request: &Request) -> String {
             };
             format!("{outcome:?} {} {which}", subscription.0)
         }
+        Command::Transact { transaction, work } => {
+            let command = match work.clone() {
+                Work::Send { to, message } => Command::Send { to, message },
+                Work::SendStaged { stage, to, message } => {
+                    Command::SendStaged { stage, to, message }
+                }
+                Work::Settle { subscription, which, outcome } => {
+                    Command::Settle { subscription, which, outcome }
+                }
+            };
+            format!("in {}: {}", transaction.0, brief_command(&command))
+        }
         other => format!("{other:?}"),
-    };
-    format!("{text}{confirm}")
+    }
 }
 
 /// The delivery of message `tag` (born at 0x100 + tag) to a subscription, with no frills.

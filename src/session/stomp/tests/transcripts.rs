@@ -245,7 +245,8 @@ fn every_mistake_is_told_in_plain_words() {
     let subscribe = "SUBSCRIBE\nid:1\ndestination:/queue/a\n";
     let with = |header: &str| format!("{subscribe}{header}\n\n^");
     let send = |header: &str| format!("SEND\ndestination:/queue/a\n{header}\n\n^");
-    let not_yet = "transactions are not supported yet";
+    let unknown = "the header transaction is \"t\", which names no transaction that this \
+                   connection has begun and not ended";
     let cases = [
         ("CONNECT\n\n^".to_owned(), "the connection is connected already"),
         ("SEND\n\n^".to_owned(), "SEND needs the header destination"),
@@ -261,11 +262,19 @@ fn every_mistake_is_told_in_plain_words() {
             "the header expires is \"-1\", but must be a time in milliseconds since 1970, or 0 \
              for never",
         ),
-        (send("transaction:t"), not_yet),
-        ("BEGIN\ntransaction:t\n\n^".to_owned(), not_yet),
-        ("COMMIT\ntransaction:t\n\n^".to_owned(), not_yet),
-        ("ABORT\ntransaction:t\n\n^".to_owned(), not_yet),
-        ("ACK\nid:1-1\ntransaction:t\n\n^".to_owned(), not_yet),
+        (send("transaction:t"), unknown),
+        ("COMMIT\ntransaction:t\n\n^".to_owned(), unknown),
+        ("ABORT\ntransaction:t\n\n^".to_owned(), unknown),
+        ("ACK\nid:1-1\ntransaction:t\n\n^".to_owned(), unknown),
+        ("BEGIN\n\n^".to_owned(), "BEGIN needs the header transaction"),
+        (
+            "BEGIN\ntransaction:\n\n^".to_owned(),
+            "the header transaction is \"\", but must be 1 to 512 bytes long",
+        ),
+        (
+            "BEGIN\ntransaction:t\n\n^".repeat(2),
+            "the header transaction is \"t\", which has begun already and not ended",
+        ),
         ("MESSAGE\n\n^".to_owned(), "MESSAGE is a frame of servers, which a client may not send"),
         ("SUBSCRIBE\ndestination:/queue/a\n\n^".to_owned(), "SUBSCRIBE needs the header id"),
         ("SUBSCRIBE\nid:1\n\n^".to_owned(), "SUBSCRIBE needs the header destination"),
@@ -306,4 +315,31 @@ fn every_mistake_is_told_in_plain_words() {
     let got = wire.written();
     assert_eq!(error_message(&got), "the first frame must be CONNECT or STOMP, not SEND");
     assert!(got.contains("\nreceipt-id:r\n"), "{got}");
+}
+
+#[test]
+fn what_a_transaction_holds_goes_to_the_broker_as_a_part_of_it() {
+    let mut wire = Wire::connected("1.2");
+    let begun = wire.feed("BEGIN\ntransaction:a\n\n^BEGIN\ntransaction:b\nreceipt:r\n\n^");
+    assert_eq!(
+        begun,
+        ["Begin { transaction: TransactionName(1) }", "Begin { transaction: TransactionName(2) }!"]
+    );
+    let sent = wire.feed("SEND\ndestination:/queue/q\ntransaction:b\nn:1\n\nx^");
+    assert_eq!(sent, ["in 2: send queue://q p4 [n=1] text 'x'"]);
+    wire.feed("SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client\n\n^");
+    wire.deliver(delivery(1, 1));
+    wire.deliver(delivery(1, 2));
+    let settled = wire.feed("ACK\nid:1-2\ntransaction:a\n\n^");
+    assert_eq!(settled, ["in 1: Accepted 1 through 2"]);
+    assert_eq!(
+        wire.feed("ABORT\ntransaction:a\n\n^COMMIT\ntransaction:b\n\n^"),
+        [
+            "Rollback { transaction: TransactionName(1), disposition: Return }",
+            "Commit { transaction: TransactionName(2) }"
+        ]
+    );
+    // A name is free again once its transaction has ended.
+    let again = wire.feed("BEGIN\ntransaction:a\n\n^");
+    assert_eq!(again, ["Begin { transaction: TransactionName(3) }"]);
 }

@@ -1,0 +1,582 @@
+//! Transactions as sessions know them: what is done in one, and how it ends.
+//!
+//! Owns the units of work of connections. What is durable in a unit goes into the log as it comes,
+//! as operations of a transaction (`transaction`); what lives in memory alone stays with the unit.
+//! Always: nobody sees a part of a unit before its commit, and what it has settled is nobody
+//! else's; a unit of which a part was refused can only be rolled back; the end of a connection
+//! rolls its units back. The end of a large one takes many steps and is answered after the last.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::command::{Command, Disposition, Outcome, Refusal, Reply, Which, Work};
+use crate::broker::decide::{DONE, Verdict};
+use crate::broker::delta::{Operation, Place, Resolution};
+use crate::broker::fact::{
+    Asker, Change, ConsumerKey, Effect, Fact, Lent, OperationsPage, OperationsRequest, Source,
+    UnitChange, UnitKey, VolatileWork,
+};
+use crate::broker::{Broker, Effects, Room};
+use crate::ids::{ConnectionId, Millis, QueueId, TransactionId, TransactionName, UploadId};
+use crate::limits;
+use crate::message::{Destination, Durability, Message};
+use crate::record::{Decided, Gone, Record, Settled, Settlement, Staged, Taken};
+
+/// What a session does as one.
+#[derive(Debug, Default)]
+struct Unit {
+    /// The transaction that its first operation in the log has begun.
+    id: Option<TransactionId>,
+    /// Why it can only be rolled back.
+    doomed: Option<Refusal>,
+    /// What of it lives in memory alone.
+    volatile: VecDeque<VolatileWork>,
+}
+
+/// A unit that has its outcome, and is not done.
+#[derive(Debug)]
+struct Ending {
+    /// Its operations that are being settled.
+    id: Option<TransactionId>,
+    resolution: Resolution,
+    disposition: Disposition,
+    volatile: VecDeque<VolatileWork>,
+    /// Who waits for it.
+    asker: Option<Asker>,
+}
+
+/// The units of all connections.
+#[derive(Debug, Default)]
+pub(crate) struct Units {
+    open: BTreeMap<UnitKey, Unit>,
+    endings: BTreeMap<u64, Ending>,
+    last_ending: u64,
+    /// Operations are being read from the index.
+    reading: bool,
+    /// Others are to be served before the next step.
+    pub(super) rests: bool,
+    /// The transaction of which some operations were settled last.
+    turn: Option<TransactionId>,
+}
+
+impl Units {
+    fn of(&self, connection: ConnectionId) -> impl Iterator<Item = (&UnitKey, &Unit)> {
+        let all = (connection, TransactionName(0))..=(connection, TransactionName(u64::MAX));
+        self.open.range(all)
+    }
+
+    /// One with work in memory that is not done.
+    fn next_ending(&self) -> Option<u64> {
+        self.endings.iter().find(|(_, it)| !it.volatile.is_empty()).map(|(number, _)| *number)
+    }
+}
+
+/// What decide states.
+impl Broker {
+    /// What is asked of transactions.
+    pub(super) fn decide_transacted(
+        &self,
+        now: Millis,
+        asker: Asker,
+        command: &Command,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let connection = asker.connection;
+        match command {
+            Command::Begin { transaction } => self.decide_begin((connection, *transaction), facts),
+            Command::Transact { transaction, work } => {
+                self.decide_work(now, (connection, *transaction), work, facts)
+            }
+            Command::Commit { transaction } => {
+                let unit = self.unit((connection, *transaction))?;
+                if let Some(because) = &unit.doomed {
+                    return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
+                }
+                let (outcome, disposition) = (Resolution::Commit, Disposition::Return);
+                Ok(self.decide_end(asker, *transaction, outcome, disposition, facts))
+            }
+            Command::Rollback { transaction, disposition } => {
+                self.unit((connection, *transaction))?;
+                let outcome = Resolution::Rollback;
+                Ok(self.decide_end(asker, *transaction, outcome, *disposition, facts))
+            }
+            _ => unreachable!("the other commands are decided elsewhere"),
+        }
+    }
+
+    fn unit(&self, key: UnitKey) -> Result<&Unit, Refusal> {
+        self.units.open.get(&key).ok_or(Refusal::NoSuchTransaction)
+    }
+
+    fn decide_begin(&self, key: UnitKey, facts: &mut Vec<Fact>) -> Result<Verdict, Refusal> {
+        if self.units.open.contains_key(&key) {
+            return Err(Refusal::TransactionExists);
+        }
+        let limit = limits::TRANSACTIONS_MAX;
+        if self.units.of(key.0).count() >= limit {
+            return Err(Refusal::TooManyTransactions { limit });
+        }
+        facts.push(Fact::Memory(Change::Unit(key, UnitChange::Begin)));
+        DONE
+    }
+
+    fn decide_work(
+        &self,
+        now: Millis,
+        key: UnitKey,
+        work: &Work,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let unit = self.unit(key)?;
+        if let Some(because) = &unit.doomed {
+            return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
+        }
+        let limit = self.limits.transaction_operations;
+        if self.operations_of(unit) >= limit {
+            return Err(Refusal::TransactionTooLarge { limit });
+        }
+        match work {
+            Work::Send { to: Destination::Queue(name), message } => {
+                self.decide_send_in(now, key, name, message, None, facts)
+            }
+            Work::Send { to: Destination::Topic(name), message } => {
+                self.check(name, message)?;
+                if let Room::Lacking(shortage) =
+                    self.topic_room(name, message.content.len() as u64)?
+                {
+                    return Ok(Verdict::Hold(shortage));
+                }
+                let (topic, message) = (Arc::clone(name), self.volatile(now, message));
+                let work = VolatileWork::Publish { topic, message };
+                facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
+                DONE
+            }
+            Work::SendStaged { stage, to, message } => {
+                let stage = (key.0, *stage);
+                self.decide_send_staged(now, stage, to, message, Some(key), facts)
+            }
+            Work::Settle { subscription, which, outcome } => {
+                self.decide_take(key, (key.0, *subscription), *which, *outcome, facts)
+            }
+        }
+    }
+
+    fn operations_of(&self, unit: &Unit) -> u64 {
+        let logged = unit.id.and_then(|id| self.durable.transactions.get(id));
+        logged.map_or(0, |row| row.operations) + unit.volatile.len() as u64
+    }
+
+    /// The transaction of a unit and the number of its next operation, stating what it begins.
+    fn next_operation(&self, key: UnitKey, facts: &mut Vec<Fact>) -> (TransactionId, u64) {
+        let unit = &self.units.open[&key];
+        if let Some(id) = unit.id {
+            let row = self.durable.transactions.get(id).expect("a unit's transaction is open");
+            return (id, row.operations + 1);
+        }
+        let id = TransactionId(self.durable.scalars.last_transaction + 1);
+        facts.push(Fact::Memory(Change::Unit(key, UnitChange::Logged(id))));
+        (id, 1)
+    }
+
+    /// As `decide_send`, in a transaction.
+    pub(super) fn decide_send_in(
+        &self,
+        now: Millis,
+        key: UnitKey,
+        name: &Arc<str>,
+        message: &Message,
+        upload: Option<UploadId>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let durability = match self.judge_send(name, message, upload, facts)? {
+            (_, Room::Lacking(shortage)) => return Ok(Verdict::Hold(shortage)),
+            (durability, Room::Enough) => durability,
+        };
+        let rank = 9 - message.priority.get();
+        let (queue, _) = self.queue_or_new(now, name, facts);
+        let few = self.unit(key)?.volatile.len() < limits::TRANSACTION_VOLATILE_MAX;
+        if durability == Durability::NonPersistent && few {
+            let message = self.volatile(now, message);
+            let work = VolatileWork::Enqueue { queue, rank, message };
+            facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
+            return DONE;
+        }
+        let (transaction, number) = self.next_operation(key, facts);
+        let (at, expires) = (self.time(now), message.expires);
+        let staged = Staged { transaction, number, queue, rank, at, expires, upload };
+        facts.push(Fact::Log(Record::Staged(staged), message.content.clone()));
+        DONE
+    }
+
+    fn decide_take(
+        &self,
+        unit: UnitKey,
+        key: ConsumerKey,
+        which: Which,
+        outcome: Outcome,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let (consumer, tags, which, all) = self.covered(key, which)?;
+        let returned = outcome == Outcome::Returned;
+        if let Source::Queue(queue) = consumer.source {
+            let durable = tags.iter().filter_map(|tag| match consumer.loans[tag] {
+                Lent::Durable { place, entry } => Some((*tag, place, entry)),
+                Lent::Volatile { .. } | Lent::Published { .. } => None,
+            });
+            let messages: Vec<_> = durable.collect();
+            if !messages.is_empty() {
+                let (transaction, first) = self.next_operation(unit, facts);
+                let (connection, subscription) = key;
+                let taken = Taken {
+                    transaction,
+                    first,
+                    queue,
+                    connection,
+                    subscription,
+                    returned,
+                    messages,
+                };
+                facts.push(Fact::Log(Record::Taken(taken), Bytes::new()));
+            }
+        }
+        facts.push(Fact::Memory(Change::Unit(unit, UnitChange::Take { key, which, returned })));
+        if all { DONE } else { Ok(Verdict::Part) }
+    }
+
+    /// States the outcome of a unit, and all that comes of it where that is little.
+    fn decide_end(
+        &self,
+        asker: Asker,
+        name: TransactionName,
+        resolution: Resolution,
+        disposition: Disposition,
+        facts: &mut Vec<Fact>,
+    ) -> Verdict {
+        let key = (asker.connection, name);
+        let unit = &self.units.open[&key];
+        let few = limits::STEP_MESSAGES_MAX;
+        let mut at_once = unit.volatile.len() <= few;
+        if let Some(transaction) = unit.id {
+            match self.durable.transactions.small(transaction).filter(|_| at_once) {
+                Some(known) => self.settle(transaction, known, resolution, disposition, facts),
+                None => {
+                    at_once = false;
+                    let decided = Decided { transaction, resolution };
+                    facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+                }
+            }
+        }
+        let asker = (!at_once).then_some(asker);
+        let end = UnitChange::End { resolution, disposition, asker };
+        facts.push(Fact::Memory(Change::Unit(key, end)));
+        if at_once { Verdict::Answer(Reply::Done) } else { Verdict::Fence }
+    }
+
+    /// States what becomes of the next operations of a transaction.
+    fn settle(
+        &self,
+        transaction: TransactionId,
+        operations: &[Operation],
+        resolution: Resolution,
+        disposition: Disposition,
+        facts: &mut Vec<Fact>,
+    ) {
+        let row = self.durable.transactions.get(transaction).expect("the caller has seen it");
+        let (mut last, mut kept) = (BTreeMap::new(), Vec::new());
+        let outcomes = operations.iter().map(|operation| match (*operation, resolution) {
+            (Operation::Send { queue, rank, entry }, Resolution::Commit) => {
+                let seq = last.entry(queue).or_insert_with(|| self.queues[&queue].row.last_seq);
+                *seq += 1;
+                Settlement::Enter { queue, place: Place { rank, seq: *seq }, entry }
+            }
+            (Operation::Send { queue, entry, .. }, Resolution::Rollback) => {
+                let (birth, size, upload) = (entry.birth, entry.size, entry.upload);
+                Settlement::Drop { queue, birth, size, upload }
+            }
+            (Operation::Take { queue, place, entry, returned: false, .. }, Resolution::Commit) => {
+                Settlement::Leave { queue, gone: Gone::of(place, &entry) }
+            }
+            (Operation::Take { queue, place, entry, holder, .. }, _) => {
+                let key = (holder.connection, holder.subscription);
+                let keeps = resolution == Resolution::Rollback
+                    && disposition == Disposition::Keep
+                    && self.consumers.get(&key).is_some_and(|consumer| consumer.ended.is_none());
+                if keeps {
+                    let tag = holder.tag;
+                    kept.push(Fact::Memory(Change::Relend { key, tag, queue, place, entry }));
+                    return Settlement::Free { queue, place, entry };
+                }
+                Settlement::Free { queue, place, entry: entry.returned() }
+            }
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        let last = row.settled + outcomes.len() as u64 == row.operations;
+        let settled = Settled { transaction, first: row.settled + 1, resolution, last, outcomes };
+        facts.push(Fact::Log(Record::Settled(settled), Bytes::new()));
+        facts.append(&mut kept);
+    }
+
+    /// States that a unit can only be rolled back, because a part of it was refused.
+    pub fn decide_doom(
+        &self,
+        connection: ConnectionId,
+        transaction: TransactionName,
+        because: &Refusal,
+        facts: &mut Vec<Fact>,
+    ) {
+        let key = (connection, transaction);
+        if self.units.open.get(&key).is_some_and(|unit| unit.doomed.is_none()) {
+            let because = because.clone();
+            facts.push(Fact::Memory(Change::Unit(key, UnitChange::Doom(because))));
+        }
+    }
+
+    /// States the end of all units of a connection.
+    pub(super) fn decide_close_units(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+        let (resolution, disposition) = (Resolution::Rollback, Disposition::Return);
+        // However many there are, one step settles a bounded number of operations.
+        let mut left = limits::STEP_MESSAGES_MAX;
+        for (key, unit) in self.units.of(connection) {
+            if let Some(transaction) = unit.id {
+                let small = self.durable.transactions.small(transaction);
+                match small.filter(|small| small.len() <= left) {
+                    Some(known) => {
+                        left -= known.len();
+                        self.settle(transaction, known, resolution, disposition, facts);
+                    }
+                    None => {
+                        let decided = Decided { transaction, resolution };
+                        facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+                    }
+                }
+            }
+            let end = UnitChange::End { resolution, disposition, asker: None };
+            facts.push(Fact::Memory(Change::Unit(*key, end)));
+        }
+    }
+}
+
+/// What follows by itself.
+impl Broker {
+    /// Whether a unit or a transaction has its outcome, and more of it can be done now.
+    pub(super) fn has_endings(&self) -> bool {
+        self.units.next_ending().is_some()
+            || (self.durable.transactions.has_decided() && !self.units.reading)
+    }
+
+    /// States some of what is left to be done of a transaction that has its outcome, or asks for
+    /// its operations. False when nothing can be done now.
+    pub(super) fn state_endings(&mut self, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
+        if let Some(number) = self.units.next_ending() {
+            facts.push(Fact::Memory(Change::EndOn { number }));
+            return true;
+        }
+        if self.units.reading {
+            return false;
+        }
+        let Some(transaction) = self.durable.transactions.next_decided(self.units.turn) else {
+            return false;
+        };
+        self.units.turn = Some(transaction);
+        let limit = limits::STEP_MESSAGES_MAX;
+        if let Some(known) = self.durable.next_operations(transaction, limit, None) {
+            self.state_settled(transaction, &known, facts);
+            return true;
+        }
+        let after = self.durable.transactions.get(transaction).expect("it is decided").settled;
+        let generation = self.durable.generation;
+        let request = OperationsRequest { transaction, after, limit, generation };
+        self.units.reading = true;
+        effects.push(Effect::Operations(request));
+        true
+    }
+
+    fn state_settled(
+        &self,
+        transaction: TransactionId,
+        operations: &[Operation],
+        facts: &mut Vec<Fact>,
+    ) {
+        let row = self.durable.transactions.get(transaction).expect("it is decided");
+        let resolution = row.resolution().expect("it is decided");
+        let ending = self.units.endings.values().find(|ending| ending.id == Some(transaction));
+        let disposition = ending.map_or(Disposition::Return, |ending| ending.disposition);
+        self.settle(transaction, operations, resolution, disposition, facts);
+        if row.settled + operations.len() as u64 == row.operations {
+            facts.push(Fact::Memory(Change::EndSettled { transaction }));
+        }
+    }
+
+    /// Takes in operations that were asked for. What the index has moved past is asked for again.
+    pub fn operations_in(&mut self, page: &OperationsPage, facts: &mut Vec<Fact>) {
+        self.units.reading = false;
+        let transaction = page.request.transaction;
+        let limit = page.request.limit;
+        if let Some(known) = self.durable.next_operations(transaction, limit, Some(page)) {
+            self.state_settled(transaction, &known, facts);
+        }
+    }
+}
+
+/// What apply does.
+impl Broker {
+    pub(super) fn apply_unit(&mut self, key: UnitKey, change: UnitChange, effects: &mut Effects) {
+        if let UnitChange::Begin = change {
+            self.units.open.insert(key, Unit::default());
+            return;
+        }
+        match change {
+            UnitChange::Begin => unreachable!("done above"),
+            UnitChange::Logged(id) => self.open_unit(key).id = Some(id),
+            UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
+            UnitChange::Work(work) => {
+                self.volatile_bytes += work.charge();
+                self.open_unit(key).volatile.push_back(work);
+            }
+            UnitChange::Take { key: consumer, which, returned } => {
+                self.apply_take(key, consumer, which, returned, effects);
+            }
+            UnitChange::End { resolution, disposition, asker } => {
+                let unit = self.units.open.remove(&key).expect("stated of one that is open");
+                let Unit { id, volatile, .. } = unit;
+                let id = id.filter(|id| self.durable.transactions.get(*id).is_some());
+                self.units.last_ending += 1;
+                let number = self.units.last_ending;
+                let ending = Ending { id, resolution, disposition, volatile, asker };
+                self.units.endings.insert(number, ending);
+                if asker.is_none() {
+                    self.apply_end_on(number, effects);
+                }
+            }
+        }
+    }
+
+    fn open_unit(&mut self, key: UnitKey) -> &mut Unit {
+        self.units.open.get_mut(&key).expect("stated of one that is open")
+    }
+
+    fn apply_take(
+        &mut self,
+        unit: UnitKey,
+        key: ConsumerKey,
+        which: Which,
+        returned: bool,
+        effects: &mut Effects,
+    ) {
+        let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
+        let source = consumer.source.clone();
+        let tags = consumer.named(which, usize::MAX).expect("stated of outstanding ones");
+        for tag in tags {
+            let loan = consumer.loans.remove(&tag).expect("named");
+            match (&source, &loan) {
+                (Source::Queue(id), Lent::Durable { place, .. }) => {
+                    let queue = self.queues.get_mut(id).expect("a loan keeps its queue");
+                    queue.on_loan.remove(place);
+                    continue;
+                }
+                (_, Lent::Published { message, .. }) => consumer.held_bytes -= message.charge(),
+                _ => {}
+            }
+            let source = source.clone();
+            let work = VolatileWork::Took { key, tag, source, loan, returned };
+            let unit = self.units.open.get_mut(&unit).expect("stated of one that is open");
+            unit.volatile.push_back(work);
+        }
+        match source {
+            Source::Queue(_) => self.stand_in_line(key),
+            Source::Topic(_) => self.serve_subscriber(key, effects),
+        }
+    }
+
+    /// Some more of what a unit has in memory gets its outcome.
+    pub(super) fn apply_end_on(&mut self, number: u64, effects: &mut Effects) {
+        let Some(ending) = self.units.endings.get_mut(&number) else { return };
+        let (resolution, disposition) = (ending.resolution, ending.disposition);
+        let count = ending.volatile.len().min(limits::STEP_MESSAGES_MAX);
+        let works: Vec<_> = ending.volatile.drain(..count).collect();
+        for work in works {
+            self.volatile_bytes -= work.charge();
+            match resolution {
+                Resolution::Commit => self.apply_committed(work, effects),
+                Resolution::Rollback => self.apply_rolled_back(work, disposition),
+            }
+        }
+        self.end_if_done(number, effects);
+    }
+
+    /// The operations of a transaction have all had their outcome.
+    pub(super) fn apply_end_settled(&mut self, id: TransactionId, effects: &mut Effects) {
+        let found = self.units.endings.iter_mut().find(|(_, ending)| ending.id == Some(id));
+        let Some((number, ending)) = found else { return };
+        ending.id = None;
+        let number = *number;
+        self.end_if_done(number, effects);
+    }
+
+    fn end_if_done(&mut self, number: u64, effects: &mut Effects) {
+        let ending = &self.units.endings[&number];
+        if ending.id.is_some() || !ending.volatile.is_empty() {
+            return;
+        }
+        let ending = self.units.endings.remove(&number).expect("just seen");
+        if let Some(Asker { connection: to, token }) = ending.asker {
+            effects.push(Effect::Answer { to, token, result: Ok(Reply::Done) });
+        }
+    }
+
+    fn apply_committed(&mut self, work: VolatileWork, effects: &mut Effects) {
+        match work {
+            // A queue may have been deleted meanwhile, and what was to go there with it.
+            VolatileWork::Enqueue { queue, rank, message } => {
+                if self.queues.contains_key(&queue) {
+                    self.apply_change(Change::Enqueue { queue, rank, message }, effects);
+                }
+            }
+            VolatileWork::Publish { topic, message } => {
+                self.apply_change(Change::Publish { topic, message }, effects);
+            }
+            VolatileWork::Took { source, loan, returned: true, .. } => {
+                self.take_back(&source, loan, true);
+            }
+            VolatileWork::Took { source, loan, .. } => {
+                if let Source::Queue(id) = source {
+                    self.count(id, |c| c.acknowledged += 1);
+                }
+                self.end_loan(&source, &loan);
+            }
+        }
+    }
+
+    fn apply_rolled_back(&mut self, work: VolatileWork, disposition: Disposition) {
+        let VolatileWork::Took { key, tag, source, loan, .. } = work else { return };
+        let living = self.consumers.get_mut(&key).filter(|consumer| consumer.ended.is_none());
+        match living.filter(|_| disposition == Disposition::Keep) {
+            Some(consumer) => {
+                if let Lent::Published { message, .. } = &loan {
+                    consumer.held_bytes += message.charge();
+                }
+                consumer.loans.insert(tag, loan);
+            }
+            None => self.take_back(&source, loan, true),
+        }
+    }
+
+    /// A message is in the hands of its consumer again.
+    pub(super) fn apply_relend(
+        &mut self,
+        key: ConsumerKey,
+        tag: crate::ids::Tag,
+        id: QueueId,
+        loan: (Place, crate::broker::delta::Entry),
+    ) {
+        let (place, entry) = loan;
+        let queue = self.queues.get_mut(&id).expect("a loan keeps its queue");
+        let waited = queue.release(place, &mut self.expiries);
+        self.resident -= usize::from(waited.is_some());
+        queue.on_loan.insert(place);
+        let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
+        consumer.loans.insert(tag, Lent::Durable { place, entry });
+    }
+}

@@ -1,0 +1,74 @@
+//! What the reader brings back: where pieces of large bodies lie, and payloads that are damaged.
+//!
+//! A damaged payload costs its message and no more. Leaves to others: the order in which a body
+//! goes out (`stream`), and where a damaged message goes (`broker`).
+
+use bytes::Bytes;
+
+use crate::broker::command::MessageId;
+use crate::broker::fact::{PiecesPage, PiecesPurpose, PiecesRequest};
+use crate::engine::outbox::Load;
+use crate::engine::stream::Lookup;
+use crate::engine::{Engine, Job, StopError};
+use crate::ids::{Lsn, Millis};
+use crate::limits;
+use crate::message::{BodyKind, Content};
+use crate::store::index::IndexError;
+use crate::wal::Damage;
+
+impl Engine {
+    /// It is known where pieces of a large body lie.
+    pub(super) fn pieces(&mut self, page: &PiecesPage) {
+        match page.request.purpose {
+            PiecesPurpose::GiveBack => {
+                self.broker.give_back(page, &mut self.facts);
+                self.commit();
+            }
+            PiecesPurpose::Deliver(key, tag) => {
+                self.outbox.located((key, tag), self.broker.locate(page));
+            }
+        }
+    }
+
+    /// Has looked up where the next pieces of large bodies lie.
+    pub(super) fn look_up(&mut self, jobs: &mut Vec<Job>) -> Result<(), StopError> {
+        let generation = self.broker.generation();
+        jobs.extend(self.outbox.lookups().map(|Lookup { key, tag, upload, after }| {
+            let purpose = PiecesPurpose::Deliver(key, tag);
+            let limit = limits::STREAM_PLACES_MAX;
+            Job::Pieces(PiecesRequest { upload, after, limit, purpose, generation })
+        }));
+        for (key, tag, upload) in self.outbox.mismatched() {
+            // Of a delivery that is over the pieces may be gone.
+            if self.broker.is_lent(key, tag) {
+                let reason = format!("{upload} is not the body that its message says");
+                return Err(StopError::Index(IndexError::Damaged { reason }));
+            }
+        }
+        Ok(())
+    }
+
+    /// A payload is damaged: the message goes where an operator finds it, the queue goes on.
+    pub(super) fn lost(&mut self, now: Millis, load: &Load, damage: &Damage) {
+        tracing::error!(%damage, "the content of a message is damaged; it is set apart");
+        let (key, tag) = (load.key, load.tag);
+        // What is damaged may be a piece of the message's body.
+        let birth = self.broker.lent_birth(key, tag).unwrap_or(load.birth);
+        let content = lost_content(birth, damage);
+        self.broker.decide_damaged(now, key, tag, content, &mut self.facts);
+        self.commit();
+        self.outbox.loaded(load, None);
+    }
+}
+
+/// What stands in for a message whose payload is damaged.
+fn lost_content(birth: Lsn, damage: &Damage) -> Bytes {
+    let properties = vec![
+        ("dlqDeliveryFailureCause".to_owned(), damage.to_string()),
+        ("damagedMessage".to_owned(), MessageId::Durable(birth).to_string()),
+        ("damagedFile".to_owned(), damage.file.clone()),
+        ("damagedOffset".to_owned(), damage.offset.to_string()),
+    ];
+    let body = format!("The content of the message at {birth} is damaged: {damage}\n");
+    Content { kind: BodyKind::Text, properties, body: body.into() }.encode()
+}
