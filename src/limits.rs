@@ -73,6 +73,15 @@ pub const STAGES_MAX: usize = 16;
 /// nothing is expired or purged for a while.
 pub const DEAD_UPLOADS_MAX: usize = 4096;
 
+/// Where messages are set apart that came back too often or expired, if no rule says otherwise.
+pub const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
+
+/// How long a message that is to be set apart waits when there is no room for it.
+pub const DEAD_RETRY_MILLIS: u64 = if cfg!(test) { 50 } else { 60_000 };
+
+/// Delayed messages that wait in memory, the soonest; the others are in the index.
+pub const DELAYED_WINDOW: usize = if cfg!(test) { 8 } else { 4096 };
+
 /// Where messages go whose payload cannot be read any more.
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 

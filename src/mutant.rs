@@ -29,6 +29,12 @@ pub(crate) enum Mutant {
     ForgetHeld,
     /// A move between queues forgets to take the message out of the first.
     MoveWithoutLeaving,
+    /// A message that is set apart leaves its queue and arrives nowhere.
+    DeadLetterIntoNothing,
+    /// A message that was to wait is handed out and waits on.
+    FireWithoutLeaving,
+    /// A message whose delay is over is not put back where it waits.
+    WakeIntoNothing,
     /// A segment is given back for a pack that the index was never told of.
     PackWithoutPlace,
     /// A segment is given back for a pack before the index durably knows it.

@@ -20,7 +20,18 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("session", &["protocol", "broker::command", "message", "ids", "limits"]),
     ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "limits"]),
     ("backup", &["engine::Store", "broker", "record", "store", "wal", "io", "ids"]),
-    ("config", &["engine", "wal", "broker::Limits", "broker::policy", "ids", "limits"]),
+    (
+        "config",
+        &[
+            "engine",
+            "wal",
+            "broker::Limits",
+            "broker::policy",
+            "broker::redelivery",
+            "ids",
+            "limits",
+        ],
+    ),
     (
         "server",
         &[

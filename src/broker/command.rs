@@ -1,5 +1,7 @@
 //! What a connection may ask of the broker, and what it hears back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::broker::policy::Measure;
@@ -10,6 +12,7 @@ use crate::message::{Destination, Message};
 pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
 pub use crate::broker::counters::Counters;
+pub use crate::broker::dead::DeadLetter;
 pub use crate::broker::fact::Spot;
 pub use crate::broker::policy::WhenFull;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
@@ -532,6 +535,8 @@ pub struct Delivery {
     pub at: Millis,
     /// When it is no longer wanted.
     pub expires: Option<Millis>,
+    /// Why it was set apart, if it was.
+    pub dead: Option<Arc<DeadLetter>>,
     /// Properties and body, in the bytes of [`crate::message::Content`], or of a
     /// [`crate::message::LargeHead`] where the body follows in pieces.
     pub content: Bytes,

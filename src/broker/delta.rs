@@ -10,7 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
+    ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
+    UploadId,
 };
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
@@ -37,8 +38,55 @@ pub struct Entry {
     pub returns: u32,
     /// Where its body lies, if that is in pieces.
     pub upload: Option<UploadId>,
+    /// It is not handed out before.
+    pub due: Option<DueTime>,
+    /// Why it was set apart and from where, if it ever was.
+    pub note: Option<NoteId>,
     /// A transaction has settled it and has no outcome yet: it is nobody's until then.
     pub held: bool,
+}
+
+impl Entry {
+    /// Whether it may be handed out: it is not delayed, and no transaction holds it.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        !self.held && self.due.is_none()
+    }
+}
+
+/// The place of a delayed message among all of them: the soonest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Due {
+    /// When its delay is over.
+    pub at: DueTime,
+    /// The queue it is in.
+    pub queue: QueueId,
+    /// Its place there.
+    pub place: Place,
+}
+
+/// Why something is remembered of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// They came back from consumers more often than their queue allows.
+    Returned,
+    /// Their time was over.
+    Expired,
+    /// They were not set apart: they wait to be handed out for the first time, later than they were
+    /// sent.
+    Scheduled,
+}
+
+/// What is remembered of messages that were set apart from one queue for one reason, or that wait
+/// in it for their time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteRow {
+    /// The queue, which may be gone since.
+    pub name: Box<str>,
+    /// The reason.
+    pub why: Why,
+    /// Messages that refer to it; a note without any is gone.
+    pub count: u64,
 }
 
 /// An operation of a transaction that waits for the outcome.
@@ -131,7 +179,7 @@ pub enum PayloadOf {
 }
 
 /// An upload that no message owns. One that a message does is told of by that message's entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadRow {
     /// It is arriving.
     Open {
@@ -207,6 +255,10 @@ pub struct QueueRow {
     pub staged_bytes: u64,
     /// Some durable message in it may expire. Certain where false: then nobody need look.
     pub expiring: bool,
+    /// Of `depth`, how many are not handed out before some time.
+    pub delayed: u64,
+    /// Everything up to this sequence number came with a restored backup.
+    pub restored_through: u64,
 }
 
 /// The durable state as the index holds it.
@@ -220,6 +272,10 @@ pub struct Base {
     pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Transactions that are not over.
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// What is remembered of messages that were set apart or wait for their time.
+    pub notes: BTreeMap<NoteId, NoteRow>,
+    /// Some message is delayed.
+    pub delayed: bool,
     /// Live bytes of each segment that has any.
     pub live: BTreeMap<u64, u64>,
     /// Single facts.
@@ -239,6 +295,10 @@ pub struct Delta {
     pub pieces: BTreeMap<(UploadId, u32), Option<PieceAt>>,
     /// The upload as it is now, or `None` where a message owns it or it is gone.
     pub uploads: BTreeMap<UploadId, Option<UploadRow>>,
+    /// The delayed messages, each as it is now, or `None` where it is delayed no longer.
+    pub due: BTreeMap<Due, Option<Entry>>,
+    /// The note as it is now, or `None` where it is gone.
+    pub notes: BTreeMap<NoteId, Option<NoteRow>>,
     /// The operation with that number, or `None` where it has had its outcome.
     pub operations: BTreeMap<(TransactionId, u64), Option<Operation>>,
     /// The transaction as it is now, or `None` where it is over.
@@ -250,7 +310,7 @@ pub struct Delta {
 }
 
 /// Single facts of the durable state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scalars {
     /// The last queue id given; 0 before the first.
     pub last_queue: u64,
@@ -260,6 +320,8 @@ pub struct Scalars {
     pub epoch: u64,
     /// The last upload id given; 0 before the first.
     pub last_upload: u64,
+    /// The last note id given; 0 before the first.
+    pub last_note: u32,
     /// The last transaction id given; 0 before the first.
     pub last_transaction: u64,
 }

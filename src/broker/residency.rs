@@ -166,7 +166,7 @@ impl Bench {
                     if *persistent { Durability::Persistent } else { Durability::NonPersistent };
                 let priority = Priority::new(*priority).unwrap();
                 let content = Bytes::from_static(b"content");
-                let message = Message { durability, priority, expires: None, content };
+                let message = Message { durability, priority, expires: None, delay: 0, content };
                 (9, Command::Send { to: queue(), message })
             }
             Step::Subscribe { connection, prefetch } => {
@@ -209,7 +209,7 @@ impl Bench {
 
     fn close(&mut self, connection: u64) {
         let mut facts = Vec::new();
-        self.broker.decide_close(ConnectionId(connection), &mut facts);
+        self.broker.decide_close(Millis(1), ConnectionId(connection), &mut facts);
         self.held.remove(&connection);
         self.settle_down(facts);
     }
@@ -265,6 +265,7 @@ impl Bench {
                         self.commit(facts, &mut effects);
                     }
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
+                    Effect::Later(_) => unreachable!("nothing is delayed here"),
                     Effect::Operations(request) => {
                         let after = (request.transaction, request.after + 1);
                         let all = after..=(request.transaction, u64::MAX);

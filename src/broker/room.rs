@@ -29,10 +29,11 @@ pub enum Room {
 type Judgement = Result<(Room, Vec<VolatilePlace>), Refusal>;
 
 impl Broker {
-    /// Puts destinations under limits; without it none has any. Also those that exist.
+    /// Puts destinations under limits and rules; without it none has any. Also those that exist.
     pub fn govern(&mut self, policies: Arc<Policies>) {
         for queue in self.queues.values_mut() {
             queue.limit = policies.of_queue(&queue.row.name);
+            queue.redelivery = policies.redelivery_of(&queue.row.name);
         }
         self.policies = policies;
     }

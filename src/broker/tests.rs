@@ -1,5 +1,7 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod dead;
+mod schedule;
 mod transactions;
 mod uploads;
 
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
-use super::fact::{Assignment, Effect, Fact, Lent, Page, PiecesPage};
+use super::fact::{Assignment, Effect, Fact, LaterPage, Lent, Page, PiecesPage};
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
 
@@ -67,6 +69,9 @@ impl Bench {
                         self.broker.give_back(&page, &mut facts);
                         self.commit(facts, &mut effects);
                     }
+                    Effect::Later(request) => {
+                        self.broker.later_in(&LaterPage { request, rows: Vec::new() });
+                    }
                     Effect::Operations(_) => unreachable!("all of them are in the deltas"),
                     Effect::Page(request) => {
                         // Nothing was ever checkpointed: the index is empty.
@@ -104,6 +109,7 @@ impl Bench {
             durability,
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
+            delay: 0,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: queue(name), message }).unwrap();
@@ -116,7 +122,7 @@ impl Bench {
 
     fn close(&mut self, connection: u64) {
         let mut facts = Vec::new();
-        self.broker.decide_close(ConnectionId(connection), &mut facts);
+        self.broker.decide_close(self.now, ConnectionId(connection), &mut facts);
         let mut effects = Effects::new();
         self.commit(facts, &mut effects);
         self.settle_down(effects);
@@ -277,6 +283,7 @@ fn a_slow_subscriber_of_a_topic_misses_the_oldest_and_the_others_miss_nothing() 
             durability: Durability::Persistent,
             priority: Priority::DEFAULT,
             expires: None,
+            delay: 0,
             content: Bytes::from_static(b"news"),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -298,6 +305,7 @@ fn a_subscriber_that_never_settles_holds_its_share_of_the_memory_and_no_more() {
             durability: Durability::NonPersistent,
             priority: Priority::DEFAULT,
             expires: None,
+            delay: 0,
             content: Bytes::new(),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -363,6 +371,7 @@ fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
         durability,
         priority: Priority::DEFAULT,
         expires: None,
+        delay: 0,
         content: vec![0; size].into(),
     };
     let send = |name: &str, size, durability| Command::Send {

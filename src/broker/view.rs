@@ -23,6 +23,8 @@ pub struct QueueInfo {
     pub depth: u64,
     /// Of these, how many are lent to consumers.
     pub lent: u64,
+    /// Of these, how many are delayed: not handed out before some time.
+    pub delayed: u64,
     /// Subscriptions on it.
     pub consumers: usize,
     /// When the oldest message was sent, of those that wait in memory: per priority the first.
@@ -148,6 +150,7 @@ impl Queue {
             name: (&*self.row.name).into(),
             depth: self.row.depth + of_volatile,
             lent,
+            delayed: self.row.delayed,
             consumers: self.consumers.len(),
             oldest: self.oldest(),
             counters: self.counters,

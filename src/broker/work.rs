@@ -56,7 +56,7 @@ impl Broker {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
         let swept = !self.sweeps.is_empty();
-        let uploads = self.has_dead_uploads() || self.has_endings();
+        let uploads = self.has_dead_uploads() || self.has_endings() || self.later.is_due(now);
         uploads || !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
     }
 
@@ -68,12 +68,15 @@ impl Broker {
             return true;
         }
         if let Some(key) = self.ended.front() {
-            self.state_take_back(*key, facts);
+            self.state_take_back(now, *key, facts);
+            return true;
+        }
+        if self.state_later(now, facts, effects) {
             return true;
         }
         // A large transaction takes turns with everything else.
         self.units.rests = !self.units.rests;
-        if !self.units.rests && self.state_endings(facts, effects) {
+        if !self.units.rests && self.state_endings(now, facts, effects) {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
@@ -96,17 +99,19 @@ impl Broker {
         }
         self.state_sweep(effects)
             || self.state_scan(now, effects)
-            || self.state_endings(facts, effects)
+            || self.state_endings(now, facts, effects)
     }
 
-    fn state_take_back(&self, key: ConsumerKey, facts: &mut Vec<Fact>) {
+    fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {
         let consumer = &self.consumers[&key];
         let ended = consumer.ended.expect("only ended ones are on the agenda");
         let count = consumer.loans.len().min(limits::STEP_MESSAGES_MAX);
         if let Source::Queue(queue) = consumer.source {
             let loans = consumer.loans.iter().take(count);
             let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);
-            decide::returned(queue, sent, facts);
+            self.state_returned(now, queue, sent.clone(), facts);
+            facts.push(Fact::Memory(Change::TakeBack { key, count }));
+            return self.state_volatile_returned(now, queue, sent, facts);
         }
         facts.push(Fact::Memory(Change::TakeBack { key, count }));
     }
@@ -179,17 +184,17 @@ impl Broker {
         let Some((_, id, _)) = self.expiries.first() else { return };
         let queue = &self.queues[id];
         let due = self.expiries.iter().take_while(|(at, other, _)| *at <= now && other == id);
-        let (mut gone, mut places) = (Vec::new(), Vec::new());
+        let (mut over, mut places) = (Vec::new(), Vec::new());
         for (_, _, spot) in due.take(limits::STEP_MESSAGES_MAX) {
             match spot {
                 Spot::Durable(place) => {
                     let entry = queue.resident_at(*place).expect("only what waits expires");
-                    gone.push(Gone::of(*place, entry));
+                    over.push((*place, *entry));
                 }
                 Spot::Volatile(place) => places.push(*place),
             }
         }
-        decide::removed(*id, Cause::Expired, gone, facts);
+        self.state_expired(now, *id, over, facts);
         if !places.is_empty() {
             facts.push(Fact::Memory(Change::Drop { queue: *id, cause: Cause::Expired, places }));
         }
@@ -244,7 +249,7 @@ impl Broker {
         let queue = &self.queues[&id];
         let mut found = Vec::new();
         let reached = self.durable.overlay(id, after, &page.rows, exhausted, |place, entry| {
-            if !entry.held && !queue.on_loan.contains(&place) {
+            if entry.is_free() && !queue.on_loan.contains(&place) {
                 found.push((place, *entry));
             }
             found.len() < limit

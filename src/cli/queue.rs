@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{CliError, QueueCommand, print};
+use super::{CliError, DlqCommand, QueueCommand, print};
 use crate::config::Config;
 use crate::io::Clock;
 use crate::io::look::LookStorage;
@@ -37,11 +37,24 @@ pub(super) fn queue(command: QueueCommand) -> Result<ExitCode, CliError> {
         QueueCommand::Move { data, json, from, to, count, id } => {
             teller(data, json).tell_all(QueueAsk::Move { from, to, count, ids: id })
         }
-        QueueCommand::Retry { data, json, name } => {
-            teller(data, json).tell_all(QueueAsk::Retry { queue: name })
+        QueueCommand::Retry { data, json, name, count, origin } => {
+            teller(data, json).tell_all(QueueAsk::Retry { queue: name, count, origin })
         }
         QueueCommand::Delete { data, name } => teller(data, false).remove(Ask::Delete(name)),
     }
+}
+
+/// What concerns messages that were set apart.
+pub(super) fn dead_letters(command: DlqCommand) -> Result<ExitCode, CliError> {
+    queue(match command {
+        DlqCommand::List { data, json, name, count } => {
+            let (from, skip, properties, body) = (None, 0, true, false);
+            QueueCommand::Browse { data, json, name, from, skip, count, properties, body }
+        }
+        DlqCommand::Retry { data, json, name, count, origin } => {
+            QueueCommand::Retry { data, json, name, count, origin }
+        }
+    })
 }
 
 impl Teller {

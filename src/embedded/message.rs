@@ -119,14 +119,15 @@ impl Message {
     pub(super) fn whole(self) -> message::Message {
         let Self { body, kind, properties, priority, durability, expires } = self;
         let content = Content { kind, properties, body }.encode();
-        message::Message { durability, priority, expires, content }
+        message::Message { durability, priority, expires, delay: 0, content }
     }
 
     /// As the broker takes it beside a body that has gone ahead in pieces.
     pub(super) fn head(self) -> message::Message {
         let Self { body, kind, properties, priority, expires, .. } = self;
         let content = LargeHead { kind, properties, bytes: body.len() as u64 }.encode();
-        message::Message { durability: Durability::Persistent, priority, expires, content }
+        let durability = Durability::Persistent;
+        message::Message { durability, priority, expires, delay: 0, content }
     }
 }
 

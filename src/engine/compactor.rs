@@ -276,6 +276,7 @@ fn payload_of(frame: &Candidate) -> Option<(&Candidate, PayloadOf)> {
     let payload = match Record::decode(frame.kind, &frame.record).ok()? {
         Record::Sent { queue, place, .. } => PayloadOf::Message(queue, place),
         Record::Moved { to, place, .. } => PayloadOf::Message(to, place),
+        Record::Scheduled { queue, place, .. } => PayloadOf::Message(queue, place),
         Record::Piece { upload, number, .. } => PayloadOf::Piece(upload, number),
         Record::Staged(staged) => PayloadOf::Staged(staged.transaction, staged.number),
         _ => return None,

@@ -206,6 +206,7 @@ impl Turns {
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Pieces(request) => reads.send(Read::Pieces(request)).is_ok(),
+                Job::Later(request) => reads.send(Read::Later(request)).is_ok(),
                 Job::Operations(request) => reads.send(Read::Operations(request)).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
                 Job::Peek(peek) => reads.send(Read::Peek(peek)).is_ok(),

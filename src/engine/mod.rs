@@ -37,8 +37,8 @@ use bytes::Bytes;
 use crate::broker::command::{Confirm, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    Change, Effect, Fact, OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage,
-    PiecesRequest, Purpose,
+    Change, Effect, Fact, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page,
+    PageRequest, PiecesPage, PiecesRequest, Purpose,
 };
 use crate::broker::policy::{Policies, Shortage, WhenFull};
 use crate::broker::{Broker, Effects, Written, takes_room};
@@ -71,7 +71,7 @@ pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
 pub use threads::{Leaving, Running, start};
 #[cfg(test)]
-pub(crate) use threads::{read_operations, read_page, read_pieces};
+pub(crate) use threads::{read_later, read_operations, read_page, read_pieces};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
 #[derive(Clone, Debug)]
@@ -139,6 +139,8 @@ pub enum Input {
     Page(Page),
     /// It has been read where pieces of a large body lie.
     Pieces(PiecesPage),
+    /// It has been read which delayed messages are due next.
+    Later(LaterPage),
     /// Operations of a transaction have been read.
     Operations(OperationsPage),
     /// A payload has been read, or cannot be.
@@ -185,6 +187,8 @@ pub enum Job {
     Page(PageRequest),
     /// Read from the index where pieces of a large body lie.
     Pieces(PiecesRequest),
+    /// Read from the index which delayed messages are due next.
+    Later(LaterRequest),
     /// Read operations of a transaction from the index.
     Operations(OperationsRequest),
     /// Read a payload from the log.
@@ -421,7 +425,7 @@ impl Engine {
             }
             Input::Close(id) => {
                 self.outbox.discard(id);
-                self.broker.decide_close(id, &mut self.facts);
+                self.broker.decide_close(now, id, &mut self.facts);
                 self.commit();
                 self.outbox.disconnect(id);
                 self.park.discard(id);
@@ -443,6 +447,7 @@ impl Engine {
             }
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
+            Input::Later(page) => self.broker.later_in(&page),
             Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
@@ -637,7 +642,7 @@ impl Engine {
                 }
                 false
             }
-            Effect::Page(_) | Effect::Pieces(_) | Effect::Operations(_) => true,
+            Effect::Page(_) | Effect::Pieces(_) | Effect::Operations(_) | Effect::Later(_) => true,
         });
     }
 
@@ -646,6 +651,7 @@ impl Engine {
             match effect {
                 Effect::Page(request) => jobs.push(Job::Page(request)),
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
+                Effect::Later(request) => jobs.push(Job::Later(request)),
                 Effect::Operations(request) => jobs.push(Job::Operations(request)),
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),
             }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage, PiecesRequest,
+    LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage,
+    PiecesRequest,
 };
 use crate::engine::driver::{Driver, Helpers};
 use crate::engine::inbox::{Handle, Inbox};
@@ -36,6 +37,7 @@ pub struct Running {
 pub(crate) enum Read {
     Page(PageRequest),
     Pieces(PiecesRequest),
+    Later(LaterRequest),
     Operations(OperationsRequest),
     Load(Load),
     Peek(Peek),
@@ -219,6 +221,10 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     Ok(page) => Input::Pieces(page),
                     Err(error) => Input::Failed(error),
                 },
+                Read::Later(request) => match until_room(|| read_later(index, request)) {
+                    Ok(page) => Input::Later(page),
+                    Err(error) => Input::Failed(error),
+                },
                 Read::Operations(request) => match until_room(|| read_operations(index, request)) {
                     Ok(page) => Input::Operations(page),
                     Err(error) => Input::Failed(error),
@@ -254,6 +260,12 @@ fn until_room<T>(read: impl Fn() -> Result<T, StopError>) -> Result<T, StopError
 pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, StopError> {
     let rows = index.page(request.queue, Some(request.after), request.limit);
     Ok(Page { request, rows: rows.map_err(StopError::Index)? })
+}
+
+/// Reads the delayed messages that were asked for.
+pub(crate) fn read_later(index: &Index, request: LaterRequest) -> Result<LaterPage, StopError> {
+    let rows = index.delayed(request.after, request.limit);
+    Ok(LaterPage { request, rows: rows.map_err(StopError::Index)? })
 }
 
 /// Lets whoever waits for a confirmation have the processor first. Only a wish: the system may

@@ -216,6 +216,9 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("held sends are confirmed at once", Mutant::ConfirmHeld, "is lost"),
         Defect::mutant("held sends are forgotten", Mutant::ForgetHeld, "is lost"),
         Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
+        Defect::mutant("what is set apart is lost", Mutant::DeadLetterIntoNothing, "live bytes"),
+        Defect::mutant("what fires waits on", Mutant::FireWithoutLeaving, "is there twice"),
+        Defect::mutant("delays never end", Mutant::WakeIntoNothing, "are delayed"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
         Defect::mutant(

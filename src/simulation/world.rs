@@ -223,6 +223,7 @@ impl World {
 
     fn collect(&mut self) -> Result<(), String> {
         let first_life = self.report.lives == 1;
+        self.model.now = self.now;
         for client in &mut self.clients {
             client.collect(&mut self.model, first_life)?;
         }
@@ -426,7 +427,10 @@ impl World {
             let done = !drain.is_waiting();
             drain.hear(&mut self.around(), usize::MAX)?;
             drain.accept_all(&mut self.around());
+            let done = done && !drain.is_waiting() && self.node.delayed() == 0;
             self.clients.push(drain);
+            // What is delayed comes in its time.
+            self.now.0 += 20;
             if done {
                 return Ok(true);
             }

@@ -28,8 +28,12 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
         writeln!(text, "{name:<16}{value}").expect("a string takes all");
     };
     line("queue", plain(&queue.name));
-    let waiting = queue.depth - queue.lent.min(queue.depth);
-    line("depth", format!("{} ({waiting} wait, {} are lent)", queue.depth, queue.lent));
+    let waiting = queue.depth.saturating_sub(queue.lent + queue.delayed);
+    let delayed = match queue.delayed {
+        0 => String::new(),
+        delayed => format!(", {delayed} are delayed"),
+    };
+    line("depth", format!("{} ({waiting} wait, {} are lent{delayed})", queue.depth, queue.lent));
     line("bytes", shown.bytes.to_string());
     line("limit", limit(shown));
     line("oldest waits", age(now, queue.oldest));
@@ -42,6 +46,8 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
         ("returned", queue.returned, before.returned),
         ("expired", queue.expired, before.expired),
         ("purged", queue.purged, before.purged),
+        ("discarded", queue.discarded, before.discarded),
+        ("set apart", queue.dead_lettered, before.dead_lettered),
         ("moved in", queue.moved_in, before.moved_in),
         ("moved out", queue.moved_out, before.moved_out),
     ] {
@@ -102,6 +108,9 @@ pub(super) fn message(message: &MessageLine) -> String {
     let mut add = |part: String| text.push_str(&part);
     if let Some(at) = message.expires {
         add(format!("  expires {}", time(Millis(at))));
+    }
+    if let Some(at) = message.due {
+        add(format!("  delayed until {}", time(Millis(at))));
     }
     if !message.persistent {
         add("  non-persistent".to_owned());

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::error::{error, guarded};
-use super::row::{self, ENTRIES, MOVED};
+use super::row::{self, ENTRIES, MOVED, OPERATIONS};
 use super::{Index, IndexError, State, UNPOISONED, pieces, read_base};
+use crate::broker::delta::Operation;
 use crate::ids::{Lsn, QueueId, UploadId};
 
 /// Rows between two calls of the progress function.
@@ -69,7 +70,7 @@ fn check(
     }
     let (_, base) = read_base(database, store_id)?;
     report.queues = base.queues.len() as u64;
-    let (depths, owned) = check_entries(database, &mut report, progress)?;
+    let (depths, mut owned) = check_entries(database, &mut report, progress)?;
     for (id, queue) in &base.queues {
         let (depth, last_seq) = depths.get(id).copied().unwrap_or_default();
         if depth != queue.depth {
@@ -79,7 +80,9 @@ fn check(
             report.problem(format!("{id} gave {} last and has {last_seq}", queue.last_seq));
         }
     }
+    check_operations(database, &mut owned, &mut report)?;
     pieces::check(database, &owned, &base.uploads, &mut |problem| report.problem(problem))?;
+    super::late::check(database, &mut |problem| report.problem(problem))?;
     for ordinal in base.packs.keys().filter(|ordinal| !base.live.contains_key(ordinal)) {
         report.problem(format!("segment {ordinal} has no live bytes, and lies in a pack"));
     }
@@ -131,4 +134,27 @@ fn check_entries(
         report.problem(format!("the message born at {birth} was moved, and is in no queue"));
     }
     Ok((depths, owned))
+}
+
+/// A message that a transaction sends owns its body before it is in a queue.
+fn check_operations(
+    database: &Database,
+    owned: &mut BTreeSet<UploadId>,
+    report: &mut Report,
+) -> Result<(), IndexError> {
+    let read = database.begin_read().map_err(error)?;
+    for found in read.open_table(OPERATIONS).map_err(error)?.iter().map_err(error)? {
+        let (key, value) = found.map_err(error)?;
+        let key = key.value();
+        match row::decode(&row::operation_key_bytes(key), value.value()) {
+            Ok(Operation::Send { entry, .. }) => {
+                if let Some(upload) = entry.upload.filter(|upload| !owned.insert(*upload)) {
+                    report.problem(format!("two messages have the body {upload}"));
+                }
+            }
+            Ok(Operation::Take { .. }) => {}
+            Err(_) => report.problem(format!("the operation {key:?} does not hold what it should")),
+        }
+    }
+    Ok(())
 }

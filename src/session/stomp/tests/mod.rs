@@ -176,6 +176,7 @@ fn delivery(subscription: u64, tag: u64) -> Delivery {
         persistent: true,
         at: Millis(5),
         expires: None,
+        dead: None,
         content: content(&[], "hi"),
     }
 }
