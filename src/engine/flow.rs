@@ -253,6 +253,9 @@ impl Engine {
         }
         for _ in 0..limits::TURN_UNPARKED_MAX {
             self.stir_park();
+            if self.effort.is_spent() {
+                break;
+            }
             let Some((to, waiting)) = self.park.next() else { return false };
             let (from, token) = (waiting.from, waiting.request.token);
             let command = &waiting.request.command;
@@ -260,6 +263,7 @@ impl Engine {
                 self.park.shift(&to, waiting, &other);
                 continue;
             }
+            self.effort.add_request(&waiting.request);
             let fate = if mutant::is(Mutant::ForgetHeld) {
                 Fate::Done(Lsn::default(), Reply::Done)
             } else {
