@@ -16,6 +16,8 @@ pub mod config;
 #[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]
+pub mod identity;
+
 pub mod ids;
 #[doc(hidden)]
 pub mod io;

@@ -39,6 +39,12 @@ pub(crate) enum Mutant {
     ForgetEntered,
     /// A transaction that the end of a life cuts short is committed.
     CommitOpen,
+    /// What was done under a name is forgotten when a life begins.
+    ForgetNames,
+    /// What is asked a second time is answered before the first is durable.
+    RepeatBeforeSync,
+    /// A transaction that is rolled back keeps its names.
+    KeepNames,
     /// A commit does not wait for those of its sends that wait for room.
     CommitWithoutHeld,
 }

@@ -18,13 +18,18 @@
 //! | 36 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
 //! | 37 | `Transferred` | as 20, each entry with its upload |
 //!
-//! The kinds of transactions, 50 and up, are in `transacted`.
+//! The kinds of transactions, 50 and up, are in `transacted`, and those of names, 60 and up, in
+//! `once`.
 
+mod once;
 mod transacted;
 
 use crate::broker::delta::{Entry, PieceAt, Place};
+use crate::identity::Identity;
 use crate::ids::{Lsn, Millis, QueueId, UploadId};
 
+use once::{FORGOTTEN, NAMED, SENT_ONCE, STAGED_ONCE};
+pub use once::{Forgotten, Named};
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
 
@@ -72,6 +77,8 @@ pub enum Record {
         lent: bool,
         /// Its body lies in the pieces of this upload, and belongs to it from now on.
         upload: Option<UploadId>,
+        /// The name under which it was sent: taken in its queue from now on.
+        once: Option<Identity>,
     },
     /// Messages are about to leave for consumers.
     Lent {
@@ -160,6 +167,10 @@ pub enum Record {
     Decided(Decided),
     /// Operations of a transaction have their outcome.
     Settled(Settled),
+    /// A commit has a name.
+    Named(Named),
+    /// Names are not remembered any more.
+    Forgotten(Forgotten),
 }
 
 /// Why messages left a queue.
@@ -239,6 +250,7 @@ impl Record {
             Self::Restored { .. } => RESTORED,
             Self::QueueCreated { .. } => QUEUE_CREATED,
             Self::QueueDeleted { .. } => QUEUE_DELETED,
+            Self::Sent { once: Some(_), .. } => SENT_ONCE,
             Self::Sent { .. } => self.one_of(SENT, SENT_LARGE),
             Self::Lent { .. } => LENT,
             Self::Returned { .. } => self.one_of(RETURNED, RETURNED_LARGE),
@@ -248,10 +260,13 @@ impl Record {
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
+            Self::Staged(Staged { once: Some(_), .. }) => STAGED_ONCE,
             Self::Staged(_) => STAGED,
             Self::Taken(_) => TAKEN,
             Self::Decided(_) => DECIDED,
             Self::Settled(_) => SETTLED,
+            Self::Named(_) => NAMED,
+            Self::Forgotten(_) => FORGOTTEN,
         }
     }
 
@@ -322,13 +337,14 @@ impl Record {
                 w.0.extend_from_slice(name.as_bytes());
             }
             Self::QueueDeleted { queue } => w.u64(queue.0),
-            Self::Sent { queue, place, at, expires, lent, upload } => {
+            Self::Sent { queue, place, at, expires, lent, upload, once } => {
                 w.u64(queue.0);
                 w.place(*place);
                 w.u64(at.0);
                 w.time(*expires);
                 w.0.push(if *lent { FLAG_LENT } else { 0 });
-                w.upload(large, *upload);
+                w.upload(large || once.is_some(), *upload);
+                w.identity(*once);
             }
             Self::Lent { queue, rank, through } => {
                 w.u64(queue.0);
@@ -372,6 +388,7 @@ impl Record {
             Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
                 transacted::encode(self, &mut w);
             }
+            Self::Named(_) | Self::Forgotten(_) => once::encode(self, &mut w),
         }
     }
 
@@ -413,7 +430,7 @@ impl Record {
             RESTORED => r.millis().map(|at| Self::Restored { at }),
             QUEUE_CREATED => r.queue_created(),
             QUEUE_DELETED => r.u64().map(|queue| Self::QueueDeleted { queue: QueueId(queue) }),
-            SENT | SENT_LARGE => r.sent(kind == SENT_LARGE),
+            SENT | SENT_LARGE | SENT_ONCE => r.sent(kind != SENT, kind == SENT_ONCE),
             LENT => r.lent(),
             RETURNED | RETURNED_LARGE => r.returned(kind == RETURNED_LARGE),
             REMOVED | REMOVED_LARGE => r.removed(kind == REMOVED_LARGE),
@@ -422,10 +439,12 @@ impl Record {
             ABANDONED => r.abandoned(),
             PIECES_GONE => r.pieces_gone(),
             TRANSFERRED | TRANSFERRED_LARGE => r.transferred(kind == TRANSFERRED_LARGE),
-            STAGED => r.staged(),
+            STAGED | STAGED_ONCE => r.staged(kind == STAGED_ONCE),
             TAKEN => r.taken(),
             DECIDED => r.decided(),
             SETTLED => r.settled(),
+            NAMED => r.named(),
+            FORGOTTEN => r.forgotten(),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.
@@ -565,7 +584,7 @@ impl Reader<'_> {
         Some(Record::QueueCreated { queue, name: name.into(), at })
     }
 
-    fn sent(&mut self, large: bool) -> Option<Record> {
+    fn sent(&mut self, large: bool, once: bool) -> Option<Record> {
         Some(Record::Sent {
             queue: self.queue()?,
             place: self.place()?,
@@ -577,6 +596,7 @@ impl Reader<'_> {
                 _ => return None,
             },
             upload: self.upload(large)?,
+            once: self.identity(once)?,
         })
     }
 

@@ -81,6 +81,7 @@ impl Broker {
             Command::Settle { subscription, which, outcome } => {
                 self.decide_settle((connection, *subscription), *which, *outcome, facts)
             }
+            Command::Once(once) => self.decide_once(now, Asker { connection, token }, once, facts),
             Command::Barrier => DONE,
             Command::Begin { .. }
             | Command::Transact { .. }
@@ -212,6 +213,7 @@ impl Broker {
                 expires: message.expires,
                 lent: self.queues.get(&queue).is_some_and(waiting),
                 upload,
+                once: None,
             },
             message.content.clone(),
         ));

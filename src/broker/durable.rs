@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::broker::delta::{Base, Delta, Entry, Place, QueueRow, Scalars};
+use crate::broker::names::Names;
 use crate::broker::transaction::Transactions;
 use crate::broker::upload::Uploads;
 use crate::ids::{Lsn, QueueId};
@@ -26,6 +27,8 @@ pub(crate) struct Durable {
     pub(super) uploads: Uploads,
     /// Transactions that are not over.
     pub(super) transactions: Transactions,
+    /// Names that are taken.
+    pub(super) names: Names,
     /// Bytes that the index counts as needed and that no longer are.
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
@@ -50,6 +53,7 @@ impl Durable {
             settled_through: base.through,
             uploads: Uploads::new(&base.uploads),
             transactions: Transactions::new(&base.transactions),
+            names: Names::new(&base.names),
             freed: 0,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),

@@ -24,6 +24,8 @@ mod apply;
 mod consumer;
 mod decide;
 mod durable;
+mod names;
+mod once;
 mod queue;
 mod room;
 mod topic;
@@ -75,6 +77,12 @@ pub struct Limits {
     pub prefetch: u32,
     /// Operations of one transaction at most.
     pub transaction_operations: u64,
+    /// Names remembered for one queue, and for commits, at most, about.
+    pub names_per_scope: usize,
+    /// Bytes of memory for all names, about.
+    pub names_bytes: u64,
+    /// Milliseconds after which a name is forgotten.
+    pub names_millis: u64,
 }
 
 impl Default for Limits {
@@ -89,6 +97,9 @@ impl Default for Limits {
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
             transaction_operations: 4_000_000,
+            names_per_scope: 100_000,
+            names_bytes: 64 << 20,
+            names_millis: 24 * 60 * 60 * 1000,
         }
     }
 }
@@ -130,6 +141,9 @@ pub struct Broker {
     stages: upload::Stages,
     /// Transactions as their sessions know them.
     units: transact::Units,
+    /// Where more names are remembered than should be.
+    crowded: Option<delta::Scope>,
+    counts: once::NameCounts,
 }
 
 impl Broker {
@@ -170,6 +184,8 @@ impl Broker {
             transfers: BTreeMap::new(),
             stages: upload::Stages::default(),
             units: transact::Units::default(),
+            crowded: None,
+            counts: once::NameCounts::default(),
         }
     }
 
@@ -201,7 +217,7 @@ impl Broker {
     #[must_use]
     pub fn delta_len(&self) -> usize {
         let delta = &self.durable.delta;
-        delta.entries.len() + delta.pieces.len() + delta.operations.len()
+        delta.entries.len() + delta.pieces.len() + delta.operations.len() + delta.names.len()
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.
@@ -239,7 +255,8 @@ impl Broker {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let soon = self.expiries.first().map(|(at, _, _)| *at);
-        [soon, self.expiries.beyond.next()].into_iter().flatten().min()
+        let names = self.durable.names.next_deadline(&self.limits);
+        [soon, self.expiries.beyond.next(), names].into_iter().flatten().min()
     }
 
     /// Whether a delivery is outstanding.
@@ -270,6 +287,15 @@ impl Broker {
     #[cfg(test)]
     pub(crate) fn rows(&self) -> BTreeMap<QueueId, &delta::QueueRow> {
         self.queues.iter().map(|(id, queue)| (*id, &queue.row)).collect()
+    }
+
+    /// Whether the names in memory are those of the deltas and the index; for checks.
+    #[cfg(test)]
+    pub(crate) fn names_agree(
+        &self,
+        index: &BTreeMap<(delta::Scope, u64), delta::NameRow>,
+    ) -> bool {
+        self.durable.names_agree(index, |queue| self.queues.contains_key(&queue))
     }
 
     /// All durable messages of a queue, given all that the index holds of it; for checks.

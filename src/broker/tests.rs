@@ -1,5 +1,6 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod once;
 mod transactions;
 mod uploads;
 

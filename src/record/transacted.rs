@@ -18,6 +18,7 @@
 
 use super::{Gone, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Holder, Place, Resolution};
+use crate::identity::Identity;
 use crate::ids::{
     ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
 };
@@ -45,6 +46,8 @@ pub struct Staged {
     pub expires: Option<Millis>,
     /// Its body lies in the pieces of this upload, and belongs to it from now on.
     pub upload: Option<UploadId>,
+    /// The name under which it was sent: taken in its queue until the outcome, and by a commit.
+    pub once: Option<Identity>,
 }
 
 /// Messages were settled in a transaction: they are held until it has its outcome. The first
@@ -177,7 +180,7 @@ pub(super) fn size_max(record: &Record) -> usize {
 pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
     match record {
         Record::Staged(staged) => {
-            let Staged { transaction, number, queue, rank, at, expires, upload } = staged;
+            let Staged { transaction, number, queue, rank, at, expires, upload, once } = staged;
             w.u64(transaction.0);
             w.u64(*number);
             w.u64(queue.0);
@@ -185,6 +188,7 @@ pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
             w.u64(at.0);
             w.time(*expires);
             w.upload(true, *upload);
+            w.identity(*once);
         }
         Record::Taken(taken) => {
             w.u64(taken.transaction.0);
@@ -270,7 +274,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn staged(&mut self) -> Option<Record> {
+    pub(super) fn staged(&mut self, once: bool) -> Option<Record> {
         Some(Record::Staged(Staged {
             transaction: self.transaction()?,
             number: self.u64()?,
@@ -279,6 +283,7 @@ impl Reader<'_> {
             at: self.millis()?,
             expires: self.time()?,
             upload: self.upload(true)?,
+            once: self.identity(once)?,
         }))
     }
 

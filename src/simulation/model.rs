@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::command::Output;
 
 use super::node::{Contents, Found, LIMITED, number_of};
+use super::once::OnceSent;
 use super::units::InDoubt;
 
 /// What is known of one message.
@@ -72,6 +73,8 @@ pub(super) struct Model {
     overfilled: bool,
     /// Transactions of which nobody knows whether they happened, by connection and name.
     pub(super) units: BTreeMap<(u64, u64), InDoubt>,
+    /// What was sent under ids.
+    pub(super) once: OnceSent,
 }
 
 impl Model {
@@ -140,6 +143,7 @@ impl Model {
     /// A crash has happened and `contents` is what was left: what was unknown is known now.
     pub(super) fn resolve(&mut self, contents: &Contents) {
         self.units.clear();
+        let again = self.once.resolve(&self.fates, contents);
         for (number, fate) in &mut self.fates {
             match contents.messages.get(number) {
                 Some(found) => {
@@ -159,6 +163,7 @@ impl Model {
         }
         // What is over and absent needs no more watching.
         self.fates.retain(|number, _| contents.messages.contains_key(number));
+        self.fates.extend(again);
     }
 }
 

@@ -42,6 +42,7 @@ impl Unit {
 
     /// It will not happen; what it has settled comes back, counted.
     pub(super) fn undo(&self, model: &mut Model) {
+        self.sends.iter().for_each(|number| model.once.unsure(*number));
         for (_, _, number) in &self.takes {
             if let Some(fate) = model.fates.get_mut(number) {
                 fate.accept = Step::No;
@@ -120,6 +121,7 @@ impl Client {
         let Some(unit) = self.unit.take() else { return };
         // What waits for room is overtaken by what comes after the end: kept deliveries are not
         // settled before they are kept.
+        unit.sends.iter().for_each(|number| around.model.once.unsure(*number));
         let keep = around.random.one_in(2) && unit.unanswered == 0;
         let disposition = if keep { Disposition::Keep } else { Disposition::Return };
         for (subscription, tag, number) in &unit.takes {
@@ -185,6 +187,7 @@ impl Client {
         around.model.units.remove(&(self.connection.0, unit.name));
         let Some(refusal) = refusal else {
             for number in &unit.sends {
+                around.model.once.answered(*number);
                 if let Some(fate) = around.model.fates.get_mut(number) {
                     fate.send = Step::Confirmed;
                 }

@@ -10,6 +10,7 @@
 mod check;
 mod error;
 mod moved;
+mod names;
 mod operations;
 mod packs;
 mod pieces;
@@ -33,14 +34,14 @@ use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
-    BadRow, Checkpoint, ENTRIES, META, MOVED, OPERATIONS, PACKS, PIECES, QUEUES, SEGMENTS,
+    BadRow, Checkpoint, ENTRIES, META, MOVED, NAMES, OPERATIONS, PACKS, PIECES, QUEUES, SEGMENTS,
     TRANSACTIONS, UPLOADS,
 };
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{
-    self, Delta, Entry, Place, QueueRow, Scalars, TransactionRow, UploadRow,
+    self, Delta, Entry, NameRow, Place, QueueRow, Scalars, Scope, TransactionRow, UploadRow,
 };
 use crate::ids::{Lsn, QueueId, TransactionId, UploadId};
 use crate::io::Storage;
@@ -64,6 +65,8 @@ pub struct Base {
     pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Transactions that are not over.
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// Names that are taken, by scope and number.
+    pub names: BTreeMap<(Scope, u64), NameRow>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
@@ -76,9 +79,9 @@ impl Base {
     /// What a broker begins with.
     #[must_use]
     pub fn into_durable(self) -> delta::Base {
-        let Self { replay, queues, uploads, transactions, live, scalars, .. } = self;
+        let Self { replay, queues, uploads, transactions, names, live, scalars, .. } = self;
         let through = replay.map_or(Lsn(0), |replay| replay.through);
-        delta::Base { through, queues, uploads, transactions, live, scalars }
+        delta::Base { through, queues, uploads, transactions, names, live, scalars }
     }
 }
 
@@ -376,6 +379,7 @@ fn create(
         write.open_table(OPERATIONS).map_err(error)?;
         write.open_table(TRANSACTIONS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
+        write.open_table(NAMES).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let format = row::FORMAT.to_le_bytes();
@@ -469,6 +473,7 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
     }
     base.uploads = pieces::read_uploads(read)?;
     base.transactions = operations::read_transactions(read)?;
+    base.names = names::read(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -500,6 +505,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
                 queues.insert(id.0, row.as_slice()).map_err(error)?;
             } else {
                 queues.remove(id.0).map_err(error)?;
+                names::remove_all(&write, *id)?;
                 entries.remove_all(id.0)?;
             }
         }
@@ -514,6 +520,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         entries.note(&delta.moved)?;
         pieces::write(&write, delta)?;
         operations::write(&write, delta)?;
+        names::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

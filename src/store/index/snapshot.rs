@@ -18,7 +18,7 @@ use redb::{
 
 use super::error::{bad_row, damaged, error, guarded, io_error};
 use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
-use super::row::{OPERATIONS, OperationKey, SEGMENTS, TRANSACTIONS, UPLOADS};
+use super::row::{NAMES, NameKey, OPERATIONS, OperationKey, SEGMENTS, TRANSACTIONS, UPLOADS};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -63,6 +63,7 @@ impl Index {
                 TRANSACTIONS.name(),
                 PACKS.name(),
                 MOVED.name(),
+                NAMES.name(),
                 META.name(),
             ]
             .into();
@@ -167,6 +168,7 @@ enum Stage {
     Transactions(Option<u64>),
     Packs(Option<u64>),
     Moved(Option<u64>),
+    Names(Option<NameKey>),
     Meta,
     Done,
 }
@@ -239,7 +241,10 @@ impl Snapshot {
                 .map_or(Stage::Moved(None), |last| Stage::Packs(Some(last))),
             Stage::Moved(after) => self
                 .rows_after(write, MOVED, after, |_, _| Ok(()))?
-                .map_or(Stage::Meta, |last| Stage::Moved(Some(last))),
+                .map_or(Stage::Names(None), |last| Stage::Moved(Some(last))),
+            Stage::Names(after) => self
+                .rows_after(write, NAMES, after, |_, _| Ok(()))?
+                .map_or(Stage::Meta, |last| Stage::Names(Some(last))),
             Stage::Meta => {
                 let (from, mut to) = (
                     self.read.open_table(META).map_err(error)?,
