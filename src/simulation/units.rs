@@ -42,7 +42,6 @@ impl Unit {
 
     /// It will not happen; what it has settled comes back, counted.
     pub(super) fn undo(&self, model: &mut Model) {
-        self.sends.iter().for_each(|number| model.once.unsure(*number));
         for (_, _, number) in &self.takes {
             if let Some(fate) = model.fates.get_mut(number) {
                 fate.accept = Step::No;
@@ -142,6 +141,7 @@ impl Client {
     /// whether it was refused.
     pub(super) fn leave_units(&mut self, around: &mut Surroundings<'_>) {
         if let Some(unit) = self.unit.take() {
+            unit.sends.iter().for_each(|number| around.model.once.unsure(*number));
             unit.undo(around.model);
         }
         for asked in self.asked.values() {
