@@ -51,7 +51,7 @@ impl StompSession {
                 match self.incoming.take().expect("a head comes before its end") {
                     Incoming::Send(send) => {
                         let receipt = self.receipt.take();
-                        let body = send.upload.as_ref().map(Upload::identity);
+                        let body = send.upload.as_deref().map(Upload::identity);
                         let command = send.finish();
                         self.transactions.note_send(&command, body);
                         self.submit(Asked::Send, receipt, command);

@@ -46,7 +46,7 @@ pub(super) struct Send {
     pub(super) content_length: Option<u64>,
     body: Body,
     /// Where the body goes in pieces.
-    pub(super) upload: Option<Upload>,
+    pub(super) upload: Option<Box<Upload>>,
 }
 
 /// A body as it arrives. One that came in a single piece is not copied.
@@ -114,7 +114,7 @@ impl Send {
             Body::Whole(body) => body.len(),
             Body::Parts(parts) => parts.capacity(),
         };
-        body + self.upload.as_ref().map_or(0, Upload::room)
+        body + self.upload.as_deref().map_or(0, Upload::room)
     }
 
     /// Bytes of the body so far, where that goes whole.

@@ -119,7 +119,9 @@ impl StompSession {
         };
         if asked != Asked::Begin {
             let ended = self.transactions.names.remove(name);
-            ended.iter().for_each(|ended| drop(self.transactions.done.remove(ended)));
+            if let Some(ended) = ended {
+                self.transactions.done.remove(&ended);
+            }
         }
         let receipt = self.receipt.take();
         self.submit(asked, receipt, command);

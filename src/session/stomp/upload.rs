@@ -116,7 +116,8 @@ impl StompSession {
         self.uploads.last_stage += 1;
         let stage = StageId(self.uploads.last_stage);
         let (part, text, listing) = (BytesMut::new(), Utf8::default(), Listing::default());
-        send.upload = Some(Upload { stage, pieces: 0, bytes: 0, part, text, listing });
+        let upload = Upload { stage, pieces: 0, bytes: 0, part, text, listing };
+        send.upload = Some(Box::new(upload));
         let command = Command::Stage { stage, to: send.to.clone(), bytes };
         self.submit_part(stage, 0, command);
         Ok(())
@@ -159,7 +160,7 @@ impl StompSession {
 
     fn upload(&mut self) -> Option<&mut Upload> {
         match &mut self.incoming {
-            Some(Incoming::Send(send)) => send.upload.as_mut(),
+            Some(Incoming::Send(send)) => send.upload.as_deref_mut(),
             _ => None,
         }
     }
