@@ -12,7 +12,7 @@ use escrowmq::ids::SubscriptionId;
 use escrowmq::message::Destination;
 use support::engine::{Producer, open};
 use support::process::fresh_dir;
-use support::report::{Goal, Series, figures, headline, hold, verdict};
+use support::report::{Goal, Series, figures, headline, hold_all};
 use support::{Size, wait_for_room_ahead};
 
 const FEW: usize = 10;
@@ -48,8 +48,10 @@ async fn measure(size: Size) {
     headline("queues: a thousand persistent sends under way", size.rounds);
     figures("A: to 10 queues", "messages/s", &a);
     figures(&format!("B: to {count} queues"), "messages/s", &b);
-    verdict("B / A", &b.per(&a), Goal::AtLeast(0.8));
-    hold("memory of an idle queue", "bytes", idle_bytes, Goal::AtMost(1024.0));
+    hold_all(&[
+        ("B / A", "ratio", b.per(&a), Goal::AtLeast(0.8)),
+        ("memory of an idle queue", "bytes", Series::of(idle_bytes), Goal::AtMost(1024.0)),
+    ]);
 }
 
 fn producer(running: &Running, queues: &[String]) -> Producer {

@@ -60,6 +60,15 @@ pub const STAGES_MAX: usize = 16;
 /// nothing is expired or purged for a while.
 pub const DEAD_UPLOADS_MAX: usize = 4096;
 
+/// Where messages are set apart that came back too often or expired, if no rule says otherwise.
+pub const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
+
+/// How long a message that is to be set apart waits when there is no room for it.
+pub const DEAD_RETRY_MILLIS: u64 = if cfg!(test) { 50 } else { 60_000 };
+
+/// Delayed messages that wait in memory, the soonest; the others are in the index.
+pub const DELAYED_WINDOW: usize = if cfg!(test) { 8 } else { 4096 };
+
 /// Where messages go whose payload cannot be read any more.
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 
@@ -240,3 +249,21 @@ pub const NAME_BYTES: u64 = 200;
 pub const FORGET_REST_MILLIS: u64 = 60_000;
 /// Bytes of a client's name for a transaction at most.
 pub const TRANSACTION_NAME_BYTES_MAX: usize = 512;
+
+/// Properties of one message of an embedding program.
+pub const PROPERTIES_MAX: usize = 256;
+
+/// Bytes of these, with six for each.
+pub const PROPERTIES_BYTES_MAX: usize = 63 << 10;
+
+/// Sends of one connection of an embedding program that may be unconfirmed; the next waits.
+pub const UNCONFIRMED_SENDS_MAX: usize = 1024;
+
+/// Pieces of one large body of an embedding program on their way to the disk.
+pub const PIECES_AHEAD_MAX: usize = UPLOAD_BYTES_MAX / PIECE_BYTES;
+
+/// Deliveries outstanding on a consumer of an embedding program that does not say.
+pub const EMBEDDED_PREFETCH: u32 = 100;
+
+/// How often the lock of a store is tried again that another broker has.
+pub const LOCK_RETRY_MILLIS: u64 = 10;

@@ -21,7 +21,18 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("session", &["protocol", "broker::command", "message", "identity", "ids", "limits"]),
     ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "limits"]),
     ("backup", &["engine::Store", "broker", "record", "store", "wal", "io", "ids"]),
-    ("config", &["engine", "wal", "broker::Limits", "broker::policy", "ids", "limits"]),
+    (
+        "config",
+        &[
+            "engine",
+            "wal",
+            "broker::Limits",
+            "broker::policy",
+            "broker::redelivery",
+            "ids",
+            "limits",
+        ],
+    ),
     (
         "server",
         &[
@@ -32,6 +43,22 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "protocol",
             "io::Clock",
+            "message",
+            "ids",
+            "limits",
+        ],
+    ),
+    (
+        "embedded",
+        &[
+            "engine",
+            "server",
+            "session::stomp",
+            "protocol::stomp",
+            "config",
+            "broker::command",
+            "broker::policy",
+            "io",
             "message",
             "ids",
             "limits",

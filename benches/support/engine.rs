@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use escrowmq::broker::command::{Command, Confirm, Output, Request};
 use escrowmq::engine::{self, Connection, NO_TOKEN, Running, Settings};
 use escrowmq::io::real::{DirStorage, SystemClock};
@@ -27,10 +28,17 @@ pub(crate) fn open(data: &Path, settings: &Settings) -> Running {
 
 /// A persistent send of 1 KiB.
 pub(crate) fn send(queue: &str) -> Request {
+    send_of(queue, content())
+}
+
+fn content() -> Bytes {
     let body = vec![b'x'; BODY_BYTES].into();
-    let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
+    Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode()
+}
+
+fn send_of(queue: &str, content: Bytes) -> Request {
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, content };
+    let message = Message { durability, priority, expires: None, delay: 0, content };
     let command = Command::Send { to: Destination::Queue(queue.into()), message };
     Request { token: NO_TOKEN, confirm: Confirm::Always, command }
 }
@@ -48,7 +56,10 @@ pub(crate) struct Producer {
 impl Producer {
     pub(crate) fn new(running: &Running, queues: &[&str], outstanding: usize) -> Self {
         let connection = running.handle().connect().expect("a connection");
-        let sends = queues.iter().map(|queue| send(queue)).collect();
+        // One content for all: with one for each queue, a producer to many of them would measure
+        // reading its own bodies too.
+        let content = content();
+        let sends = queues.iter().map(|queue| send_of(queue, content.clone())).collect();
         Self { connection, sends, next: 0, outstanding, outputs: Vec::new() }
     }
 

@@ -99,9 +99,22 @@ pub(crate) fn hold(name: &str, unit: &str, value: f64, goal: Goal) {
     judge(name, value, goal);
 }
 
+/// Several goals of one run: all figures are told before the first that is missed ends it.
+///
+/// # Panics
+/// As [`hold`] does.
+pub(crate) fn hold_all(goals: &[(&str, &str, Series, Goal)]) {
+    for (name, unit, series, _) in goals {
+        figures(name, unit, series);
+    }
+    for (name, _, series, goal) in goals {
+        judge(name, series.median(), *goal);
+    }
+}
+
 fn judge(name: &str, value: f64, goal: Goal) {
     let met = goal.is_met(value);
-    println!("  goal: {goal}: {}", if met { "met" } else { "MISSED" });
+    println!("  goal: {name} {goal}: {}", if met { "met" } else { "MISSED" });
     let for_figures = std::env::args().any(|arg| arg == "--bench");
     assert!(met || !for_figures, "{name} is {value:.2}; the goal is {goal}");
 }

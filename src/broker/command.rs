@@ -2,6 +2,8 @@
 
 mod once;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::broker::policy::Measure;
@@ -13,8 +15,10 @@ pub use self::once::Once;
 pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
 pub use crate::broker::counters::Counters;
+pub use crate::broker::dead::DeadLetter;
 pub use crate::broker::fact::Spot;
 pub use crate::broker::once::NameCounts;
+pub use crate::broker::policy::WhenFull;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
 pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
 
@@ -34,6 +38,9 @@ pub struct Request {
 pub enum Confirm {
     /// Answer either way, when everything this connection asked before is durable.
     Always,
+    /// Answer either way, for this request alone: a yes says nothing of what was asked before, so
+    /// it does not wait for sends that are held.
+    Alone,
     /// Answer only a refusal.
     RefusalOnly,
 }
@@ -163,7 +170,8 @@ pub enum Command {
         /// What becomes of their number of returns.
         returns: Returns,
     },
-    /// Removes every message that waits in a queue now and is not lent to a consumer.
+    /// Removes every message that waits in a queue now and is not lent to a consumer, as
+    /// [`Reply::Removed`].
     Purge {
         /// The queue.
         queue: Box<str>,
@@ -553,6 +561,8 @@ pub enum Reply {
     Browsed(Browsed),
     /// What a move has done.
     Moved(MovedReply),
+    /// A purge or deletion is done, and has removed so many messages.
+    Removed(u64),
 }
 
 /// A message handed to a subscription.
@@ -578,6 +588,8 @@ pub struct Delivery {
     pub at: Millis,
     /// When it is no longer wanted.
     pub expires: Option<Millis>,
+    /// Why it was set apart, if it was.
+    pub dead: Option<Arc<DeadLetter>>,
     /// Properties and body, in the bytes of [`crate::message::Content`], or of a
     /// [`crate::message::LargeHead`] where the body follows in pieces.
     pub content: Bytes,

@@ -5,12 +5,14 @@
 //! index; the durable state is always index, then deltas in order, the later one winning.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
 use crate::ids::{
-    ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
+    ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
+    UploadId,
 };
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
@@ -37,8 +39,55 @@ pub struct Entry {
     pub returns: u32,
     /// Where its body lies, if that is in pieces.
     pub upload: Option<UploadId>,
+    /// It is not handed out before.
+    pub due: Option<DueTime>,
+    /// Why it was set apart and from where, if it ever was.
+    pub note: Option<NoteId>,
     /// A transaction has settled it and has no outcome yet: it is nobody's until then.
     pub held: bool,
+}
+
+impl Entry {
+    /// Whether it may be handed out: it is not delayed, and no transaction holds it.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        !self.held && self.due.is_none()
+    }
+}
+
+/// The place of a delayed message among all of them: the soonest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Due {
+    /// When its delay is over.
+    pub at: DueTime,
+    /// The queue it is in.
+    pub queue: QueueId,
+    /// Its place there.
+    pub place: Place,
+}
+
+/// Why something is remembered of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// They came back from consumers more often than their queue allows.
+    Returned,
+    /// Their time was over.
+    Expired,
+    /// They were not set apart: they wait to be handed out for the first time, later than they were
+    /// sent.
+    Scheduled,
+}
+
+/// What is remembered of messages that were set apart from one queue for one reason, or that wait
+/// in it for their time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteRow {
+    /// The queue, which may be gone since.
+    pub name: Box<str>,
+    /// The reason.
+    pub why: Why,
+    /// Messages that refer to it; a note without any is gone.
+    pub count: u64,
 }
 
 /// An operation of a transaction that waits for the outcome.
@@ -172,7 +221,7 @@ pub enum PayloadOf {
 }
 
 /// An upload that no message owns. One that a message does is told of by that message's entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadRow {
     /// It is arriving.
     Open {
@@ -188,11 +237,50 @@ pub enum UploadRow {
     },
 }
 
+/// A sequence number per rank. While all are 0 it takes no room beside itself: so it is in a queue
+/// from which nothing was ever lent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "[u64; 10]", into = "[u64; 10]")]
+pub struct Marks(Option<Box<[u64; 10]>>);
+
+impl Marks {
+    /// That of a rank.
+    ///
+    /// # Panics
+    /// There are ten ranks.
+    #[must_use]
+    pub fn of(&self, rank: u8) -> u64 {
+        self.0.as_ref().map_or(0, |marks| marks[usize::from(rank)])
+    }
+
+    /// Raises that of a rank to `through` at least.
+    ///
+    /// # Panics
+    /// There are ten ranks.
+    pub fn raise(&mut self, rank: u8, through: u64) {
+        if through > self.of(rank) {
+            self.0.get_or_insert_default()[usize::from(rank)] = through;
+        }
+    }
+}
+
+impl From<[u64; 10]> for Marks {
+    fn from(marks: [u64; 10]) -> Self {
+        Self((marks != [0; 10]).then(|| Box::new(marks)))
+    }
+}
+
+impl From<Marks> for [u64; 10] {
+    fn from(marks: Marks) -> Self {
+        marks.0.map_or([0; 10], |marks| *marks)
+    }
+}
+
 /// A queue's own facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueRow {
     /// Its name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The last sequence number given; 0 before the first.
     pub last_seq: u64,
     /// Durable messages in it.
@@ -200,15 +288,19 @@ pub struct QueueRow {
     /// Bytes that these keep alive in the log.
     pub bytes: u64,
     /// Per rank: everything up to this sequence number may have been lent to a consumer.
-    pub lent_through: [u64; 10],
+    pub lent_through: Marks,
     /// Per rank: what of `lent_through` belongs to an earlier life, so is flagged redelivered.
-    pub redelivered_through: [u64; 10],
+    pub redelivered_through: Marks,
     /// Messages that transactions have sent to it and not committed.
     pub staged: u64,
     /// Bytes that these keep alive in the log.
     pub staged_bytes: u64,
     /// Some durable message in it may expire. Certain where false: then nobody need look.
     pub expiring: bool,
+    /// Of `depth`, how many are not handed out before some time.
+    pub delayed: u64,
+    /// Everything up to this sequence number came with a restored backup.
+    pub restored_through: u64,
 }
 
 /// The durable state as the index holds it.
@@ -224,6 +316,10 @@ pub struct Base {
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
     /// Names that are taken, numbered in their scopes in the order of time.
     pub names: BTreeMap<(Scope, u64), NameRow>,
+    /// What is remembered of messages that were set apart or wait for their time.
+    pub notes: BTreeMap<NoteId, NoteRow>,
+    /// Some message is delayed.
+    pub delayed: bool,
     /// Live bytes of each segment that has any.
     pub live: BTreeMap<u64, u64>,
     /// Single facts.
@@ -243,6 +339,10 @@ pub struct Delta {
     pub pieces: BTreeMap<(UploadId, u32), Option<PieceAt>>,
     /// The upload as it is now, or `None` where a message owns it or it is gone.
     pub uploads: BTreeMap<UploadId, Option<UploadRow>>,
+    /// The delayed messages, each as it is now, or `None` where it is delayed no longer.
+    pub due: BTreeMap<Due, Option<Entry>>,
+    /// The note as it is now, or `None` where it is gone.
+    pub notes: BTreeMap<NoteId, Option<NoteRow>>,
     /// The operation with that number, or `None` where it has had its outcome.
     pub operations: BTreeMap<(TransactionId, u64), Option<Operation>>,
     /// The transaction as it is now, or `None` where it is over.
@@ -256,7 +356,7 @@ pub struct Delta {
 }
 
 /// Single facts of the durable state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scalars {
     /// The last queue id given; 0 before the first.
     pub last_queue: u64,
@@ -266,6 +366,8 @@ pub struct Scalars {
     pub epoch: u64,
     /// The last upload id given; 0 before the first.
     pub last_upload: u64,
+    /// The last note id given; 0 before the first.
+    pub last_note: u32,
     /// The last transaction id given; 0 before the first.
     pub last_transaction: u64,
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::broker::dead::Notes;
 use crate::broker::delta::{Base, Delta, Entry, Place, QueueRow, Scalars};
 use crate::broker::names::Names;
 use crate::broker::transaction::Transactions;
@@ -25,6 +26,8 @@ pub(crate) struct Durable {
     pub(super) settled_through: Lsn,
     /// Uploads that no message owns.
     pub(super) uploads: Uploads,
+    /// What is remembered of messages that were set apart.
+    pub(super) notes: Notes,
     /// Transactions that are not over.
     pub(super) transactions: Transactions,
     /// Names that are taken.
@@ -52,6 +55,7 @@ impl Durable {
             frozen: None,
             settled_through: base.through,
             uploads: Uploads::new(&base.uploads),
+            notes: Notes::new(&base.notes),
             transactions: Transactions::new(&base.transactions),
             names: Names::new(&base.names),
             freed: 0,
@@ -86,6 +90,11 @@ impl Durable {
     /// A message has left a queue and is not gone: another has it from now on.
     pub(crate) fn left(&mut self, queue: QueueId, place: Place, entry: &Entry) {
         self.forget(queue, place, entry.birth);
+    }
+
+    /// A message as the record says that has just changed it; `None` if it has left its queue.
+    pub(crate) fn as_stated(&self, queue: QueueId, place: Place) -> Option<Entry> {
+        self.delta.entries.get(&(queue, place)).copied().flatten()
     }
 
     /// The index need not hear of a message that lived and died since it last did.
@@ -267,12 +276,21 @@ mod tests {
             expires: None,
             returns: 0,
             upload: None,
+            due: None,
+            note: None,
             held: false,
         }
     }
 
     fn gone(seq: u64) -> Gone {
-        Gone { place: Place { rank: 5, seq }, birth: Lsn(seq), size: 1, upload: None }
+        Gone {
+            place: Place { rank: 5, seq },
+            birth: Lsn(seq),
+            size: 1,
+            upload: None,
+            due: None,
+            note: None,
+        }
     }
 
     #[test]
@@ -302,8 +320,9 @@ mod tests {
             let mut born = 0;
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
-                lent_through: [0; 10], redelivered_through: [0; 10], staged: 0, staged_bytes: 0,
-                expiring: false,
+                lent_through: [0; 10].into(), redelivered_through: [0; 10].into(),
+                staged: 0, staged_bytes: 0, expiring: false, delayed: 0,
+                restored_through: 0,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {
                 let victim = model.keys().nth(*pick as usize % 40).copied();

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::broker::browse::Browse;
 use crate::broker::command::{Disposition, Outcome, Refusal, Reply, Which};
-use crate::broker::delta::{Entry, Operation, PieceAt, Place, Resolution};
+use crate::broker::dead::DeadLetter;
+use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place, Resolution};
 use crate::broker::scan::Scanned;
 use crate::broker::transfer::{Rest, Transfer};
 use crate::ids::{
@@ -190,6 +191,8 @@ pub enum Change {
         queue: QueueId,
         /// Everything up to here is done; `None` when all is.
         cursor: Option<Spot>,
+        /// Messages that this step has removed.
+        removed: u64,
     },
     /// A piece of a queue is to be read.
     Want(PageWish),
@@ -371,6 +374,28 @@ pub enum Effect {
     Pieces(PiecesRequest),
     /// The broker needs operations of a transaction that are not in memory.
     Operations(OperationsRequest),
+    /// The broker needs to know which delayed messages are due next.
+    Later(LaterRequest),
+}
+
+/// Delayed messages, to be read from the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaterRequest {
+    /// Strictly after this turn.
+    pub after: Due,
+    /// At most this many.
+    pub limit: usize,
+    /// Which state of the index the broker's deltas continue.
+    pub generation: u64,
+}
+
+/// The answer to a [`LaterRequest`].
+#[derive(Clone, Debug)]
+pub struct LaterPage {
+    /// What was asked.
+    pub request: LaterRequest,
+    /// What the index holds, in order; fewer than the limit only where it ends.
+    pub rows: Vec<(Due, Entry)>,
 }
 
 /// Places of the pieces of an upload, to be read from the index.
@@ -505,6 +530,8 @@ pub struct Assignment {
     pub redelivered: bool,
     /// The how-manieth delivery, from 1.
     pub attempt: u32,
+    /// Why it was set apart, if it was.
+    pub dead: Option<Arc<DeadLetter>>,
 }
 
 /// A message in the hands of a subscription.

@@ -13,9 +13,11 @@
 pub mod browse;
 pub mod command;
 pub mod counters;
+pub mod dead;
 pub mod delta;
 pub mod fact;
 pub mod policy;
+pub mod redelivery;
 pub mod scan;
 pub mod transfer;
 pub mod view;
@@ -24,15 +26,18 @@ mod apply;
 mod consumer;
 mod decide;
 mod durable;
+mod later;
 mod names;
 mod once;
 mod queue;
 mod room;
+mod schedule;
 mod topic;
 mod transact;
 mod transaction;
 mod upload;
 mod walk;
+mod window;
 mod work;
 
 #[cfg(test)]
@@ -54,6 +59,7 @@ use crate::record::Record;
 
 pub use decide::Verdict;
 pub use delta::Base;
+use queue::Queue;
 pub use room::Room;
 
 /// Bounds of the broker's state.
@@ -112,7 +118,8 @@ pub struct Broker {
     names: HashMap<Arc<str>, QueueId>,
     /// The names in order, for those who list them piece by piece.
     sorted: BTreeSet<Arc<str>>,
-    queues: IdMap<QueueId, queue::Queue>,
+    /// Boxed: a map that grows moves what is in it, and keeps as much room for more.
+    queues: IdMap<QueueId, Box<Queue>>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
     consumers: IdMap<ConsumerKey, consumer::Consumer>,
     /// The subscriptions of each connection, ended ones included.
@@ -137,6 +144,8 @@ pub struct Broker {
     sweeps: BTreeMap<QueueId, work::Sweep>,
     /// Moves, by the queue they take from.
     transfers: BTreeMap<QueueId, transfer::Transfer>,
+    /// Delayed messages.
+    later: later::Later,
     /// Bodies on their way in.
     stages: upload::Stages,
     /// Transactions as their sessions know them.
@@ -152,13 +161,16 @@ impl Broker {
     #[must_use]
     pub fn new(base: Base, limits: Limits, segment_size: u64) -> Self {
         let durable = durable::Durable::new(&base, segment_size);
+        let later = later::Later::new(base.delayed);
         let expiries = queue::Expiries::new(scan::plan(&base.queues));
+        let policies = Arc::<policy::Policies>::default();
         let mut names = HashMap::new();
         let mut queues = IdMap::default();
         for (id, row) in base.queues {
-            let queue = queue::Queue::new(id, row);
-            names.insert(Arc::clone(&queue.name), id);
-            queues.insert(id, queue);
+            let rules = policies.redelivery_of(&row.name);
+            let queue = Queue::new(id, row, rules);
+            names.insert(Arc::clone(&queue.row.name), id);
+            queues.insert(id, Box::new(queue));
         }
         Self {
             limits,
@@ -172,7 +184,7 @@ impl Broker {
             volatile_bytes: 0,
             last_volatile: 0,
             resident: 0,
-            policies: Arc::default(),
+            policies,
             dropped: policy::Dropped::default(),
             freed: policy::Freed::default(),
             published: 0,
@@ -182,6 +194,7 @@ impl Broker {
             ended: VecDeque::new(),
             sweeps: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            later,
             stages: upload::Stages::default(),
             units: transact::Units::default(),
             crowded: None,
@@ -217,7 +230,8 @@ impl Broker {
     #[must_use]
     pub fn delta_len(&self) -> usize {
         let delta = &self.durable.delta;
-        delta.entries.len() + delta.pieces.len() + delta.operations.len() + delta.names.len()
+        let tables = delta.entries.len() + delta.pieces.len() + delta.due.len();
+        tables + delta.operations.len() + delta.names.len()
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.
@@ -251,12 +265,13 @@ impl Broker {
     }
 
     /// The first moment at which something is to be done though nothing happens: a message in
-    /// memory expires, or one beyond it may.
+    /// memory expires, or one beyond it may, or a delay is over.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let soon = self.expiries.first().map(|(at, _, _)| *at);
         let names = self.durable.names.next_deadline(&self.limits);
-        [soon, self.expiries.beyond.next(), names].into_iter().flatten().min()
+        let others = [self.expiries.beyond.next(), self.later.next(), names];
+        others.into_iter().chain([soon]).flatten().min()
     }
 
     /// Whether a delivery is outstanding.
@@ -281,6 +296,23 @@ impl Broker {
     /// `now`, or the newest time in any record where the clock has gone back behind it.
     fn time(&self, now: Millis) -> Millis {
         now.max(Millis(self.durable.scalars.last_at))
+    }
+
+    /// Whether a message may have reached a consumer in an earlier life or this one; for checks.
+    #[cfg(test)]
+    pub(crate) fn may_be_seen(
+        &self,
+        queue: QueueId,
+        place: delta::Place,
+        it: &delta::Entry,
+    ) -> bool {
+        self.is_seen(&self.queues[&queue], place, it)
+    }
+
+    /// How many messages refer to each note; for checks.
+    #[cfg(test)]
+    pub(crate) fn notes(&self) -> BTreeMap<crate::ids::NoteId, u64> {
+        self.durable.notes.counts()
     }
 
     /// The names of all queues, with their durable facts, in order; for checks.
@@ -320,7 +352,10 @@ impl Broker {
 /// Whether a fact takes room in the store, so that a full disk must refuse it.
 #[must_use]
 pub fn takes_room(facts: &[Fact]) -> bool {
-    facts.iter().any(|fact| matches!(fact, Fact::Log(record, _) if !record.clears()))
+    // What is set apart was in the store before; the queue for it is the one thing new.
+    let apart = |fact: &Fact| matches!(fact, Fact::Log(Record::DeadLettered { .. }, _));
+    let takes = |fact: &Fact| matches!(fact, Fact::Log(record, _) if !record.clears());
+    facts.iter().any(takes) && !facts.iter().any(apart)
 }
 
 /// Where a record was written.

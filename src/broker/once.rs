@@ -73,7 +73,7 @@ impl Broker {
         }
         let verdict = self.decide(now, asker.connection, asker.token, command, facts)?;
         let sent = facts.iter_mut().find_map(|fact| match fact {
-            Fact::Log(Record::Sent { once, .. }, _) => Some(once),
+            Fact::Log(Record::Sent { once, .. } | Record::Scheduled { once, .. }, _) => Some(once),
             Fact::Log(Record::Staged(staged), _) => Some(&mut staged.once),
             _ => None,
         });
@@ -114,8 +114,8 @@ impl Broker {
             Some((Standing::Pending(_), _)) => return Err(Refusal::NamePending),
             Some((Standing::Done, row)) if row.operations == Some(operations) => {
                 facts.push(Fact::Memory(Change::Repeated));
-                let (rollback, disposition) = (Resolution::Rollback, Disposition::Return);
-                return Ok(match self.decide_end(asker, name, rollback, disposition, facts) {
+                let undone = (Resolution::Rollback, Disposition::Return);
+                return Ok(match self.decide_end(now, asker, name, undone, facts) {
                     Verdict::Answer(_) => Verdict::Answer(Reply::Repeated),
                     verdict => verdict,
                 });

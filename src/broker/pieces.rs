@@ -70,6 +70,7 @@ impl Bench {
                     Effect::Deliver(assignment) => self.held.push(assignment.tag),
                     Effect::Answer { result, .. } => self.answers.push(result),
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
+                    Effect::Later(_) => unreachable!("nothing is delayed here"),
                     Effect::Operations(request) => {
                         let page = OperationsPage { request, rows: Vec::new() };
                         self.broker.operations_in(&page, &mut facts);
@@ -121,6 +122,7 @@ impl Bench {
             durability,
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
+            delay: 0,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: Destination::Queue(queue.into()), message });
@@ -301,7 +303,7 @@ fn apply(bench: &mut Bench, lists: &mut Lists, step: &Step, volatile: bool) {
         }
         Step::GiveBack if lists.consumer.is_some() => {
             let mut facts = Vec::new();
-            bench.broker.decide_close(ConnectionId(CONSUMER), &mut facts);
+            bench.broker.decide_close(bench.now, ConnectionId(CONSUMER), &mut facts);
             bench.settle_down(facts);
             lists.consumer = None;
             lists.queues.iter_mut().flatten().for_each(|known| known.lent = false);

@@ -13,7 +13,9 @@ use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
 use crate::broker::policy::{Held, Limit};
+use crate::broker::redelivery::Redelivery;
 use crate::broker::scan::Scans;
+use crate::broker::window::Window;
 use crate::ids::{Millis, QueueId, Tag};
 
 /// When what waits is no longer wanted.
@@ -52,12 +54,10 @@ impl Expiries {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
-    /// The name in `row`, shared with every delivery.
-    pub(crate) name: Arc<str>,
     /// The durable facts about the queue itself.
     pub(crate) row: QueueRow,
     /// Durable messages that wait, from the head up to the horizon.
-    resident: BTreeMap<Place, Entry>,
+    resident: Window,
     /// How far `resident` is complete; `None` where it is so to the end.
     horizon: Option<Place>,
     /// It stands in the line of queues in which something may be handed out.
@@ -80,6 +80,8 @@ pub(crate) struct Queue {
     pub(crate) volatile_bytes: u64,
     /// What it may hold.
     pub(crate) limit: Limit,
+    /// What becomes of messages that come back to it.
+    pub(crate) redelivery: Arc<Redelivery>,
     /// Someone waits for room in it.
     pub(crate) watched: bool,
 }
@@ -99,13 +101,12 @@ pub(crate) enum Head {
 
 impl Queue {
     /// A queue as the index knows it: nothing of it is in memory yet.
-    pub(crate) fn new(id: QueueId, row: QueueRow) -> Self {
+    pub(crate) fn new(id: QueueId, row: QueueRow, redelivery: Arc<Redelivery>) -> Self {
         let horizon = (row.depth > 0).then_some(Place::START);
         Self {
             id,
-            name: Arc::from(&*row.name),
             row,
-            resident: BTreeMap::new(),
+            resident: Window::default(),
             horizon,
             restless: false,
             paging: false,
@@ -117,7 +118,27 @@ impl Queue {
             ready: VecDeque::new(),
             volatile_bytes: 0,
             limit: Limit::NONE,
+            redelivery,
             watched: false,
+        }
+    }
+
+    /// Its last subscription has ended: gives back the room of what is empty, since a queue may
+    /// stand idle for as long as the broker runs.
+    pub(crate) fn rest(&mut self) {
+        if !self.consumers.is_empty() {
+            return;
+        }
+        self.consumers = BTreeSet::new();
+        self.ready = VecDeque::new();
+        if self.on_loan.is_empty() {
+            self.on_loan = BTreeSet::new();
+        }
+        if self.volatile.is_empty() {
+            self.volatile = BTreeMap::new();
+        }
+        if self.volatile_on_loan.is_empty() {
+            self.volatile_on_loan = BTreeMap::new();
         }
     }
 
@@ -151,7 +172,7 @@ impl Queue {
                 due.remove(&(at, self.id, Spot::Durable(place)));
                 due.beyond.note(self.id, at);
             }
-            let (last, _) = self.resident.last_key_value().expect("max is at least 1");
+            let (last, _) = self.resident.last().expect("max is at least 1");
             self.horizon = Some(*last);
         }
     }
@@ -164,7 +185,7 @@ impl Queue {
 
     /// A durable message no longer waits.
     pub(crate) fn release(&mut self, place: Place, due: &mut Expiries) -> Option<Entry> {
-        let entry = self.resident.remove(&place)?;
+        let entry = self.resident.remove(place)?;
         if let Some(at) = entry.expires {
             due.remove(&(at, self.id, Spot::Durable(place)));
         }
@@ -173,7 +194,7 @@ impl Queue {
 
     /// A durable message that waits has changed; one that is not resident needs nothing.
     pub(crate) fn update(&mut self, place: Place, entry: Entry) {
-        if let Some(known) = self.resident.get_mut(&place) {
+        if let Some(known) = self.resident.get_mut(place) {
             *known = entry;
         }
     }
@@ -218,7 +239,7 @@ impl Queue {
 
     /// The first durable message in memory that waits at a place or after it.
     pub(crate) fn resident_from(&self, place: Place) -> Option<(Place, &Entry)> {
-        self.resident.range(place..).next().map(|(place, entry)| (*place, entry))
+        self.resident.from(place).map(|(place, entry)| (*place, entry))
     }
 
     /// What it holds in both sequences, lent messages included, as a limit counts it.
@@ -246,7 +267,7 @@ impl Queue {
     }
 
     pub(crate) fn resident_at(&self, place: Place) -> Option<&Entry> {
-        self.resident.get(&place)
+        self.resident.get(place)
     }
 
     /// Whether a message sent now would be the next to leave, with nothing before it.
@@ -256,7 +277,7 @@ impl Queue {
 
     /// The next message of both sequences: by rank, then in the order of arrival.
     pub(crate) fn head(&self) -> Head {
-        let durable = self.resident.first_key_value();
+        let durable = self.resident.first();
         let volatile = self.volatile.first_key_value().map(|(place, _)| *place);
         match (durable, volatile) {
             (Some((place, entry)), Some(other)) if !other.precedes(*place) => {
@@ -279,13 +300,12 @@ impl Queue {
 
     /// Marks everything up to `through` as perhaps lent.
     pub(crate) fn mark_lent(&mut self, rank: u8, through: u64) {
-        let mark = &mut self.row.lent_through[usize::from(rank)];
-        *mark = (*mark).max(through);
+        self.row.lent_through.raise(rank, through);
     }
 
     /// Whether a message may have reached a consumer in an earlier life.
     pub(crate) fn lent_before(&self, place: Place) -> bool {
-        place.seq <= self.row.redelivered_through[usize::from(place.rank)]
+        place.seq <= self.row.redelivered_through.of(place.rank)
     }
 }
 
@@ -309,6 +329,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::delta::Marks;
     use crate::ids::Lsn;
     use bytes::Bytes;
 
@@ -318,13 +339,15 @@ mod tests {
             last_seq: depth,
             depth,
             bytes: 10 * depth,
-            lent_through: [0; 10],
-            redelivered_through: [0; 10],
+            lent_through: Marks::default(),
+            redelivered_through: Marks::default(),
             staged: 0,
             staged_bytes: 0,
             expiring: false,
+            delayed: 0,
+            restored_through: 0,
         };
-        Queue::new(QueueId(1), row)
+        Queue::new(QueueId(1), row, Arc::new(Redelivery::none()))
     }
 
     fn place(rank: u8, seq: u64) -> Place {
@@ -333,7 +356,8 @@ mod tests {
 
     fn entry(seq: u64) -> Entry {
         let (birth, at) = (Lsn(seq * 100), Millis(1));
-        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None, held: false }
+        let (expires, upload, due, note) = (None, None, None, None);
+        Entry { birth, size: 10, at, expires, returns: 0, upload, due, note, held: false }
     }
 
     fn volatile() -> Volatile {

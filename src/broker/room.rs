@@ -29,10 +29,11 @@ pub enum Room {
 type Judgement = Result<(Room, Vec<VolatilePlace>), Refusal>;
 
 impl Broker {
-    /// Puts destinations under limits; without it none has any. Also those that exist.
+    /// Puts destinations under limits and rules; without it none has any. Also those that exist.
     pub fn govern(&mut self, policies: Arc<Policies>) {
         for queue in self.queues.values_mut() {
-            queue.limit = policies.of_queue(&queue.name);
+            queue.limit = policies.of_queue(&queue.row.name);
+            queue.redelivery = policies.redelivery_of(&queue.row.name);
         }
         self.policies = policies;
     }
@@ -62,7 +63,7 @@ impl Broker {
         content: u64,
         facts: &mut Vec<Fact>,
     ) -> Result<Room, Refusal> {
-        let known = self.names.get(name).map(|id| (*id, &self.queues[id]));
+        let known = self.names.get(name).map(|id| (*id, &*self.queues[id]));
         let (room, ousted) = match durability {
             Durability::Persistent => {
                 self.judge(name, known, content + limits::STORED_OVERHEAD_BYTES, false)?
@@ -185,8 +186,8 @@ impl Broker {
     /// Something has left a queue.
     pub(super) fn free(&mut self, id: QueueId) {
         if let Some(queue) = self.queues.get_mut(&id) {
-            let Queue { watched, name, .. } = queue;
-            self.freed.tell(watched, || Destination::Queue(Arc::clone(name)));
+            let Queue { watched, row, .. } = &mut **queue;
+            self.freed.tell(watched, || Destination::Queue(Arc::clone(&row.name)));
         }
     }
 
@@ -206,7 +207,7 @@ impl Broker {
     /// Whether the count of places in windows is that of the windows; for checks.
     #[cfg(test)]
     pub(crate) fn counts_windows(&self) -> bool {
-        self.resident == self.queues.values().map(Queue::resident_len).sum::<usize>()
+        self.resident == self.queues.values().map(|queue| queue.resident_len()).sum::<usize>()
     }
 
     /// What was dropped for want of room in this life.

@@ -94,13 +94,13 @@ impl Broker {
                 if let Some(because) = &unit.doomed {
                     return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
                 }
-                let (outcome, disposition) = (Resolution::Commit, Disposition::Return);
-                Ok(self.decide_end(asker, *transaction, outcome, disposition, facts))
+                let end = (Resolution::Commit, Disposition::Return);
+                Ok(self.decide_end(now, asker, *transaction, end, facts))
             }
             Command::Rollback { transaction, disposition } => {
                 self.unit((connection, *transaction))?;
-                let outcome = Resolution::Rollback;
-                Ok(self.decide_end(asker, *transaction, outcome, *disposition, facts))
+                let end = (Resolution::Rollback, *disposition);
+                Ok(self.decide_end(now, asker, *transaction, end, facts))
             }
             _ => unreachable!("the other commands are decided elsewhere"),
         }
@@ -257,10 +257,10 @@ impl Broker {
     /// States the outcome of a unit, and all that comes of it where that is little.
     pub(super) fn decide_end(
         &self,
+        now: Millis,
         asker: Asker,
         name: TransactionName,
-        resolution: Resolution,
-        disposition: Disposition,
+        (resolution, disposition): (Resolution, Disposition),
         facts: &mut Vec<Fact>,
     ) -> Verdict {
         let key = (asker.connection, name);
@@ -269,7 +269,9 @@ impl Broker {
         let mut at_once = unit.volatile.len() <= few;
         if let Some(transaction) = unit.id {
             match self.durable.transactions.small(transaction).filter(|_| at_once) {
-                Some(known) => self.settle(transaction, known, resolution, disposition, facts),
+                Some(known) => {
+                    self.settle(now, transaction, known, (resolution, disposition), facts)
+                }
                 None => {
                     at_once = false;
                     let decided = Decided { transaction, resolution };
@@ -286,10 +288,10 @@ impl Broker {
     /// States what becomes of the next operations of a transaction.
     fn settle(
         &self,
+        now: Millis,
         transaction: TransactionId,
         operations: &[Operation],
-        resolution: Resolution,
-        disposition: Disposition,
+        (resolution, disposition): (Resolution, Disposition),
         facts: &mut Vec<Fact>,
     ) {
         let row = self.durable.transactions.get(transaction).expect("the caller has seen it");
@@ -317,7 +319,8 @@ impl Broker {
                     kept.push(Fact::Memory(Change::Relend { key, tag, queue, place, entry }));
                     return Settlement::Free { queue, place, entry };
                 }
-                Settlement::Free { queue, place, entry: entry.returned() }
+                let entry = self.come_back(now, queue, entry);
+                Settlement::Free { queue, place, entry }
             }
         });
         let outcomes: Vec<_> = outcomes.collect();
@@ -343,12 +346,28 @@ impl Broker {
     }
 
     /// States the end of all units of a connection.
-    pub(super) fn decide_close_units(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+    pub(super) fn decide_close_units(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        facts: &mut Vec<Fact>,
+    ) {
         let (resolution, disposition) = (Resolution::Rollback, Disposition::Return);
+        // However many there are, one step settles a bounded number of operations.
+        let mut left = limits::STEP_MESSAGES_MAX;
         for (key, unit) in self.units.of(connection) {
             if let Some(transaction) = unit.id {
-                let decided = Decided { transaction, resolution };
-                facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+                let small = self.durable.transactions.small(transaction);
+                match small.filter(|small| small.len() <= left) {
+                    Some(known) => {
+                        left -= known.len();
+                        self.settle(now, transaction, known, (resolution, disposition), facts);
+                    }
+                    None => {
+                        let decided = Decided { transaction, resolution };
+                        facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+                    }
+                }
             }
             let end = UnitChange::End { resolution, disposition, asker: None };
             facts.push(Fact::Memory(Change::Unit(*key, end)));
@@ -366,7 +385,12 @@ impl Broker {
 
     /// States some of what is left to be done of a transaction that has its outcome, or asks for
     /// its operations. False when nothing can be done now.
-    pub(super) fn state_endings(&mut self, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
+    pub(super) fn state_endings(
+        &mut self,
+        now: Millis,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) -> bool {
         if let Some(number) = self.units.next_ending() {
             facts.push(Fact::Memory(Change::EndOn { number }));
             return true;
@@ -380,7 +404,7 @@ impl Broker {
         self.units.turn = Some(transaction);
         let limit = limits::STEP_MESSAGES_MAX;
         if let Some(known) = self.durable.next_operations(transaction, limit, None) {
-            self.state_settled(transaction, &known, facts);
+            self.state_settled(now, transaction, &known, facts);
             return true;
         }
         let after = self.durable.transactions.get(transaction).expect("it is decided").settled;
@@ -393,6 +417,7 @@ impl Broker {
 
     fn state_settled(
         &self,
+        now: Millis,
         transaction: TransactionId,
         operations: &[Operation],
         facts: &mut Vec<Fact>,
@@ -401,7 +426,7 @@ impl Broker {
         let resolution = row.resolution().expect("it is decided");
         let ending = self.units.endings.values().find(|ending| ending.id == Some(transaction));
         let disposition = ending.map_or(Disposition::Return, |ending| ending.disposition);
-        self.settle(transaction, operations, resolution, disposition, facts);
+        self.settle(now, transaction, operations, (resolution, disposition), facts);
         if row.settled + operations.len() as u64 == row.operations {
             facts.push(Fact::Memory(Change::EndSettled { transaction }));
         }
@@ -413,7 +438,8 @@ impl Broker {
         let transaction = page.request.transaction;
         let limit = page.request.limit;
         if let Some(known) = self.durable.next_operations(transaction, limit, Some(page)) {
-            self.state_settled(transaction, &known, facts);
+            let now = self.time(Millis(0));
+            self.state_settled(now, transaction, &known, facts);
         }
     }
 }

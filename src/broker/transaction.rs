@@ -335,14 +335,11 @@ impl Broker {
                     self.count(queue, |c| c.acknowledged += 1);
                 }
                 Settlement::Free { queue, place, entry } => {
-                    self.durable.put(queue, place, entry);
-                    let max = self.window_max();
-                    let known = self.queues.get_mut(&queue).expect("fits");
-                    let before = known.resident_len();
-                    known.admit(place, entry, max, &mut self.expiries);
-                    self.resident = self.resident + known.resident_len() - before;
+                    self.apply_changed(queue, place, entry);
+                    if entry.due.is_none() {
+                        self.waits_again(queue, place, entry);
+                    }
                     self.count(queue, |c| c.returned += 1);
-                    self.stir(queue);
                 }
                 Settlement::Drop { queue, birth, size, upload } => {
                     self.unstage(queue, size);

@@ -9,6 +9,7 @@ use crate::broker::counters::Counters;
 use crate::broker::delta::Place;
 use crate::broker::fact::{Lent, VolatilePlace};
 use crate::broker::once::NameCounts;
+use crate::broker::policy::Limit;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Limits};
 use crate::ids::{ConnectionId, Millis, QueueId, SubscriptionId};
@@ -23,6 +24,8 @@ pub struct QueueInfo {
     pub depth: u64,
     /// Of these, how many are lent to consumers.
     pub lent: u64,
+    /// Of these, how many are delayed: not handed out before some time.
+    pub delayed: u64,
     /// Subscriptions on it.
     pub consumers: usize,
     /// When the oldest message was sent, of those that wait in memory: per priority the first.
@@ -37,8 +40,10 @@ pub struct QueueInfo {
 pub struct QueueDetails {
     /// What a list shows of it, too.
     pub info: QueueInfo,
-    /// Bytes that its durable messages keep in the log, if known.
-    pub bytes: Option<u64>,
+    /// Bytes it holds, as its limit counts them.
+    pub bytes: u64,
+    /// What it may hold.
+    pub limit: Limit,
     /// Its subscriptions, some at most.
     pub readers: Vec<ReaderInfo>,
     /// What holds for every queue.
@@ -91,7 +96,7 @@ impl Broker {
         let names = self.sorted.range::<str, _>((from, Unbounded));
         let queues =
             names.take(limits::LIST_QUEUES_MAX).map(|name| &self.queues[&self.names[name]]);
-        queues.map(Queue::info).collect()
+        queues.map(|queue| queue.info()).collect()
     }
 
     /// One queue.
@@ -110,7 +115,8 @@ impl Broker {
         let readers = queue.consumers.iter().take(limits::SHOW_CONSUMERS_MAX).map(reader);
         QueueDetails {
             info: queue.info(),
-            bytes: None,
+            bytes: queue.held().bytes,
+            limit: queue.limit,
             readers: readers.collect(),
             limits: self.limits,
         }
@@ -145,9 +151,10 @@ impl Queue {
         let lent = (self.on_loan.len() + self.volatile_on_loan.len()) as u64;
         let of_volatile = (self.volatile_len() + self.volatile_on_loan.len()) as u64;
         QueueInfo {
-            name: self.row.name.clone(),
+            name: (&*self.row.name).into(),
             depth: self.row.depth + of_volatile,
             lent,
+            delayed: self.row.delayed,
             consumers: self.consumers.len(),
             oldest: self.oldest(),
             counters: self.counters,

@@ -4,6 +4,7 @@
 //! default and its cost; a test holds that it says what the code does.
 
 mod memory;
+mod redelivery;
 mod size;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use crate::engine;
 use crate::limits;
 use crate::wal;
 
+pub use redelivery::RedeliveryConfig;
 pub use size::Size;
 
 /// Every setting with its default, as text to read and to start from.
@@ -35,6 +37,8 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Limits of single destinations.
     pub destinations: Vec<DestinationConfig>,
+    /// What becomes of messages that come back.
+    pub redelivery: Vec<RedeliveryConfig>,
     /// Where to show metrics; nowhere if it is empty.
     pub metrics: String,
     /// The log.
@@ -158,6 +162,7 @@ impl Default for Config {
             data: PathBuf::from("./escrowmq-data"),
             listen: vec!["stomp://127.0.0.1:61613".to_owned()],
             destinations: Vec::new(),
+            redelivery: Vec::new(),
             metrics: String::new(),
             log: LogConfig::default(),
             memory: MemoryConfig::default(),
@@ -409,6 +414,7 @@ impl Config {
             let some = some && destination.bytes != Some(Size::kib(0));
             in_range(some, "destinations", &destination.name, must)?;
         }
+        self.check_redelivery()?;
         self.policies()?;
         self.divided().map(drop)
     }
@@ -422,7 +428,11 @@ impl Config {
             };
             Ok((Pattern::parse(&it.name)?, limit))
         });
-        Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)
+        let policies = Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)?;
+        let rules = self.redelivery.iter();
+        let rules = rules.map(|it| Ok((Pattern::parse(&it.name)?, it.rules())));
+        let others = RedeliveryConfig::default().rules();
+        policies.with_redelivery(rules.collect::<Result<_, _>>()?, others)
     }
 
     /// What the log is to know.

@@ -273,6 +273,10 @@ impl Engine {
                 Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {
                     Some(Answer { to: from, token, need, reply })
                 }
+                Fate::Done(need, reply) if waiting.request.confirm == Confirm::Alone => {
+                    self.let_go(Answer { to: from, token, need, reply });
+                    None
+                }
                 Fate::Fence => {
                     self.gates.shut(from, token);
                     None
@@ -283,7 +287,16 @@ impl Engine {
                     None
                 }
             };
-            let said = self.park.served(&to, &waiting, answer);
+            if mutant::is(Mutant::RepeatHeld) {
+                self.attempt(now, from, &waiting.request);
+            }
+            let mut said = self.park.served(&to, &waiting, answer);
+            if mutant::is(Mutant::SilenceHeld) {
+                said.clear();
+            }
+            if mutant::is(Mutant::AnswerHeldTwice) {
+                said.extend_from_within(..);
+            }
             said.into_iter().for_each(|answer| self.let_go(answer));
             self.work(now, limits::COMMAND_STEPS_MAX);
         }

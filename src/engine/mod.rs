@@ -36,8 +36,8 @@ use bytes::Bytes;
 use crate::broker::command::{Confirm, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    Change, Effect, Fact, OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage,
-    PiecesRequest, Purpose,
+    Change, Effect, Fact, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page,
+    PageRequest, PiecesPage, PiecesRequest, Purpose,
 };
 use crate::broker::policy::{Policies, Shortage, WhenFull};
 use crate::broker::{Broker, Effects, Written, takes_room};
@@ -65,13 +65,13 @@ pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
 pub use look::{Look, Peek, Status};
-pub use mailbox::{Closed, Mailbox};
+pub use mailbox::{Closed, Listener, Mailbox, Unseen};
 pub use outbox::Load;
 pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
-pub use threads::{Running, start};
+pub use threads::{Leaving, Running, start};
 #[cfg(test)]
-pub(crate) use threads::{read_operations, read_page, read_pieces};
+pub(crate) use threads::{read_later, read_operations, read_page, read_pieces};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
 #[derive(Clone, Debug)]
@@ -139,6 +139,8 @@ pub enum Input {
     Page(Page),
     /// It has been read where pieces of a large body lie.
     Pieces(PiecesPage),
+    /// It has been read which delayed messages are due next.
+    Later(LaterPage),
     /// Operations of a transaction have been read.
     Operations(OperationsPage),
     /// A payload has been read, or cannot be.
@@ -185,6 +187,8 @@ pub enum Job {
     Page(PageRequest),
     /// Read from the index where pieces of a large body lie.
     Pieces(PiecesRequest),
+    /// Read from the index which delayed messages are due next.
+    Later(LaterRequest),
     /// Read operations of a transaction from the index.
     Operations(OperationsRequest),
     /// Read a payload from the log.
@@ -414,7 +418,7 @@ impl Engine {
                 self.outbox.connect(id, mailbox);
             }
             Input::Close(id) => {
-                self.broker.decide_close(id, &mut self.facts);
+                self.broker.decide_close(now, id, &mut self.facts);
                 self.commit();
                 self.outbox.disconnect(id);
                 self.park.discard(id);
@@ -436,6 +440,7 @@ impl Engine {
             }
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
+            Input::Later(page) => self.broker.later_in(&page),
             Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
@@ -472,8 +477,8 @@ impl Engine {
     /// Decides one request and makes it true, or a part of it.
     fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, .. } = request;
-        let paced = request.command.is_paced();
-        if let (false, Err(refusal)) = (paced, self.park.may_ask(from, &request)) {
+        let alone = confirm == Confirm::Alone || request.command.is_paced();
+        if let (false, Err(refusal)) = (alone, self.park.may_ask(from, &request)) {
             self.doom(from, request.command.works_in(), &refusal);
             self.refuse(from, token, refusal);
             return Taken::Done;
@@ -493,9 +498,9 @@ impl Engine {
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Part(request);
             }
-            Fate::Done(need, reply) if confirm == Confirm::Always => {
+            Fate::Done(need, reply) if confirm != Confirm::RefusalOnly => {
                 let answer = Answer { to: from, token, need, reply };
-                if paced { self.let_go(answer) } else { self.confirm(answer) }
+                if alone { self.let_go(answer) } else { self.confirm(answer) }
             }
             Fate::Done(..) | Fate::Later => {}
             Fate::Refused(refusal) => self.refuse(from, token, refusal),
@@ -625,7 +630,7 @@ impl Engine {
                 }
                 false
             }
-            Effect::Page(_) | Effect::Pieces(_) | Effect::Operations(_) => true,
+            Effect::Page(_) | Effect::Pieces(_) | Effect::Operations(_) | Effect::Later(_) => true,
         });
     }
 
@@ -634,10 +639,16 @@ impl Engine {
             match effect {
                 Effect::Page(request) => jobs.push(Job::Page(request)),
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
+                Effect::Later(request) => jobs.push(Job::Later(request)),
                 Effect::Operations(request) => jobs.push(Job::Operations(request)),
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),
             }
         }
+    }
+
+    /// Tells every connection that the broker has ended, where it does not know yet.
+    fn close(&mut self, why: Closed) {
+        self.outbox.close(why);
     }
 
     /// The end of what may be spoken of.

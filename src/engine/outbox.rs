@@ -189,7 +189,7 @@ impl Outbox {
         self.lively.insert(key.0);
         let ended = connection.subscriptions.remove(&key.1)?;
         self.consuming -= usize::from(connection.subscriptions.is_empty());
-        Some(ended.next)
+        Some(connection.mailbox.unsubscribe(key.1, ended.next))
     }
 
     /// Holds an answer until `need`, and everything this connection was told before, is durable.
@@ -411,7 +411,7 @@ impl Ready {
 }
 
 fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
-    let Assignment { key, tag, source, topic, message, redelivered, attempt } = assignment;
+    let Assignment { key, tag, source, topic, message, redelivered, attempt, dead } = assignment;
     let (id, priority, persistent, at, expires) = match &message {
         Lent::Durable { place, entry } => {
             (MessageId::Durable(entry.birth), 9 - place.rank, true, entry.at, entry.expires)
@@ -436,6 +436,7 @@ fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
         persistent,
         at,
         expires,
+        dead,
         content,
     }
 }

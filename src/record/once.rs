@@ -6,12 +6,14 @@
 //! | 61 | `Staged` | as 50, then the name |
 //! | 62 | `Named` | the name, at u64, transaction u64 (0 is none), then perhaps a name |
 //! | 63 | `Forgotten` | scope u64, through u64 |
+//! | 64 | `Scheduled` | as 48, then the name |
 //!
 //! A name is the 16 bytes of its digest. A scope is the number of a queue, or 0 for commits. What
 //! stands at the end of 62 is the digest of what the transaction has done; a commit without it
 //! will never be.
 
-use super::{Reader, Record, Writer};
+use super::form::Form;
+use super::{FLAG_LENT, Reader, Record, Writer};
 use crate::broker::delta::Scope;
 use crate::identity::Identity;
 use crate::ids::{Millis, TransactionId};
@@ -20,6 +22,7 @@ pub(super) const SENT_ONCE: u16 = 60;
 pub(super) const STAGED_ONCE: u16 = 61;
 pub(super) const NAMED: u16 = 62;
 pub(super) const FORGOTTEN: u16 = 63;
+pub(super) const SCHEDULED_ONCE: u16 = 64;
 
 /// A commit has a name from now on. It is true of a transaction once that is committed, and of
 /// none at once.
@@ -69,6 +72,22 @@ impl Writer<'_> {
 impl Reader<'_> {
     pub(super) fn identity(&mut self, once: bool) -> Option<Option<Identity>> {
         if once { self.array().map(|bytes| Some(Identity(bytes))) } else { Some(None) }
+    }
+
+    pub(super) fn sent(&mut self, form: Form, once: bool) -> Option<Record> {
+        Some(Record::Sent {
+            queue: self.queue()?,
+            place: self.place()?,
+            at: self.millis()?,
+            expires: self.time()?,
+            lent: match self.u8()? {
+                0 => false,
+                FLAG_LENT => true,
+                _ => return None,
+            },
+            upload: self.upload(form)?,
+            once: self.identity(once)?,
+        })
     }
 
     pub(super) fn named(&mut self) -> Option<Record> {

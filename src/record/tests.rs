@@ -14,6 +14,8 @@ fn every_kind() -> Vec<Record> {
         expires: Some(Millis(11)),
         returns: 2,
         upload: None,
+        due: None,
+        note: None,
         held: false,
     };
     let queue = QueueId(3);
@@ -22,6 +24,11 @@ fn every_kind() -> Vec<Record> {
     let large = Entry { upload: Some(id), ..entry };
     let large_gone = Gone::of(place, &large);
     let piece = PieceAt { birth: Lsn(9), size: 8 };
+    let (due, note) = (DueTime::at(Millis(99)), NoteId::new(5).unwrap());
+    let delayed = Entry { due: Some(due), ..entry };
+    let apart = Entry { note: Some(note), ..large };
+    let apart_gone = Gone::of(place, &apart);
+    let entries = vec![(place, delayed), (place, apart), (place, entry)];
     vec![
         Record::Started { epoch: 2, at: Millis(1) },
         Record::Restored { at: Millis(1) },
@@ -76,6 +83,38 @@ fn every_kind() -> Vec<Record> {
             first: 8,
             entries: vec![(place, entry), (place, large)],
         },
+        Record::Returned { queue, entries: entries.clone() },
+        Record::Removed { queue, cause: Cause::Purged, gone: vec![gone, apart_gone] },
+        Record::Moved {
+            from: queue,
+            gone: apart_gone,
+            to: QueueId(4),
+            place,
+            at: Millis(5),
+            upload: None,
+        },
+        Record::Transferred { from: queue, to: QueueId(4), first: 8, entries: entries.clone() },
+        Record::PutOff { queue, until: due, entries: entries.clone() },
+        Record::Woken { queue, entries: entries.clone() },
+        Record::Fired { queue, first: 3, at: Millis(4), entries: entries.clone() },
+        Record::Scheduled {
+            queue,
+            place,
+            at: Millis(3),
+            expires: None,
+            until: due,
+            note,
+            upload: Some(id),
+            once: None,
+        },
+        Record::DeadLettered {
+            from: queue,
+            to: QueueId(4),
+            first: 8,
+            note,
+            why: Why::Expired,
+            entries,
+        },
     ]
 }
 
@@ -90,6 +129,16 @@ fn every_kind_with_a_name() -> Vec<Record> {
     vec![
         Record::Sent { queue, place, at, expires, lent: true, upload: None, once },
         Record::Sent { queue, place, at, expires, lent: false, upload, once },
+        Record::Scheduled {
+            queue,
+            place,
+            at,
+            expires,
+            until: DueTime::at(Millis(9)),
+            note: NoteId::new(2).unwrap(),
+            upload,
+            once,
+        },
         Record::Staged(staged(None)),
         Record::Staged(staged(once)),
         named(Some(transaction), Some(other)),
@@ -113,9 +162,11 @@ fn records_with_names_have_these_bytes() {
     check(&records[0], 60, &format!("{sent} 01 {} {id}", u64(0)));
     check(&records[1], 60, &format!("{sent} 00 {} {id}", u64(7)));
     let head = format!("{} {} {} 04 {}", u64(5), u64(6), u64(3), u64(3));
-    check(&records[3], 61, &format!("{head} {} {} {id}", u64(4), u64(7)));
-    check(&records[4], 62, &format!("{id} {} {} {other}", u64(3), u64(5)));
-    check(&records[6], 62, &format!("{id} {} {}", u64(3), u64(0)));
+    let scheduled = format!("{sent} {} 02000000 {} {id}", u64(9), u64(7));
+    check(&records[2], 64, &scheduled);
+    check(&records[4], 61, &format!("{head} {} {} {id}", u64(4), u64(7)));
+    check(&records[5], 62, &format!("{id} {} {} {other}", u64(3), u64(5)));
+    check(&records[7], 62, &format!("{id} {} {}", u64(3), u64(0)));
     let forgotten = Forgotten { scope: Scope::Queue(QueueId(9)), through: 2 };
     check(&Record::Forgotten(forgotten), 63, &format!("{} {}", u64(9), u64(2)));
 }
@@ -161,10 +212,39 @@ fn records_of_uploads_have_these_bytes() {
     let record = Record::PiecesGone { upload: id, first: 7, gone: vec![piece], last: true };
     check(record, 36, &format!("{number} 07000000 01 0300000000000000 04000000"));
     let (place, upload) = (Place { rank: 5, seq: 8 }, Some(id));
-    let gone = Gone { place, birth: Lsn(3), size: 4, upload };
+    let gone = Gone { place, birth: Lsn(3), size: 4, upload, due: None, note: None };
     let record = Record::Removed { queue: QueueId(9), cause: Cause::Accepted, gone: vec![gone] };
     let message = "05 0800000000000000 0300000000000000 04000000";
     check(record, 32, &format!("0900000000000000 01 {message} {number}"));
+}
+
+#[test]
+fn records_of_delays_have_these_bytes() {
+    let (place, due) = (Place { rank: 5, seq: 8 }, Some(DueTime::at(Millis(0x0a0b))));
+    let note = NoteId::new(0x0c).unwrap();
+    let (birth, at) = (Lsn(3), Millis(1));
+    let entry = Entry {
+        birth,
+        size: 4,
+        at,
+        expires: None,
+        returns: 7,
+        upload: None,
+        due,
+        note: None,
+        held: false,
+    };
+    let why = Why::Returned;
+    let (from, to) = (QueueId(1), QueueId(2));
+    let record =
+        Record::DeadLettered { from, to, first: 9, note, why, entries: vec![(place, entry)] };
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    let found: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let head = "0100000000000000 0200000000000000 0900000000000000 0c000000 01";
+    let entry = "05 0800000000000000 0300000000000000 04000000 0100000000000000 \
+                 0000000000000000 07000000 0000000000000000 0b0a000000000000 00000000";
+    assert_eq!((record.kind(), found), (47, format!("{head}{entry}").replace(' ', "")));
 }
 
 #[test]

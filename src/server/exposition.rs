@@ -234,7 +234,7 @@ impl Page {
 }
 
 /// Each counter, in words.
-fn events(counters: &Counters) -> [(&'static str, &'static str, u64); 9] {
+fn events(counters: &Counters) -> [(&'static str, &'static str, u64); 11] {
     [
         ("sent", "taken in", counters.sent),
         ("delivered", "handed to consumers", counters.delivered),
@@ -243,6 +243,8 @@ fn events(counters: &Counters) -> [(&'static str, &'static str, u64); 9] {
         ("returned", "given back by consumers", counters.returned),
         ("expired", "that expired", counters.expired),
         ("purged", "removed by an operator", counters.purged),
+        ("discarded", "that came back too often and were removed", counters.discarded),
+        ("dead_lettered", "set apart", counters.dead_lettered),
         ("moved_in", "brought from another queue", counters.moved_in),
         ("moved_out", "taken to another queue", counters.moved_out),
     ]

@@ -9,6 +9,7 @@
 
 mod check;
 mod error;
+mod late;
 mod moved;
 mod names;
 mod operations;
@@ -34,16 +35,17 @@ use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
-    BadRow, Checkpoint, ENTRIES, META, MOVED, NAMES, OPERATIONS, PACKS, PIECES, QUEUES, SEGMENTS,
-    TRANSACTIONS, UPLOADS,
+    BadRow, Checkpoint, DUE, ENTRIES, LATE, META, MOVED, NAMES, NOTES, OPERATIONS, PACKS, PIECES,
+    QUEUES, SEGMENTS, TRANSACTIONS, UPLOADS,
 };
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{
-    self, Delta, Entry, NameRow, Place, QueueRow, Scalars, Scope, TransactionRow, UploadRow,
+    self, Delta, Entry, NameRow, NoteRow, Place, QueueRow, Scalars, Scope, TransactionRow,
+    UploadRow,
 };
-use crate::ids::{Lsn, QueueId, TransactionId, UploadId};
+use crate::ids::{Lsn, NoteId, QueueId, TransactionId, UploadId};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
 
@@ -63,6 +65,10 @@ pub struct Base {
     pub queues: BTreeMap<QueueId, QueueRow>,
     /// Uploads that no message owns.
     pub uploads: BTreeMap<UploadId, UploadRow>,
+    /// What is remembered of messages that were set apart.
+    pub notes: BTreeMap<NoteId, NoteRow>,
+    /// Some message is delayed.
+    pub delayed: bool,
     /// Transactions that are not over.
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
     /// Names that are taken, by scope and number.
@@ -79,9 +85,10 @@ impl Base {
     /// What a broker begins with.
     #[must_use]
     pub fn into_durable(self) -> delta::Base {
-        let Self { replay, queues, uploads, transactions, names, live, scalars, .. } = self;
-        let through = replay.map_or(Lsn(0), |replay| replay.through);
-        delta::Base { through, queues, uploads, transactions, names, live, scalars }
+        let through = self.replay.map_or(Lsn(0), |replay| replay.through);
+        let Self { queues, uploads, transactions, notes, delayed, names, .. } = self;
+        let (live, scalars) = (self.live, self.scalars);
+        delta::Base { through, queues, uploads, transactions, notes, delayed, names, live, scalars }
     }
 }
 
@@ -250,6 +257,12 @@ impl Index {
         })
     }
 
+    /// Closes it for good. Whoever embeds a broker may keep it long after its end, and what redb
+    /// writes when it lets go of the file must not come behind a new owner's.
+    pub fn close(&self) {
+        *self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = State::Failed;
+    }
+
     /// The open database; opens it again where a full disk had closed it.
     fn database(&self) -> Result<OpenState<'_>, IndexError> {
         for _ in 0..2 {
@@ -381,6 +394,9 @@ fn create(
         write.open_table(PACKS).map_err(error)?;
         write.open_table(NAMES).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
+        write.open_table(LATE).map_err(error)?;
+        write.open_table(DUE).map_err(error)?;
+        write.open_table(NOTES).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let format = row::FORMAT.to_le_bytes();
         meta.insert(row::META_FORMAT, format.as_slice()).map_err(error)?;
@@ -441,7 +457,9 @@ fn read_page(
     after: Option<Place>,
     limit: usize,
 ) -> Result<Vec<(Place, Entry)>, IndexError> {
-    let table = database.begin_read().map_err(error)?.open_table(ENTRIES).map_err(error)?;
+    let read = database.begin_read().map_err(error)?;
+    let table = read.open_table(ENTRIES).map_err(error)?;
+    let late = read.open_table(LATE).map_err(error)?;
     let last = *entries_of(queue.0).end();
     let first = match after {
         Some(place) => Bound::Excluded(row::entry_key(queue, place)),
@@ -452,7 +470,7 @@ fn read_page(
     for found in range.take(limit) {
         let (key, value) = found.map_err(error)?;
         let key = key.value();
-        let entry = row::decode_entry(key, value.value()).map_err(|BadRow| bad_row(&key))?;
+        let entry = late::whole(&late, key, value.value())?;
         page.push((Place { rank: key.1, seq: key.2 }, entry));
     }
     Ok(page)
@@ -472,6 +490,8 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
         base.queues.insert(QueueId(id), queue.map_err(|BadRow| bad_row(&QueueId(id)))?);
     }
     base.uploads = pieces::read_uploads(read)?;
+    base.notes = late::read_notes(read)?;
+    base.delayed = late::any_delayed(read)?;
     base.transactions = operations::read_transactions(read)?;
     base.names = names::read(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
@@ -512,13 +532,14 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         for ((queue, place), entry) in &delta.entries {
             let key = row::entry_key(*queue, *place);
             if let Some(entry) = entry {
-                entries.table.insert(key, &row::encode_entry(key, entry)).map_err(error)?;
+                entries.put(key, entry)?;
             } else {
                 entries.remove(key)?;
             }
         }
         entries.note(&delta.moved)?;
         pieces::write(&write, delta)?;
+        late::write(&write, delta)?;
         operations::write(&write, delta)?;
         names::write(&write, delta)?;
         write_live(&write, &delta.live)?;

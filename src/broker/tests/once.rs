@@ -16,7 +16,7 @@ fn id(number: u64) -> Identity {
 
 fn message(durability: Durability) -> Message {
     let content = Bytes::from_static(b"content");
-    Message { durability, priority: Priority::DEFAULT, expires: None, content }
+    Message { durability, priority: Priority::DEFAULT, expires: None, delay: 0, content }
 }
 
 fn send_once(name: &str, number: u64) -> Command {
@@ -96,6 +96,18 @@ fn a_message_with_an_id_is_durable_whatever_it_asks_for_and_goes_to_no_topic() {
     let to_topic = Command::Send { to: topic("t"), message: message(Durability::Persistent) };
     let to_topic = Command::Once(Once::send(id(1), to_topic));
     assert_eq!(bench.ask(1, &to_topic), Err(Refusal::NameOnTopic));
+}
+
+#[test]
+fn a_message_that_is_to_wait_is_there_once_too() {
+    let mut bench = Bench::new();
+    let message = Message { delay: 1000, ..message(Durability::Persistent) };
+    let send = Command::Once(Once::send(id(1), Command::Send { to: queue("q"), message }));
+    assert_eq!(bench.ask(1, &send), ONCE);
+    assert_eq!(bench.ask(1, &send), AGAIN);
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(1, &send), AGAIN);
+    assert_eq!(bench.depth_of("q"), 1);
 }
 
 #[test]

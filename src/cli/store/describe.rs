@@ -47,7 +47,9 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
         }
         Record::Returned { queue: id, entries } => {
             let list = some(entries, |(to, entry)| {
-                format!("{} born {} returns {}", place(*to), entry.birth, entry.returns)
+                let due =
+                    entry.due.map_or(String::new(), |due| format!(" until {}", time(due.millis())));
+                format!("{} born {} returns {}{due}", place(*to), entry.birth, entry.returns)
             });
             format!("Returned to {}: {list}", queue(id))
         }
@@ -74,7 +76,37 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             let (from, to) = (queue(from), queue(to));
             format!("Transferred from {from} to {to}, there from number {first} on: {list}")
         }
-        _ => transacted(record, &queue),
+        _ => late(record, &queue),
+    }
+}
+
+/// The same of the records of messages that are delayed or set apart.
+fn late(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
+    match record {
+        Record::PutOff { queue: id, until, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("PutOff in {} until {}: {list}", queue(id), time(until.millis()))
+        }
+        Record::Scheduled { queue: id, place: to, at, until, upload, once, .. } => {
+            let (to, at, until) = (place(*to), time(*at), time(until.millis()));
+            let (body, name) = (body(*upload), name(*once));
+            format!("Scheduled in {} {to} at {at} until {until}{body}{name}", queue(id))
+        }
+        Record::Fired { queue: id, first, at, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("Fired in {} at {} from number {first} on: {list}", queue(id), time(*at))
+        }
+        Record::Woken { queue: id, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("Woken in {}: {list}", queue(id))
+        }
+        Record::DeadLettered { from, to, first, note, why, entries } => {
+            let list =
+                some(entries, |(old, entry)| format!("{} born {}", place(*old), entry.birth));
+            let (from, to) = (queue(from), queue(to));
+            format!("DeadLettered {why:?} ({note}) from {from} to {to} from number {first}: {list}")
+        }
+        _ => transacted(record, queue),
     }
 }
 

@@ -35,7 +35,7 @@ fn lines(store: &Looked, out: &mut dyn Write) -> Result<io::Result<()>, CliError
     let needed = match store.index(identity.store) {
         Ok(Some((_index, base))) => {
             let needed = needed(&base);
-            names.extend(base.queues.into_iter().map(|(id, queue)| (id, queue.name)));
+            names.extend(base.queues.into_iter().map(|(id, queue)| (id, (&*queue.name).into())));
             Some(needed)
         }
         Ok(None) => None,

@@ -395,7 +395,7 @@ fn unusable_line(error: &RecoveryError) -> String {
 /// The names of queues as the index has them.
 fn names_of(base: Option<&Base>) -> Names {
     let queues = base.into_iter().flat_map(|base| &base.queues);
-    queues.map(|(id, queue)| (*id, queue.name.clone())).collect()
+    queues.map(|(id, queue)| (*id, (&*queue.name).into())).collect()
 }
 
 /// Counts by queue, in words.

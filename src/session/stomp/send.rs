@@ -14,7 +14,8 @@ use crate::protocol::stomp::{self, Head};
 
 /// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE.
 /// Sorted, to be searched.
-const OF_THE_FRAME: [&str; 13] = [
+pub const OF_THE_FRAME: [&str; 14] = [
+    "AMQ_SCHEDULED_DELAY",
     "JMSXDeliveryCount",
     "ack",
     "content-length",
@@ -41,6 +42,7 @@ pub(super) struct Send {
     durability: Durability,
     priority: Priority,
     expires: Option<Millis>,
+    delay: u64,
     kind: Option<BodyKind>,
     properties: Vec<(String, String)>,
     pub(super) content_length: Option<u64>,
@@ -71,6 +73,7 @@ impl Send {
             (Some("bytes"), _) | (_, Some(_)) => Some(BodyKind::Bytes),
             (_, None) => None,
         };
+        let delay = delay(headers, &to)?;
         let properties = headers
             .iter()
             .filter(|(name, _)| OF_THE_FRAME.binary_search(name).is_err())
@@ -83,6 +86,7 @@ impl Send {
             durability,
             priority: priority(headers)?,
             expires: expires(headers)?,
+            delay,
             kind,
             properties,
             content_length: head.content_length,
@@ -155,6 +159,7 @@ impl Send {
             durability: self.durability,
             priority: self.priority,
             expires: self.expires,
+            delay: self.delay,
             content,
         };
         let command = match self.upload {
@@ -191,6 +196,32 @@ fn priority(headers: &stomp::Headers) -> Result<Priority, Fault> {
     match value.as_bytes() {
         [digit @ b'0'..=b'9'] => Ok(Priority::new(digit - b'0').expect("one digit is at most 9")),
         _ => Err(Fault::bad_header("priority", value, "a number from 0 to 9")),
+    }
+}
+
+/// How long the message is to wait. What would have it come again and again is refused: to deliver
+/// it once, without a word, is not what was asked for.
+fn delay(headers: &stomp::Headers, to: &Destination) -> Result<u64, Fault> {
+    for name in ["AMQ_SCHEDULED_CRON", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_REPEAT"] {
+        if let Some(value) = headers.get(name) {
+            let must = "left out: this version delivers a scheduled message once";
+            return Err(Fault::bad_header(name, value, must));
+        }
+    }
+    let name = "AMQ_SCHEDULED_DELAY";
+    let Some(value) = headers.get(name) else { return Ok(0) };
+    let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+    if headers.get("transaction").is_some() && value != "0" {
+        let must = "left out in a transaction: this version delivers what it commits at once";
+        return Err(Fault::bad_header(name, value, must));
+    }
+    match (value.parse(), to) {
+        (Ok(delay), Destination::Topic(_)) if delay > 0 => {
+            let must = "0 or left out: only a message to a queue can be delivered later";
+            Err(Fault::bad_header(name, value, must))
+        }
+        (Ok(delay), _) if plain => Ok(delay),
+        _ => Err(Fault::bad_header(name, value, "a number of milliseconds")),
     }
 }
 

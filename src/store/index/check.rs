@@ -80,6 +80,7 @@ fn check(
         }
     }
     super::pieces::check(database, &mut |problem| report.problem(problem))?;
+    super::late::check(database, &mut |problem| report.problem(problem))?;
     for ordinal in base.packs.keys().filter(|ordinal| !base.live.contains_key(ordinal)) {
         report.problem(format!("segment {ordinal} has no live bytes, and lies in a pack"));
     }

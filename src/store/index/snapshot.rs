@@ -17,8 +17,10 @@ use redb::{
 };
 
 use super::error::{bad_row, damaged, error, guarded, io_error};
+use super::row::TRANSACTIONS;
+use super::row::UPLOADS;
 use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
-use super::row::{NAMES, NameKey, OPERATIONS, OperationKey, SEGMENTS, TRANSACTIONS, UPLOADS};
+use super::row::{DUE, DueKey, LATE, NAMES, NOTES, NameKey, OPERATIONS, OperationKey, SEGMENTS};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -64,6 +66,9 @@ impl Index {
                 PACKS.name(),
                 MOVED.name(),
                 NAMES.name(),
+                LATE.name(),
+                DUE.name(),
+                NOTES.name(),
                 META.name(),
             ]
             .into();
@@ -169,6 +174,9 @@ enum Stage {
     Packs(Option<u64>),
     Moved(Option<u64>),
     Names(Option<NameKey>),
+    Late(Option<EntryKey>),
+    Due(Option<DueKey>),
+    Notes(Option<u32>),
     Meta,
     Done,
 }
@@ -241,7 +249,16 @@ impl Snapshot {
                 .map_or(Stage::Moved(None), |last| Stage::Packs(Some(last))),
             Stage::Moved(after) => self
                 .rows_after(write, MOVED, after, |_, _| Ok(()))?
-                .map_or(Stage::Names(None), |last| Stage::Moved(Some(last))),
+                .map_or(Stage::Late(None), |last| Stage::Moved(Some(last))),
+            Stage::Late(after) => self
+                .rows_after(write, LATE, after, |_, _| Ok(()))?
+                .map_or(Stage::Due(None), |last| Stage::Late(Some(last))),
+            Stage::Due(after) => self
+                .rows_after(write, DUE, after, |_, ()| Ok(()))?
+                .map_or(Stage::Notes(None), |last| Stage::Due(Some(last))),
+            Stage::Notes(after) => self
+                .rows_after(write, NOTES, after, |_, _| Ok(()))?
+                .map_or(Stage::Names(None), |last| Stage::Notes(Some(last))),
             Stage::Names(after) => self
                 .rows_after(write, NAMES, after, |_, _| Ok(()))?
                 .map_or(Stage::Meta, |last| Stage::Names(Some(last))),

@@ -107,7 +107,8 @@ impl Model {
 fn entry(number: u64) -> Entry {
     let expires = number.is_multiple_of(3).then_some(Millis(number + 1000));
     let (birth, at, upload) = (Lsn(number * 64), Millis(number), UploadId::new(number % 4));
-    Entry { birth, size: 64, at, expires, returns: 1, upload, held: false }
+    let (due, note, held) = (None, None, false);
+    Entry { birth, size: 64, at, expires, returns: 1, upload, due, note, held }
 }
 
 fn queue_row(name: &str, depth: u64) -> QueueRow {
@@ -116,11 +117,13 @@ fn queue_row(name: &str, depth: u64) -> QueueRow {
         last_seq: 1 << 20,
         depth,
         bytes: 0,
-        lent_through: [depth; 10],
-        redelivered_through: [0; 10],
+        lent_through: [depth; 10].into(),
+        redelivered_through: [0; 10].into(),
         staged: depth / 2,
         staged_bytes: depth,
         expiring: false,
+        delayed: 0,
+        restored_through: 0,
     }
 }
 

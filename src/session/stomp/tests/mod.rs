@@ -177,6 +177,7 @@ fn delivery(subscription: u64, tag: u64) -> Delivery {
         persistent: true,
         at: Millis(5),
         expires: None,
+        dead: None,
         content: content(&[], "hi"),
     }
 }
