@@ -51,6 +51,8 @@ mod embedded;
 #[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]
+pub mod identity;
+
 pub mod ids;
 #[doc(hidden)]
 pub mod io;

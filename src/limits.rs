@@ -256,6 +256,10 @@ pub const TRANSACTION_VOLATILE_MAX: usize = STEP_MESSAGES_MAX;
 /// Operations of small transactions kept in memory, so that these end with one record. With more,
 /// new transactions end like large ones.
 pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;
+/// What a name against repetitions is taken to cost in memory.
+pub const NAME_BYTES: u64 = 200;
+/// How long names that are old enough to be forgotten wait for others, so that they go together.
+pub const FORGET_REST_MILLIS: u64 = 60_000;
 /// Bytes of a client's name for a transaction at most.
 pub const TRANSACTION_NAME_BYTES_MAX: usize = 512;
 

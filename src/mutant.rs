@@ -47,6 +47,12 @@ pub(crate) enum Mutant {
     CommitOpen,
     /// A commit does not wait for room.
     CommitWithoutRoom,
+    /// What was done under a name is forgotten when a life begins.
+    ForgetNames,
+    /// What is asked a second time is answered before the first is durable.
+    RepeatBeforeSync,
+    /// A transaction that is rolled back keeps its names.
+    KeepNames,
     /// The index names a pack that is not durable.
     NameUnsyncedPack,
     /// What is needed of a segment is judged by one state of the index, and whether all of it was

@@ -19,8 +19,9 @@
 //! | 37 | `Transferred` | as 20, each entry with its upload |
 //!
 //! The kinds for messages that are delayed or were set apart are in `delay`; those of transactions,
-//! 50 and up, are in `transacted`.
+//! 50 and up, are in `transacted`, and those of names, 60 and up, in `once`.
 
+mod once;
 mod transacted;
 
 mod delay;
@@ -28,9 +29,12 @@ mod form;
 mod pieces;
 
 use crate::broker::delta::{Entry, PieceAt, Place, Why};
+use crate::identity::Identity;
 use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 use form::{Form, form_of};
 
+use once::{FORGOTTEN, NAMED, SCHEDULED_ONCE, SENT_ONCE, STAGED_ONCE};
+pub use once::{Forgotten, Named};
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
 
@@ -78,6 +82,8 @@ pub enum Record {
         lent: bool,
         /// Its body lies in the pieces of this upload, and belongs to it from now on.
         upload: Option<UploadId>,
+        /// The name under which it was sent: taken in its queue from now on.
+        once: Option<Identity>,
     },
     /// Messages are about to leave for consumers.
     Lent {
@@ -178,6 +184,8 @@ pub enum Record {
         note: NoteId,
         /// As that of [`Record::Sent`].
         upload: Option<UploadId>,
+        /// As that of [`Record::Sent`].
+        once: Option<Identity>,
     },
     /// The time of scheduled messages has come: each is as new, and takes the next sequence number.
     Fired {
@@ -228,6 +236,10 @@ pub enum Record {
     Decided(Decided),
     /// Operations of a transaction have their outcome.
     Settled(Settled),
+    /// A commit has a name.
+    Named(Named),
+    /// Names are not remembered any more.
+    Forgotten(Forgotten),
 }
 
 /// Why messages left a queue.
@@ -314,6 +326,7 @@ impl Record {
             Self::Restored { .. } => RESTORED,
             Self::QueueCreated { .. } => QUEUE_CREATED,
             Self::QueueDeleted { .. } => QUEUE_DELETED,
+            Self::Sent { once: Some(_), .. } => SENT_ONCE,
             Self::Sent { upload: None, .. } => SENT,
             Self::Sent { .. } => SENT_LARGE,
             Self::Lent { .. } => LENT,
@@ -326,15 +339,19 @@ impl Record {
             Self::PutOff { .. } => delay::PUT_OFF,
             Self::Woken { .. } => delay::WOKEN,
             Self::DeadLettered { .. } => delay::DEAD_LETTERED,
+            Self::Scheduled { once: Some(_), .. } => SCHEDULED_ONCE,
             Self::Scheduled { .. } => delay::SCHEDULED,
             Self::Fired { .. } => delay::FIRED,
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
+            Self::Staged(Staged { once: Some(_), .. }) => STAGED_ONCE,
             Self::Staged(_) => STAGED,
             Self::Taken(_) => TAKEN,
             Self::Decided(_) => DECIDED,
             Self::Settled(_) => SETTLED,
+            Self::Named(_) => NAMED,
+            Self::Forgotten(_) => FORGOTTEN,
         }
     }
 
@@ -370,13 +387,14 @@ impl Record {
                 w.0.extend_from_slice(name.as_bytes());
             }
             Self::QueueDeleted { queue } => w.u64(queue.0),
-            Self::Sent { queue, place, at, expires, lent, upload } => {
+            Self::Sent { queue, place, at, expires, lent, upload, once } => {
                 w.u64(queue.0);
                 w.place(*place);
                 w.u64(at.0);
                 w.time(*expires);
                 w.0.push(if *lent { FLAG_LENT } else { 0 });
                 w.upload(form, *upload);
+                w.identity(*once);
             }
             Self::Lent { queue, rank, through } => {
                 w.u64(queue.0);
@@ -420,6 +438,7 @@ impl Record {
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
             }
+            Self::Named(_) | Self::Forgotten(_) => once::encode(self, &mut w),
             _ => self.encode_delay(&mut w),
         }
     }
@@ -441,7 +460,7 @@ impl Record {
             RESTORED => r.millis().map(|at| Self::Restored { at }),
             QUEUE_CREATED => r.queue_created(),
             QUEUE_DELETED => r.u64().map(|queue| Self::QueueDeleted { queue: QueueId(queue) }),
-            SENT | SENT_LARGE => r.sent(form_of(kind)),
+            SENT | SENT_LARGE | SENT_ONCE => r.sent(form_of(kind), kind == SENT_ONCE),
             LENT => r.lent(),
             RETURNED | RETURNED_LARGE | delay::RETURNED => r.returned(form_of(kind)),
             REMOVED | REMOVED_LARGE | delay::REMOVED => r.removed(form_of(kind)),
@@ -453,12 +472,14 @@ impl Record {
             delay::PUT_OFF => r.put_off(),
             delay::WOKEN => r.woken(),
             delay::DEAD_LETTERED => r.dead_lettered(),
-            delay::SCHEDULED => r.scheduled(),
+            delay::SCHEDULED | SCHEDULED_ONCE => r.scheduled(kind == SCHEDULED_ONCE),
             delay::FIRED => r.fired(),
-            STAGED => r.staged(),
+            STAGED | STAGED_ONCE => r.staged(kind == STAGED_ONCE),
             TAKEN => r.taken(),
             DECIDED => r.decided(),
             SETTLED => r.settled(),
+            NAMED => r.named(),
+            FORGOTTEN => r.forgotten(),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.
@@ -601,21 +622,6 @@ impl Reader<'_> {
         let (queue, at) = (self.queue()?, self.millis()?);
         let name = std::str::from_utf8(std::mem::take(&mut self.0)).ok()?;
         Some(Record::QueueCreated { queue, name: name.into(), at })
-    }
-
-    fn sent(&mut self, form: Form) -> Option<Record> {
-        Some(Record::Sent {
-            queue: self.queue()?,
-            place: self.place()?,
-            at: self.millis()?,
-            expires: self.time()?,
-            lent: match self.u8()? {
-                0 => false,
-                FLAG_LENT => true,
-                _ => return None,
-            },
-            upload: self.upload(form)?,
-        })
     }
 
     fn lent(&mut self) -> Option<Record> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
-use crate::broker::delta::{Entry, Marks, Place, QueueRow};
+use crate::broker::delta::{Entry, Marks, Place, QueueRow, Scope};
 use crate::broker::fact::{
     Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
 };
@@ -46,12 +46,13 @@ impl Broker {
                 self.changing(*queue);
             }
             Record::QueueDeleted { queue } => self.apply_deleted(*queue),
-            Record::Sent { queue, place, at, expires, lent, upload } => {
+            Record::Sent { queue, place, at, expires, lent, upload, once } => {
                 if let Some(upload) = upload {
                     self.durable.adopt(*upload);
                 }
                 let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);
+                self.apply_sent_once(written, *queue, *once, *at, None);
                 if *lent {
                     self.changing(*queue).mark_lent(place.rank, place.seq);
                 }
@@ -89,6 +90,8 @@ impl Broker {
             Record::PiecesGone { upload, first, gone, last } => {
                 self.durable.pieces_gone(*upload, *first, gone, *last);
             }
+            Record::Named(named) => self.apply_named(written, named),
+            Record::Forgotten(it) => self.durable.forget_names(it.scope, it.through),
             _ => self.apply_transacted(written, record),
         }
         Ok(())
@@ -108,6 +111,7 @@ impl Broker {
         self.names.remove(&*queue.row.name);
         self.sorted.remove(&*queue.row.name);
         self.durable.queue_gone(queue.id, &queue.row);
+        self.durable.forget_scope(queue.id);
     }
 
     fn apply_moved(&mut self, (from, gone): (QueueId, &Gone), to: (QueueId, Place, Entry)) {
@@ -152,9 +156,9 @@ impl Broker {
                 Some(_) => Err("the queue is not empty"),
                 None => Err("no such queue"),
             },
-            Record::Sent { queue, place, upload, .. } => {
-                next(queue, place.seq).and(self.durable.fit_sent(*upload))
-            }
+            Record::Sent { queue, place, upload, once, .. } => next(queue, place.seq)
+                .and(self.durable.fit_sent(*upload))
+                .and(self.durable.fit_name(Scope::Queue(*queue), *once)),
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
             Record::PutOff { queue, entries, .. } | Record::Woken { queue, entries } => {
@@ -181,6 +185,8 @@ impl Broker {
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
+            Record::Named(named) => self.durable.fit_named(named),
+            Record::Forgotten(_) => Ok(()),
             _ => self.fit_transacted(record),
         }
     }
@@ -209,6 +215,7 @@ impl Broker {
         self.saw(at);
         self.durable.kill_open();
         self.durable.roll_back_open();
+        self.durable.forget_all_names();
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
@@ -360,6 +367,7 @@ impl Broker {
             Change::TransferOver { from } => drop(self.transfers.remove(&from)),
             Change::ScanTo(scanned) => self.apply_scan_to(scanned, effects),
             Change::Unit(key, change) => self.apply_unit(key, change, effects),
+            Change::Repeated => self.counts.repeated += 1,
             Change::EndOn { number } => self.apply_end_on(number, effects),
             Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
             Change::Relend { key, tag, queue, place, entry } => {

@@ -1,5 +1,7 @@
 //! What a connection may ask of the broker, and what it hears back.
 
+mod once;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,11 +11,13 @@ use crate::ids::{Lsn, Millis, StageId, SubscriptionId, Tag, Token, TransactionNa
 use crate::limits;
 use crate::message::{Destination, Message};
 
+pub use self::once::Once;
 pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
 pub use crate::broker::counters::Counters;
 pub use crate::broker::dead::DeadLetter;
 pub use crate::broker::fact::Spot;
+pub use crate::broker::once::NameCounts;
 pub use crate::broker::policy::WhenFull;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
 pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
@@ -132,6 +136,8 @@ pub enum Command {
         /// What becomes of the deliveries it has settled.
         disposition: Disposition,
     },
+    /// Sends or commits under a name, and does nothing where that was done before.
+    Once(Once),
     /// Asks for nothing: its answer confirms what this connection asked before.
     Barrier,
     /// The next queues in the order of names, as [`Reply::Queues`]: none at the end.
@@ -178,11 +184,30 @@ pub enum Command {
 }
 
 impl Command {
+    /// What is done, whatever name it has.
+    #[must_use]
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Once(once) => once.command(),
+            other => other,
+        }
+    }
+
+    /// The stage of which it sends the message.
+    #[must_use]
+    pub fn stage(&self) -> Option<StageId> {
+        match self.bare() {
+            Self::SendStaged { stage, .. }
+            | Self::Transact { work: Work::SendStaged { stage, .. }, .. } => Some(*stage),
+            _ => None,
+        }
+    }
+
     /// Where it brings a message, if it does: such a command can be held for want of room. What is
     /// sent in a transaction is not: what its commit would wait for could wait for its commit.
     #[must_use]
     pub fn destination(&self) -> Option<&Destination> {
-        match self {
+        match self.bare() {
             Self::Send { to, .. } | Self::SendStaged { to, .. } => Some(to),
             _ => None,
         }
@@ -191,7 +216,7 @@ impl Command {
     /// The transaction of which it is a part.
     #[must_use]
     pub fn works_in(&self) -> Option<TransactionName> {
-        match self {
+        match self.bare() {
             Self::Transact { transaction, .. } => Some(*transaction),
             _ => None,
         }
@@ -200,7 +225,7 @@ impl Command {
     /// The transaction that it commits.
     #[must_use]
     pub fn commits(&self) -> Option<TransactionName> {
-        match self {
+        match self.bare() {
             Self::Commit { transaction } => Some(*transaction),
             _ => None,
         }
@@ -222,7 +247,7 @@ impl Command {
     /// Bytes of content that it brings.
     #[must_use]
     pub fn content_bytes(&self) -> usize {
-        match self {
+        match self.bare() {
             Self::Send { message, .. }
             | Self::SendStaged { message, .. }
             | Self::Transact {
@@ -412,6 +437,30 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// A message to a topic cannot be sent under a name: nothing remembers it.
+    #[error(
+        "a message to a topic cannot have an id against duplicates: a topic keeps nothing; send \
+         it without, or to a queue"
+    )]
+    NameOnTopic,
+    /// The same name was used in a transaction that has no outcome.
+    #[error(
+        "a transaction that has not ended has done something under the same id: ask again when it \
+         has, and use no id twice at a time"
+    )]
+    NamePending,
+    /// The name of a commit was used for another.
+    #[error(
+        "another transaction, which did something else, was committed under this commit-id: \
+         nothing of this one has happened"
+    )]
+    CommitNameTaken,
+    /// Somebody has asked for a commit of that name and heard that it had not happened.
+    #[error(
+        "it was asked before what became of this commit-id, and answered that nothing ever will: \
+         nothing of the transaction has happened; do it again under another id"
+    )]
+    CommitVoid,
     /// There are as many queues as the configuration allows.
     #[error("there are {limit} destinations already, which is the limit")]
     TooManyDestinations {
@@ -497,6 +546,10 @@ pub enum Output {
 pub enum Reply {
     /// Done.
     Done,
+    /// Done before, under the same name; nothing happened now.
+    Repeated,
+    /// Nothing was committed under that name, and nothing ever will be.
+    NotCommitted,
     /// The queues, by name.
     Queues(Vec<QueueInfo>),
     /// A queue.

@@ -84,6 +84,7 @@ impl Broker {
                 let key = (connection, *subscription);
                 self.decide_settle(now, key, *which, *outcome, facts)
             }
+            Command::Once(once) => self.decide_once(now, Asker { connection, token }, once, facts),
             Command::Barrier => DONE,
             Command::Begin { .. }
             | Command::Transact { .. }
@@ -220,6 +221,7 @@ impl Broker {
                 expires: message.expires,
                 lent: known.is_some_and(|queue| queue.is_idle() && !queue.ready.is_empty()),
                 upload,
+                once: None,
             },
             message.content.clone(),
         ));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::Identity;
 use crate::ids::{
     ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
     UploadId,
@@ -158,6 +159,47 @@ pub enum Resolution {
     Rollback,
 }
 
+/// Among what a name is told apart from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Commits, over the whole store.
+    Commits,
+    /// What was sent to this queue.
+    Queue(QueueId),
+}
+
+impl Scope {
+    /// In records and keys: that of the queue, or 0.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Commits => 0,
+            Self::Queue(queue) => queue.0,
+        }
+    }
+
+    /// The inverse of [`Scope::number`]: no queue has the number 0.
+    #[must_use]
+    pub fn of(number: u64) -> Self {
+        if number == 0 { Self::Commits } else { Self::Queue(QueueId(number)) }
+    }
+}
+
+/// A name that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRow {
+    /// The name.
+    pub id: Identity,
+    /// The position of the message, or of what was said of the commit.
+    pub birth: Lsn,
+    /// When it was taken.
+    pub at: Millis,
+    /// It is taken by what this transaction does, if that is committed.
+    pub transaction: Option<TransactionId>,
+    /// What a commit of that name has done; `None` where it never will be, and for messages.
+    pub operations: Option<Identity>,
+}
+
 /// Where a piece of a large body lies in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceAt {
@@ -272,6 +314,8 @@ pub struct Base {
     pub uploads: BTreeMap<UploadId, UploadRow>,
     /// Transactions that are not over.
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// Names that are taken, numbered in their scopes in the order of time.
+    pub names: BTreeMap<(Scope, u64), NameRow>,
     /// What is remembered of messages that were set apart or wait for their time.
     pub notes: BTreeMap<NoteId, NoteRow>,
     /// Some message is delayed.
@@ -303,6 +347,8 @@ pub struct Delta {
     pub operations: BTreeMap<(TransactionId, u64), Option<Operation>>,
     /// The transaction as it is now, or `None` where it is over.
     pub transactions: BTreeMap<TransactionId, Option<TransactionRow>>,
+    /// The name with that number, or `None` where it is forgotten.
+    pub names: BTreeMap<(Scope, u64), Option<NameRow>>,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.

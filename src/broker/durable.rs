@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::broker::dead::Notes;
 use crate::broker::delta::{Base, Delta, Entry, Place, QueueRow, Scalars};
+use crate::broker::names::Names;
 use crate::broker::transaction::Transactions;
 use crate::broker::upload::Uploads;
 use crate::ids::{Lsn, QueueId};
@@ -29,6 +30,8 @@ pub(crate) struct Durable {
     pub(super) notes: Notes,
     /// Transactions that are not over.
     pub(super) transactions: Transactions,
+    /// Names that are taken.
+    pub(super) names: Names,
     /// Bytes that the index counts as needed and that no longer are.
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
@@ -54,6 +57,7 @@ impl Durable {
             uploads: Uploads::new(&base.uploads),
             notes: Notes::new(&base.notes),
             transactions: Transactions::new(&base.transactions),
+            names: Names::new(&base.names),
             freed: 0,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),

@@ -244,6 +244,8 @@ pub enum Change {
     ScanTo(Scanned),
     /// Something about a unit of work.
     Unit(UnitKey, UnitChange),
+    /// What was asked had happened before under the same name.
+    Repeated,
     /// A unit that has its outcome gets on with it.
     EndOn {
         /// The number of its ending.

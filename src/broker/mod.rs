@@ -27,6 +27,8 @@ mod consumer;
 mod decide;
 mod durable;
 mod later;
+mod names;
+mod once;
 mod queue;
 mod room;
 mod schedule;
@@ -81,6 +83,12 @@ pub struct Limits {
     pub prefetch: u32,
     /// Operations of one transaction at most.
     pub transaction_operations: u64,
+    /// Names remembered for one queue, and for commits, at most, about.
+    pub names_per_scope: usize,
+    /// Bytes of memory for all names, about.
+    pub names_bytes: u64,
+    /// Milliseconds after which a name is forgotten.
+    pub names_millis: u64,
 }
 
 impl Default for Limits {
@@ -95,6 +103,9 @@ impl Default for Limits {
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
             transaction_operations: 4_000_000,
+            names_per_scope: 100_000,
+            names_bytes: 64 << 20,
+            names_millis: 24 * 60 * 60 * 1000,
         }
     }
 }
@@ -139,6 +150,9 @@ pub struct Broker {
     stages: upload::Stages,
     /// Transactions as their sessions know them.
     units: transact::Units,
+    /// Where more names are remembered than should be.
+    crowded: Option<delta::Scope>,
+    counts: once::NameCounts,
 }
 
 impl Broker {
@@ -183,6 +197,8 @@ impl Broker {
             later,
             stages: upload::Stages::default(),
             units: transact::Units::default(),
+            crowded: None,
+            counts: once::NameCounts::default(),
         }
     }
 
@@ -214,7 +230,8 @@ impl Broker {
     #[must_use]
     pub fn delta_len(&self) -> usize {
         let delta = &self.durable.delta;
-        delta.entries.len() + delta.pieces.len() + delta.due.len() + delta.operations.len()
+        let tables = delta.entries.len() + delta.pieces.len() + delta.due.len();
+        tables + delta.operations.len() + delta.names.len()
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.
@@ -252,7 +269,8 @@ impl Broker {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let soon = self.expiries.first().map(|(at, _, _)| *at);
-        let others = [self.expiries.beyond.next(), self.later.next()];
+        let names = self.durable.names.next_deadline(&self.limits);
+        let others = [self.expiries.beyond.next(), self.later.next(), names];
         others.into_iter().chain([soon]).flatten().min()
     }
 
@@ -301,6 +319,15 @@ impl Broker {
     #[cfg(test)]
     pub(crate) fn rows(&self) -> BTreeMap<QueueId, &delta::QueueRow> {
         self.queues.iter().map(|(id, queue)| (*id, &queue.row)).collect()
+    }
+
+    /// Whether the names in memory are those of the deltas and the index; for checks.
+    #[cfg(test)]
+    pub(crate) fn names_agree(
+        &self,
+        index: &BTreeMap<(delta::Scope, u64), delta::NameRow>,
+    ) -> bool {
+        self.durable.names_agree(index, |queue| self.queues.contains_key(&queue))
     }
 
     /// All durable messages of a queue, given all that the index holds of it; for checks.

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use crate::broker::delta::{Entry, Place, Why};
+use crate::broker::delta::{Entry, Place, Scope, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
 use crate::broker::queue::Queue;
@@ -32,7 +32,8 @@ impl Broker {
         let until = DueTime::at(Millis(at.0.saturating_add(message.delay)));
         let note = self.durable.note_or_new(name, Why::Scheduled);
         let expires = message.expires;
-        let record = Record::Scheduled { queue, place, at, expires, until, note, upload };
+        let once = None;
+        let record = Record::Scheduled { queue, place, at, expires, until, note, upload, once };
         facts.push(Fact::Log(record, message.content.clone()));
     }
 
@@ -51,7 +52,7 @@ impl Broker {
 
     pub(super) fn apply_schedule(&mut self, written: Written, record: &Record) {
         match record {
-            Record::Scheduled { queue, place, at, expires, until, note, upload } => {
+            Record::Scheduled { queue, place, at, expires, until, note, upload, once } => {
                 if let Some(upload) = upload {
                     self.durable.adopt(*upload);
                 }
@@ -61,6 +62,7 @@ impl Broker {
                 self.durable.refer(*note, &name, Why::Scheduled);
                 let entry = Entry { due: Some(*until), note: Some(*note), ..entry };
                 self.apply_changed(*queue, *place, entry);
+                self.apply_sent_once(written, *queue, *once, *at, None);
                 self.count(*queue, |c| c.sent += 1);
             }
             Record::Fired { queue, first, at, entries } => {
@@ -84,12 +86,13 @@ impl Broker {
     pub(super) fn fit_schedule(&self, record: &Record) -> Result<(), &'static str> {
         let row = |id| self.queues.get(id).map(|queue| &queue.row).ok_or("no such queue");
         match record {
-            Record::Scheduled { queue, place, note, upload, .. } => {
+            Record::Scheduled { queue, place, note, upload, once, .. } => {
                 let row = row(queue)?;
                 if row.last_seq + 1 != place.seq {
                     return Err("its sequence number is not the next");
                 }
                 self.durable.fit_sent(*upload)?;
+                self.durable.fit_name(Scope::Queue(*queue), *once)?;
                 self.durable.fit_note(*note, &row.name, Why::Scheduled)
             }
             Record::Fired { queue, first, entries, .. } => {

@@ -1,6 +1,7 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
 mod dead;
+mod once;
 mod schedule;
 mod transactions;
 mod uploads;

@@ -121,6 +121,15 @@ impl Broker {
         self.units.open.get(&key).ok_or(Refusal::NoSuchTransaction)
     }
 
+    /// The transaction that a unit has begun in the log, if it has.
+    pub(super) fn transaction_of(
+        &self,
+        connection: ConnectionId,
+        name: TransactionName,
+    ) -> Result<Option<TransactionId>, Refusal> {
+        self.unit((connection, name)).map(|unit| unit.id)
+    }
+
     fn decide_begin(&self, key: UnitKey, facts: &mut Vec<Fact>) -> Result<Verdict, Refusal> {
         if self.units.open.contains_key(&key) {
             return Err(Refusal::TransactionExists);
@@ -218,7 +227,7 @@ impl Broker {
         }
         let (transaction, number) = self.next_operation(key, facts);
         let (at, expires) = (self.time(now), message.expires);
-        let staged = Staged { transaction, number, queue, rank, at, expires, upload };
+        let staged = Staged { transaction, number, queue, rank, at, expires, upload, once: None };
         facts.push(Fact::Log(Record::Staged(staged), message.content.clone()));
         DONE
     }
@@ -313,7 +322,7 @@ impl Broker {
     }
 
     /// States the outcome of a unit, and all that comes of it where that is little.
-    fn decide_end(
+    pub(super) fn decide_end(
         &self,
         now: Millis,
         asker: Asker,

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, TransactionRow};
+use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, Scope, TransactionRow};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::OperationsPage;
 use crate::broker::{Broker, Written};
@@ -236,6 +236,7 @@ impl Broker {
             return Err("no such queue");
         }
         self.durable.fit_operation(staged.transaction, staged.number)?;
+        self.durable.fit_name(Scope::Queue(staged.queue), staged.once)?;
         self.durable.fit_sent(staged.upload)
     }
 
@@ -281,7 +282,7 @@ impl Broker {
     }
 
     fn apply_staged(&mut self, written: Written, staged: &Staged) {
-        let Staged { transaction, number, queue, rank, at, expires, upload } = *staged;
+        let Staged { transaction, number, queue, rank, at, expires, upload, once } = *staged;
         if let Some(upload) = upload {
             self.durable.adopt(upload);
         }
@@ -290,6 +291,7 @@ impl Broker {
         self.durable.born(&entry);
         let operation = Operation::Send { queue, rank, entry };
         self.durable.extend(transaction, number, operation, written.lsn);
+        self.apply_sent_once(written, queue, once, at, Some(transaction));
         let row = &mut self.changing(queue).row;
         row.staged += 1;
         row.staged_bytes += u64::from(entry.size);
@@ -312,10 +314,14 @@ impl Broker {
 
     fn apply_settled(&mut self, settled: &Settled) {
         self.durable.settle(settled);
+        if settled.last {
+            self.durable.settle_commit(settled.transaction, settled.resolution);
+        }
         for outcome in &settled.outcomes {
             match *outcome {
                 Settlement::Enter { queue, place, entry } => {
                     self.unstage(queue, entry.size);
+                    self.durable.settle_name(entry.birth, Resolution::Commit);
                     self.durable.put(queue, place, entry);
                     // Whoever packs its segment learns here where it is.
                     if !mutant::is(Mutant::ForgetEntered) {
@@ -337,6 +343,7 @@ impl Broker {
                 }
                 Settlement::Drop { queue, birth, size, upload } => {
                     self.unstage(queue, size);
+                    self.durable.settle_name(birth, Resolution::Rollback);
                     self.durable.dead(birth, size);
                     upload.into_iter().for_each(|upload| self.durable.kill(upload));
                     self.free(queue);

@@ -8,6 +8,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use crate::broker::counters::Counters;
 use crate::broker::delta::Place;
 use crate::broker::fact::{Lent, VolatilePlace};
+use crate::broker::once::NameCounts;
 use crate::broker::policy::Limit;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Limits};
@@ -83,6 +84,8 @@ pub struct Totals {
     pub changes: usize,
     /// Bytes of the log that messages keep.
     pub live_bytes: u64,
+    /// Names against repetitions.
+    pub names: NameCounts,
 }
 
 impl Broker {
@@ -131,6 +134,7 @@ impl Broker {
             volatile_bytes: self.volatile_bytes,
             changes: self.delta_len(),
             live_bytes: self.durable.live_bytes(),
+            names: self.name_counts(),
         }
     }
 }

@@ -57,7 +57,14 @@ impl Broker {
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
         let swept = !self.sweeps.is_empty();
         let uploads = self.has_dead_uploads() || self.has_endings() || self.later.is_due(now);
-        uploads || !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
+        let names = || self.has_names_to_forget(now);
+        uploads
+            || !self.ended.is_empty()
+            || !self.restless.is_empty()
+            || swept
+            || due()
+            || sought()
+            || names()
     }
 
     /// States the facts of one step of what is to be done, and asks for what it needs to go on.
@@ -100,6 +107,7 @@ impl Broker {
         self.state_sweep(effects)
             || self.state_scan(now, effects)
             || self.state_endings(now, facts, effects)
+            || self.state_forgotten(now, facts)
     }
 
     fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {

@@ -90,7 +90,7 @@ impl Engine {
         if self.park.has_line(to) {
             return Some(Shortage::Destination);
         }
-        let shortage = match command {
+        let shortage = match command.bare() {
             Command::Send { to: Destination::Queue(_), message } => match message.durability {
                 Durability::Persistent => Shortage::Disk,
                 Durability::NonPersistent => Shortage::Memory,
@@ -164,6 +164,7 @@ impl Engine {
                 // What tells of the state waits for all that made it.
                 let need = match reply {
                     Reply::Done => Lsn::default(),
+                    Reply::Repeated if mutant::is(Mutant::RepeatBeforeSync) => Lsn::default(),
                     _ => self.log.appended(),
                 };
                 Fate::Done(need, reply)

@@ -28,6 +28,7 @@ mod reads;
 mod start;
 mod stream;
 mod threads;
+mod told;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ use flow::{Fate, FlowState};
 use gate::Gates;
 use outbox::Outbox;
 use park::{Answer, Park};
+use told::Told;
 
 pub use checkpoint::CheckpointJob;
 pub use compactor::{CompactStep, Compactor};
@@ -229,7 +231,7 @@ pub struct Engine {
     gates: Gates,
     disk: Arc<DiskWatch>,
     stopping: bool,
-    missed_told: u64,
+    told: Told,
     /// Requests refused in this life.
     refused: u64,
     /// What this turn has done so far.
@@ -263,7 +265,7 @@ impl Engine {
             disk,
             log,
             stopping: false,
-            missed_told: 0,
+            told: Told::default(),
             refused: 0,
             effort: Effort::default(),
             deferred: VecDeque::new(),
@@ -343,7 +345,7 @@ impl Engine {
         let unsaid = self.outbox.release(self.durable(), most, &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.look_up(jobs)?;
-        self.tell_missed();
+        self.told.tell(&self.broker);
         if self.stopping && !unsaid && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
@@ -667,14 +669,6 @@ impl Engine {
     /// The end of what may be spoken of.
     fn durable(&self) -> Lsn {
         if mutant::is(Mutant::AnswerBeforeSync) { self.log.appended() } else { self.log.durable() }
-    }
-
-    fn tell_missed(&mut self) {
-        let missed = self.broker.missed();
-        if missed >= self.missed_told.saturating_mul(2).max(self.missed_told + 1) {
-            tracing::warn!(missed, "slow subscribers of topics have missed messages");
-            self.missed_told = missed;
-        }
     }
 
     /// The broker's state, for checks.

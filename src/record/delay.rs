@@ -68,7 +68,7 @@ impl Record {
                 });
                 w.entries(Form::Full, entries);
             }
-            Self::Scheduled { queue, place, at, expires, until, note, upload } => {
+            Self::Scheduled { queue, place, at, expires, until, note, upload, once } => {
                 w.u64(queue.0);
                 w.place(*place);
                 w.u64(at.0);
@@ -76,6 +76,7 @@ impl Record {
                 w.u64(until.millis().0);
                 w.u32(note.get());
                 w.upload(Form::Full, *upload);
+                w.identity(*once);
             }
             Self::Fired { queue, first, at, entries } => {
                 w.u64(queue.0);
@@ -114,7 +115,7 @@ impl Reader<'_> {
         self.due(Form::Full)?
     }
 
-    pub(super) fn scheduled(&mut self) -> Option<Record> {
+    pub(super) fn scheduled(&mut self, once: bool) -> Option<Record> {
         Some(Record::Scheduled {
             queue: self.queue()?,
             place: self.place()?,
@@ -123,6 +124,7 @@ impl Reader<'_> {
             until: self.until()?,
             note: self.note(Form::Full)??,
             upload: self.upload(Form::Full)?,
+            once: self.identity(once)?,
         })
     }
 

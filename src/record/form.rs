@@ -1,6 +1,6 @@
 //! How much a record says of each message, and takes: a kind has a short form and longer ones.
 
-use super::{Record, SENT_LARGE, TRANSFERRED_LARGE, delay, transacted};
+use super::{Record, SENT_LARGE, SENT_ONCE, TRANSFERRED_LARGE, delay, transacted};
 
 /// How much a record says of each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub(super) enum Form {
 pub(super) fn form_of(kind: u16) -> Form {
     match kind {
         delay::RETURNED..=delay::TRANSFERRED => Form::Full,
-        SENT_LARGE..=TRANSFERRED_LARGE => Form::Large,
+        SENT_LARGE..=TRANSFERRED_LARGE | SENT_ONCE => Form::Large,
         _ => Form::Small,
     }
 }
@@ -64,7 +64,7 @@ impl Record {
     /// Whether it names an upload of a message.
     fn is_large(&self) -> bool {
         match self {
-            Self::Sent { upload, .. } => upload.is_some(),
+            Self::Sent { upload, once, .. } => upload.is_some() || once.is_some(),
             Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
                 entries.iter().any(|(_, entry)| entry.upload.is_some())
             }

@@ -1,6 +1,8 @@
 //! Promises of the records' bytes.
 
 use super::*;
+use crate::broker::delta::Scope;
+use crate::ids::TransactionId;
 use proptest::prelude::*;
 
 fn every_kind() -> Vec<Record> {
@@ -30,14 +32,32 @@ fn every_kind() -> Vec<Record> {
     vec![
         Record::Started { epoch: 2, at: Millis(1) },
         Record::Restored { at: Millis(1) },
+        Record::Forgotten(Forgotten { scope: Scope::Commits, through: 4 }),
+        Record::Forgotten(Forgotten { scope: Scope::Queue(queue), through: 4 }),
         Record::QueueCreated { queue, name: "orders".into(), at: Millis(2) },
         Record::QueueDeleted { queue },
-        Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: None },
+        Record::Sent {
+            queue,
+            place,
+            at: Millis(3),
+            expires: None,
+            lent: true,
+            upload: None,
+            once: None,
+        },
         Record::Lent { queue, rank: 9, through: 4 },
         Record::Returned { queue, entries: vec![(place, entry), (place, entry)] },
         Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, gone] },
         Record::Moved { from: queue, gone, to: QueueId(4), place, at: Millis(5), upload: None },
-        Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: Some(id) },
+        Record::Sent {
+            queue,
+            place,
+            at: Millis(3),
+            expires: None,
+            lent: true,
+            upload: Some(id),
+            once: None,
+        },
         Record::Returned { queue, entries: vec![(place, entry), (place, large)] },
         Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, large_gone] },
         Record::Moved {
@@ -85,6 +105,7 @@ fn every_kind() -> Vec<Record> {
             until: due,
             note,
             upload: Some(id),
+            once: None,
         },
         Record::DeadLettered {
             from: queue,
@@ -97,9 +118,62 @@ fn every_kind() -> Vec<Record> {
     ]
 }
 
+/// Records with names, in each form.
+fn every_kind_with_a_name() -> Vec<Record> {
+    let (id, other) = (Identity([7; 16]), Identity([8; 16]));
+    let (queue, place, upload) = (QueueId(3), Place { rank: 5, seq: 77 }, UploadId::new(7));
+    let (at, expires, once) = (Millis(3), Some(Millis(4)), Some(id));
+    let (transaction, number, rank) = (TransactionId(5), 6, 4);
+    let staged = |once| Staged { transaction, number, queue, rank, at, expires, upload, once };
+    let named = |transaction, operations| Record::Named(Named { id, at, transaction, operations });
+    vec![
+        Record::Sent { queue, place, at, expires, lent: true, upload: None, once },
+        Record::Sent { queue, place, at, expires, lent: false, upload, once },
+        Record::Scheduled {
+            queue,
+            place,
+            at,
+            expires,
+            until: DueTime::at(Millis(9)),
+            note: NoteId::new(2).unwrap(),
+            upload,
+            once,
+        },
+        Record::Staged(staged(None)),
+        Record::Staged(staged(once)),
+        named(Some(transaction), Some(other)),
+        named(None, Some(other)),
+        named(None, None),
+    ]
+}
+
+#[test]
+fn records_with_names_have_these_bytes() {
+    let check = |record: &Record, kind: u16, hex: &str| {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        let found: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((record.kind(), found), (kind, hex.replace(' ', "")));
+    };
+    let u64 = |number: u8| format!("{number:02x}00000000000000");
+    let (id, other) = ("07".repeat(16), "08".repeat(16));
+    let records = every_kind_with_a_name();
+    let sent = format!("{} 05 {} {} {}", u64(3), u64(77), u64(3), u64(4));
+    check(&records[0], 60, &format!("{sent} 01 {} {id}", u64(0)));
+    check(&records[1], 60, &format!("{sent} 00 {} {id}", u64(7)));
+    let head = format!("{} {} {} 04 {}", u64(5), u64(6), u64(3), u64(3));
+    let scheduled = format!("{sent} {} 02000000 {} {id}", u64(9), u64(7));
+    check(&records[2], 64, &scheduled);
+    check(&records[4], 61, &format!("{head} {} {} {id}", u64(4), u64(7)));
+    check(&records[5], 62, &format!("{id} {} {} {other}", u64(3), u64(5)));
+    check(&records[7], 62, &format!("{id} {} {}", u64(3), u64(0)));
+    let forgotten = Forgotten { scope: Scope::Queue(QueueId(9)), through: 2 };
+    check(&Record::Forgotten(forgotten), 63, &format!("{} {}", u64(9), u64(2)));
+}
+
 #[test]
 fn every_kind_reads_back_as_it_was_written() {
-    for record in every_kind() {
+    for record in every_kind().into_iter().chain(every_kind_with_a_name()) {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         assert!(bytes.len() <= record.size_max());
@@ -109,7 +183,7 @@ fn every_kind_reads_back_as_it_was_written() {
 
 #[test]
 fn a_record_cut_short_is_refused_or_another_whole_record() {
-    for record in every_kind() {
+    for record in every_kind().into_iter().chain(every_kind_with_a_name()) {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         for end in 0..bytes.len() {

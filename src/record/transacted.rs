@@ -19,6 +19,7 @@
 use super::form::Form;
 use super::{Gone, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Holder, Place, Resolution};
+use crate::identity::Identity;
 use crate::ids::{
     ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
 };
@@ -46,6 +47,8 @@ pub struct Staged {
     pub expires: Option<Millis>,
     /// Its body lies in the pieces of this upload, and belongs to it from now on.
     pub upload: Option<UploadId>,
+    /// The name under which it was sent: taken in its queue until the outcome, and by a commit.
+    pub once: Option<Identity>,
 }
 
 /// Messages were settled in a transaction: they are held until it has its outcome. The first
@@ -178,7 +181,7 @@ pub(super) fn size_max(record: &Record) -> usize {
 pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
     match record {
         Record::Staged(staged) => {
-            let Staged { transaction, number, queue, rank, at, expires, upload } = staged;
+            let Staged { transaction, number, queue, rank, at, expires, upload, once } = staged;
             w.u64(transaction.0);
             w.u64(*number);
             w.u64(queue.0);
@@ -186,6 +189,7 @@ pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
             w.u64(at.0);
             w.time(*expires);
             w.upload(Form::Full, *upload);
+            w.identity(*once);
         }
         Record::Taken(taken) => {
             w.u64(taken.transaction.0);
@@ -273,7 +277,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn staged(&mut self) -> Option<Record> {
+    pub(super) fn staged(&mut self, once: bool) -> Option<Record> {
         Some(Record::Staged(Staged {
             transaction: self.transaction()?,
             number: self.u64()?,
@@ -282,6 +286,7 @@ impl Reader<'_> {
             at: self.millis()?,
             expires: self.time()?,
             upload: self.upload(Form::Full)?,
+            once: self.identity(once)?,
         }))
     }
 

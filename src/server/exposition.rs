@@ -112,6 +112,11 @@ impl Page {
         let help = "Messages that slow subscribers of topics have missed since the start";
         self.counter("topic_missed_total", help, totals.missed);
         self.counter("refused_total", "Requests refused since the start", status.refused);
+        let help = "Messages and commits recognised as repetitions since the start";
+        self.counter("duplicates_total", help, totals.names.repeated);
+        let help = "Ids forgotten before their time for want of room since the start";
+        self.counter("duplicate_ids_forgotten_total", help, totals.names.forgotten_early);
+        self.gauge("duplicate_ids", "Ids that are remembered", totals.names.known);
         self.flow(&status.flow);
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) enum Asked {
     Send(u64),
+    /// The same again, under the same id.
+    Resend(u64),
     /// A send, or the settlement of some, in the transaction of that name.
     SendIn(u64, u64),
     SettleIn(u64),
@@ -101,7 +103,7 @@ impl Client {
             self.send_on(around);
             return Ok(());
         }
-        match around.random.below(38) {
+        match around.random.below(40) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
             16..26 => self.settle(around),
@@ -112,6 +114,7 @@ impl Client {
             31 => self.shift(around),
             32 => self.browse(around),
             33..37 => self.begin_or_end(around),
+            37..39 => self.resend(around),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
@@ -196,8 +199,10 @@ impl Client {
                 let fate = around.model.fates.get_mut(&number);
                 let fate = fate.ok_or("an answer about nothing")?;
                 let full = full || gap;
+                around.model.once.answered(number);
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
+            Asked::Resend(number) => self.resend_answered(around, number, refusal)?,
             Asked::SendIn(unit, number) => {
                 self.part_of_unit_answered(around, unit, Some(number), refusal.as_ref())?;
             }
@@ -332,9 +337,11 @@ impl Client {
             unit.send(number);
             let asked = Asked::SendIn(unit.name, number);
             let command = self.within(Work::Send { to, message });
+            let command = around.model.name(number, command);
             return self.ask(around, command, asked);
         }
-        self.ask(around, Command::Send { to, message }, Asked::Send(number));
+        let command = around.model.name(number, Command::Send { to, message });
+        self.ask(around, command, Asked::Send(number));
     }
 
     /// Begins a message whose body comes in pieces.
@@ -548,6 +555,7 @@ impl Client {
     fn reconnect(&mut self, around: &mut Surroundings<'_>) {
         self.leave(around);
         *self = Self::connect(self.index, around);
+        self.resend(around);
     }
 
     /// Breaks off.
@@ -556,6 +564,11 @@ impl Client {
             self.returns_by_end(around, held);
         }
         self.stop_receiving(around, None);
+        for asked in self.asked.values() {
+            if let Asked::Send(number) | Asked::Resend(number) = asked {
+                around.model.once.unsure(*number);
+            }
+        }
         self.leave_units(around);
         around.inputs.push_back(Input::Close(self.connection));
         around.ghosts.push(Arc::clone(&self.mailbox));

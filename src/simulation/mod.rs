@@ -13,6 +13,7 @@ mod flow;
 mod full_disk;
 mod model;
 mod node;
+mod once;
 mod random;
 mod rest;
 mod restart;
@@ -231,6 +232,9 @@ fn every_defect_on_purpose_is_caught() {
             Mutant::ForgetEntered,
             "not understood",
         ),
+        Defect::mutant("ids are forgotten", Mutant::ForgetNames, "is there twice"),
+        Defect::mutant("repetitions do not wait", Mutant::RepeatBeforeSync, "is lost"),
+        Defect::mutant("a rollback keeps its ids", Mutant::KeepNames, "is lost"),
         Defect::mutant("open transactions are committed", Mutant::CommitOpen, "refused or removed"),
         Defect::mutant(
             "a commit takes no heed of limits",

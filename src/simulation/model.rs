@@ -6,6 +6,7 @@ use crate::broker::command::Output;
 use crate::ids::Millis;
 
 use super::node::{Contents, DEAD_LETTERS, Found, LIMITED, dead_letters_of, number_of};
+use super::once::OnceSent;
 use super::units::InDoubt;
 
 /// What is known of one message.
@@ -107,6 +108,8 @@ pub(super) struct Model {
     overfilled: bool,
     /// Transactions of which nobody knows whether they happened, by connection and name.
     pub(super) units: BTreeMap<(u64, u64), InDoubt>,
+    /// What was sent under ids.
+    pub(super) once: OnceSent,
 }
 
 impl Model {
@@ -178,6 +181,7 @@ impl Model {
     /// A crash has happened and `contents` is what was left: what was unknown is known now.
     pub(super) fn resolve(&mut self, contents: &Contents) {
         self.units.clear();
+        let again = self.once.resolve(&self.fates, contents);
         for (number, fate) in &mut self.fates {
             match contents.messages.get(number) {
                 Some(found) => {
@@ -197,6 +201,7 @@ impl Model {
         }
         // What is over and absent needs no more watching.
         self.fates.retain(|number, _| contents.messages.contains_key(number));
+        self.fates.extend(again);
     }
 }
 

@@ -11,6 +11,7 @@ mod check;
 mod error;
 mod late;
 mod moved;
+mod names;
 mod operations;
 mod packs;
 mod pieces;
@@ -34,14 +35,15 @@ use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
-    BadRow, Checkpoint, DUE, ENTRIES, LATE, META, MOVED, NOTES, OPERATIONS, PACKS, PIECES, QUEUES,
-    SEGMENTS, TRANSACTIONS, UPLOADS,
+    BadRow, Checkpoint, DUE, ENTRIES, LATE, META, MOVED, NAMES, NOTES, OPERATIONS, PACKS, PIECES,
+    QUEUES, SEGMENTS, TRANSACTIONS, UPLOADS,
 };
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{
-    self, Delta, Entry, NoteRow, Place, QueueRow, Scalars, TransactionRow, UploadRow,
+    self, Delta, Entry, NameRow, NoteRow, Place, QueueRow, Scalars, Scope, TransactionRow,
+    UploadRow,
 };
 use crate::ids::{Lsn, NoteId, QueueId, TransactionId, UploadId};
 use crate::io::Storage;
@@ -69,6 +71,8 @@ pub struct Base {
     pub delayed: bool,
     /// Transactions that are not over.
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// Names that are taken, by scope and number.
+    pub names: BTreeMap<(Scope, u64), NameRow>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
@@ -81,10 +85,10 @@ impl Base {
     /// What a broker begins with.
     #[must_use]
     pub fn into_durable(self) -> delta::Base {
-        let Self { replay, queues, uploads, transactions, notes, delayed, live, scalars, .. } =
-            self;
-        let through = replay.map_or(Lsn(0), |replay| replay.through);
-        delta::Base { through, queues, uploads, transactions, notes, delayed, live, scalars }
+        let through = self.replay.map_or(Lsn(0), |replay| replay.through);
+        let Self { queues, uploads, transactions, notes, delayed, names, .. } = self;
+        let (live, scalars) = (self.live, self.scalars);
+        delta::Base { through, queues, uploads, transactions, notes, delayed, names, live, scalars }
     }
 }
 
@@ -388,6 +392,7 @@ fn create(
         write.open_table(OPERATIONS).map_err(error)?;
         write.open_table(TRANSACTIONS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
+        write.open_table(NAMES).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
         write.open_table(LATE).map_err(error)?;
         write.open_table(DUE).map_err(error)?;
@@ -488,6 +493,7 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
     base.notes = late::read_notes(read)?;
     base.delayed = late::any_delayed(read)?;
     base.transactions = operations::read_transactions(read)?;
+    base.names = names::read(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -519,6 +525,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
                 queues.insert(id.0, row.as_slice()).map_err(error)?;
             } else {
                 queues.remove(id.0).map_err(error)?;
+                names::remove_all(&write, *id)?;
                 entries.remove_all(id.0)?;
             }
         }
@@ -534,6 +541,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         pieces::write(&write, delta)?;
         late::write(&write, delta)?;
         operations::write(&write, delta)?;
+        names::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

@@ -6,7 +6,8 @@ use super::fault::Fault;
 use super::names::parse_destination;
 use super::transactions::within;
 use super::upload::Upload;
-use crate::broker::command::Command;
+use crate::broker::command::{Command, Once};
+use crate::identity::Identity;
 use crate::ids::{Millis, TransactionName};
 use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 use crate::protocol::stomp::{self, Head};
@@ -34,8 +35,10 @@ pub const OF_THE_FRAME: [&str; 14] = [
 #[derive(Debug)]
 pub(super) struct Send {
     pub(super) to: Destination,
+    /// Its name against repetitions.
+    id: Option<Identity>,
     /// In which it is sent.
-    transaction: Option<TransactionName>,
+    pub(super) transaction: Option<TransactionName>,
     durability: Durability,
     priority: Priority,
     expires: Option<Millis>,
@@ -45,7 +48,7 @@ pub(super) struct Send {
     pub(super) content_length: Option<u64>,
     body: Body,
     /// Where the body goes in pieces.
-    pub(super) upload: Option<Upload>,
+    pub(super) upload: Option<Box<Upload>>,
 }
 
 /// A body as it arrives. One that came in a single piece is not copied.
@@ -78,6 +81,7 @@ impl Send {
             .collect();
         Ok(Self {
             to,
+            id: identity(headers)?,
             transaction,
             durability,
             priority: priority(headers)?,
@@ -114,7 +118,7 @@ impl Send {
             Body::Whole(body) => body.len(),
             Body::Parts(parts) => parts.capacity(),
         };
-        body + self.upload.as_ref().map_or(0, Upload::room)
+        body + self.upload.as_deref().map_or(0, Upload::room)
     }
 
     /// Bytes of the body so far, where that goes whole.
@@ -162,8 +166,29 @@ impl Send {
             Some(upload) => Command::SendStaged { stage: upload.stage(), to: self.to, message },
             None => Command::Send { to: self.to, message },
         };
-        within(self.transaction, command)
+        let command = within(self.transaction, command);
+        match self.id {
+            Some(id) => Command::Once(Once::send(id, command)),
+            None => command,
+        }
     }
+}
+
+/// The name of a message, in either of two headers: the first is what clients of other brokers
+/// send. They stay with the message.
+fn identity(headers: &stomp::Headers) -> Result<Option<Identity>, Fault> {
+    let (one, other) = (headers.get("_AMQ_DUPL_ID"), headers.get("duplicate-id"));
+    let id = match (one, other) {
+        (None, None) => return Ok(None),
+        (Some(one), Some(other)) if one != other => {
+            return Err(Fault::bad_header("duplicate-id", other, "the same as _AMQ_DUPL_ID"));
+        }
+        (Some(id), _) | (None, Some(id)) => id,
+    };
+    if id.is_empty() {
+        return Err(Fault::bad_header("duplicate-id", id, "an id that no other message has"));
+    }
+    Ok(Some(Identity::of(id.as_bytes())))
 }
 
 fn priority(headers: &stomp::Headers) -> Result<Priority, Fault> {

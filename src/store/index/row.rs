@@ -23,6 +23,8 @@ pub(super) type PieceKey = (u64, u32);
 pub(super) type DueKey = (u64, u64, u8, u64);
 /// Transaction, number.
 pub(super) type OperationKey = (u64, u64);
+/// Scope, number.
+pub(super) type NameKey = (u64, u64);
 
 pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8; ENTRY]> =
     TableDefinition::new("entries");
@@ -36,6 +38,8 @@ pub(super) const OPERATIONS: TableDefinition<'_, OperationKey, &[u8]> =
 /// [`crate::broker::delta::TransactionRow`] in bincode.
 pub(super) const TRANSACTIONS: TableDefinition<'_, u64, &[u8]> =
     TableDefinition::new("transactions");
+/// [`crate::broker::delta::NameRow`] in bincode, by the scope of the name and its number there.
+pub(super) const NAMES: TableDefinition<'_, NameKey, &[u8]> = TableDefinition::new("names");
 /// Where the pieces of large bodies lie.
 pub(super) const PIECES: TableDefinition<'_, PieceKey, &[u8; PIECE]> =
     TableDefinition::new("pieces");
@@ -64,8 +68,8 @@ pub(super) const META_CHECKPOINT: &str = "checkpoint";
 pub(super) const META_SCALARS: &str = "scalars";
 
 /// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
-/// delayed messages.
-pub(super) const FORMAT: u32 = 5;
+/// delayed messages, in 5 no names.
+pub(super) const FORMAT: u32 = 6;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 

@@ -17,9 +17,10 @@ use redb::{
 };
 
 use super::error::{bad_row, damaged, error, guarded, io_error};
+use super::row::TRANSACTIONS;
 use super::row::UPLOADS;
 use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
-use super::row::{DUE, DueKey, LATE, NOTES, OPERATIONS, OperationKey, SEGMENTS, TRANSACTIONS};
+use super::row::{DUE, DueKey, LATE, NAMES, NOTES, NameKey, OPERATIONS, OperationKey, SEGMENTS};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -64,6 +65,7 @@ impl Index {
                 TRANSACTIONS.name(),
                 PACKS.name(),
                 MOVED.name(),
+                NAMES.name(),
                 LATE.name(),
                 DUE.name(),
                 NOTES.name(),
@@ -171,6 +173,7 @@ enum Stage {
     Transactions(Option<u64>),
     Packs(Option<u64>),
     Moved(Option<u64>),
+    Names(Option<NameKey>),
     Late(Option<EntryKey>),
     Due(Option<DueKey>),
     Notes(Option<u32>),
@@ -255,7 +258,10 @@ impl Snapshot {
                 .map_or(Stage::Notes(None), |last| Stage::Due(Some(last))),
             Stage::Notes(after) => self
                 .rows_after(write, NOTES, after, |_, _| Ok(()))?
-                .map_or(Stage::Meta, |last| Stage::Notes(Some(last))),
+                .map_or(Stage::Names(None), |last| Stage::Notes(Some(last))),
+            Stage::Names(after) => self
+                .rows_after(write, NAMES, after, |_, _| Ok(()))?
+                .map_or(Stage::Meta, |last| Stage::Names(Some(last))),
             Stage::Meta => {
                 let (from, mut to) = (
                     self.read.open_table(META).map_err(error)?,

@@ -159,6 +159,7 @@ fn brief_command(command: &Command) -> String {
             };
             format!("in {}: {}", transaction.0, brief_command(&command))
         }
+        Command::Once(once) => format!("once: {}", brief_command(once.command())),
         other => format!("{other:?}"),
     }
 }
