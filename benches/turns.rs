@@ -364,6 +364,6 @@ fn send(queue: &str, expires: Option<Millis>) -> Command {
     let body = vec![b'x'; 100].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires, delay: None, content };
+    let message = Message { durability, priority, expires, delay: 0, content };
     Command::Send { to: Destination::Queue(queue.into()), message }
 }

@@ -224,7 +224,7 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant(
             "what a transaction has settled waits for all",
             Mutant::ForgetHolds,
-            "while a transaction held it",
+            " and has ",
         ),
         Defect::mutant(
             "nobody hears where a committed message is",
@@ -235,7 +235,7 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant(
             "a commit leaves its waiting sends behind",
             Mutant::CommitWithoutHeld,
-            "is lost",
+            "NoSuchTransaction",
         ),
     ];
     catch(defects);
