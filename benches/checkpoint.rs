@@ -7,7 +7,7 @@
 //!
 //! Then two more, in which three messages of four are consumed at once and the fourth stays: C
 //! neither checkpoints nor packs, D does both, as a broker does. What D reads and writes to pack is
-//! told, and a round without any fails the run.
+//! told; a run in which most rounds pack nothing fails.
 
 mod support;
 
@@ -126,8 +126,8 @@ async fn compaction(size: Size) {
     d.print("D, both");
     figures("D: read and written to pack, per round", "MiB", &packing);
     // Without it nothing was measured.
-    let packs_all_the_time = packing.least() > 0.0 && packs > 0;
-    assert!(packs_all_the_time || !size.is_full(), "a round without compaction; {packs} packs");
+    let packed = packing.median() > 0.0 && packs > 0;
+    assert!(packed || !size.is_full(), "most rounds packed nothing; {packs} packs");
     verdict("99.9th percentile, D / C", &d.worst.per(&c.worst), Goal::AtMost(3.0));
 }
 

@@ -93,6 +93,8 @@ fn map(messages: usize) -> Duration {
             expires: None,
             returns: 0,
             upload: None,
+            due: None,
+            note: None,
             held: false,
         };
         map.insert((QueueId(1), Place { rank: 5, seq }), Some(entry));
@@ -196,7 +198,7 @@ fn send_to(queue: &str) -> Command {
     let body = vec![b'x'; BODY_BYTES].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, content };
+    let message = Message { durability, priority, expires: None, delay: 0, content };
     Command::Send { to: Destination::Queue(queue.into()), message }
 }
 

@@ -236,7 +236,7 @@ fn content(body: usize) -> bytes::Bytes {
 
 fn send(queue: &str, body: usize) -> Request {
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, content: content(body) };
+    let message = Message { durability, priority, expires: None, delay: 0, content: content(body) };
     request(Command::Send { to: Destination::Queue(queue.into()), message })
 }
 

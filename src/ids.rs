@@ -5,7 +5,7 @@ mod xid;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 pub use xid::{BadXid, XID_PART_BYTES_MAX, Xid};
 
@@ -109,6 +109,60 @@ impl UploadId {
 impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "upload-{}", self.0)
+    }
+}
+
+/// What is remembered of messages that were set apart, for as long as any of them is there;
+/// durable, never reused within a store. None is zero.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct NoteId(pub NonZeroU32);
+
+impl NoteId {
+    /// The note of that number; zero is none.
+    #[must_use]
+    pub const fn new(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for NoteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "note-{}", self.0)
+    }
+}
+
+/// A moment before which something is not done. Never zero, so that one that is not there takes
+/// no room of its own.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct DueTime(NonZeroU64);
+
+impl DueTime {
+    /// That moment, or the first of 1970 that is one.
+    #[must_use]
+    pub const fn at(at: Millis) -> Self {
+        match NonZeroU64::new(at.0) {
+            Some(at) => Self(at),
+            None => Self(NonZeroU64::MIN),
+        }
+    }
+
+    /// When.
+    #[must_use]
+    pub const fn millis(self) -> Millis {
+        Millis(self.0.get())
     }
 }
 

@@ -1,7 +1,41 @@
-//! EscrowMQ: a durable message broker.
+//! EscrowMQ: a durable message broker, for programs to embed.
 //!
-//! `ARCHITECTURE.md` is the map of this crate. The modules are public for the binary, the
-//! benchmarks and the fuzzers only; there is no interface for other programs yet.
+//! ```
+//! use escrowmq::{Broker, Destination};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path();
+//! # runtime.block_on(async {
+//! let broker = Broker::open(directory).await?;
+//! let connection = broker.connect()?;
+//! let orders = Destination::queue("orders");
+//! connection.send(&orders, "a durable message").await?;
+//! let mut consumer = connection.subscribe(&orders).await?;
+//!
+//! let order = consumer.recv().await?;
+//! assert_eq!(order.text(), Some("a durable message"));
+//! order.acknowledge().await?;
+//! broker.close().await?;
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
+//! - A [`Broker`] has a directory, and threads of its own. It needs no runtime: its futures run on
+//!   any, and [`blocking`] is the same without futures.
+//! - A [`Connection`] sends: [`send`](Connection::send) waits until a message is durable,
+//!   [`post`](Connection::post) does not and gives a [`Receipt`].
+//! - A [`Consumer`] receives: each [`Delivery`] is acknowledged, or goes back to its queue.
+//! - A [`Transaction`] sends and acknowledges all or nothing.
+//! - What fails says what is known: [`Ended`] means that what was not confirmed may have been done,
+//!   everything else means that nothing has. No failure ends the process.
+//! - [`Builder::listen`] opens the same broker to STOMP clients. They and this program exchange
+//!   messages: properties are headers.
+//!
+//! `ARCHITECTURE.md` is the map of this crate. The other modules are public for the binary, the
+//! benchmarks and the fuzzers only, and promise nothing.
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +47,12 @@ pub mod broker;
 pub mod cli;
 #[doc(hidden)]
 pub mod config;
+mod embedded;
 #[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]
+pub mod identity;
+
 pub mod ids;
 #[doc(hidden)]
 pub mod io;
@@ -38,3 +75,19 @@ mod simulation;
 pub mod store;
 #[doc(hidden)]
 pub mod wal;
+
+pub use embedded::{
+    Broker, Builder, Connection, Consumer, Delivery, Ended, Failure, Limit, Message, MessageId,
+    MessageIdError, OpenError, Receipt, RecvError, Refusal, SendError, SettingError, SettleError,
+    StoreRefused, SubscribeError, Transaction, TransactionError, blocking,
+};
+
+/// The examples of the front page of the project, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[doc(inline)]
+pub use broker::policy::WhenFull;
+#[doc(inline)]
+pub use message::Destination;

@@ -1,7 +1,23 @@
 //! Every bound that is not a setting, in one place, with its unit and reason.
 
-/// Commands one engine turn takes from the inbox at most: bounds the turn's length.
+/// Commands one engine turn takes from the inbox at most.
 pub const TURN_COMMANDS_MAX: usize = 256;
+
+/// What one engine turn does at most, in the effort of touching one message in memory (a fraction
+/// of a microsecond), and one step more: bounds the turn's length.
+pub const TURN_EFFORT_MAX: usize = COMMAND_EFFORT * TURN_COMMANDS_MAX;
+
+/// What is left at least of a turn's effort for what follows by itself, however many commands came.
+pub const TURN_EFFORT_LEFT: usize = TURN_EFFORT_MAX / 8;
+
+/// What deciding, logging and answering a command takes.
+pub const COMMAND_EFFORT: usize = 4;
+
+/// What a look into the broker takes, and what is done for a command in parts beside its facts.
+pub const PART_EFFORT: usize = 256;
+
+/// What handing one answer or delivery to its connection takes.
+pub const RELEASE_EFFORT: usize = 2;
 
 /// Sends that have waited for room and are tried again in one turn at most.
 pub const TURN_UNPARKED_MAX: usize = 256;
@@ -13,9 +29,6 @@ pub const HELD_ANSWERS_MAX: usize = 256;
 
 const _: () = assert!(2 * HELD_ANSWERS_MAX <= SESSION_RECEIPTS_MAX);
 const _: () = assert!(2 * HELD_ANSWERS_MAX * RECEIPT_NAME_BYTES_MAX <= SESSION_RECEIPT_BYTES_MAX);
-
-/// What a command that is done in parts counts for, each part, and a look into the broker.
-pub const PART_COMMANDS: usize = 64;
 
 /// Bytes of one destination name at most.
 pub const DESTINATION_NAME_BYTES_MAX: usize = 1024;
@@ -59,6 +72,15 @@ pub const STAGES_MAX: usize = 16;
 /// Bodies of which no message knows any more and whose pieces are not given back yet: beyond it
 /// nothing is expired or purged for a while.
 pub const DEAD_UPLOADS_MAX: usize = 4096;
+
+/// Where messages are set apart that came back too often or expired, if no rule says otherwise.
+pub const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
+
+/// How long a message that is to be set apart waits when there is no room for it.
+pub const DEAD_RETRY_MILLIS: u64 = if cfg!(test) { 50 } else { 60_000 };
+
+/// Delayed messages that wait in memory, the soonest; the others are in the index.
+pub const DELAYED_WINDOW: usize = if cfg!(test) { 8 } else { 4096 };
 
 /// Where messages go whose payload cannot be read any more.
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
@@ -249,5 +271,27 @@ pub const OUTCOMES_A_MARK: u64 = 1000;
 pub const OUTCOME_MARK_MILLIS: u64 = 600_000;
 /// Bytes of messages that one step of a vote makes durable, and one message.
 pub const KEPT_BYTES_A_STEP: usize = 256 << 10;
+/// What a name against repetitions is taken to cost in memory.
+pub const NAME_BYTES: u64 = 200;
+/// How long names that are old enough to be forgotten wait for others, so that they go together.
+pub const FORGET_REST_MILLIS: u64 = 60_000;
 /// Bytes of a client's name for a transaction at most.
 pub const TRANSACTION_NAME_BYTES_MAX: usize = 512;
+
+/// Properties of one message of an embedding program.
+pub const PROPERTIES_MAX: usize = 256;
+
+/// Bytes of these, with six for each.
+pub const PROPERTIES_BYTES_MAX: usize = 63 << 10;
+
+/// Sends of one connection of an embedding program that may be unconfirmed; the next waits.
+pub const UNCONFIRMED_SENDS_MAX: usize = 1024;
+
+/// Pieces of one large body of an embedding program on their way to the disk.
+pub const PIECES_AHEAD_MAX: usize = UPLOAD_BYTES_MAX / PIECE_BYTES;
+
+/// Deliveries outstanding on a consumer of an embedding program that does not say.
+pub const EMBEDDED_PREFETCH: u32 = 100;
+
+/// How often the lock of a store is tried again that another broker has.
+pub const LOCK_RETRY_MILLIS: u64 = 10;

@@ -11,6 +11,7 @@ use crate::ids::Millis;
 
 /// Where a message is sent and from where it is consumed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Destination {
     /// Each message goes to one consumer and waits for it.
     Queue(Arc<str>),
@@ -19,12 +20,28 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The queue of that name.
+    pub fn queue(name: impl Into<Arc<str>>) -> Self {
+        Self::Queue(name.into())
+    }
+
+    /// The topic of that name.
+    pub fn topic(name: impl Into<Arc<str>>) -> Self {
+        Self::Topic(name.into())
+    }
+
     /// The name without its kind.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
             Self::Queue(name) | Self::Topic(name) => name,
         }
+    }
+}
+
+impl From<&Destination> for Destination {
+    fn from(destination: &Destination) -> Self {
+        destination.clone()
     }
 }
 
@@ -85,6 +102,10 @@ pub struct Message {
     pub priority: Priority,
     /// When it is no longer wanted; `None` is never.
     pub expires: Option<Millis>,
+    /// Milliseconds from when the broker takes it until it is handed out; 0 is at once. A message
+    /// that is to wait is durable whatever it asks for. In a transaction it must be 0: what is
+    /// committed is there at once.
+    pub delay: u64,
     /// Properties and body, in the bytes of [`Content`].
     pub content: Bytes,
 }
@@ -106,6 +127,9 @@ pub const ORIGINAL_DESTINATION: &str = "originalDestination";
 
 /// The same under the name that plugins of ActiveMQ use.
 pub const DLQ_ORIGINAL_DESTINATION: &str = "dlqOriginalDestination";
+
+/// The property of such a message that says why, as ActiveMQ names it.
+pub const DLQ_FAILURE_CAUSE: &str = "dlqDeliveryFailureCause";
 
 /// From where a message was set apart, as its properties have it: `queue://NAME`, `topic://NAME`,
 /// or the plain name of a queue.

@@ -29,6 +29,12 @@ pub(crate) enum Mutant {
     ForgetHeld,
     /// A move between queues forgets to take the message out of the first.
     MoveWithoutLeaving,
+    /// A message that is set apart leaves its queue and arrives nowhere.
+    DeadLetterIntoNothing,
+    /// A message that was to wait is handed out and waits on.
+    FireWithoutLeaving,
+    /// A message whose delay is over is not put back where it waits.
+    WakeIntoNothing,
     /// A segment is given back for a pack that the index was never told of.
     PackWithoutPlace,
     /// A segment is given back for a pack before the index durably knows it.
@@ -43,8 +49,33 @@ pub(crate) enum Mutant {
     ForgetPrepared,
     /// How a branch has ended is forgotten at once.
     ForgetOutcomes,
-    /// A commit does not wait for those of its sends that wait for room.
-    CommitWithoutHeld,
+    /// A commit does not wait for room.
+    CommitWithoutRoom,
+    /// What was done under a name is forgotten when a life begins.
+    ForgetNames,
+    /// What is asked a second time is answered before the first is durable.
+    RepeatBeforeSync,
+    /// A transaction that is rolled back keeps its names.
+    KeepNames,
+    /// The index names a pack that is not durable.
+    NameUnsyncedPack,
+    /// What is needed of a segment is judged by one state of the index, and whether all of it was
+    /// found by a later one.
+    JudgeByTwoStates,
+    /// A dead segment is given back when a checkpoint begins, not when the index has it.
+    RetireBeforeIndex,
+    /// Segments are judged by what memory knows, not by what the index does.
+    JudgeByMemory,
+    /// A backup does not hold what it has yet to copy.
+    LoseHold,
+    /// A send that has waited for room is done in its turn, and never answered.
+    SilenceHeld,
+    /// A send that has waited for room is answered twice.
+    AnswerHeldTwice,
+    /// A send that has waited for room is done twice.
+    RepeatHeld,
+    /// The copy of a segment that a start makes is listed without being synced.
+    ListUnsyncedCopy,
 }
 
 #[cfg(test)]

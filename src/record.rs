@@ -18,17 +18,27 @@
 //! | 36 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
 //! | 37 | `Transferred` | as 20, each entry with its upload |
 //!
-//! The kinds of transactions, 50 and up, are in `transacted`, those of branches, 54 and up, in
-//! `branch`.
+//! The kinds for messages that are delayed or were set apart are in `delay`; those of transactions,
+//! 50 and up, are in `transacted`, those of branches, 54 and up, in `branch`, and those of names,
+//! 60 and up, in `once`.
 
 mod branch;
+mod once;
 mod transacted;
 
-use crate::broker::delta::{Entry, PieceAt, Place};
-use crate::ids::{Lsn, Millis, QueueId, UploadId};
+mod delay;
+mod form;
+mod pieces;
 
+use crate::broker::delta::{Entry, PieceAt, Place, Why};
+use crate::identity::Identity;
+use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 pub use branch::{BranchRecord, Kept};
-use branch::{COMPLETED, FORGOTTEN, KEPT, OUTCOMES_FORGOTTEN, PREPARED};
+use branch::{COMPLETED, KEPT, OUTCOMES_FORGOTTEN, PREPARED};
+use form::{Form, form_of};
+
+use once::{FORGOTTEN, NAMED, SCHEDULED_ONCE, SENT_ONCE, STAGED_ONCE};
+pub use once::{Forgotten, Named};
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
 
@@ -76,6 +86,8 @@ pub enum Record {
         lent: bool,
         /// Its body lies in the pieces of this upload, and belongs to it from now on.
         upload: Option<UploadId>,
+        /// The name under which it was sent: taken in its queue from now on.
+        once: Option<Identity>,
     },
     /// Messages are about to leave for consumers.
     Lent {
@@ -90,7 +102,7 @@ pub enum Record {
     Returned {
         /// Where.
         queue: QueueId,
-        /// Each as it is now, its count raised.
+        /// Each as it is now, its count raised, and delayed or not.
         entries: Vec<(Place, Entry)>,
     },
     /// Messages left a queue for good.
@@ -144,8 +156,72 @@ pub enum Record {
         /// There are no more: the upload itself is gone.
         last: bool,
     },
+    /// Messages that should have left a queue and cannot now are delayed.
+    PutOff {
+        /// Where.
+        queue: QueueId,
+        /// How long.
+        until: DueTime,
+        /// Each as it was; if it was delayed already, that is over.
+        entries: Vec<(Place, Entry)>,
+    },
+    /// The delay of messages is over.
+    Woken {
+        /// Where.
+        queue: QueueId,
+        /// Each as it was.
+        entries: Vec<(Place, Entry)>,
+    },
+    /// A message entered a queue, to be handed out later; its content is the payload of the frame.
+    Scheduled {
+        /// Where.
+        queue: QueueId,
+        /// Its place there while it waits.
+        place: Place,
+        /// When.
+        at: Millis,
+        /// When it would no longer be wanted if it were handed out at once.
+        expires: Option<Millis>,
+        /// When it is handed out.
+        until: DueTime,
+        /// The note of what waits so in this queue: the next, or one that is there.
+        note: NoteId,
+        /// As that of [`Record::Sent`].
+        upload: Option<UploadId>,
+        /// As that of [`Record::Sent`].
+        once: Option<Identity>,
+    },
+    /// The time of scheduled messages has come: each is as new, and takes the next sequence number.
+    Fired {
+        /// Where.
+        queue: QueueId,
+        /// The sequence number of the first.
+        first: u64,
+        /// When.
+        at: Millis,
+        /// The old place of each, and the entry as it was.
+        entries: Vec<(Place, Entry)>,
+    },
+    /// Messages left a queue for the one in which they are set apart, as they were but for the
+    /// note, which replaces any they had, and a delay, which is over.
+    DeadLettered {
+        /// From where.
+        from: QueueId,
+        /// Where to.
+        to: QueueId,
+        /// The sequence number of the first there.
+        first: u64,
+        /// The note of the queue they leave and this reason: the next, or one that is there.
+        note: NoteId,
+        /// Why.
+        why: Why,
+        /// The old place of each, and the entry as it is from now on but for note and delay, which
+        /// are as they were.
+        entries: Vec<(Place, Entry)>,
+    },
     /// Messages left one queue and entered another as they were: their payloads stay where they
-    /// are. Each keeps its rank and takes the next sequence number.
+    /// are. Each keeps its rank and takes the next sequence number; a delay is over, and with it
+    /// the note of one that waited for its first delivery.
     Transferred {
         /// From where.
         from: QueueId,
@@ -166,6 +242,10 @@ pub enum Record {
     Settled(Settled),
     /// Something about a branch of a global transaction.
     Branch(BranchRecord),
+    /// A commit has a name.
+    Named(Named),
+    /// Names are not remembered any more.
+    Forgotten(Forgotten),
 }
 
 /// Why messages left a queue.
@@ -177,6 +257,8 @@ pub enum Cause {
     Expired,
     /// An operator emptied the queue.
     Purged,
+    /// They came back too often, and are not set apart.
+    Returned,
 }
 
 /// A message that is gone, with what its segment loses by it.
@@ -190,13 +272,18 @@ pub struct Gone {
     pub size: u32,
     /// Where its body lies, if that is in pieces.
     pub upload: Option<UploadId>,
+    /// It was delayed until then.
+    pub due: Option<DueTime>,
+    /// It was set apart once.
+    pub note: Option<NoteId>,
 }
 
 impl Gone {
     /// The end of an entry.
     #[must_use]
     pub fn of(place: Place, entry: &Entry) -> Self {
-        Self { place, birth: entry.birth, size: entry.size, upload: entry.upload }
+        let Entry { birth, size, upload, due, note, .. } = *entry;
+        Self { place, birth, size, upload, due, note }
     }
 }
 
@@ -245,37 +332,33 @@ impl Record {
             Self::Restored { .. } => RESTORED,
             Self::QueueCreated { .. } => QUEUE_CREATED,
             Self::QueueDeleted { .. } => QUEUE_DELETED,
-            Self::Sent { .. } => self.one_of(SENT, SENT_LARGE),
+            Self::Sent { once: Some(_), .. } => SENT_ONCE,
+            Self::Sent { upload: None, .. } => SENT,
+            Self::Sent { .. } => SENT_LARGE,
             Self::Lent { .. } => LENT,
-            Self::Returned { .. } => self.one_of(RETURNED, RETURNED_LARGE),
-            Self::Removed { .. } => self.one_of(REMOVED, REMOVED_LARGE),
-            Self::Moved { .. } => self.one_of(MOVED, MOVED_LARGE),
-            Self::Transferred { .. } => self.one_of(TRANSFERRED, TRANSFERRED_LARGE),
+            Self::Returned { .. } => self.kind_of([RETURNED, RETURNED_LARGE, delay::RETURNED]),
+            Self::Removed { .. } => self.kind_of([REMOVED, REMOVED_LARGE, delay::REMOVED]),
+            Self::Moved { .. } => self.kind_of([MOVED, MOVED_LARGE, delay::MOVED]),
+            Self::Transferred { .. } => {
+                self.kind_of([TRANSFERRED, TRANSFERRED_LARGE, delay::TRANSFERRED])
+            }
+            Self::PutOff { .. } => delay::PUT_OFF,
+            Self::Woken { .. } => delay::WOKEN,
+            Self::DeadLettered { .. } => delay::DEAD_LETTERED,
+            Self::Scheduled { once: Some(_), .. } => SCHEDULED_ONCE,
+            Self::Scheduled { .. } => delay::SCHEDULED,
+            Self::Fired { .. } => delay::FIRED,
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
+            Self::Staged(Staged { once: Some(_), .. }) => STAGED_ONCE,
             Self::Staged(_) => STAGED,
             Self::Taken(_) => TAKEN,
             Self::Decided(_) => DECIDED,
             Self::Settled(_) => SETTLED,
             Self::Branch(record) => record.kind(),
-        }
-    }
-
-    fn one_of(&self, small: u16, large: u16) -> u16 {
-        if self.is_large() { large } else { small }
-    }
-
-    /// Whether it names an upload of a message.
-    fn is_large(&self) -> bool {
-        match self {
-            Self::Sent { upload, .. } => upload.is_some(),
-            Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
-                entries.iter().any(|(_, entry)| entry.upload.is_some())
-            }
-            Self::Removed { gone, .. } => gone.iter().any(|gone| gone.upload.is_some()),
-            Self::Moved { gone, upload, .. } => gone.upload.is_some() || upload.is_some(),
-            _ => false,
+            Self::Named(_) => NAMED,
+            Self::Forgotten(_) => FORGOTTEN,
         }
     }
 
@@ -289,6 +372,7 @@ impl Record {
         let takes = matches!(
             self,
             Self::Sent { .. }
+                | Self::Scheduled { .. }
                 | Self::QueueCreated { .. }
                 | Self::Transferred { .. }
                 | Self::Piece { .. }
@@ -297,29 +381,9 @@ impl Record {
         !takes
     }
 
-    /// Bytes it takes at most, cheaply known.
-    #[must_use]
-    pub fn size_max(&self) -> usize {
-        const FIXED: usize = 96;
-        match self {
-            Self::QueueCreated { name, .. } => FIXED + name.len(),
-            Self::Returned { entries, .. } | Self::Transferred { entries, .. } => {
-                FIXED + entries.len() * (41 + 8)
-            }
-            Self::Removed { gone, .. } => FIXED + gone.len() * (21 + 8),
-            Self::Abandoned { uploads } => FIXED + uploads.len() * 8,
-            Self::PiecesGone { gone, .. } => FIXED + gone.len() * 12,
-            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
-                transacted::size_max(self)
-            }
-            Self::Branch(record) => record.size_max(),
-            _ => FIXED,
-        }
-    }
-
     /// Appends its bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let large = self.is_large();
+        let form = self.form();
         let mut w = Writer(out);
         match self {
             Self::Started { epoch, at } => {
@@ -333,13 +397,14 @@ impl Record {
                 w.0.extend_from_slice(name.as_bytes());
             }
             Self::QueueDeleted { queue } => w.u64(queue.0),
-            Self::Sent { queue, place, at, expires, lent, upload } => {
+            Self::Sent { queue, place, at, expires, lent, upload, once } => {
                 w.u64(queue.0);
                 w.place(*place);
                 w.u64(at.0);
                 w.time(*expires);
                 w.0.push(if *lent { FLAG_LENT } else { 0 });
-                w.upload(large, *upload);
+                w.upload(form, *upload);
+                w.identity(*once);
             }
             Self::Lent { queue, rank, through } => {
                 w.u64(queue.0);
@@ -348,7 +413,7 @@ impl Record {
             }
             Self::Returned { queue, entries } => {
                 w.u64(queue.0);
-                w.entries(large, entries);
+                w.entries(form, entries);
             }
             Self::Removed { queue, cause, gone } => {
                 w.u64(queue.0);
@@ -356,10 +421,12 @@ impl Record {
                     Cause::Accepted => 1,
                     Cause::Expired => 2,
                     Cause::Purged => 3,
+                    Cause::Returned => 4,
                 });
                 for gone in gone {
                     w.gone(gone);
-                    w.upload(large, gone.upload);
+                    w.upload(form, gone.upload);
+                    w.late(form, gone.due, gone.note);
                 }
             }
             Self::Moved { from, gone, to, place, at, upload } => {
@@ -368,43 +435,22 @@ impl Record {
                 w.u64(to.0);
                 w.place(*place);
                 w.u64(at.0);
-                w.upload(large, gone.upload);
-                w.upload(large, *upload);
+                w.upload(form, gone.upload);
+                w.upload(form, *upload);
+                w.late(form, gone.due, gone.note);
             }
             Self::Transferred { from, to, first, entries } => {
                 w.u64(from.0);
                 w.u64(to.0);
                 w.u64(*first);
-                w.entries(large, entries);
+                w.entries(form, entries);
             }
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
             }
-            Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
-                transacted::encode(self, &mut w);
-            }
             Self::Branch(record) => record.encode(&mut w),
-        }
-    }
-
-    fn encode_pieces(&self, w: &mut Writer<'_>) {
-        match self {
-            Self::Piece { upload, number, bytes } => {
-                w.u64(upload.get());
-                w.u32(*number);
-                w.u32(*bytes);
-            }
-            Self::Abandoned { uploads } => uploads.iter().for_each(|id| w.u64(id.get())),
-            Self::PiecesGone { upload, first, gone, last } => {
-                w.u64(upload.get());
-                w.u32(*first);
-                w.0.push(u8::from(*last));
-                for piece in gone {
-                    w.u64(piece.birth.0);
-                    w.u32(piece.size);
-                }
-            }
-            _ => unreachable!("of the other kinds there is more to say"),
+            Self::Named(_) | Self::Forgotten(_) => once::encode(self, &mut w),
+            _ => self.encode_delay(&mut w),
         }
     }
 
@@ -425,20 +471,27 @@ impl Record {
             RESTORED => r.millis().map(|at| Self::Restored { at }),
             QUEUE_CREATED => r.queue_created(),
             QUEUE_DELETED => r.u64().map(|queue| Self::QueueDeleted { queue: QueueId(queue) }),
-            SENT | SENT_LARGE => r.sent(kind == SENT_LARGE),
+            SENT | SENT_LARGE | SENT_ONCE => r.sent(form_of(kind), kind == SENT_ONCE),
             LENT => r.lent(),
-            RETURNED | RETURNED_LARGE => r.returned(kind == RETURNED_LARGE),
-            REMOVED | REMOVED_LARGE => r.removed(kind == REMOVED_LARGE),
-            MOVED | MOVED_LARGE => r.moved(kind == MOVED_LARGE),
+            RETURNED | RETURNED_LARGE | delay::RETURNED => r.returned(form_of(kind)),
+            REMOVED | REMOVED_LARGE | delay::REMOVED => r.removed(form_of(kind)),
+            MOVED | MOVED_LARGE | delay::MOVED => r.moved(form_of(kind)),
             PIECE => r.piece(),
             ABANDONED => r.abandoned(),
             PIECES_GONE => r.pieces_gone(),
-            TRANSFERRED | TRANSFERRED_LARGE => r.transferred(kind == TRANSFERRED_LARGE),
-            STAGED => r.staged(),
+            TRANSFERRED | TRANSFERRED_LARGE | delay::TRANSFERRED => r.transferred(form_of(kind)),
+            delay::PUT_OFF => r.put_off(),
+            delay::WOKEN => r.woken(),
+            delay::DEAD_LETTERED => r.dead_lettered(),
+            delay::SCHEDULED | SCHEDULED_ONCE => r.scheduled(kind == SCHEDULED_ONCE),
+            delay::FIRED => r.fired(),
+            STAGED | STAGED_ONCE => r.staged(kind == STAGED_ONCE),
             TAKEN => r.taken(),
             DECIDED => r.decided(),
             SETTLED => r.settled(),
-            KEPT | PREPARED | COMPLETED | FORGOTTEN | OUTCOMES_FORGOTTEN => r.branch(kind),
+            KEPT | PREPARED | COMPLETED | branch::FORGOTTEN | OUTCOMES_FORGOTTEN => r.branch(kind),
+            NAMED => r.named(),
+            FORGOTTEN => r.forgotten(),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.
@@ -478,11 +531,12 @@ impl Writer<'_> {
     }
 
     /// Place and entry of each.
-    fn entries(&mut self, large: bool, entries: &[(Place, Entry)]) {
+    fn entries(&mut self, form: Form, entries: &[(Place, Entry)]) {
         for (place, entry) in entries {
             self.place(*place);
             self.entry(entry);
-            self.upload(large, entry.upload);
+            self.upload(form, entry.upload);
+            self.late(form, entry.due, entry.note);
         }
     }
 
@@ -493,9 +547,9 @@ impl Writer<'_> {
         self.u32(gone.size);
     }
 
-    /// Only in the kinds for large bodies: u64, zero is none.
-    fn upload(&mut self, large: bool, upload: Option<UploadId>) {
-        if large {
+    /// Only in the kinds that say it: u64, zero is none.
+    fn upload(&mut self, form: Form, upload: Option<UploadId>) {
+        if form >= Form::Large {
             self.u64(upload.map_or(0, UploadId::get));
         }
     }
@@ -542,29 +596,33 @@ impl Reader<'_> {
         Some(Place { rank: self.rank()?, seq: self.u64()? })
     }
 
-    fn upload(&mut self, large: bool) -> Option<Option<UploadId>> {
-        if large { self.u64().map(UploadId::new) } else { Some(None) }
+    fn upload(&mut self, form: Form) -> Option<Option<UploadId>> {
+        if form >= Form::Large { self.u64().map(UploadId::new) } else { Some(None) }
     }
 
-    fn entry(&mut self, large: bool) -> Option<Entry> {
+    fn entry(&mut self, form: Form) -> Option<Entry> {
         Some(Entry {
             birth: Lsn(self.u64()?),
             size: self.u32()?,
             at: self.millis()?,
             expires: self.time()?,
             returns: self.u32()?,
-            upload: self.upload(large)?,
+            upload: self.upload(form)?,
+            due: self.due(form)?,
+            note: self.note(form)?,
             // What a record tells of is held by no transaction any more.
             held: false,
         })
     }
 
-    fn gone(&mut self, large: bool) -> Option<Gone> {
+    fn gone(&mut self, form: Form) -> Option<Gone> {
         Some(Gone {
             place: self.place()?,
             birth: Lsn(self.u64()?),
             size: self.u32()?,
-            upload: self.upload(large)?,
+            upload: self.upload(form)?,
+            due: self.due(form)?,
+            note: self.note(form)?,
         })
     }
 
@@ -578,94 +636,54 @@ impl Reader<'_> {
         Some(Record::QueueCreated { queue, name: name.into(), at })
     }
 
-    fn sent(&mut self, large: bool) -> Option<Record> {
-        Some(Record::Sent {
-            queue: self.queue()?,
-            place: self.place()?,
-            at: self.millis()?,
-            expires: self.time()?,
-            lent: match self.u8()? {
-                0 => false,
-                FLAG_LENT => true,
-                _ => return None,
-            },
-            upload: self.upload(large)?,
-        })
-    }
-
     fn lent(&mut self) -> Option<Record> {
         Some(Record::Lent { queue: self.queue()?, rank: self.rank()?, through: self.u64()? })
     }
 
-    fn returned(&mut self, large: bool) -> Option<Record> {
-        Some(Record::Returned { queue: self.queue()?, entries: self.entries(large)? })
+    fn returned(&mut self, form: Form) -> Option<Record> {
+        Some(Record::Returned { queue: self.queue()?, entries: self.entries(form)? })
     }
 
-    fn entries(&mut self, large: bool) -> Option<Vec<(Place, Entry)>> {
+    fn entries(&mut self, form: Form) -> Option<Vec<(Place, Entry)>> {
         let mut entries = Vec::new();
         while !self.0.is_empty() {
-            entries.push((self.place()?, self.entry(large)?));
+            entries.push((self.place()?, self.entry(form)?));
         }
         Some(entries)
     }
 
-    fn transferred(&mut self, large: bool) -> Option<Record> {
+    fn transferred(&mut self, form: Form) -> Option<Record> {
         Some(Record::Transferred {
             from: self.queue()?,
             to: self.queue()?,
             first: self.u64()?,
-            entries: self.entries(large)?,
+            entries: self.entries(form)?,
         })
     }
 
-    fn removed(&mut self, large: bool) -> Option<Record> {
+    fn removed(&mut self, form: Form) -> Option<Record> {
         let queue = self.queue()?;
         let cause = match self.u8()? {
             1 => Cause::Accepted,
             2 => Cause::Expired,
             3 => Cause::Purged,
+            4 => Cause::Returned,
             _ => return None,
         };
         let mut gone = Vec::new();
         while !self.0.is_empty() {
-            gone.push(self.gone(large)?);
+            gone.push(self.gone(form)?);
         }
         Some(Record::Removed { queue, cause, gone })
     }
 
-    fn moved(&mut self, large: bool) -> Option<Record> {
-        let (from, mut gone) = (self.queue()?, self.gone(false)?);
+    fn moved(&mut self, form: Form) -> Option<Record> {
+        let (from, mut gone) = (self.queue()?, self.gone(Form::Small)?);
         let (to, place, at) = (self.queue()?, self.place()?, self.millis()?);
-        gone.upload = self.upload(large)?;
-        let upload = self.upload(large)?;
+        gone.upload = self.upload(form)?;
+        let upload = self.upload(form)?;
+        (gone.due, gone.note) = (self.due(form)?, self.note(form)?);
         Some(Record::Moved { from, gone, to, place, at, upload })
-    }
-
-    fn piece(&mut self) -> Option<Record> {
-        let upload = UploadId::new(self.u64()?)?;
-        Some(Record::Piece { upload, number: self.u32()?, bytes: self.u32()? })
-    }
-
-    fn abandoned(&mut self) -> Option<Record> {
-        let mut uploads = Vec::new();
-        while !self.0.is_empty() {
-            uploads.push(UploadId::new(self.u64()?)?);
-        }
-        Some(Record::Abandoned { uploads })
-    }
-
-    fn pieces_gone(&mut self) -> Option<Record> {
-        let (upload, first) = (UploadId::new(self.u64()?)?, self.u32()?);
-        let last = match self.u8()? {
-            0 => false,
-            1 => true,
-            _ => return None,
-        };
-        let mut gone = Vec::new();
-        while !self.0.is_empty() {
-            gone.push(PieceAt { birth: Lsn(self.u64()?), size: self.u32()? });
-        }
-        Some(Record::PiecesGone { upload, first, gone, last })
     }
 }
 

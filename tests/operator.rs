@@ -227,8 +227,9 @@ fn what_cannot_be_done_is_refused_with_what_to_do_next() {
 #[test]
 fn a_backlog_that_has_expired_frees_its_disk_without_a_consumer() {
     let dir = fresh_dir();
-    let settings = "[memory]\nqueue_window = 16\n";
-    let broker = Broker::start_configured(&dir.path().join("data"), settings);
+    let drop = "[[redelivery]]\nname = \"queue://old\"\nwhen_expired = \"drop\"\n";
+    let settings = format!("{drop}[memory]\nqueue_window = 16\n");
+    let broker = Broker::start_configured(&dir.path().join("data"), &settings);
     let mut stomp = broker.connect();
     for number in 0..500 {
         let send = Frame::new("SEND").with("destination", "/queue/old");
@@ -238,7 +239,7 @@ fn a_backlog_that_has_expired_frees_its_disk_without_a_consumer() {
         stomp.send(&send.with("expires", &at).body(number.to_string())).unwrap();
     }
     stomp.publish("/queue/old", "stays").unwrap();
-    let broker = broker.kill_and_restart();
+    let broker = Broker::start_configured(&broker.kill(), drop);
     support::wait_until("what has expired is gone", || broker.queues()[0].1 == 1);
     assert_eq!(bodies(&broker, "old"), ["stays"]);
 }

@@ -335,7 +335,8 @@ fn a_purge_removes_for_good_what_waits_and_leaves_what_is_lent() {
     assert_eq!(broker.queues(), [row("purge", 2000, 1)]);
 
     let purge = broker.queue_command(&["purge", "purge"]);
-    assert!(purge.status.success() && said(&purge).is_empty(), "{purge:?}");
+    assert!(purge.status.success(), "{purge:?}");
+    assert_eq!(said(&purge), "1997 removed\n");
     assert_eq!(broker.queues(), [row("purge", 3, 1)]);
     stomp.ack(&lent[0]).unwrap();
     assert_eq!(broker.queues(), [row("purge", 2, 1)]);

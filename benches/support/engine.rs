@@ -38,7 +38,7 @@ fn content() -> Bytes {
 
 fn send_of(queue: &str, content: Bytes) -> Request {
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, content };
+    let message = Message { durability, priority, expires: None, delay: 0, content };
     let command = Command::Send { to: Destination::Queue(queue.into()), message };
     Request { token: NO_TOKEN, confirm: Confirm::Always, command }
 }

@@ -25,7 +25,7 @@ impl Series {
         quantile(&mut self.0.clone(), 0.5)
     }
 
-    pub(crate) fn least(&self) -> f64 {
+    fn least(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
-use crate::broker::delta::{Entry, Marks, Place, QueueRow};
+use crate::broker::delta::{Entry, Marks, Place, QueueRow, Scope};
 use crate::broker::fact::{
     Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
 };
@@ -36,23 +36,15 @@ impl Broker {
                 self.apply_started(*epoch, *at);
             }
             Record::Restored { at } => self.apply_restored(*at),
-            Record::QueueCreated { queue, name, at } => {
-                self.durable.scalars.last_queue = queue.0;
-                self.saw(*at);
-                let mut known = Box::new(Queue::new(*queue, QueueRow::new(Arc::from(&**name))));
-                known.limit = self.policies.of_queue(name);
-                self.names.insert(Arc::clone(&known.row.name), *queue);
-                self.sorted.insert(Arc::clone(&known.row.name));
-                self.queues.insert(*queue, known);
-                self.changing(*queue);
-            }
+            Record::QueueCreated { queue, name, at } => self.apply_created(*queue, name, *at),
             Record::QueueDeleted { queue } => self.apply_deleted(*queue),
-            Record::Sent { queue, place, at, expires, lent, upload } => {
+            Record::Sent { queue, place, at, expires, lent, upload, once } => {
                 if let Some(upload) = upload {
                     self.durable.adopt(*upload);
                 }
                 let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);
+                self.apply_sent_once(written, *queue, *once, *at, None);
                 if *lent {
                     self.changing(*queue).mark_lent(place.rank, place.seq);
                 }
@@ -61,12 +53,14 @@ impl Broker {
             Record::Lent { queue, rank, through } => {
                 self.changing(*queue).mark_lent(*rank, *through);
             }
-            Record::Returned { queue, entries } => {
-                self.count(*queue, |c| c.returned += entries.len() as u64);
-                for (place, entry) in entries {
-                    self.durable.put(*queue, *place, *entry);
-                    self.queue(*queue).update(*place, *entry);
-                }
+            Record::Returned { queue, entries } => self.apply_returned(*queue, entries),
+            Record::PutOff { queue, until, entries } => {
+                self.apply_put_off(*queue, *until, entries);
+            }
+            Record::Woken { queue, entries } => self.apply_woken(*queue, entries),
+            Record::Scheduled { .. } | Record::Fired { .. } => self.apply_schedule(written, record),
+            Record::DeadLettered { from, to, first, note, why, entries } => {
+                self.apply_dead((*from, *to), *first, (*note, *why), entries);
             }
             Record::Removed { queue, gone, cause } => {
                 gone.iter().for_each(|gone| self.apply_gone(*queue, gone));
@@ -89,9 +83,30 @@ impl Broker {
                 self.durable.pieces_gone(*upload, *first, gone, *last);
             }
             Record::Branch(record) => self.apply_branch(written, record),
+            Record::Named(named) => self.apply_named(written, named),
+            Record::Forgotten(it) => self.durable.forget_names(it.scope, it.through),
             _ => self.apply_transacted(written, record),
         }
         Ok(())
+    }
+
+    fn apply_created(&mut self, queue: QueueId, name: &str, at: Millis) {
+        self.durable.scalars.last_queue = queue.0;
+        self.saw(at);
+        let rules = self.policies.redelivery_of(name);
+        let mut known = Box::new(Queue::new(queue, QueueRow::new(Arc::from(name)), rules));
+        known.limit = self.policies.of_queue(name);
+        self.names.insert(Arc::clone(&known.row.name), queue);
+        self.sorted.insert(Arc::clone(&known.row.name));
+        self.queues.insert(queue, known);
+        self.changing(queue);
+    }
+
+    fn apply_returned(&mut self, queue: QueueId, entries: &[(Place, Entry)]) {
+        self.count(queue, |c| c.returned += entries.len() as u64);
+        for (place, entry) in entries {
+            self.apply_changed(queue, *place, *entry);
+        }
     }
 
     fn apply_deleted(&mut self, id: QueueId) {
@@ -101,6 +116,7 @@ impl Broker {
         self.names.remove(&*queue.row.name);
         self.sorted.remove(&*queue.row.name);
         self.durable.queue_gone(queue.id, &queue.row);
+        self.durable.forget_scope(queue.id);
     }
 
     fn apply_moved(&mut self, (from, gone): (QueueId, &Gone), to: (QueueId, Place, Entry)) {
@@ -145,11 +161,14 @@ impl Broker {
                 Some(_) => Err("the queue is not empty"),
                 None => Err("no such queue"),
             },
-            Record::Sent { queue, place, upload, .. } => {
-                next(queue, place.seq).and(self.durable.fit_sent(*upload))
-            }
+            Record::Sent { queue, place, upload, once, .. } => next(queue, place.seq)
+                .and(self.durable.fit_sent(*upload))
+                .and(self.durable.fit_name(Scope::Queue(*queue), *once)),
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
+            Record::PutOff { queue, entries, .. } | Record::Woken { queue, entries } => {
+                depth(queue, entries.len())
+            }
             Record::Removed { queue, gone, .. } => {
                 let size = gone.iter().map(|gone| u64::from(gone.size)).sum();
                 depth(queue, gone.len()).and_then(|()| bytes(queue, size))
@@ -160,17 +179,40 @@ impl Broker {
             Record::Moved { from, gone, to, place, .. } => depth(from, 1)
                 .and_then(|()| bytes(from, u64::from(gone.size)))
                 .and(next(to, place.seq)),
-            Record::Transferred { from, to, .. } if from == to => Err("a queue is not another"),
-            Record::Transferred { from, to, first, entries } => {
-                let size = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
-                let there = depth(from, entries.len()).and_then(|()| bytes(from, size));
-                there.and(next(to, *first))
+            Record::DeadLettered { from, to, first, note, why, entries } => {
+                self.fit_moved(*from, *to, *first, entries)?;
+                self.durable.fit_note(*note, &self.queues[from].row.name, *why)
             }
+            Record::Transferred { from, to, first, entries } => {
+                self.fit_moved(*from, *to, *first, entries)
+            }
+            Record::Scheduled { .. } | Record::Fired { .. } => self.fit_schedule(record),
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
             Record::Branch(record) => self.fit_branch(record),
+            Record::Named(named) => self.durable.fit_named(named),
+            Record::Forgotten(_) => Ok(()),
             _ => self.fit_transacted(record),
+        }
+    }
+
+    fn fit_moved(
+        &self,
+        from: QueueId,
+        to: QueueId,
+        first: u64,
+        entries: &[(Place, Entry)],
+    ) -> Result<(), &'static str> {
+        let row = |id| self.queues.get(&id).map(|queue| &queue.row).ok_or("no such queue");
+        let (source, target) = (row(from)?, row(to)?);
+        let size: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+        match () {
+            () if from == to => Err("a queue is not another"),
+            () if source.depth < entries.len() as u64 => Err("more messages gone than there are"),
+            () if source.bytes < size => Err("more bytes gone than there are"),
+            () if target.last_seq + 1 != first => Err("its sequence number is not the next"),
+            () => Ok(()),
         }
     }
 
@@ -179,6 +221,7 @@ impl Broker {
         self.saw(at);
         self.durable.kill_open();
         self.durable.roll_back_open();
+        self.durable.forget_all_names();
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
@@ -205,6 +248,7 @@ impl Broker {
             if !mutant::is(Mutant::ForgetRestored) {
                 self.durable.change(*id, &queue.row);
                 queue.row.lent_through = [queue.row.last_seq; 10].into();
+                queue.row.restored_through = queue.row.last_seq;
             }
         }
     }
@@ -227,7 +271,7 @@ impl Broker {
         self.queues.get_mut(&id).expect("checked when the fact was stated")
     }
 
-    fn apply_birth(&mut self, id: QueueId, place: Place, entry: Entry) {
+    pub(super) fn apply_birth(&mut self, id: QueueId, place: Place, entry: Entry) {
         self.saw(entry.at);
         self.durable.born(&entry);
         self.durable.put(id, place, entry);
@@ -252,6 +296,10 @@ impl Broker {
     }
 
     pub(super) fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
+        self.undelay(id, gone.place, gone.due);
+        if let Some(note) = gone.note {
+            self.durable.unrefer(note);
+        }
         self.durable.gone(id, gone);
         if let Some(upload) = gone.upload.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
             self.durable.kill(upload);
@@ -310,7 +358,9 @@ impl Broker {
                 let sweep = Sweep::new(row, self.last_volatile, asker, delete);
                 self.sweeps.insert(queue, sweep);
             }
-            Change::SweepTo { queue, cursor } => self.apply_sweep_to(queue, cursor, effects),
+            Change::SweepTo { queue, cursor, removed } => {
+                self.apply_sweep_to(queue, cursor, removed, effects);
+            }
             Change::Want(wish) => self.want(wish, effects),
             Change::Tell { asker, result } => {
                 let (to, token) = (asker.connection, asker.token);
@@ -325,6 +375,7 @@ impl Broker {
             Change::Unit(key, change) => self.apply_unit(key, change, effects),
             Change::Branch(xid, change) => self.apply_branch_change(&xid, change, effects),
             Change::Recall(request) => self.apply_recall(request, effects),
+            Change::Repeated => self.counts.repeated += 1,
             Change::EndOn { number } => self.apply_end_on(number, effects),
             Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
             Change::Relend { key, tag, queue, place, entry } => {
@@ -422,6 +473,14 @@ impl Broker {
             }
         };
         let redelivered = before || returns > 0;
+        let dead = match &message {
+            Lent::Durable { entry, .. } if entry.note.is_some() => {
+                let name = Arc::clone(&queue.row.name);
+                self.dead_letter(&name, entry)
+            }
+            _ => None,
+        };
+        let queue = self.queues.get_mut(&id).expect("just seen");
         let consumer = self.consumers.get_mut(&key).expect("it stands in line");
         let tag = consumer.lend(message.clone());
         if let Lent::Volatile { place, .. } = message {
@@ -446,6 +505,7 @@ impl Broker {
             topic: false,
             message,
             redelivered,
+            dead,
             // A consumer of JMS expects a second attempt at least when the mark is set.
             attempt: (returns + 1).max(1 + u32::from(redelivered)),
         }));
@@ -509,14 +569,12 @@ impl Broker {
     pub(super) fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
         match (source, loan) {
             (Source::Queue(id), Lent::Durable { place, entry }) => {
-                let entry = if counted { entry.returned() } else { entry };
-                let max = self.window_max();
-                let queue = self.queues.get_mut(id).expect("a loan keeps its queue");
-                queue.on_loan.remove(&place);
-                let before = queue.resident_len();
-                queue.admit(place, entry, max, &mut self.expiries);
-                self.resident = self.resident + queue.resident_len() - before;
-                self.stir(*id);
+                self.queue(*id).on_loan.remove(&place);
+                // One that counts has its record, which may have delayed it or set it apart.
+                let now = if counted { self.durable.as_stated(*id, place) } else { Some(entry) };
+                if let Some(entry) = now.filter(|entry| entry.due.is_none()) {
+                    self.waits_again(*id, place, entry);
+                }
             }
             (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
                 self.queue(*id).volatile_on_loan.remove(&place);
@@ -558,9 +616,16 @@ impl Broker {
         self.stand_in_line(key);
     }
 
-    fn apply_sweep_to(&mut self, id: QueueId, cursor: Option<Spot>, effects: &mut Effects) {
+    fn apply_sweep_to(
+        &mut self,
+        id: QueueId,
+        cursor: Option<Spot>,
+        removed: u64,
+        effects: &mut Effects,
+    ) {
         let sweep = self.sweeps.get_mut(&id).expect("stated of a sweep");
         sweep.paging = false;
+        sweep.removed += removed;
         if cursor.is_some() {
             sweep.cursor = cursor;
             return;
@@ -568,7 +633,7 @@ impl Broker {
         let sweep = self.sweeps.remove(&id).expect("just seen");
         let result = match self.queues.get(&id) {
             Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
-            _ => Ok(Reply::Done),
+            _ => Ok(Reply::Removed(sweep.removed)),
         };
         let (to, token) = (sweep.asker.connection, sweep.asker.token);
         effects.push(Effect::Answer { to, token, result });
@@ -584,7 +649,8 @@ impl Entry {
         upload: Option<UploadId>,
     ) -> Self {
         let Written { lsn: birth, frame_len: size } = written;
-        Self { birth, size, at, expires, returns: 0, upload, held: false }
+        let (due, note, held) = (None, None, false);
+        Self { birth, size, at, expires, returns: 0, upload, due, note, held }
     }
 
     /// The entry after one more return from a consumer.
@@ -608,6 +674,8 @@ impl QueueRow {
             staged: 0,
             staged_bytes: 0,
             expiring: false,
+            delayed: 0,
+            restored_through: 0,
         }
     }
 

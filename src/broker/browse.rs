@@ -4,13 +4,16 @@
 //! what the queue holds in one moment, waiting and lent; contents stay where they lie, but for
 //! non-persistent ones, which have no other place.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::broker::Broker;
 use crate::broker::command::{MessageId, Refusal, Reply};
+use crate::broker::dead::DeadLetter;
 use crate::broker::fact::{Asker, Change, Fact, Page, PageWish, Purpose, Spot};
 use crate::broker::walk::{What, place_before};
-use crate::ids::{Lsn, Millis, QueueId};
+use crate::ids::{DueTime, Lsn, Millis, QueueId};
 use crate::limits;
 
 /// A browse that waits for a page.
@@ -52,6 +55,10 @@ pub struct Browsable {
     pub redelivered: bool,
     /// A consumer holds it.
     pub lent: bool,
+    /// It is not handed out before.
+    pub due: Option<Millis>,
+    /// Why it was set apart, if it was.
+    pub dead: Option<Arc<DeadLetter>>,
     /// Its content.
     pub content: Held,
 }
@@ -104,8 +111,10 @@ impl Broker {
                     at: entry.at,
                     expires: entry.expires,
                     returns: entry.returns,
-                    redelivered: entry.returns > 0 || queue.lent_before(place),
+                    redelivered: self.is_seen(queue, place, &entry),
                     lent,
+                    due: entry.due.map(DueTime::millis),
+                    dead: self.dead_letter(&queue.row.name, &entry),
                     content: Held::Log { birth: entry.birth, size: entry.size },
                 },
                 (Spot::Volatile(place), What::Volatile(message, returns)) => {
@@ -119,6 +128,8 @@ impl Broker {
                         returns,
                         redelivered: returns > 0,
                         lent,
+                        due: None,
+                        dead: None,
                         content: Held::Memory(message.content.clone()),
                     }
                 }

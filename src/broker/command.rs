@@ -1,5 +1,9 @@
 //! What a connection may ask of the broker, and what it hears back.
 
+mod once;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::broker::policy::Measure;
@@ -7,10 +11,14 @@ use crate::ids::{Lsn, Millis, StageId, SubscriptionId, Tag, Token, TransactionNa
 use crate::limits;
 use crate::message::{Destination, Message};
 
+pub use self::once::Once;
 pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
 pub use crate::broker::counters::Counters;
+pub use crate::broker::dead::DeadLetter;
 pub use crate::broker::fact::Spot;
+pub use crate::broker::once::NameCounts;
+pub use crate::broker::policy::WhenFull;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
 pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
 pub use crate::broker::xa::{BranchInfo, EndAs, StartAs, Vote, XaCommand, XaError};
@@ -31,6 +39,9 @@ pub struct Request {
 pub enum Confirm {
     /// Answer either way, when everything this connection asked before is durable.
     Always,
+    /// Answer either way, for this request alone: a yes says nothing of what was asked before, so
+    /// it does not wait for sends that are held.
+    Alone,
     /// Answer only a refusal.
     RefusalOnly,
 }
@@ -128,6 +139,8 @@ pub enum Command {
     },
     /// Something about a branch of a global transaction.
     Xa(XaCommand),
+    /// Sends or commits under a name, and does nothing where that was done before.
+    Once(Once),
     /// Asks for nothing: its answer confirms what this connection asked before.
     Barrier,
     /// The next queues in the order of names, as [`Reply::Queues`]: none at the end.
@@ -160,7 +173,8 @@ pub enum Command {
         /// What becomes of their number of returns.
         returns: Returns,
     },
-    /// Removes every message that waits in a queue now and is not lent to a consumer.
+    /// Removes every message that waits in a queue now and is not lent to a consumer, as
+    /// [`Reply::Removed`].
     Purge {
         /// The queue.
         queue: Box<str>,
@@ -173,15 +187,31 @@ pub enum Command {
 }
 
 impl Command {
-    /// Where it brings a message, if it does: such a command can be held for want of room.
+    /// What is done, whatever name it has.
+    #[must_use]
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Once(once) => once.command(),
+            other => other,
+        }
+    }
+
+    /// The stage of which it sends the message.
+    #[must_use]
+    pub fn stage(&self) -> Option<StageId> {
+        match self.bare() {
+            Self::SendStaged { stage, .. }
+            | Self::Transact { work: Work::SendStaged { stage, .. }, .. } => Some(*stage),
+            _ => None,
+        }
+    }
+
+    /// Where it brings a message, if it does: such a command can be held for want of room. What is
+    /// sent in a transaction is not: what its commit would wait for could wait for its commit.
     #[must_use]
     pub fn destination(&self) -> Option<&Destination> {
-        match self {
-            Self::Send { to, .. }
-            | Self::SendStaged { to, .. }
-            | Self::Transact {
-                work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
-            } => Some(to),
+        match self.bare() {
+            Self::Send { to, .. } | Self::SendStaged { to, .. } => Some(to),
             _ => None,
         }
     }
@@ -189,19 +219,17 @@ impl Command {
     /// The transaction of which it is a part.
     #[must_use]
     pub fn works_in(&self) -> Option<TransactionName> {
-        match self {
+        match self.bare() {
             Self::Transact { transaction, .. } => Some(*transaction),
             _ => None,
         }
     }
 
-    /// The transaction that it ends, or the association with a branch.
+    /// The transaction that it commits.
     #[must_use]
-    pub fn ends(&self) -> Option<TransactionName> {
-        match self {
-            Self::Commit { transaction }
-            | Self::Rollback { transaction, .. }
-            | Self::Xa(XaCommand::End { transaction, .. }) => Some(*transaction),
+    pub fn commits(&self) -> Option<TransactionName> {
+        match self.bare() {
+            Self::Commit { transaction } => Some(*transaction),
             _ => None,
         }
     }
@@ -222,7 +250,7 @@ impl Command {
     /// Bytes of content that it brings.
     #[must_use]
     pub fn content_bytes(&self) -> usize {
-        match self {
+        match self.bare() {
             Self::Send { message, .. }
             | Self::SendStaged { message, .. }
             | Self::Transact {
@@ -423,6 +451,30 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// A message to a topic cannot be sent under a name: nothing remembers it.
+    #[error(
+        "a message to a topic cannot have an id against duplicates: a topic keeps nothing; send \
+         it without, or to a queue"
+    )]
+    NameOnTopic,
+    /// The same name was used in a transaction that has no outcome.
+    #[error(
+        "a transaction that has not ended has done something under the same id: ask again when it \
+         has, and use no id twice at a time"
+    )]
+    NamePending,
+    /// The name of a commit was used for another.
+    #[error(
+        "another transaction, which did something else, was committed under this commit-id: \
+         nothing of this one has happened"
+    )]
+    CommitNameTaken,
+    /// Somebody has asked for a commit of that name and heard that it had not happened.
+    #[error(
+        "it was asked before what became of this commit-id, and answered that nothing ever will: \
+         nothing of the transaction has happened; do it again under another id"
+    )]
+    CommitVoid,
     /// There are as many queues as the configuration allows.
     #[error("there are {limit} destinations already, which is the limit")]
     TooManyDestinations {
@@ -508,6 +560,10 @@ pub enum Output {
 pub enum Reply {
     /// Done.
     Done,
+    /// Done before, under the same name; nothing happened now.
+    Repeated,
+    /// Nothing was committed under that name, and nothing ever will be.
+    NotCommitted,
     /// The queues, by name.
     Queues(Vec<QueueInfo>),
     /// A queue.
@@ -520,6 +576,8 @@ pub enum Reply {
     Vote(Vote),
     /// Branches that wait for their managers.
     Branches(Vec<BranchInfo>),
+    /// A purge or deletion is done, and has removed so many messages.
+    Removed(u64),
 }
 
 /// A message handed to a subscription.
@@ -545,6 +603,8 @@ pub struct Delivery {
     pub at: Millis,
     /// When it is no longer wanted.
     pub expires: Option<Millis>,
+    /// Why it was set apart, if it was.
+    pub dead: Option<Arc<DeadLetter>>,
     /// Properties and body, in the bytes of [`crate::message::Content`], or of a
     /// [`crate::message::LargeHead`] where the body follows in pieces.
     pub content: Bytes,

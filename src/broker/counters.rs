@@ -24,7 +24,11 @@ pub struct Counters {
     pub expired: u64,
     /// Removed by an operator.
     pub purged: u64,
-    /// Brought by an operator from another queue.
+    /// Non-persistent ones removed because they came back too often.
+    pub discarded: u64,
+    /// Set apart because they came back too often or expired.
+    pub dead_lettered: u64,
+    /// Brought by an operator from another queue, or set apart in this one.
     pub moved_in: u64,
     /// Taken by an operator to another queue, or set apart as damaged.
     pub moved_out: u64,
@@ -36,6 +40,7 @@ impl Counters {
             Cause::Accepted => &mut self.acknowledged,
             Cause::Expired => &mut self.expired,
             Cause::Purged => &mut self.purged,
+            Cause::Returned => &mut self.discarded,
         } += count;
     }
 }

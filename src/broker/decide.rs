@@ -24,6 +24,8 @@ pub enum Verdict {
     Later,
     /// Nothing yet: it is to be decided again when there may be room. No facts are stated.
     Hold(Shortage),
+    /// As `Hold`, for want of room in this queue, which the command does not name.
+    HoldFor(Arc<str>),
     /// The facts do a part of it; the same command again does the next.
     Part,
     /// As `Later`, and nothing that its connection asks after it is decided before that.
@@ -79,8 +81,10 @@ impl Broker {
                 DONE
             }
             Command::Settle { subscription, which, outcome } => {
-                self.decide_settle((connection, *subscription), *which, *outcome, facts)
+                let key = (connection, *subscription);
+                self.decide_settle(now, key, *which, *outcome, facts)
             }
+            Command::Once(once) => self.decide_once(now, Asker { connection, token }, once, facts),
             Command::Barrier => DONE,
             Command::Begin { .. }
             | Command::Transact { .. }
@@ -128,9 +132,9 @@ impl Broker {
     }
 
     /// States the end of a connection, of all its subscriptions, and of what it had begun.
-    pub fn decide_close(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+    pub fn decide_close(&self, now: Millis, connection: ConnectionId, facts: &mut Vec<Fact>) {
         self.abandon_stages(connection, facts);
-        self.decide_close_units(connection, facts);
+        self.decide_close_units(now, connection, facts);
         self.decide_close_branches(connection, facts);
         for key in self.connections.get(&connection).into_iter().flatten() {
             if self.consumers[key].ended.is_none() {
@@ -207,6 +211,11 @@ impl Broker {
             return DONE;
         }
         let (queue, seq) = self.queue_or_new(now, name, facts);
+        if message.delay > 0 {
+            let what = (message, upload);
+            self.state_scheduled(now, queue, name, Place { rank, seq }, what, facts);
+            return DONE;
+        }
         let known = self.queues.get(&queue);
         facts.push(Fact::Log(
             Record::Sent {
@@ -216,6 +225,7 @@ impl Broker {
                 expires: message.expires,
                 lent: known.is_some_and(|queue| queue.is_idle() && !queue.ready.is_empty()),
                 upload,
+                once: None,
             },
             message.content.clone(),
         ));
@@ -235,6 +245,7 @@ impl Broker {
         // The body of a large message is durable whatever its head asks for.
         let (durability, body) = match upload {
             Some(upload) => (Durability::Persistent, self.durable.body_bytes(upload)),
+            None if message.delay > 0 => (Durability::Persistent, 0),
             None => (message.durability, 0),
         };
         let size = message.content.len() as u64 + body;
@@ -259,6 +270,15 @@ impl Broker {
     ) -> (QueueId, u64) {
         if let Some(id) = self.names.get(name) {
             return (*id, self.queues[id].row.last_seq + 1);
+        }
+        let stated = facts.iter().find_map(|fact| match fact {
+            Fact::Log(Record::QueueCreated { queue, name: other, .. }, _) => {
+                (**other == *name).then_some(*queue)
+            }
+            _ => None,
+        });
+        if let Some(queue) = stated {
+            return (queue, 1);
         }
         let queue = QueueId(self.durable.scalars.last_queue + 1);
         let at = self.time(now);
@@ -297,6 +317,7 @@ impl Broker {
 
     fn decide_settle(
         &self,
+        now: Millis,
         key: ConsumerKey,
         which: Which,
         outcome: Outcome,
@@ -307,10 +328,14 @@ impl Broker {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
             match outcome {
                 Outcome::Accepted => removed(queue, Cause::Accepted, gone(loans), facts),
-                Outcome::Returned => returned(queue, loans, facts),
+                Outcome::Returned => self.state_returned(now, queue, loans, facts),
             }
         }
         facts.push(Fact::Memory(Change::Settle { key, which, outcome }));
+        if let (Source::Queue(queue), Outcome::Returned) = (&consumer.source, outcome) {
+            let loans = tags.iter().map(|tag| &consumer.loans[tag]);
+            self.state_volatile_returned(now, *queue, loans, facts);
+        }
         if all { DONE } else { Ok(Verdict::Part) }
     }
 
@@ -377,24 +402,5 @@ pub(super) fn removed(queue: QueueId, cause: Cause, gone: Vec<Gone>, facts: &mut
     for part in gone.chunks(limits::RECORD_ENTRIES_MAX) {
         let record = Record::Removed { queue, cause, gone: part.to_vec() };
         facts.push(Fact::Log(record, Bytes::new()));
-    }
-}
-
-/// States that messages came back, each counted once more, in records of a bounded size.
-pub(super) fn returned<'a>(
-    queue: QueueId,
-    loans: impl Iterator<Item = &'a Lent>,
-    facts: &mut Vec<Fact>,
-) {
-    let mut entries: Vec<_> = loans
-        .filter_map(|loan| match loan {
-            Lent::Durable { place, entry } => Some((*place, entry.returned())),
-            Lent::Volatile { .. } | Lent::Published { .. } => None,
-        })
-        .collect();
-    while !entries.is_empty() {
-        let rest = entries.split_off(entries.len().min(limits::RECORD_ENTRIES_MAX));
-        facts.push(Fact::Log(Record::Returned { queue, entries }, Bytes::new()));
-        entries = rest;
     }
 }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::Identity;
 use crate::ids::{
-    ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId, Xid,
+    ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
+    UploadId, Xid,
 };
 
 pub use branch::{BranchRow, HeuristicRow, OutcomeRow, Remembered};
@@ -41,8 +43,55 @@ pub struct Entry {
     pub returns: u32,
     /// Where its body lies, if that is in pieces.
     pub upload: Option<UploadId>,
+    /// It is not handed out before.
+    pub due: Option<DueTime>,
+    /// Why it was set apart and from where, if it ever was.
+    pub note: Option<NoteId>,
     /// A transaction has settled it and has no outcome yet: it is nobody's until then.
     pub held: bool,
+}
+
+impl Entry {
+    /// Whether it may be handed out: it is not delayed, and no transaction holds it.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        !self.held && self.due.is_none()
+    }
+}
+
+/// The place of a delayed message among all of them: the soonest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Due {
+    /// When its delay is over.
+    pub at: DueTime,
+    /// The queue it is in.
+    pub queue: QueueId,
+    /// Its place there.
+    pub place: Place,
+}
+
+/// Why something is remembered of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// They came back from consumers more often than their queue allows.
+    Returned,
+    /// Their time was over.
+    Expired,
+    /// They were not set apart: they wait to be handed out for the first time, later than they were
+    /// sent.
+    Scheduled,
+}
+
+/// What is remembered of messages that were set apart from one queue for one reason, or that wait
+/// in it for their time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteRow {
+    /// The queue, which may be gone since.
+    pub name: Box<str>,
+    /// The reason.
+    pub why: Why,
+    /// Messages that refer to it; a note without any is gone.
+    pub count: u64,
 }
 
 /// An operation of a transaction that waits for the outcome.
@@ -129,6 +178,47 @@ pub enum Resolution {
     Rollback,
 }
 
+/// Among what a name is told apart from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Commits, over the whole store.
+    Commits,
+    /// What was sent to this queue.
+    Queue(QueueId),
+}
+
+impl Scope {
+    /// In records and keys: that of the queue, or 0.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Commits => 0,
+            Self::Queue(queue) => queue.0,
+        }
+    }
+
+    /// The inverse of [`Scope::number`]: no queue has the number 0.
+    #[must_use]
+    pub fn of(number: u64) -> Self {
+        if number == 0 { Self::Commits } else { Self::Queue(QueueId(number)) }
+    }
+}
+
+/// A name that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRow {
+    /// The name.
+    pub id: Identity,
+    /// The position of the message, or of what was said of the commit.
+    pub birth: Lsn,
+    /// When it was taken.
+    pub at: Millis,
+    /// It is taken by what this transaction does, if that is committed.
+    pub transaction: Option<TransactionId>,
+    /// What a commit of that name has done; `None` where it never will be, and for messages.
+    pub operations: Option<Identity>,
+}
+
 /// Where a piece of a large body lies in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceAt {
@@ -150,7 +240,7 @@ pub enum PayloadOf {
 }
 
 /// An upload that no message owns. One that a message does is told of by that message's entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadRow {
     /// It is arriving.
     Open {
@@ -226,6 +316,10 @@ pub struct QueueRow {
     pub staged_bytes: u64,
     /// Some durable message in it may expire. Certain where false: then nobody need look.
     pub expiring: bool,
+    /// Of `depth`, how many are not handed out before some time.
+    pub delayed: u64,
+    /// Everything up to this sequence number came with a restored backup.
+    pub restored_through: u64,
 }
 
 /// The durable state as the index holds it.
@@ -245,6 +339,12 @@ pub struct Base {
     pub heuristics: BTreeMap<Xid, HeuristicRow>,
     /// Which outcomes of branches are remembered.
     pub remembered: Remembered,
+    /// Names that are taken, numbered in their scopes in the order of time.
+    pub names: BTreeMap<(Scope, u64), NameRow>,
+    /// What is remembered of messages that were set apart or wait for their time.
+    pub notes: BTreeMap<NoteId, NoteRow>,
+    /// Some message is delayed.
+    pub delayed: bool,
     /// Live bytes of each segment that has any.
     pub live: BTreeMap<u64, u64>,
     /// Single facts.
@@ -264,6 +364,10 @@ pub struct Delta {
     pub pieces: BTreeMap<(UploadId, u32), Option<PieceAt>>,
     /// The upload as it is now, or `None` where a message owns it or it is gone.
     pub uploads: BTreeMap<UploadId, Option<UploadRow>>,
+    /// The delayed messages, each as it is now, or `None` where it is delayed no longer.
+    pub due: BTreeMap<Due, Option<Entry>>,
+    /// The note as it is now, or `None` where it is gone.
+    pub notes: BTreeMap<NoteId, Option<NoteRow>>,
     /// The operation with that number, or `None` where it has had its outcome.
     pub operations: BTreeMap<(TransactionId, u64), Option<Operation>>,
     /// The transaction as it is now, or `None` where it is over.
@@ -276,6 +380,8 @@ pub struct Delta {
     pub heuristics: BTreeMap<Xid, Option<HeuristicRow>>,
     /// Which outcomes are remembered, as it is now.
     pub remembered: Remembered,
+    /// The name with that number, or `None` where it is forgotten.
+    pub names: BTreeMap<(Scope, u64), Option<NameRow>>,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.
@@ -283,7 +389,7 @@ pub struct Delta {
 }
 
 /// Single facts of the durable state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scalars {
     /// The last queue id given; 0 before the first.
     pub last_queue: u64,
@@ -293,6 +399,8 @@ pub struct Scalars {
     pub epoch: u64,
     /// The last upload id given; 0 before the first.
     pub last_upload: u64,
+    /// The last note id given; 0 before the first.
+    pub last_note: u32,
     /// The last transaction id given; 0 before the first.
     pub last_transaction: u64,
 }

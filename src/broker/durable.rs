@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::broker::branch::KnownBranches;
+use crate::broker::dead::Notes;
 use crate::broker::delta::{Base, Delta, Entry, Place, QueueRow, Scalars};
+use crate::broker::names::Names;
 use crate::broker::transaction::Transactions;
 use crate::broker::upload::Uploads;
 use crate::ids::{Lsn, QueueId};
@@ -25,12 +27,16 @@ pub(crate) struct Durable {
     pub(super) settled_through: Lsn,
     /// Uploads that no message owns.
     pub(super) uploads: Uploads,
+    /// What is remembered of messages that were set apart.
+    pub(super) notes: Notes,
     /// Transactions that are not over.
     pub(super) transactions: Transactions,
     /// Branches of global transactions that have voted, and remembered outcomes.
     pub(super) branches: KnownBranches,
     /// Where this life of the broker began.
     pub(super) life_began: Lsn,
+    /// Names that are taken.
+    pub(super) names: Names,
     /// Bytes that the index counts as needed and that no longer are.
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
@@ -54,9 +60,11 @@ impl Durable {
             frozen: None,
             settled_through: base.through,
             uploads: Uploads::new(&base.uploads),
+            notes: Notes::new(&base.notes),
             transactions: Transactions::new(&base.transactions),
             branches: KnownBranches::new(base),
             life_began: Lsn::default(),
+            names: Names::new(&base.names),
             freed: 0,
             base_live: base.live.clone(),
             dirty: BTreeSet::new(),
@@ -89,6 +97,11 @@ impl Durable {
     /// A message has left a queue and is not gone: another has it from now on.
     pub(crate) fn left(&mut self, queue: QueueId, place: Place, entry: &Entry) {
         self.forget(queue, place, entry.birth);
+    }
+
+    /// A message as the record says that has just changed it; `None` if it has left its queue.
+    pub(crate) fn as_stated(&self, queue: QueueId, place: Place) -> Option<Entry> {
+        self.delta.entries.get(&(queue, place)).copied().flatten()
     }
 
     /// The index need not hear of a message that lived and died since it last did.
@@ -271,12 +284,21 @@ mod tests {
             expires: None,
             returns: 0,
             upload: None,
+            due: None,
+            note: None,
             held: false,
         }
     }
 
     fn gone(seq: u64) -> Gone {
-        Gone { place: Place { rank: 5, seq }, birth: Lsn(seq), size: 1, upload: None }
+        Gone {
+            place: Place { rank: 5, seq },
+            birth: Lsn(seq),
+            size: 1,
+            upload: None,
+            due: None,
+            note: None,
+        }
     }
 
     #[test]
@@ -307,7 +329,8 @@ mod tests {
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
                 lent_through: [0; 10].into(), redelivered_through: [0; 10].into(),
-                staged: 0, staged_bytes: 0, expiring: false,
+                staged: 0, staged_bytes: 0, expiring: false, delayed: 0,
+                restored_through: 0,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {
                 let victim = model.keys().nth(*pick as usize % 40).copied();

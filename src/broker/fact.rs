@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::broker::browse::Browse;
 use crate::broker::command::{Disposition, Outcome, Refusal, Reply, Which};
-use crate::broker::delta::{Entry, Operation, PieceAt, Place, Resolution};
+use crate::broker::dead::DeadLetter;
+use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place, Resolution};
 use crate::broker::scan::Scanned;
 use crate::broker::transfer::{Rest, Transfer};
 use crate::broker::xa::{BranchChange, OutcomeRequest};
@@ -24,6 +25,25 @@ pub enum Fact {
     Log(Record, Bytes),
     /// One that lives as long as the process: applied only.
     Memory(Change),
+}
+
+impl Fact {
+    /// Messages that it touches, for one who bounds how much is done at once.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        match self {
+            Self::Log(Record::Removed { gone, .. }, _) => gone.len(),
+            Self::Log(Record::Returned { entries, .. }, _) => entries.len(),
+            Self::Log(Record::Transferred { entries, .. }, _) => entries.len(),
+            Self::Log(Record::PiecesGone { gone, .. }, _) => gone.len(),
+            Self::Log(Record::Taken(taken), _) => taken.messages.len(),
+            Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
+            Self::Memory(Change::Drop { places, .. } | Change::Oust { places, .. }) => places.len(),
+            Self::Memory(Change::TakeBack { count, .. }) => *count,
+            Self::Memory(Change::Unsubscribe { .. }) => limits::COMMAND_EFFORT,
+            Self::Log(..) | Self::Memory(_) => 1,
+        }
+    }
 }
 
 /// A subscription, told apart over all connections.
@@ -191,6 +211,8 @@ pub enum Change {
         queue: QueueId,
         /// Everything up to here is done; `None` when all is.
         cursor: Option<Spot>,
+        /// Messages that this step has removed.
+        removed: u64,
     },
     /// A piece of a queue is to be read.
     Want(PageWish),
@@ -227,6 +249,8 @@ pub enum Change {
     Branch(Arc<Xid>, BranchChange),
     /// The outcome of a branch is to be looked up.
     Recall(OutcomeRequest),
+    /// What was asked had happened before under the same name.
+    Repeated,
     /// A unit that has its outcome gets on with it.
     EndOn {
         /// The number of its ending.
@@ -268,6 +292,13 @@ pub enum UnitChange {
     Begin,
     /// Its first operation in the log has begun this transaction.
     Logged(TransactionId),
+    /// It sends a message to a queue.
+    Sent {
+        /// Which.
+        queue: QueueId,
+        /// Bytes, as a limit counts them.
+        bytes: u64,
+    },
     /// A part of it was refused, so it can only be rolled back.
     Doom(Refusal),
     /// Something is done in it that lives in memory alone.
@@ -389,6 +420,28 @@ pub enum Effect {
     Operations(OperationsRequest),
     /// The broker needs the outcome of a branch that is not in memory.
     Outcome(OutcomeRequest),
+    /// The broker needs to know which delayed messages are due next.
+    Later(LaterRequest),
+}
+
+/// Delayed messages, to be read from the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaterRequest {
+    /// Strictly after this turn.
+    pub after: Due,
+    /// At most this many.
+    pub limit: usize,
+    /// Which state of the index the broker's deltas continue.
+    pub generation: u64,
+}
+
+/// The answer to a [`LaterRequest`].
+#[derive(Clone, Debug)]
+pub struct LaterPage {
+    /// What was asked.
+    pub request: LaterRequest,
+    /// What the index holds, in order; fewer than the limit only where it ends.
+    pub rows: Vec<(Due, Entry)>,
 }
 
 /// Places of the pieces of an upload, to be read from the index.
@@ -523,6 +576,8 @@ pub struct Assignment {
     pub redelivered: bool,
     /// The how-manieth delivery, from 1.
     pub attempt: u32,
+    /// Why it was set apart, if it was.
+    pub dead: Option<Arc<DeadLetter>>,
 }
 
 /// A message in the hands of a subscription.

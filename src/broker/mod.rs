@@ -13,9 +13,11 @@
 pub mod browse;
 pub mod command;
 pub mod counters;
+pub mod dead;
 pub mod delta;
 pub mod fact;
 pub mod policy;
+pub mod redelivery;
 pub mod scan;
 pub mod transfer;
 pub mod view;
@@ -26,8 +28,12 @@ mod branch;
 mod consumer;
 mod decide;
 mod durable;
+mod later;
+mod names;
+mod once;
 mod queue;
 mod room;
+mod schedule;
 mod topic;
 mod transact;
 mod transaction;
@@ -55,6 +61,7 @@ use crate::record::Record;
 
 pub use decide::Verdict;
 pub use delta::Base;
+use queue::Queue;
 pub use room::Room;
 
 /// Bounds of the broker's state.
@@ -85,6 +92,12 @@ pub struct Limits {
     pub outcome_millis: u64,
     /// Outcomes of branches remembered at most, and about as many as share a mark.
     pub outcomes: u64,
+    /// Names remembered for one queue, and for commits, at most, about.
+    pub names_per_scope: usize,
+    /// Bytes of memory for all names, about.
+    pub names_bytes: u64,
+    /// Milliseconds after which a name is forgotten.
+    pub names_millis: u64,
 }
 
 impl Default for Limits {
@@ -102,6 +115,9 @@ impl Default for Limits {
             branch_millis: 300_000,
             outcome_millis: 24 * 3_600_000,
             outcomes: 1_000_000,
+            names_per_scope: 100_000,
+            names_bytes: 64 << 20,
+            names_millis: 24 * 60 * 60 * 1000,
         }
     }
 }
@@ -115,7 +131,7 @@ pub struct Broker {
     /// The names in order, for those who list them piece by piece.
     sorted: BTreeSet<Arc<str>>,
     /// Boxed: a map that grows moves what is in it, and keeps as much room for more.
-    queues: IdMap<QueueId, Box<queue::Queue>>,
+    queues: IdMap<QueueId, Box<Queue>>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
     consumers: IdMap<ConsumerKey, consumer::Consumer>,
     /// The subscriptions of each connection, ended ones included.
@@ -140,12 +156,17 @@ pub struct Broker {
     sweeps: BTreeMap<QueueId, work::Sweep>,
     /// Moves, by the queue they take from.
     transfers: BTreeMap<QueueId, transfer::Transfer>,
+    /// Delayed messages.
+    later: later::Later,
     /// Bodies on their way in.
     stages: upload::Stages,
     /// Transactions as their sessions know them.
     units: transact::Units,
     /// Branches of global transactions that have something in memory.
     branches: xa::Branches,
+    /// Where more names are remembered than should be.
+    crowded: Option<delta::Scope>,
+    counts: once::NameCounts,
 }
 
 impl Broker {
@@ -154,11 +175,14 @@ impl Broker {
     #[must_use]
     pub fn new(base: Base, limits: Limits, segment_size: u64) -> Self {
         let durable = durable::Durable::new(&base, segment_size);
+        let later = later::Later::new(base.delayed);
         let expiries = queue::Expiries::new(scan::plan(&base.queues));
+        let policies = Arc::<policy::Policies>::default();
         let mut names = HashMap::new();
         let mut queues = IdMap::default();
         for (id, row) in base.queues {
-            let queue = queue::Queue::new(id, row);
+            let rules = policies.redelivery_of(&row.name);
+            let queue = Queue::new(id, row, rules);
             names.insert(Arc::clone(&queue.row.name), id);
             queues.insert(id, Box::new(queue));
         }
@@ -174,7 +198,7 @@ impl Broker {
             volatile_bytes: 0,
             last_volatile: 0,
             resident: 0,
-            policies: Arc::default(),
+            policies,
             dropped: policy::Dropped::default(),
             freed: policy::Freed::default(),
             published: 0,
@@ -184,9 +208,12 @@ impl Broker {
             ended: VecDeque::new(),
             sweeps: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            later,
             stages: upload::Stages::default(),
             units: transact::Units::default(),
             branches: xa::Branches::default(),
+            crowded: None,
+            counts: once::NameCounts::default(),
         }
     }
 
@@ -218,8 +245,9 @@ impl Broker {
     #[must_use]
     pub fn delta_len(&self) -> usize {
         let delta = &self.durable.delta;
+        let tables = delta.entries.len() + delta.pieces.len() + delta.due.len();
         let branches = delta.branches.len() + delta.outcomes.len() + delta.heuristics.len();
-        delta.entries.len() + delta.pieces.len() + delta.operations.len() + branches
+        tables + delta.operations.len() + delta.names.len() + branches
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.
@@ -253,12 +281,14 @@ impl Broker {
     }
 
     /// The first moment at which something is to be done though nothing happens: a message in
-    /// memory expires, one beyond it may, or the time of a branch is over.
+    /// memory expires, or one beyond it may, a delay is over, or the time of a branch.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let soon = self.expiries.first().map(|(at, _, _)| *at);
-        let moments = [soon, self.expiries.beyond.next(), self.next_branch_deadline()];
-        moments.into_iter().flatten().min()
+        let names = self.durable.names.next_deadline(&self.limits);
+        let branches = self.next_branch_deadline();
+        let others = [self.expiries.beyond.next(), self.later.next(), names, branches];
+        others.into_iter().chain([soon]).flatten().min()
     }
 
     /// Whether a delivery is outstanding.
@@ -285,10 +315,36 @@ impl Broker {
         now.max(Millis(self.durable.scalars.last_at))
     }
 
+    /// Whether a message may have reached a consumer in an earlier life or this one; for checks.
+    #[cfg(test)]
+    pub(crate) fn may_be_seen(
+        &self,
+        queue: QueueId,
+        place: delta::Place,
+        it: &delta::Entry,
+    ) -> bool {
+        self.is_seen(&self.queues[&queue], place, it)
+    }
+
+    /// How many messages refer to each note; for checks.
+    #[cfg(test)]
+    pub(crate) fn notes(&self) -> BTreeMap<crate::ids::NoteId, u64> {
+        self.durable.notes.counts()
+    }
+
     /// The names of all queues, with their durable facts, in order; for checks.
     #[cfg(test)]
     pub(crate) fn rows(&self) -> BTreeMap<QueueId, &delta::QueueRow> {
         self.queues.iter().map(|(id, queue)| (*id, &queue.row)).collect()
+    }
+
+    /// Whether the names in memory are those of the deltas and the index; for checks.
+    #[cfg(test)]
+    pub(crate) fn names_agree(
+        &self,
+        index: &BTreeMap<(delta::Scope, u64), delta::NameRow>,
+    ) -> bool {
+        self.durable.names_agree(index, |queue| self.queues.contains_key(&queue))
     }
 
     /// All durable messages of a queue, given all that the index holds of it; for checks.
@@ -313,7 +369,10 @@ impl Broker {
 /// Whether a fact takes room in the store, so that a full disk must refuse it.
 #[must_use]
 pub fn takes_room(facts: &[Fact]) -> bool {
-    facts.iter().any(|fact| matches!(fact, Fact::Log(record, _) if !record.clears()))
+    // What is set apart was in the store before; the queue for it is the one thing new.
+    let apart = |fact: &Fact| matches!(fact, Fact::Log(Record::DeadLettered { .. }, _));
+    let takes = |fact: &Fact| matches!(fact, Fact::Log(record, _) if !record.clears());
+    facts.iter().any(takes) && !facts.iter().any(apart)
 }
 
 /// Where a record was written.

@@ -71,6 +71,7 @@ impl Bench {
                     Effect::Answer { result, .. } => self.answers.push(result),
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Outcome(_) => unreachable!("there are no branches here"),
+                    Effect::Later(_) => unreachable!("nothing is delayed here"),
                     Effect::Operations(request) => {
                         let page = OperationsPage { request, rows: Vec::new() };
                         self.broker.operations_in(&page, &mut facts);
@@ -104,7 +105,9 @@ impl Bench {
             match verdict {
                 Ok(Verdict::Part) => parts += 1,
                 Ok(Verdict::Later | Verdict::Fence) => return parts,
-                Ok(Verdict::Hold(_)) => unreachable!("nothing here has a limit"),
+                Ok(Verdict::Hold(_) | Verdict::HoldFor(_)) => {
+                    unreachable!("nothing here has a limit")
+                }
                 Ok(Verdict::Answer(reply)) => {
                     self.answers.push(Ok(reply));
                     return parts;
@@ -122,6 +125,7 @@ impl Bench {
             durability,
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
+            delay: 0,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: Destination::Queue(queue.into()), message });
@@ -302,7 +306,7 @@ fn apply(bench: &mut Bench, lists: &mut Lists, step: &Step, volatile: bool) {
         }
         Step::GiveBack if lists.consumer.is_some() => {
             let mut facts = Vec::new();
-            bench.broker.decide_close(ConnectionId(CONSUMER), &mut facts);
+            bench.broker.decide_close(bench.now, ConnectionId(CONSUMER), &mut facts);
             bench.settle_down(facts);
             lists.consumer = None;
             lists.queues.iter_mut().flatten().for_each(|known| known.lent = false);

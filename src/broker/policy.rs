@@ -6,12 +6,16 @@
 //! (`engine`).
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::broker::redelivery::Redelivery;
+use crate::limits;
 use crate::message::Destination;
 
 /// What becomes of a send for which there is no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum WhenFull {
     /// It waits for room; its confirmation waits with it.
     Hold,
@@ -110,9 +114,12 @@ pub enum PatternError {
     /// A part is empty, or `>` is not the last.
     #[error("{0:?} has an empty part, or a > that is not the last part")]
     Parts(String),
-    /// Two limits for one pattern.
-    #[error("{0:?} has two limits")]
+    /// Two limits for one pattern, or two sets of rules.
+    #[error("{0:?} has two limits, or two sets of rules")]
     Twice(String),
+    /// Rules for messages that come back, for a topic: none do.
+    #[error("{0:?} must begin with queue://: messages of topics do not come back")]
+    NoQueue(String),
 }
 
 impl Pattern {
@@ -174,15 +181,29 @@ impl fmt::Display for Pattern {
 pub struct Policies {
     /// The most specific first.
     limits: Vec<(Pattern, Limit)>,
+    /// What becomes of messages that come back, by queue; the most specific first.
+    redelivery: Vec<(Pattern, Arc<Redelivery>)>,
+    /// The rules of every other queue.
+    redelivery_else: Arc<Redelivery>,
+    /// Those of a queue in which messages are set apart.
+    redelivery_of_dead: Arc<Redelivery>,
     /// What becomes of a non-persistent send to a queue when memory is full; one that would drop
     /// the oldest is refused.
     pub when_memory_full: WhenFull,
 }
 
 impl Default for Policies {
-    /// No destination has a limit; full memory refuses.
+    /// No destination has a limit; full memory refuses; messages come back at once and any number
+    /// of times.
     fn default() -> Self {
-        Self { limits: Vec::new(), when_memory_full: WhenFull::Refuse }
+        let none = Arc::new(Redelivery::none());
+        Self {
+            limits: Vec::new(),
+            redelivery: Vec::new(),
+            redelivery_else: Arc::clone(&none),
+            redelivery_of_dead: none,
+            when_memory_full: WhenFull::Refuse,
+        }
     }
 }
 
@@ -196,10 +217,41 @@ impl Policies {
         when_memory_full: WhenFull,
     ) -> Result<Self, PatternError> {
         limits.sort_by(|(a, _), (b, _)| a.cmp(b));
-        match limits.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            Some(pair) => Err(PatternError::Twice(pair[0].0.to_string())),
-            None => Ok(Self { limits, when_memory_full }),
+        twice(&limits)?;
+        Ok(Self { limits, when_memory_full, ..Self::default() })
+    }
+
+    /// The same with rules for messages that come back, in any order, and those for all other
+    /// queues.
+    ///
+    /// # Errors
+    /// [`PatternError::Twice`] and [`PatternError::NoQueue`].
+    pub fn with_redelivery(
+        mut self,
+        rules: Vec<(Pattern, Redelivery)>,
+        others: Redelivery,
+    ) -> Result<Self, PatternError> {
+        if let Some((pattern, _)) = rules.iter().find(|(pattern, _)| pattern.topic) {
+            return Err(PatternError::NoQueue(pattern.to_string()));
         }
+        let rules = rules.into_iter().map(|(pattern, rules)| (pattern, Arc::new(rules)));
+        self.redelivery = rules.collect();
+        self.redelivery.sort_by(|(a, _), (b, _)| a.cmp(b));
+        twice(&self.redelivery)?;
+        self.redelivery_else = Arc::new(others);
+        Ok(self)
+    }
+
+    /// The rules of the queue of that name. Nothing is set apart from a queue for that.
+    #[must_use]
+    pub fn redelivery_of(&self, name: &str) -> Arc<Redelivery> {
+        let all = || self.redelivery.iter().map(|(_, rules)| rules);
+        let is_target = all().chain([&self.redelivery_else]).any(|rules| rules.is_target(name));
+        if is_target || [limits::DEAD_LETTER_QUEUE, limits::DAMAGED_QUEUE].contains(&name) {
+            return Arc::clone(&self.redelivery_of_dead);
+        }
+        let found = self.redelivery.iter().find(|(pattern, _)| pattern.matches(name));
+        Arc::clone(found.map_or(&self.redelivery_else, |(_, rules)| rules))
     }
 
     /// The limit of the queue of that name.
@@ -217,6 +269,13 @@ impl Policies {
     fn find(&self, topic: bool, name: &str) -> Option<Limit> {
         let mut of_kind = self.limits.iter().filter(|(pattern, _)| pattern.topic == topic);
         of_kind.find(|(pattern, _)| pattern.matches(name)).map(|(_, limit)| *limit)
+    }
+}
+
+fn twice<T>(sorted: &[(Pattern, T)]) -> Result<(), PatternError> {
+    match sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => Err(PatternError::Twice(pair[0].0.to_string())),
+        None => Ok(()),
     }
 }
 

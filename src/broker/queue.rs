@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
 use crate::broker::policy::{Held, Limit};
+use crate::broker::redelivery::Redelivery;
 use crate::broker::scan::Scans;
 use crate::broker::window::Window;
 use crate::ids::{Millis, QueueId, Tag};
@@ -78,6 +80,8 @@ pub(crate) struct Queue {
     pub(crate) volatile_bytes: u64,
     /// What it may hold.
     pub(crate) limit: Limit,
+    /// What becomes of messages that come back to it.
+    pub(crate) redelivery: Arc<Redelivery>,
     /// Someone waits for room in it.
     pub(crate) watched: bool,
 }
@@ -97,7 +101,7 @@ pub(crate) enum Head {
 
 impl Queue {
     /// A queue as the index knows it: nothing of it is in memory yet.
-    pub(crate) fn new(id: QueueId, row: QueueRow) -> Self {
+    pub(crate) fn new(id: QueueId, row: QueueRow, redelivery: Arc<Redelivery>) -> Self {
         let horizon = (row.depth > 0).then_some(Place::START);
         Self {
             id,
@@ -114,6 +118,7 @@ impl Queue {
             ready: VecDeque::new(),
             volatile_bytes: 0,
             limit: Limit::NONE,
+            redelivery,
             watched: false,
         }
     }
@@ -240,11 +245,7 @@ impl Queue {
     /// What it holds in both sequences, lent messages included, as a limit counts it.
     pub(crate) fn held(&self) -> Held {
         let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;
-        // What transactions have sent has its room, so that a commit needs none.
-        Held {
-            messages: self.row.depth + self.row.staged + volatile,
-            bytes: self.row.bytes + self.row.staged_bytes + self.volatile_bytes,
-        }
+        Held { messages: self.row.depth + volatile, bytes: self.row.bytes + self.volatile_bytes }
     }
 
     /// Non-persistent messages that wait, those first that are missed least: the oldest of the
@@ -339,8 +340,10 @@ mod tests {
             staged: 0,
             staged_bytes: 0,
             expiring: false,
+            delayed: 0,
+            restored_through: 0,
         };
-        Queue::new(QueueId(1), row)
+        Queue::new(QueueId(1), row, Arc::new(Redelivery::none()))
     }
 
     fn place(rank: u8, seq: u64) -> Place {
@@ -349,7 +352,8 @@ mod tests {
 
     fn entry(seq: u64) -> Entry {
         let (birth, at) = (Lsn(seq * 100), Millis(1));
-        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None, held: false }
+        let (expires, upload, due, note) = (None, None, None, None);
+        Entry { birth, size: 10, at, expires, returns: 0, upload, due, note, held: false }
     }
 
     fn volatile() -> Volatile {

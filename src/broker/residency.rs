@@ -12,6 +12,7 @@ use super::{Base, Broker, Effects, Limits, Written};
 use crate::ids::{
     ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token, TransactionId, TransactionName,
 };
+use crate::limits;
 use crate::message::{Destination, Durability, Message, Priority};
 use crate::record::{Cause, Record};
 
@@ -112,7 +113,9 @@ const UNIT: TransactionName = TransactionName(1);
 
 impl Bench {
     fn new(resident: usize, checkpoints: bool) -> Self {
-        let limits = Limits { resident, ..Limits::default() };
+        // A large transaction ends step by step, and what is handed out meanwhile is chance.
+        let transaction_operations = limits::STEP_MESSAGES_MAX as u64;
+        let limits = Limits { resident, transaction_operations, ..Limits::default() };
         Self {
             broker: Broker::new(Base::default(), limits, 1 << 20),
             index: BTreeMap::new(),
@@ -163,7 +166,7 @@ impl Bench {
                     if *persistent { Durability::Persistent } else { Durability::NonPersistent };
                 let priority = Priority::new(*priority).unwrap();
                 let content = Bytes::from_static(b"content");
-                let message = Message { durability, priority, expires: None, content };
+                let message = Message { durability, priority, expires: None, delay: 0, content };
                 (9, Command::Send { to: queue(), message })
             }
             Step::Subscribe { connection, prefetch } => {
@@ -206,7 +209,7 @@ impl Bench {
 
     fn close(&mut self, connection: u64) {
         let mut facts = Vec::new();
-        self.broker.decide_close(ConnectionId(connection), &mut facts);
+        self.broker.decide_close(Millis(1), ConnectionId(connection), &mut facts);
         self.held.remove(&connection);
         self.settle_down(facts);
     }
@@ -263,6 +266,7 @@ impl Bench {
                     }
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Outcome(_) => unreachable!("there are no branches here"),
+                    Effect::Later(_) => unreachable!("nothing is delayed here"),
                     Effect::Operations(request) => {
                         let after = (request.transaction, request.after + 1);
                         let all = after..=(request.transaction, u64::MAX);

@@ -10,10 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::delta::Place;
 use crate::broker::fact::{Change, Effect, Fact, Page, PageWish, Purpose};
-use crate::broker::{Broker, Effects, decide};
+use crate::broker::{Broker, Effects};
 use crate::ids::{IdMap, Millis, QueueId};
 use crate::limits;
-use crate::record::{Cause, Gone};
 
 /// Which queues are to be looked through, and when.
 #[derive(Debug, Default)]
@@ -109,20 +108,20 @@ impl Broker {
         let Some(running) = self.expiries.beyond.running else { return };
         let id = running.queue;
         debug_assert_eq!(id, page.request.queue, "one walk at a time");
-        let (mut gone, mut soonest) = (Vec::new(), running.soonest);
+        let (mut over, mut soonest) = (Vec::new(), running.soonest);
         let mut cursor = None;
         if let Some(queue) = self.queues.get(&id) {
             let exhausted = page.rows.len() < page.request.limit;
+            let on_loan = |place| queue.on_loan.contains(&place);
             let mut seen = 0;
             let after = page.request.after;
             cursor = self.durable.overlay(id, after, &page.rows, exhausted, |place, entry| {
                 seen += 1;
                 match entry.expires {
-                    // What is lent may still be accepted; if it comes back, it is noted again.
-                    Some(at)
-                        if at <= running.at && !entry.held && !queue.on_loan.contains(&place) =>
-                    {
-                        gone.push(Gone::of(place, entry));
+                    // What is lent may still be accepted, and what is delayed is looked at when
+                    // that is over; if they wait again, they are noted again.
+                    Some(at) if at <= running.at && entry.is_free() && !on_loan(place) => {
+                        over.push((place, *entry));
                     }
                     Some(at) if at > running.at => {
                         soonest = Some(soonest.map_or(at, |soonest| soonest.min(at)));
@@ -132,7 +131,7 @@ impl Broker {
                 seen < page.request.limit
             });
         }
-        decide::removed(id, Cause::Expired, gone, facts);
+        self.state_expired(running.at, id, over, facts);
         facts.push(Fact::Memory(Change::ScanTo(Scanned { queue: id, cursor, soonest })));
     }
 

@@ -1,6 +1,9 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
 mod branches;
+mod dead;
+mod once;
+mod schedule;
 mod transactions;
 mod uploads;
 
@@ -10,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
-use super::fact::{Assignment, Effect, Fact, Lent, Page, PiecesPage};
+use super::fact::{Assignment, Effect, Fact, LaterPage, Lent, Page, PiecesPage};
 use super::xa::OutcomePage;
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
@@ -69,6 +72,9 @@ impl Bench {
                         self.broker.give_back(&page, &mut facts);
                         self.commit(facts, &mut effects);
                     }
+                    Effect::Later(request) => {
+                        self.broker.later_in(&LaterPage { request, rows: Vec::new() });
+                    }
                     Effect::Operations(_) => unreachable!("all of them are in the deltas"),
                     Effect::Outcome(request) => {
                         let mut facts = Vec::new();
@@ -111,6 +117,7 @@ impl Bench {
             durability,
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
+            delay: 0,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: queue(name), message }).unwrap();
@@ -123,7 +130,7 @@ impl Bench {
 
     fn close(&mut self, connection: u64) {
         let mut facts = Vec::new();
-        self.broker.decide_close(ConnectionId(connection), &mut facts);
+        self.broker.decide_close(self.now, ConnectionId(connection), &mut facts);
         let mut effects = Effects::new();
         self.commit(facts, &mut effects);
         self.settle_down(effects);
@@ -284,6 +291,7 @@ fn a_slow_subscriber_of_a_topic_misses_the_oldest_and_the_others_miss_nothing() 
             durability: Durability::Persistent,
             priority: Priority::DEFAULT,
             expires: None,
+            delay: 0,
             content: Bytes::from_static(b"news"),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -305,6 +313,7 @@ fn a_subscriber_that_never_settles_holds_its_share_of_the_memory_and_no_more() {
             durability: Durability::NonPersistent,
             priority: Priority::DEFAULT,
             expires: None,
+            delay: 0,
             content: Bytes::new(),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -323,7 +332,7 @@ fn a_purge_takes_what_waits_and_leaves_what_is_lent_and_what_comes_later() {
     bench.send_as("q", Durability::NonPersistent, 4, None);
     let verdict = bench.ask(9, &Command::Purge { queue: "q".into() });
     assert_eq!(verdict, Ok(Verdict::Later));
-    assert_eq!(bench.answers, [Ok(Reply::Done)]);
+    assert_eq!(bench.answers, [Ok(Reply::Removed(1000))]);
     assert_eq!(bench.depth("q").unwrap().depth, 1);
     bench.send("q");
     bench.close(1);
@@ -341,7 +350,7 @@ fn a_queue_in_use_is_not_deleted_and_an_unused_one_goes_with_its_messages() {
     assert_eq!(bench.ask(9, &delete), Err(Refusal::QueueInUse("q".into())));
     bench.close(1);
     bench.ask(9, &delete).unwrap();
-    assert_eq!(bench.answers, [Ok(Reply::Done)]);
+    assert_eq!(bench.answers, [Ok(Reply::Removed(10))]);
     assert_eq!(bench.depth("q"), None);
     assert!(bench.broker.live().is_empty());
     assert_eq!(bench.ask(9, &delete), Err(Refusal::NoSuchQueue("q".into())));
@@ -370,6 +379,7 @@ fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
         durability,
         priority: Priority::DEFAULT,
         expires: None,
+        delay: 0,
         content: vec![0; size].into(),
     };
     let send = |name: &str, size, durability| Command::Send {

@@ -71,6 +71,7 @@ impl Broker {
                 message: lent,
                 redelivered: false,
                 attempt: 1,
+                dead: None,
             }));
         }
     }

@@ -18,11 +18,13 @@ use crate::broker::fact::{
     Asker, Change, ConsumerKey, Effect, Fact, Lent, OperationsPage, OperationsRequest, Source,
     UnitChange, UnitKey, VolatileWork,
 };
+use crate::broker::policy::Held;
 use crate::broker::xa::XaError;
 use crate::broker::{Broker, Effects, Room};
 use crate::ids::{ConnectionId, Millis, QueueId, TransactionId, TransactionName, UploadId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
+use crate::mutant::{self, Mutant};
 use crate::record::{Decided, Gone, Record, Settled, Settlement, Staged, Taken};
 
 /// What a session does as one.
@@ -34,6 +36,8 @@ pub(crate) struct Unit {
     doomed: Option<Refusal>,
     /// What of it lives in memory alone.
     pub(super) volatile: VecDeque<VolatileWork>,
+    /// What it sends to each queue.
+    sent: BTreeMap<QueueId, Held>,
 }
 
 /// A unit that has its outcome, and is not done.
@@ -129,13 +133,20 @@ impl Broker {
                 if let Some(because) = &unit.doomed {
                     return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
                 }
-                let (outcome, disposition) = (Resolution::Commit, Disposition::Return);
-                Ok(self.decide_end(asker, *transaction, outcome, disposition, facts))
+                let room = match mutant::is(Mutant::CommitWithoutRoom) {
+                    true => None,
+                    false => self.unit_room(unit, facts)?,
+                };
+                if let Some(queue) = room {
+                    return Ok(Verdict::HoldFor(queue));
+                }
+                let end = (Resolution::Commit, Disposition::Return);
+                Ok(self.decide_end(now, asker, *transaction, end, facts))
             }
             Command::Rollback { transaction, disposition } => {
                 self.unit(UnitKey::Local(connection, *transaction))?;
-                let outcome = Resolution::Rollback;
-                Ok(self.decide_end(asker, *transaction, outcome, *disposition, facts))
+                let end = (Resolution::Rollback, *disposition);
+                Ok(self.decide_end(now, asker, *transaction, end, facts))
             }
             _ => unreachable!("the other commands are decided elsewhere"),
         }
@@ -143,6 +154,16 @@ impl Broker {
 
     fn unit(&self, key: UnitKey) -> Result<&Unit, Refusal> {
         self.units.open.get(&key).ok_or(Refusal::NoSuchTransaction)
+    }
+
+    /// The transaction that a unit has begun in the log, if it has.
+    pub(super) fn transaction_of(
+        &self,
+        connection: ConnectionId,
+        name: TransactionName,
+    ) -> Result<Option<TransactionId>, Refusal> {
+        let key = self.unit_named(connection, name)?;
+        self.unit(key).map(|unit| unit.id)
     }
 
     fn decide_begin(
@@ -188,10 +209,9 @@ impl Broker {
             }
             Work::Send { to: Destination::Topic(name), message } => {
                 self.check(name, message)?;
-                if let Room::Lacking(shortage) =
-                    self.topic_room(name, message.content.len() as u64)?
-                {
-                    return Ok(Verdict::Hold(shortage));
+                let limit = self.limits.volatile_bytes;
+                if !self.has_memory(message) {
+                    return Err(Refusal::MemoryFull { limit });
                 }
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
                 let work = VolatileWork::Publish { topic, message };
@@ -239,19 +259,20 @@ impl Broker {
         upload: Option<UploadId>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        // What a branch has sent is to be as durable as its vote.
-        let branch = matches!(key, UnitKey::Branch(_));
-        let stored =
-            branch.then(|| Message { durability: Durability::Persistent, ..message.clone() });
-        let message = stored.as_ref().unwrap_or(message);
-        let durability = match self.judge_send(name, message, upload, facts)? {
-            (_, Room::Lacking(shortage)) => return Ok(Verdict::Hold(shortage)),
-            (durability, Room::Enough) => durability,
-        };
+        self.check(name, message)?;
+        self.check_count(name)?;
         let rank = 9 - message.priority.get();
         let (queue, _) = self.queue_or_new(now, name, facts);
+        let body = upload.map_or(0, |upload| self.durable.body_bytes(upload));
+        let bytes = message.content.len() as u64 + body + limits::STORED_OVERHEAD_BYTES;
+        self.fits_alone(key, queue, name, bytes)?;
+        facts.push(Fact::Memory(Change::Unit(key, UnitChange::Sent { queue, bytes })));
         let few = self.unit(key)?.volatile.len() < limits::TRANSACTION_VOLATILE_MAX;
-        if durability == Durability::NonPersistent && few {
+        // What a branch has sent is to be as durable as its vote.
+        let branch = matches!(key, UnitKey::Branch(_));
+        let persistent = message.durability == Durability::Persistent;
+        let volatile = !persistent && !branch && upload.is_none();
+        if volatile && few && self.has_memory(message) {
             let message = self.volatile(now, message);
             let work = VolatileWork::Enqueue { queue, rank, message };
             facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
@@ -259,9 +280,73 @@ impl Broker {
         }
         let (transaction, number) = self.next_operation(key, facts);
         let (at, expires) = (self.time(now), message.expires);
-        let staged = Staged { transaction, number, queue, rank, at, expires, upload };
+        let staged = Staged { transaction, number, queue, rank, at, expires, upload, once: None };
         facts.push(Fact::Log(Record::Staged(staged), message.content.clone()));
         DONE
+    }
+
+    fn has_memory(&self, message: &Message) -> bool {
+        let bytes = message.content.len() as u64 + limits::VOLATILE_OVERHEAD_BYTES;
+        self.volatile_bytes.saturating_add(bytes) <= self.limits.volatile_bytes
+    }
+
+    /// Refuses a send by which its transaction alone would be more than a queue may hold.
+    fn fits_alone(
+        &self,
+        key: UnitKey,
+        queue: QueueId,
+        name: &Arc<str>,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
+        let known = self.queues.get(&queue);
+        let limit = known.map_or_else(|| self.policies.of_queue(name), |known| known.limit);
+        let before = self.unit(key)?.sent.get(&queue).copied().unwrap_or_default();
+        match limit.exceeded(before, bytes) {
+            None => Ok(()),
+            Some(limit) => {
+                let destination = Destination::Queue(Arc::clone(name));
+                Err(Refusal::DestinationFull { destination, limit })
+            }
+        }
+    }
+
+    /// Judges all that a unit sends; what must go for it is stated in `facts`. The first queue that
+    /// lacks room, if one does: only all of it together may wait, holding no room meanwhile.
+    fn unit_room(&self, unit: &Unit, facts: &mut Vec<Fact>) -> Result<Option<Arc<str>>, Refusal> {
+        let stated = facts.len();
+        for (id, sent) in &unit.sent {
+            let Some(queue) = self.queues.get(id) else { continue };
+            let name = &queue.row.name;
+            let room = self.room_for_many(*id, queue, *sent, facts);
+            if let Ok(Room::Enough) = room {
+                continue;
+            }
+            facts.truncate(stated);
+            return room.map(|_| Some(Arc::clone(name)));
+        }
+        Ok(None)
+    }
+
+    /// As `unit_room`, of the unit of that key.
+    pub(super) fn room_of_unit(
+        &self,
+        key: UnitKey,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Option<Arc<str>>, Refusal> {
+        self.unit_room(self.unit(key)?, facts)
+    }
+
+    /// The queues to which an open transaction sends.
+    pub fn sends_to(
+        &self,
+        connection: ConnectionId,
+        transaction: TransactionName,
+    ) -> impl Iterator<Item = Destination> {
+        let key = UnitKey::Local(connection, transaction);
+        let unit = self.units.open.get(&key);
+        let queues = unit.into_iter().flat_map(|unit| unit.sent.keys());
+        let names = queues.filter_map(|id| Some(Arc::clone(&self.queues.get(id)?.row.name)));
+        names.map(Destination::Queue)
     }
 
     fn decide_take(
@@ -300,17 +385,17 @@ impl Broker {
     }
 
     /// States the outcome of a unit, and all that comes of it where that is little.
-    fn decide_end(
+    pub(super) fn decide_end(
         &self,
+        now: Millis,
         asker: Asker,
         name: TransactionName,
-        resolution: Resolution,
-        disposition: Disposition,
+        (resolution, disposition): (Resolution, Disposition),
         facts: &mut Vec<Fact>,
     ) -> Verdict {
         let key = UnitKey::Local(asker.connection, name);
         let (id, how) = (self.units.transaction(key), (resolution, disposition));
-        let at_once = self.state_settled_at_once(Some(key), id, false, how, facts);
+        let at_once = self.state_settled_at_once(now, Some(key), id, false, how, facts);
         let asker = (!at_once).then_some(asker);
         let end = UnitChange::End { resolution, disposition, asker };
         facts.push(Fact::Memory(Change::Unit(key, end)));
@@ -321,21 +406,22 @@ impl Broker {
     /// unless that is `decided` in the log.
     pub(super) fn state_settled_at_once(
         &self,
+        now: Millis,
         key: Option<UnitKey>,
         transaction: Option<TransactionId>,
         decided: bool,
-        (resolution, disposition): (Resolution, Disposition),
+        how: (Resolution, Disposition),
         facts: &mut Vec<Fact>,
     ) -> bool {
         let unit = key.and_then(|key| self.units.open.get(&key));
         let few = unit.is_none_or(|unit| unit.volatile.len() <= limits::STEP_MESSAGES_MAX);
         let Some(transaction) = transaction else { return few };
         if let Some(known) = self.durable.transactions.small(transaction).filter(|_| few) {
-            self.settle(transaction, known, resolution, disposition, facts);
+            self.settle(now, transaction, known, how, facts);
             return true;
         }
         if !decided {
-            let decided = Decided { transaction, resolution };
+            let decided = Decided { transaction, resolution: how.0 };
             facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
         }
         false
@@ -344,10 +430,10 @@ impl Broker {
     /// States what becomes of the next operations of a transaction.
     fn settle(
         &self,
+        now: Millis,
         transaction: TransactionId,
         operations: &[Operation],
-        resolution: Resolution,
-        disposition: Disposition,
+        (resolution, disposition): (Resolution, Disposition),
         facts: &mut Vec<Fact>,
     ) {
         let row = self.durable.transactions.get(transaction).expect("the caller has seen it");
@@ -397,7 +483,8 @@ impl Broker {
                     kept.push(relend(holder, queue, place, entry));
                     return Settlement::Free { queue, place, entry };
                 }
-                Settlement::Free { queue, place, entry: entry.returned() }
+                let entry = self.come_back(now, queue, entry);
+                Settlement::Free { queue, place, entry }
             }
         });
         let outcomes: Vec<_> = outcomes.collect();
@@ -423,12 +510,28 @@ impl Broker {
     }
 
     /// States the end of all units of a connection.
-    pub(super) fn decide_close_units(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+    pub(super) fn decide_close_units(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        facts: &mut Vec<Fact>,
+    ) {
         let (resolution, disposition) = (Resolution::Rollback, Disposition::Return);
+        // However many there are, one step settles a bounded number of operations.
+        let mut left = limits::STEP_MESSAGES_MAX;
         for (key, unit) in self.units.of(connection) {
             if let Some(transaction) = unit.id {
-                let decided = Decided { transaction, resolution };
-                facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+                let small = self.durable.transactions.small(transaction);
+                match small.filter(|small| small.len() <= left) {
+                    Some(known) => {
+                        left -= known.len();
+                        self.settle(now, transaction, known, (resolution, disposition), facts);
+                    }
+                    None => {
+                        let decided = Decided { transaction, resolution };
+                        facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+                    }
+                }
             }
             let end = UnitChange::End { resolution, disposition, asker: None };
             facts.push(Fact::Memory(Change::Unit(*key, end)));
@@ -446,7 +549,12 @@ impl Broker {
 
     /// States some of what is left to be done of a transaction that has its outcome, or asks for
     /// its operations. False when nothing can be done now.
-    pub(super) fn state_endings(&mut self, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
+    pub(super) fn state_endings(
+        &mut self,
+        now: Millis,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) -> bool {
         if let Some(number) = self.units.next_ending() {
             facts.push(Fact::Memory(Change::EndOn { number }));
             return true;
@@ -460,7 +568,7 @@ impl Broker {
         self.units.turn = Some(transaction);
         let limit = limits::STEP_MESSAGES_MAX;
         if let Some(known) = self.durable.next_operations(transaction, limit, None) {
-            self.state_settled(transaction, &known, facts);
+            self.state_settled(now, transaction, &known, facts);
             return true;
         }
         let after = self.durable.transactions.get(transaction).expect("it is decided").settled;
@@ -473,6 +581,7 @@ impl Broker {
 
     fn state_settled(
         &self,
+        now: Millis,
         transaction: TransactionId,
         operations: &[Operation],
         facts: &mut Vec<Fact>,
@@ -481,7 +590,7 @@ impl Broker {
         let resolution = row.resolution().expect("it is decided");
         let ending = self.units.endings.values().find(|ending| ending.id == Some(transaction));
         let disposition = ending.map_or(Disposition::Return, |ending| ending.disposition);
-        self.settle(transaction, operations, resolution, disposition, facts);
+        self.settle(now, transaction, operations, (resolution, disposition), facts);
         if row.settled + operations.len() as u64 == row.operations {
             facts.push(Fact::Memory(Change::EndSettled { transaction }));
         }
@@ -493,7 +602,8 @@ impl Broker {
         let transaction = page.request.transaction;
         let limit = page.request.limit;
         if let Some(known) = self.durable.next_operations(transaction, limit, Some(page)) {
-            self.state_settled(transaction, &known, facts);
+            let now = self.time(Millis(0));
+            self.state_settled(now, transaction, &known, facts);
         }
     }
 }
@@ -508,6 +618,11 @@ impl Broker {
         match change {
             UnitChange::Begin => unreachable!("done above"),
             UnitChange::Logged(id) => self.open_unit(key).id = Some(id),
+            UnitChange::Sent { queue, bytes } => {
+                let sent = self.open_unit(key).sent.entry(queue).or_default();
+                sent.messages += 1;
+                sent.bytes += bytes;
+            }
             UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
             UnitChange::Work(work) => {
                 self.volatile_bytes += work.charge();

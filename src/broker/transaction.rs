@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, TransactionRow};
+use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, Scope, TransactionRow};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::OperationsPage;
 use crate::broker::{Broker, Written};
@@ -258,6 +258,7 @@ impl Broker {
             return Err("no such queue");
         }
         self.durable.fit_operation(staged.transaction, staged.number)?;
+        self.durable.fit_name(Scope::Queue(staged.queue), staged.once)?;
         self.durable.fit_sent(staged.upload)
     }
 
@@ -303,7 +304,7 @@ impl Broker {
     }
 
     fn apply_staged(&mut self, written: Written, staged: &Staged) {
-        let Staged { transaction, number, queue, rank, at, expires, upload } = *staged;
+        let Staged { transaction, number, queue, rank, at, expires, upload, once } = *staged;
         if let Some(upload) = upload {
             self.durable.adopt(upload);
         }
@@ -312,6 +313,7 @@ impl Broker {
         self.durable.born(&entry);
         let operation = Operation::Send { queue, rank, entry };
         self.durable.extend(transaction, number, operation, written.lsn);
+        self.apply_sent_once(written, queue, once, at, Some(transaction));
         let row = &mut self.changing(queue).row;
         row.staged += 1;
         row.staged_bytes += u64::from(entry.size);
@@ -334,10 +336,14 @@ impl Broker {
 
     fn apply_settled(&mut self, settled: &Settled) {
         self.durable.settle(settled);
+        if settled.last {
+            self.durable.settle_commit(settled.transaction, settled.resolution);
+        }
         for outcome in &settled.outcomes {
             match *outcome {
                 Settlement::Enter { queue, place, entry } => {
                     self.unstage(queue, entry.size);
+                    self.durable.settle_name(entry.birth, Resolution::Commit);
                     self.durable.put(queue, place, entry);
                     // Whoever packs its segment learns here where it is.
                     if !mutant::is(Mutant::ForgetEntered) {
@@ -351,17 +357,15 @@ impl Broker {
                     self.count(queue, |c| c.acknowledged += 1);
                 }
                 Settlement::Free { queue, place, entry } => {
-                    self.durable.put(queue, place, entry);
-                    let max = self.window_max();
-                    let known = self.queues.get_mut(&queue).expect("fits");
-                    let before = known.resident_len();
-                    known.admit(place, entry, max, &mut self.expiries);
-                    self.resident = self.resident + known.resident_len() - before;
+                    self.apply_changed(queue, place, entry);
+                    if entry.due.is_none() {
+                        self.waits_again(queue, place, entry);
+                    }
                     self.count(queue, |c| c.returned += 1);
-                    self.stir(queue);
                 }
                 Settlement::Drop { queue, birth, size, upload } => {
                     self.unstage(queue, size);
+                    self.durable.settle_name(birth, Resolution::Rollback);
                     self.durable.dead(birth, size);
                     upload.into_iter().for_each(|upload| self.durable.kill(upload));
                     self.free(queue);

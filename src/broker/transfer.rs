@@ -157,7 +157,7 @@ impl Broker {
                 moved += 1;
                 match (seen.spot, seen.what) {
                     (Spot::Durable(place), What::Durable(entry)) => {
-                        let seen = entry.returns > 0 || source.lent_before(place);
+                        let seen = self.is_seen(source, place, &entry);
                         let returns = transfer.returns.of(entry.returns, seen);
                         entries.push((place, Entry { returns, ..entry }));
                     }
@@ -254,22 +254,37 @@ impl Broker {
         for ((old, entry), seq) in entries.iter().zip(first..) {
             let new = Place { rank: old.rank, seq };
             if !mutant::is(Mutant::MoveWithoutLeaving) {
-                self.durable.left(from, *old, entry);
-                let queue = self.changing(from);
-                queue.row.depth -= 1;
-                queue.row.bytes -= u64::from(entry.size);
-                queue.row.settle_hint();
-                let queue = self.queues.get_mut(&from).expect("fits");
-                let waited = queue.release(*old, &mut self.expiries);
-                self.resident -= usize::from(waited.is_some());
-                self.free(from);
+                self.depart(from, *old, entry);
             }
-            self.durable.put(to, new, *entry);
-            self.durable.delta.moved.insert(entry.birth, (to, new));
-            self.arrive(to, new, *entry);
+            // What waited for its time waits no more.
+            let note = self.durable.unschedule(entry.note);
+            self.carry(to, new, Entry { due: None, note, ..*entry });
         }
         self.count(from, |c| c.moved_out += entries.len() as u64);
         self.count(to, |c| c.moved_in += entries.len() as u64);
+    }
+}
+
+impl Broker {
+    /// A durable message leaves a queue for another, where it will be by the same record.
+    pub(super) fn depart(&mut self, from: QueueId, place: Place, entry: &Entry) {
+        self.undelay(from, place, entry.due);
+        self.durable.left(from, place, entry);
+        let queue = self.changing(from);
+        queue.row.depth -= 1;
+        queue.row.bytes -= u64::from(entry.size);
+        queue.row.settle_hint();
+        let queue = self.queues.get_mut(&from).expect("fits");
+        let waited = queue.release(place, &mut self.expiries);
+        self.resident -= usize::from(waited.is_some());
+        self.free(from);
+    }
+
+    /// A durable message that has left another queue is in this one from now on.
+    pub(super) fn carry(&mut self, to: QueueId, place: Place, entry: Entry) {
+        self.durable.put(to, place, entry);
+        self.durable.delta.moved.insert(entry.birth, (to, place));
+        self.arrive(to, place, entry);
     }
 }
 

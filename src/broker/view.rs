@@ -8,6 +8,8 @@ use std::ops::Bound::{Excluded, Unbounded};
 use crate::broker::counters::Counters;
 use crate::broker::delta::Place;
 use crate::broker::fact::{Lent, VolatilePlace};
+use crate::broker::once::NameCounts;
+use crate::broker::policy::Limit;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Limits};
 use crate::ids::{ConnectionId, Millis, QueueId, SubscriptionId};
@@ -22,6 +24,8 @@ pub struct QueueInfo {
     pub depth: u64,
     /// Of these, how many are lent to consumers.
     pub lent: u64,
+    /// Of these, how many are delayed: not handed out before some time.
+    pub delayed: u64,
     /// Subscriptions on it.
     pub consumers: usize,
     /// When the oldest message was sent, of those that wait in memory: per priority the first.
@@ -36,8 +40,10 @@ pub struct QueueInfo {
 pub struct QueueDetails {
     /// What a list shows of it, too.
     pub info: QueueInfo,
-    /// Bytes that its durable messages keep in the log, if known.
-    pub bytes: Option<u64>,
+    /// Bytes it holds, as its limit counts them.
+    pub bytes: u64,
+    /// What it may hold.
+    pub limit: Limit,
     /// Its subscriptions, some at most.
     pub readers: Vec<ReaderInfo>,
     /// What holds for every queue.
@@ -78,6 +84,8 @@ pub struct Totals {
     pub changes: usize,
     /// Bytes of the log that messages keep.
     pub live_bytes: u64,
+    /// Names against repetitions.
+    pub names: NameCounts,
 }
 
 impl Broker {
@@ -107,7 +115,8 @@ impl Broker {
         let readers = queue.consumers.iter().take(limits::SHOW_CONSUMERS_MAX).map(reader);
         QueueDetails {
             info: queue.info(),
-            bytes: None,
+            bytes: queue.held().bytes,
+            limit: queue.limit,
             readers: readers.collect(),
             limits: self.limits,
         }
@@ -125,6 +134,7 @@ impl Broker {
             volatile_bytes: self.volatile_bytes,
             changes: self.delta_len(),
             live_bytes: self.durable.live_bytes(),
+            names: self.name_counts(),
         }
     }
 }
@@ -144,6 +154,7 @@ impl Queue {
             name: (&*self.row.name).into(),
             depth: self.row.depth + of_volatile,
             lent,
+            delayed: self.row.delayed,
             consumers: self.consumers.len(),
             oldest: self.oldest(),
             counters: self.counters,

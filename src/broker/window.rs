@@ -92,7 +92,17 @@ mod tests {
 
     fn entry(birth: u64) -> Entry {
         let (birth, at) = (Lsn(birth), Millis(1));
-        Entry { birth, size: 10, at, expires: None, returns: 0, upload: None, held: false }
+        Entry {
+            birth,
+            size: 10,
+            at,
+            expires: None,
+            returns: 0,
+            upload: None,
+            held: false,
+            due: None,
+            note: None,
+        }
     }
 
     proptest! {

@@ -31,6 +31,8 @@ pub(crate) struct Sweep {
     volatile_through: u64,
     /// A page is on its way.
     pub(crate) paging: bool,
+    /// Messages it has removed.
+    pub(crate) removed: u64,
 }
 
 impl Sweep {
@@ -42,6 +44,7 @@ impl Sweep {
             through: row.last_seq,
             volatile_through: last_volatile,
             paging: false,
+            removed: 0,
         }
     }
 }
@@ -53,8 +56,15 @@ impl Broker {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
         let swept = !self.sweeps.is_empty() || self.has_due_branches(now);
-        let uploads = self.has_dead_uploads() || self.has_endings();
-        uploads || !self.ended.is_empty() || !self.restless.is_empty() || swept || due() || sought()
+        let uploads = self.has_dead_uploads() || self.has_endings() || self.later.is_due(now);
+        let names = || self.has_names_to_forget(now);
+        uploads
+            || !self.ended.is_empty()
+            || !self.restless.is_empty()
+            || swept
+            || due()
+            || sought()
+            || names()
     }
 
     /// States the facts of one step of what is to be done, and asks for what it needs to go on.
@@ -65,7 +75,10 @@ impl Broker {
             return true;
         }
         if let Some(key) = self.ended.front() {
-            self.state_take_back(*key, facts);
+            self.state_take_back(now, *key, facts);
+            return true;
+        }
+        if self.state_later(now, facts, effects) {
             return true;
         }
         if self.state_due_branches(now, facts) {
@@ -73,7 +86,7 @@ impl Broker {
         }
         // A large transaction takes turns with everything else.
         self.units.rests = !self.units.rests;
-        if !self.units.rests && self.state_endings(facts, effects) {
+        if !self.units.rests && self.state_endings(now, facts, effects) {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
@@ -96,17 +109,20 @@ impl Broker {
         }
         self.state_sweep(effects)
             || self.state_scan(now, effects)
-            || self.state_endings(facts, effects)
+            || self.state_endings(now, facts, effects)
+            || self.state_forgotten(now, facts)
     }
 
-    fn state_take_back(&self, key: ConsumerKey, facts: &mut Vec<Fact>) {
+    fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {
         let consumer = &self.consumers[&key];
         let ended = consumer.ended.expect("only ended ones are on the agenda");
-        let count = limits::STEP_MESSAGES_MAX;
+        let count = consumer.loans.len().min(limits::STEP_MESSAGES_MAX);
         if let Source::Queue(queue) = consumer.source {
             let loans = consumer.loans.iter().take(count);
             let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);
-            decide::returned(queue, sent, facts);
+            self.state_returned(now, queue, sent.clone(), facts);
+            facts.push(Fact::Memory(Change::TakeBack { key, count }));
+            return self.state_volatile_returned(now, queue, sent, facts);
         }
         facts.push(Fact::Memory(Change::TakeBack { key, count }));
     }
@@ -179,17 +195,17 @@ impl Broker {
         let Some((_, id, _)) = self.expiries.first() else { return };
         let queue = &self.queues[id];
         let due = self.expiries.iter().take_while(|(at, other, _)| *at <= now && other == id);
-        let (mut gone, mut places) = (Vec::new(), Vec::new());
+        let (mut over, mut places) = (Vec::new(), Vec::new());
         for (_, _, spot) in due.take(limits::STEP_MESSAGES_MAX) {
             match spot {
                 Spot::Durable(place) => {
                     let entry = queue.resident_at(*place).expect("only what waits expires");
-                    gone.push(Gone::of(*place, entry));
+                    over.push((*place, *entry));
                 }
                 Spot::Volatile(place) => places.push(*place),
             }
         }
-        decide::removed(*id, Cause::Expired, gone, facts);
+        self.state_expired(now, *id, over, facts);
         if !places.is_empty() {
             facts.push(Fact::Memory(Change::Drop { queue: *id, cause: Cause::Expired, places }));
         }
@@ -244,7 +260,7 @@ impl Broker {
         let queue = &self.queues[&id];
         let mut found = Vec::new();
         let reached = self.durable.overlay(id, after, &page.rows, exhausted, |place, entry| {
-            if !entry.held && !queue.on_loan.contains(&place) {
+            if entry.is_free() && !queue.on_loan.contains(&place) {
                 found.push((place, *entry));
             }
             found.len() < limit
@@ -276,6 +292,7 @@ impl Broker {
             }
             true
         });
+        let removed = (gone.len() + places.len()) as u64;
         let left = queue.row.depth - gone.len() as u64;
         let volatile = queue.volatile_len() + queue.volatile_on_loan.len() - places.len();
         decide::removed(id, Cause::Purged, gone, facts);
@@ -286,6 +303,6 @@ impl Broker {
         if cursor.is_none() && sweep.delete && left == 0 && unused {
             facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
         }
-        facts.push(Fact::Memory(Change::SweepTo { queue: id, cursor }));
+        facts.push(Fact::Memory(Change::SweepTo { queue: id, cursor, removed }));
     }
 }

@@ -37,6 +37,9 @@ enum Command {
     /// directory, as the user that runs the broker or as root.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Shows messages that were set apart, and has them tried again.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Looks into a store, copies it, and makes a store of a copy.
     ///
     /// No command changes anything in the store it is given. Those that read a store at rest will
@@ -153,8 +156,9 @@ enum QueueCommand {
     },
     /// Moves messages that were set apart back to the queues they came from.
     ///
-    /// Each goes to the queue that its property originalDestination (or dlqOriginalDestination)
-    /// names, to be tried as often as a new one; those without it stay. Messages in
+    /// Each goes to the queue from which the broker set it apart, or which its property
+    /// originalDestination (or dlqOriginalDestination) names, to be tried as often as a new one;
+    /// those without stay. Messages in
     /// ActiveMQ.DLQ.Damaged have lost their content and cannot be retried.
     Retry {
         /// Directory of the broker's store. [default: ./escrowmq-data]
@@ -166,6 +170,12 @@ enum QueueCommand {
         /// The queue where they are, without `/queue/`.
         #[arg(default_value = "ActiveMQ.DLQ")]
         name: String,
+        /// Moves so many at most, from the head.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Moves only those that came from this queue.
+        #[arg(long, value_name = "QUEUE")]
+        origin: Option<String>,
     },
     /// Removes the messages that wait in a queue now.
     ///
@@ -188,6 +198,43 @@ enum QueueCommand {
         data: Option<PathBuf>,
         /// The queue, without `/queue/`.
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum DlqCommand {
+    /// Shows messages that were set apart, with why and from where: `queue browse --properties`.
+    List {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Prints a line of JSON for each message.
+        #[arg(long)]
+        json: bool,
+        /// The queue where they are, without `/queue/`.
+        #[arg(default_value = "ActiveMQ.DLQ")]
+        name: String,
+        /// Shows so many messages at most.
+        #[arg(long, value_name = "N", default_value = "100")]
+        count: u64,
+    },
+    /// Moves messages that were set apart back to the queues they came from: `queue retry`.
+    Retry {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Prints lines of JSON: how far it has come, and at last with `done`.
+        #[arg(long)]
+        json: bool,
+        /// The queue where they are, without `/queue/`.
+        #[arg(default_value = "ActiveMQ.DLQ")]
+        name: String,
+        /// Moves so many at most, from the head.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Moves only those that came from this queue.
+        #[arg(long, value_name = "QUEUE")]
+        origin: Option<String>,
     },
 }
 
@@ -305,6 +352,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Queue(command) => queue::queue(command),
+        Command::Dlq(command) => queue::dead_letters(command),
         Command::Store(StoreCommand::Verify { dir }) => store::verify(&dir),
         Command::Store(StoreCommand::Dump { dir }) => store::dump(&dir),
         Command::Store(StoreCommand::Stats { dir, json, quick }) => store::stats(&dir, json, quick),

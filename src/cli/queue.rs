@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{CliError, QueueCommand, print};
+use super::{CliError, DlqCommand, QueueCommand, print};
 use crate::config::Config;
 use crate::io::Clock;
 use crate::io::look::LookStorage;
@@ -33,15 +33,28 @@ pub(super) fn queue(command: QueueCommand) -> Result<ExitCode, CliError> {
             let ask = QueueAsk::Browse { queue: name, from, skip, count, properties, body };
             teller(data, json).tell_all(ask)
         }
-        QueueCommand::Purge { data, name } => teller(data, false).ask(&Ask::Purge(name)),
+        QueueCommand::Purge { data, name } => teller(data, false).remove(Ask::Purge(name)),
         QueueCommand::Move { data, json, from, to, count, id } => {
             teller(data, json).tell_all(QueueAsk::Move { from, to, count, ids: id })
         }
-        QueueCommand::Retry { data, json, name } => {
-            teller(data, json).tell_all(QueueAsk::Retry { queue: name })
+        QueueCommand::Retry { data, json, name, count, origin } => {
+            teller(data, json).tell_all(QueueAsk::Retry { queue: name, count, origin })
         }
-        QueueCommand::Delete { data, name } => teller(data, false).ask(&Ask::Delete(name)),
+        QueueCommand::Delete { data, name } => teller(data, false).remove(Ask::Delete(name)),
     }
+}
+
+/// What concerns messages that were set apart.
+pub(super) fn dead_letters(command: DlqCommand) -> Result<ExitCode, CliError> {
+    queue(match command {
+        DlqCommand::List { data, json, name, count } => {
+            let (from, skip, properties, body) = (None, 0, true, false);
+            QueueCommand::Browse { data, json, name, from, skip, count, properties, body }
+        }
+        DlqCommand::Retry { data, json, name, count, origin } => {
+            QueueCommand::Retry { data, json, name, count, origin }
+        }
+    })
 }
 
 impl Teller {
@@ -57,9 +70,15 @@ impl Teller {
         }
     }
 
-    fn ask(&self, what: &Ask) -> Result<ExitCode, CliError> {
-        self.asking(what.clone(), &mut |_| Ok(()))?;
-        Ok(ExitCode::SUCCESS)
+    fn remove(&self, what: Ask) -> Result<ExitCode, CliError> {
+        let mut removed = 0;
+        self.asking(what, &mut |told| {
+            if let Told::Removed(count) = told {
+                removed = count;
+            }
+            Ok(())
+        })?;
+        print(&format!("{removed} removed\n"))
     }
 
     fn list(&self) -> Result<ExitCode, CliError> {
@@ -129,7 +148,7 @@ impl Teller {
                     eprintln!("{} moved so far", progress.moved);
                     return Ok(());
                 }
-                Told::Queue(_) | Told::Details(_) => return Ok(()),
+                Told::Queue(_) | Told::Details(_) | Told::Removed(_) => return Ok(()),
             };
             out.write_all(text.as_bytes())
         })?;
@@ -144,6 +163,7 @@ fn one_line(told: &Told) -> io::Result<String> {
         Told::Details(details) => serde_json::to_string(details),
         Told::Message(message) => serde_json::to_string(message),
         Told::Progress(progress) => serde_json::to_string(progress),
+        Told::Removed(count) => serde_json::to_string(count),
     };
     Ok(line? + "\n")
 }

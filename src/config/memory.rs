@@ -31,6 +31,7 @@ impl Config {
             memory.index.bytes(),
             memory.non_persistent.bytes(),
             memory.held.bytes(),
+            self.duplicates.memory.bytes(),
             (limits::INBOX_BYTES_MAX + 2 * limits::GATHER_BYTES_MAX) as u64,
             changes,
         ];

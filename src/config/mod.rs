@@ -4,6 +4,7 @@
 //! default and its cost; a test holds that it says what the code does.
 
 mod memory;
+mod redelivery;
 mod size;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use crate::engine;
 use crate::limits;
 use crate::wal;
 
+pub use redelivery::RedeliveryConfig;
 pub use size::Size;
 
 /// Every setting with its default, as text to read and to start from.
@@ -35,6 +37,8 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Limits of single destinations.
     pub destinations: Vec<DestinationConfig>,
+    /// What becomes of messages that come back.
+    pub redelivery: Vec<RedeliveryConfig>,
     /// Where to show metrics; nowhere if it is empty.
     pub metrics: String,
     /// The log.
@@ -43,6 +47,8 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// Bounds.
     pub limits: LimitsConfig,
+    /// What is done once.
+    pub duplicates: DuplicatesConfig,
     /// STOMP.
     pub stomp: StompConfig,
 }
@@ -128,6 +134,18 @@ pub struct LimitsConfig {
 /// See `default.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub struct DuplicatesConfig {
+    /// Ids remembered per queue, and of commits.
+    pub ids: usize,
+    /// All that is remembered of ids.
+    pub memory: Size,
+    /// Hours for which an id is remembered.
+    pub hours: u64,
+}
+
+/// See `default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct StompConfig {
     /// Outstanding deliveries of a subscription that does not choose.
     pub prefetch: u32,
@@ -144,10 +162,12 @@ impl Default for Config {
             data: PathBuf::from("./escrowmq-data"),
             listen: vec!["stomp://127.0.0.1:61613".to_owned()],
             destinations: Vec::new(),
+            redelivery: Vec::new(),
             metrics: String::new(),
             log: LogConfig::default(),
             memory: MemoryConfig::default(),
             limits: LimitsConfig::default(),
+            duplicates: DuplicatesConfig::default(),
             stomp: StompConfig::default(),
         }
     }
@@ -194,6 +214,12 @@ impl Default for LimitsConfig {
             held_messages: 1000,
             transaction_operations: 4_000_000,
         }
+    }
+}
+
+impl Default for DuplicatesConfig {
+    fn default() -> Self {
+        Self { ids: 100_000, memory: Size::mib(64), hours: 24 }
     }
 }
 
@@ -327,6 +353,12 @@ impl Config {
         let (timeout, beat) = (self.stomp.connect_timeout, self.stomp.heart_beat_min);
         in_range(timeout >= 1, "stomp.connect_timeout", timeout, at_least_one)?;
         in_range(beat >= 1, "stomp.heart_beat_min", beat, at_least_one)?;
+        let ids = self.duplicates.ids;
+        let must = "from 1 to 10000000";
+        in_range((1..=10_000_000).contains(&ids), "duplicates.ids", ids, must)?;
+        let hours = self.duplicates.hours;
+        let must = "from 1 to 8760";
+        in_range((1..=8760).contains(&hours), "duplicates.hours", hours, must)?;
         let seconds = self.log.checkpoint_seconds;
         let must = "from 1 to 86400";
         in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
@@ -347,6 +379,7 @@ impl Config {
             ("log.checkpoint_bytes", self.log.checkpoint_bytes, 1 << 20, "at least 1 MiB"),
             ("log.compaction_rate", self.log.compaction_rate, 1 << 20, "at least 1 MiB"),
             ("memory.index", self.memory.index, 1 << 20, "at least 1 MiB"),
+            ("duplicates.memory", self.duplicates.memory, 1 << 20, "at least 1 MiB"),
             ("memory.connection_window", self.memory.connection_window, 1 << 10, "at least 1 KiB"),
             (
                 "memory.held_by_connection",
@@ -381,6 +414,7 @@ impl Config {
             let some = some && destination.bytes != Some(Size::kib(0));
             in_range(some, "destinations", &destination.name, must)?;
         }
+        self.check_redelivery()?;
         self.policies()?;
         self.divided().map(drop)
     }
@@ -394,7 +428,11 @@ impl Config {
             };
             Ok((Pattern::parse(&it.name)?, limit))
         });
-        Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)
+        let policies = Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)?;
+        let rules = self.redelivery.iter();
+        let rules = rules.map(|it| Ok((Pattern::parse(&it.name)?, it.rules())));
+        let others = RedeliveryConfig::default().rules();
+        policies.with_redelivery(rules.collect::<Result<_, _>>()?, others)
     }
 
     /// What the log is to know.
@@ -431,6 +469,9 @@ impl Config {
                 resident: self.memory.queue_window,
                 topic_backlog: self.limits.topic_backlog,
                 transaction_operations: self.limits.transaction_operations,
+                names_per_scope: self.duplicates.ids,
+                names_bytes: self.duplicates.memory.bytes(),
+                names_millis: self.duplicates.hours * 3_600_000,
                 resident_of_all: usize::try_from(memory.windows / memory::ENTRY_BYTES)
                     .unwrap_or(usize::MAX),
                 ..crate::broker::Limits::default()
@@ -581,6 +622,9 @@ mod tests {
             ("limits.message = \"1025MiB\"", "limits.message"),
             ("limits.connections = 0", "limits.connections"),
             ("limits.queues = 0", "limits.queues"),
+            ("duplicates.ids = 0", "duplicates.ids"),
+            ("duplicates.hours = 0", "duplicates.hours"),
+            ("duplicates.memory = 0", "duplicates.memory"),
             ("limits.topic_backlog = 0", "limits.topic_backlog"),
             ("stomp.prefetch = 32768", "stomp.prefetch"),
             ("stomp.connect_timeout = 0", "stomp.connect_timeout"),

@@ -11,6 +11,12 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 pub struct Size(u64);
 
 impl Size {
+    /// So many bytes.
+    #[must_use]
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     /// So many times 1,024 bytes.
     #[must_use]
     pub const fn kib(count: u64) -> Self {

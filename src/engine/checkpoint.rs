@@ -132,6 +132,9 @@ impl Checkpoints {
         if let Some(delta) = self.merged.take() {
             jobs.push(Job::Forget(delta));
         }
+        if mutant::is(Mutant::JudgeByMemory) {
+            self.retire.extend(self.kept.take_dead(&broker.live()));
+        }
         if !self.retire.is_empty() {
             jobs.push(Job::Retire(std::mem::take(&mut self.retire)));
         }
@@ -174,6 +177,10 @@ impl Checkpoints {
                     unreachable!("not ready")
                 }
             };
+            if mutant::is(Mutant::RetireBeforeIndex) {
+                self.close_before(job.replay);
+                jobs.push(Job::Retire(self.kept.take_dead(&broker.live())));
+            }
             jobs.push(Job::Checkpoint(job.clone()));
             self.state = State::Running(job);
         }
@@ -273,16 +280,21 @@ impl Checkpoints {
         }
         self.merged = Some(broker.install());
         self.known = Some(job.replay);
-        let first_needed = job.replay.batch.0 / self.segment_size;
-        while self.next_segment < first_needed {
-            self.kept.close(self.next_segment);
-            self.next_segment += 1;
-        }
+        self.close_before(job.replay);
         self.retire.extend(self.kept.take_dead(broker.live_in_index()));
         // The next period begins with the end of this checkpoint.
         self.due_at = None;
         self.look = true;
         Ok(())
+    }
+
+    /// Counts the full segments that a start would not replay.
+    fn close_before(&mut self, replay: ReplayPoint) {
+        let first_needed = replay.batch.0 / self.segment_size;
+        while self.next_segment < first_needed {
+            self.kept.close(self.next_segment);
+            self.next_segment += 1;
+        }
     }
 
     /// How many files there are up to the end of the log, and their bytes.

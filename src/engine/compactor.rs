@@ -233,8 +233,9 @@ fn take(
         }
         Found::End => {
             let tally = tally.take().expect("a segment has begun");
-            let Tally { ordinal, found, damaged, .. } = tally;
-            let live = index.live_bytes(&tally.state, ordinal)?;
+            let Tally { ordinal, state, found, damaged } = tally;
+            let later = mutant::is(Mutant::JudgeByTwoStates).then(|| index.view()).transpose()?;
+            let live = index.live_bytes(later.as_ref().unwrap_or(&state), ordinal)?;
             if found == live && !damaged {
                 packing.cover(ordinal);
             } else {
@@ -275,6 +276,7 @@ fn payload_of(frame: &Candidate) -> Option<(&Candidate, PayloadOf)> {
     let payload = match Record::decode(frame.kind, &frame.record).ok()? {
         Record::Sent { queue, place, .. } => PayloadOf::Message(queue, place),
         Record::Moved { to, place, .. } => PayloadOf::Message(to, place),
+        Record::Scheduled { queue, place, .. } => PayloadOf::Message(queue, place),
         Record::Piece { upload, number, .. } => PayloadOf::Piece(upload, number),
         Record::Staged(staged) => PayloadOf::Staged(staged.transaction, staged.number),
         Record::Branch(BranchRecord::Kept(kept)) => {

@@ -7,11 +7,13 @@
 //! engine's own thread takes what is left, keeps the deadlines, and ends the broker.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use crate::engine::inbox::Inbox;
+use crate::engine::mailbox::Closed;
 use crate::engine::threads::{Merge, Read};
 use crate::engine::{Engine, Gauges, Input, Job, StopError, Turn};
 use crate::ids::Millis;
@@ -112,6 +114,14 @@ impl Driver {
     /// Runs turns if nobody else does; if somebody does, or more are due than one should run on
     /// the side, the engine's thread goes on.
     fn follow_up(&self) {
+        // A panic in a turn ends the broker, and not whoever brought the news: in a program that
+        // embeds the broker that may be its main thread. The engine's own finds the lock poisoned.
+        if catch_unwind(AssertUnwindSafe(|| self.turns_on_the_side())).is_err() {
+            self.inbox.wake();
+        }
+    }
+
+    fn turns_on_the_side(&self) {
         let mut turns = match self.turns.try_lock() {
             Ok(turns) => turns,
             // A panic in a turn ends the broker; its own thread finds it.
@@ -119,7 +129,6 @@ impl Driver {
                 return self.inbox.rouse();
             }
         };
-        let panic = RouseOnPanic(&self.inbox);
         let next = self.drive(&mut turns, limits::TURNS_ON_THE_SIDE_MAX);
         let sooner = match next {
             Next::Wait(None) => false,
@@ -127,7 +136,6 @@ impl Driver {
             Next::Busy | Next::End => true,
         };
         drop(turns);
-        drop(panic);
         if sooner {
             self.inbox.wake();
         }
@@ -160,9 +168,11 @@ impl Driver {
         Next::Busy
     }
 
-    /// Lets the threads beside the engine end; the broker has ended.
-    pub(crate) fn dismiss(&self) {
+    /// The broker has ended: tells every connection, though a panic may have kept its last turn
+    /// from that, and lets the threads beside the engine end.
+    pub(crate) fn dismiss(&self, why: Closed) {
         let mut turns = self.turns.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        turns.engine.close(why);
         turns.helpers = None;
     }
 
@@ -196,6 +206,7 @@ impl Turns {
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Pieces(request) => reads.send(Read::Pieces(request)).is_ok(),
+                Job::Later(request) => reads.send(Read::Later(request)).is_ok(),
                 Job::Operations(request) => reads.send(Read::Operations(request)).is_ok(),
                 Job::Outcome(request) => reads.send(Read::Outcome(request)).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
@@ -213,17 +224,6 @@ impl Turns {
                     owned
                 }
             };
-        }
-    }
-}
-
-/// A turn that panics on another thread must not leave the engine's own asleep.
-struct RouseOnPanic<'a>(&'a Inbox);
-
-impl Drop for RouseOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.wake();
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::command::{Output, Request};
 use crate::engine::driver::Driver;
-use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
+use crate::engine::mailbox::{Closed, Listener, Mailbox, window_bytes};
 use crate::engine::{Gauges, Input};
 use crate::ids::ConnectionId;
 use crate::limits;
@@ -137,8 +137,20 @@ impl Handle {
     /// # Errors
     /// When the broker has ended.
     pub fn connect(&self) -> Result<Connection, Closed> {
+        self.connect_with(Mailbox::default())
+    }
+
+    /// Opens a connection whose outputs go to `listener` as they come.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub fn connect_listener(&self, listener: Arc<dyn Listener>) -> Result<Connection, Closed> {
+        self.connect_with(Mailbox::with_listener(listener))
+    }
+
+    fn connect_with(&self, mailbox: Mailbox) -> Result<Connection, Closed> {
         let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(mailbox);
         if !self.driver.inbox.push(Input::Connect(id, Arc::clone(&mailbox))) {
             return Err(self.driver.inbox.closed().unwrap_or(Closed::Stopping));
         }
@@ -194,15 +206,35 @@ impl Connection {
     /// # Errors
     /// When the broker has ended.
     pub async fn submit(&self, requests: Vec<Request>) -> Result<(), Closed> {
-        let bytes: usize = requests.iter().map(request_bytes).sum();
+        let permit = self.room(requests.iter().map(request_bytes).sum()).await;
+        self.hand_in(requests, permit)
+    }
+
+    /// Waits until so many bytes of requests may be handed in, and takes room for them. Those who
+    /// wait are served in the order in which they came; dropped, it has taken nothing.
+    pub async fn room(&self, bytes: usize) -> Permit {
         let permits = u32::try_from(bytes.min(limits::INBOX_BYTES_MAX)).expect("a small limit");
         let room = Arc::clone(&self.room).acquire_many_owned(permits);
-        let permit = Some(room.await.expect("never closed"));
+        Some(room.await.expect("never closed"))
+    }
+
+    /// Hands requests to the engine, in order, without waiting. Without a permit they must be few
+    /// and small, bounded by something else.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub fn hand_in(&self, requests: Vec<Request>, permit: Permit) -> Result<(), Closed> {
         if self.driver.bring(Input::Requests(self.id, requests.into(), permit)) {
             Ok(())
         } else {
             Err(self.driver.inbox.closed().unwrap_or(Closed::Stopping))
         }
+    }
+
+    /// Leaves a small request for the engine's own thread: the caller, who ends something, runs no
+    /// turn for it. An engine that has ended does without.
+    pub fn leave(&self, request: Request) {
+        self.driver.inbox.push(Input::Requests(self.id, VecDeque::from([request]), None));
     }
 
     /// Waits for outputs and takes all there are. May be dropped and called again without loss.

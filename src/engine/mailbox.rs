@@ -3,16 +3,40 @@
 //! Bounded by a window of bytes: the engine hands over a delivery only while less than the window
 //! is unwritten, so a peer that does not read costs the window and no more.
 
-use std::sync::Mutex;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
 use crate::broker::command::Output;
+use crate::ids::{SubscriptionId, Tag};
+
+/// A connection of this process, which takes its outputs as they come.
+///
+/// It is called by whoever runs the engine's turn, and so must be short, never wait, and ask
+/// nothing of the engine.
+pub trait Listener: Debug + Send + Sync {
+    /// Something has come, or nothing will any more: [`Mailbox::take`] tells.
+    fn arrived(&self, mailbox: &Mailbox);
+
+    /// A subscription ends: forgets what was not seen of it, and tells that.
+    fn forget(&self, subscription: SubscriptionId) -> Unseen;
+}
+
+/// What a listener had taken of a subscription and its consumer has not seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Unseen {
+    /// The first such delivery.
+    pub from: Tag,
+    /// Bytes of the window that it gives back.
+    pub bytes: usize,
+}
 
 /// The queue of one connection's outputs.
 #[derive(Debug, Default)]
 pub struct Mailbox {
     state: Mutex<State>,
+    listener: Option<Arc<dyn Listener>>,
     arrived: Notify,
     ended: Notify,
 }
@@ -39,6 +63,10 @@ pub enum Closed {
 }
 
 impl Mailbox {
+    pub(crate) fn with_listener(listener: Arc<dyn Listener>) -> Self {
+        Self { listener: Some(listener), ..Self::default() }
+    }
+
     /// Whether a delivery may be handed over now; if not, the next `written` says so.
     pub(crate) fn has_window(&self, window: usize) -> bool {
         let mut state = self.state.lock().expect("no panic holds it");
@@ -50,18 +78,33 @@ impl Mailbox {
     /// Hands over an output; `bytes` is what it takes of the window. The caller notifies.
     pub(crate) fn put(&self, output: Output, bytes: usize) {
         let mut state = self.state.lock().expect("no panic holds it");
-        state.unwritten += bytes;
+        // A listener holds as many deliveries as its prefetch says; only of a large body, which
+        // nobody else bounds, it takes no more than its consumer wants.
+        let counts = self.listener.is_none() || matches!(output, Output::Piece { .. });
+        state.unwritten += if counts { bytes } else { 0 };
         state.outputs.push(output);
     }
 
     /// Tells the connection's task that something is there.
     pub(crate) fn notify(&self) {
-        self.arrived.notify_one();
+        match &self.listener {
+            Some(listener) => listener.arrived(self),
+            None => self.arrived.notify_one(),
+        }
+    }
+
+    /// A subscription ends. The first delivery of it that its consumer has not seen, if it is less
+    /// than what has left: `left` is the first that has not.
+    pub(crate) fn unsubscribe(&self, subscription: SubscriptionId, left: Tag) -> Tag {
+        let Some(listener) = &self.listener else { return left };
+        let unseen = listener.forget(subscription);
+        self.written(unseen.bytes);
+        left.min(unseen.from)
     }
 
     pub(crate) fn close(&self, why: Closed) {
         self.state.lock().expect("no panic holds it").closed.get_or_insert(why);
-        self.arrived.notify_one();
+        self.notify();
         self.ended.notify_one();
     }
 

@@ -10,9 +10,11 @@
 
 mod cache;
 mod checkpoint;
+mod chunks;
 mod compactor;
 mod disk;
 mod driver;
+mod effort;
 mod flow;
 mod gate;
 mod gauges;
@@ -26,6 +28,7 @@ mod reads;
 mod start;
 mod stream;
 mod threads;
+mod told;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,8 +38,8 @@ use bytes::Bytes;
 use crate::broker::command::{Confirm, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    Change, Effect, Fact, OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage,
-    PiecesRequest, Purpose,
+    Change, Effect, Fact, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page,
+    PageRequest, PiecesPage, PiecesRequest, Purpose,
 };
 use crate::broker::policy::{Policies, Shortage, WhenFull};
 use crate::broker::xa::{OutcomePage, OutcomeRequest};
@@ -50,11 +53,12 @@ use crate::wal::{Admission, Class, Failure, Log, ReadError, ReplayPoint};
 
 use cache::Cache;
 use checkpoint::Checkpoints;
+use effort::Effort;
 use flow::{Fate, FlowState};
 use gate::Gates;
-use inbox::request_bytes;
 use outbox::Outbox;
 use park::{Answer, Park};
+use told::Told;
 
 pub use checkpoint::CheckpointJob;
 pub use compactor::{CompactStep, Compactor};
@@ -64,13 +68,13 @@ pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
 pub use look::{Look, Peek, Status};
-pub use mailbox::{Closed, Mailbox};
+pub use mailbox::{Closed, Listener, Mailbox, Unseen};
 pub use outbox::Load;
 pub use park::ParkLimits;
 pub use start::{Store, StoreError, open_store};
-pub use threads::{Running, start};
+pub use threads::{Leaving, Running, start};
 #[cfg(test)]
-pub(crate) use threads::{read_operations, read_outcome, read_page, read_pieces};
+pub(crate) use threads::{read_later, read_operations, read_outcome, read_page, read_pieces};
 
 /// What can be chosen about the engine. The defaults fit most brokers.
 #[derive(Clone, Debug)]
@@ -138,6 +142,8 @@ pub enum Input {
     Page(Page),
     /// It has been read where pieces of a large body lie.
     Pieces(PiecesPage),
+    /// It has been read which delayed messages are due next.
+    Later(LaterPage),
     /// Operations of a transaction have been read.
     Operations(OperationsPage),
     /// The outcome of a branch has been looked up.
@@ -186,6 +192,8 @@ pub enum Job {
     Page(PageRequest),
     /// Read from the index where pieces of a large body lie.
     Pieces(PiecesRequest),
+    /// Read from the index which delayed messages are due next.
+    Later(LaterRequest),
     /// Read operations of a transaction from the index.
     Operations(OperationsRequest),
     /// Look up the outcome of a branch in the index.
@@ -228,9 +236,11 @@ pub struct Engine {
     gates: Gates,
     disk: Arc<DiskWatch>,
     stopping: bool,
-    missed_told: u64,
+    told: Told,
     /// Requests refused in this life.
     refused: u64,
+    /// What this turn has done so far.
+    effort: Effort,
     /// What would be logged by itself, and must wait because the log cannot take it.
     deferred: VecDeque<Input>,
     // Buffers, reused.
@@ -260,8 +270,9 @@ impl Engine {
             disk,
             log,
             stopping: false,
-            missed_told: 0,
+            told: Told::default(),
             refused: 0,
+            effort: Effort::default(),
             deferred: VecDeque::new(),
             facts: Vec::new(),
             effects: Effects::new(),
@@ -326,20 +337,25 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
+        self.effort = Effort::default();
         let blocked = self.take(now, inputs, jobs)?;
-        let more = self.work(now, limits::TURN_STEPS_MAX) | self.unpark(now);
+        self.effort.leave_some();
+        let worked = self.work(now, limits::TURN_STEPS_MAX);
+        self.effort.leave_some();
+        let more = worked | self.unpark(now);
         self.follow(jobs);
         let freezing =
             self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
-        self.outbox.release(self.durable(), &self.cache, &mut self.loads);
+        let most = self.effort.leave_some() / limits::RELEASE_EFFORT;
+        let unsaid = self.outbox.release(self.durable(), most, &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.look_up(jobs)?;
-        self.tell_missed();
-        if self.stopping && self.checkpoints.is_final(&self.log) {
+        self.told.tell(&self.broker);
+        if self.stopping && !unsaid && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
         let more = more || self.gates.has_opened();
-        let busy = freezing || (!blocked && (more || !inputs.is_empty()));
+        let busy = freezing || unsaid || (!blocked && (more || !inputs.is_empty()));
         let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
@@ -352,8 +368,7 @@ impl Engine {
         inputs: &mut VecDeque<Input>,
         jobs: &mut Vec<Job>,
     ) -> Result<bool, StopError> {
-        let mut commands = 0;
-        while commands < limits::TURN_COMMANDS_MAX {
+        while !self.effort.is_spent() {
             let Some(input) = inputs.pop_front() else { break };
             let Some(input) = self.gates.pass(input) else { continue };
             match input {
@@ -362,13 +377,12 @@ impl Engine {
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
-                        if commands >= limits::TURN_COMMANDS_MAX {
+                        if self.effort.is_spent() {
                             requests.push_front(request);
                             inputs.push_front(Input::Requests(from, requests, permit));
                             return Ok(false);
                         }
-                        // Bytes are copied and summed: many of them are as long as many commands.
-                        commands += 1 + request_bytes(&request) / limits::COMMAND_BYTES;
+                        self.effort.add_request(&request);
                         let (request, blocked) = match self.request(now, from, request) {
                             Taken::Done => continue,
                             Taken::Part(request) => (request, false),
@@ -378,7 +392,7 @@ impl Engine {
                                 break;
                             }
                         };
-                        commands += limits::PART_COMMANDS;
+                        self.effort.add(limits::PART_EFFORT);
                         requests.push_front(request);
                         inputs.push_front(Input::Requests(from, requests, permit));
                         if blocked {
@@ -388,11 +402,11 @@ impl Engine {
                     }
                 }
                 Input::Look(look) => {
-                    commands += limits::PART_COMMANDS;
+                    self.effort.add(limits::PART_EFFORT);
                     self.look(look, jobs);
                 }
                 other => {
-                    commands += 1;
+                    self.effort.add(limits::COMMAND_EFFORT);
                     self.input(now, other)?;
                 }
             }
@@ -417,7 +431,8 @@ impl Engine {
                 self.outbox.connect(id, mailbox);
             }
             Input::Close(id) => {
-                self.broker.decide_close(id, &mut self.facts);
+                self.outbox.discard(id);
+                self.broker.decide_close(now, id, &mut self.facts);
                 self.commit();
                 self.outbox.disconnect(id);
                 self.park.discard(id);
@@ -443,6 +458,7 @@ impl Engine {
             }
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
+            Input::Later(page) => self.broker.later_in(&page),
             Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
@@ -468,6 +484,7 @@ impl Engine {
         if bulk && self.checkpoints.is_behind(&self.broker) {
             return self.deferred.push_back(Input::Page(page));
         }
+        self.effort.add(page.rows.len());
         match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
             Admission::Yes => self.broker.page_in(&page, &mut self.facts),
             Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
@@ -479,13 +496,13 @@ impl Engine {
     /// Decides one request and makes it true, or a part of it.
     fn request(&mut self, now: Millis, from: ConnectionId, request: Request) -> Taken {
         let Request { token, confirm, .. } = request;
-        let paced = request.command.is_paced();
-        if let (false, Err(refusal)) = (paced, self.park.may_ask(from, &request)) {
+        let alone = confirm == Confirm::Alone || request.command.is_paced();
+        if let (false, Err(refusal)) = (alone, self.park.may_ask(from, &request)) {
             self.doom(from, request.command.works_in(), &refusal);
             self.refuse(from, token, refusal);
             return Taken::Done;
         }
-        if let Some(to) = self.waits_for_its_work(from, &request.command) {
+        if let Some(to) = self.waits_for_own(from, u64::MAX, &request.command) {
             self.hold_back(from, request, &to, Shortage::Destination);
             return Taken::Done;
         }
@@ -500,9 +517,9 @@ impl Engine {
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Part(request);
             }
-            Fate::Done(need, reply) if confirm == Confirm::Always => {
+            Fate::Done(need, reply) if confirm != Confirm::RefusalOnly => {
                 let answer = Answer { to: from, token, need, reply };
-                if paced { self.let_go(answer) } else { self.confirm(answer) }
+                if alone { self.let_go(answer) } else { self.confirm(answer) }
             }
             Fate::Done(..) | Fate::Later => {}
             Fate::Refused(refusal) => self.refuse(from, token, refusal),
@@ -510,6 +527,7 @@ impl Engine {
                 let to = request.command.destination().expect("only sends are held").clone();
                 self.hold_back(from, request, &to, lacking);
             }
+            Fate::HeldFor(to) => self.hold_back(from, request, &to, Shortage::Destination),
             Fate::Fence => {
                 self.gates.shut(from, token);
                 self.work(now, limits::COMMAND_STEPS_MAX);
@@ -552,6 +570,9 @@ impl Engine {
             if !self.broker.has_work(now) {
                 return false;
             }
+            if self.effort.is_spent() {
+                return true;
+            }
             if !self.has_room() || !self.broker.work(now, &mut self.facts, &mut self.effects) {
                 return false;
             }
@@ -571,6 +592,7 @@ impl Engine {
         let mut need = None;
         let mut facts = std::mem::take(&mut self.facts);
         for mut fact in facts.drain(..) {
+            self.effort.add(fact.messages());
             match &mut fact {
                 Fact::Log(record, payload) => {
                     need = Some(self.append(record, payload));
@@ -632,9 +654,11 @@ impl Engine {
                 }
                 false
             }
-            Effect::Page(_) | Effect::Pieces(_) | Effect::Operations(_) | Effect::Outcome(_) => {
-                true
-            }
+            Effect::Page(_)
+            | Effect::Pieces(_)
+            | Effect::Operations(_)
+            | Effect::Outcome(_)
+            | Effect::Later(_) => true,
         });
     }
 
@@ -643,6 +667,7 @@ impl Engine {
             match effect {
                 Effect::Page(request) => jobs.push(Job::Page(request)),
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
+                Effect::Later(request) => jobs.push(Job::Later(request)),
                 Effect::Operations(request) => jobs.push(Job::Operations(request)),
                 Effect::Outcome(request) => jobs.push(Job::Outcome(request)),
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),
@@ -650,17 +675,14 @@ impl Engine {
         }
     }
 
+    /// Tells every connection that the broker has ended, where it does not know yet.
+    fn close(&mut self, why: Closed) {
+        self.outbox.close(why);
+    }
+
     /// The end of what may be spoken of.
     fn durable(&self) -> Lsn {
         if mutant::is(Mutant::AnswerBeforeSync) { self.log.appended() } else { self.log.durable() }
-    }
-
-    fn tell_missed(&mut self) {
-        let missed = self.broker.missed();
-        if missed >= self.missed_told.saturating_mul(2).max(self.missed_told + 1) {
-            tracing::warn!(missed, "slow subscribers of topics have missed messages");
-            self.missed_told = missed;
-        }
     }
 
     /// The broker's state, for checks.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage, PiecesRequest,
+    LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage,
+    PiecesRequest,
 };
 use crate::broker::xa::{OutcomePage, OutcomeRequest};
 use crate::engine::driver::{Driver, Helpers};
@@ -37,6 +38,7 @@ pub struct Running {
 pub(crate) enum Read {
     Page(PageRequest),
     Pieces(PiecesRequest),
+    Later(LaterRequest),
     Operations(OperationsRequest),
     Outcome(OutcomeRequest),
     Load(Load),
@@ -93,7 +95,7 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
         }
         let why = if result.is_ok() { Closed::Stopping } else { Closed::Failed };
         d.inbox.close(why);
-        d.dismiss();
+        d.dismiss(why);
         l.close();
         result
     };
@@ -129,10 +131,34 @@ impl Running {
     /// # Errors
     /// Why it ended otherwise.
     pub fn join(self) -> Result<(), StopError> {
+        let (result, leaving) = self.wait();
+        let rest = leaving.join();
+        result.and(rest)
+    }
+
+    /// Waits until the engine has ended: nothing more is confirmed, though a thread beside it may
+    /// still be at its last step, which on a bad disk takes long.
+    pub fn wait(self) -> (Result<(), StopError>, Leaving) {
         let result = self.engine.join().expect("a panic of the engine is a defect");
+        (result, Leaving { log: self.log, others: self.others })
+    }
+}
+
+/// The threads beside an engine that has ended.
+#[derive(Debug)]
+pub struct Leaving {
+    log: Arc<Log>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Leaving {
+    /// Waits until they have ended: nobody touches the store any more.
+    ///
+    /// # Errors
+    /// Where the last words of the log did not get through.
+    pub fn join(self) -> Result<(), StopError> {
         // A panic of one of these has ended the engine, which has said so.
         self.others.into_iter().for_each(|thread| drop(thread.join()));
-        result?;
         self.log.failure().map_or(Ok(()), |failure| Err(StopError::Log(failure)))
     }
 }
@@ -197,6 +223,10 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     Ok(page) => Input::Pieces(page),
                     Err(error) => Input::Failed(error),
                 },
+                Read::Later(request) => match until_room(|| read_later(index, request)) {
+                    Ok(page) => Input::Later(page),
+                    Err(error) => Input::Failed(error),
+                },
                 Read::Operations(request) => match until_room(|| read_operations(index, request)) {
                     Ok(page) => Input::Operations(page),
                     Err(error) => Input::Failed(error),
@@ -238,6 +268,12 @@ fn until_room<T>(read: impl Fn() -> Result<T, StopError>) -> Result<T, StopError
 pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, StopError> {
     let rows = index.page(request.queue, Some(request.after), request.limit);
     Ok(Page { request, rows: rows.map_err(StopError::Index)? })
+}
+
+/// Reads the delayed messages that were asked for.
+pub(crate) fn read_later(index: &Index, request: LaterRequest) -> Result<LaterPage, StopError> {
+    let rows = index.delayed(request.after, request.limit);
+    Ok(LaterPage { request, rows: rows.map_err(StopError::Index)? })
 }
 
 /// Lets whoever waits for a confirmation have the processor first. Only a wish: the system may

@@ -1,6 +1,7 @@
 //! Promises of the records' bytes.
 
 use super::*;
+use crate::broker::delta::Scope;
 use crate::broker::delta::{Holder, Resolution};
 use crate::ids::{ConnectionId, SubscriptionId, Tag, TransactionId, Xid};
 use proptest::prelude::*;
@@ -14,6 +15,8 @@ fn every_kind() -> Vec<Record> {
         expires: Some(Millis(11)),
         returns: 2,
         upload: None,
+        due: None,
+        note: None,
         held: false,
     };
     let queue = QueueId(3);
@@ -22,17 +25,40 @@ fn every_kind() -> Vec<Record> {
     let large = Entry { upload: Some(id), ..entry };
     let large_gone = Gone::of(place, &large);
     let piece = PieceAt { birth: Lsn(9), size: 8 };
+    let (due, note) = (DueTime::at(Millis(99)), NoteId::new(5).unwrap());
+    let delayed = Entry { due: Some(due), ..entry };
+    let apart = Entry { note: Some(note), ..large };
+    let apart_gone = Gone::of(place, &apart);
+    let entries = vec![(place, delayed), (place, apart), (place, entry)];
     vec![
         Record::Started { epoch: 2, at: Millis(1) },
         Record::Restored { at: Millis(1) },
+        Record::Forgotten(Forgotten { scope: Scope::Commits, through: 4 }),
+        Record::Forgotten(Forgotten { scope: Scope::Queue(queue), through: 4 }),
         Record::QueueCreated { queue, name: "orders".into(), at: Millis(2) },
         Record::QueueDeleted { queue },
-        Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: None },
+        Record::Sent {
+            queue,
+            place,
+            at: Millis(3),
+            expires: None,
+            lent: true,
+            upload: None,
+            once: None,
+        },
         Record::Lent { queue, rank: 9, through: 4 },
         Record::Returned { queue, entries: vec![(place, entry), (place, entry)] },
         Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, gone] },
         Record::Moved { from: queue, gone, to: QueueId(4), place, at: Millis(5), upload: None },
-        Record::Sent { queue, place, at: Millis(3), expires: None, lent: true, upload: Some(id) },
+        Record::Sent {
+            queue,
+            place,
+            at: Millis(3),
+            expires: None,
+            lent: true,
+            upload: Some(id),
+            once: None,
+        },
         Record::Returned { queue, entries: vec![(place, entry), (place, large)] },
         Record::Removed { queue, cause: Cause::Expired, gone: vec![gone, large_gone] },
         Record::Moved {
@@ -69,6 +95,67 @@ fn every_kind() -> Vec<Record> {
         Record::Branch(completed(Some(TransactionId(4)))),
         Record::Branch(BranchRecord::Forgotten { xid: xid() }),
         Record::Branch(BranchRecord::OutcomesForgotten { through: 8 }),
+        Record::Returned { queue, entries: entries.clone() },
+        Record::Removed { queue, cause: Cause::Purged, gone: vec![gone, apart_gone] },
+        Record::Moved {
+            from: queue,
+            gone: apart_gone,
+            to: QueueId(4),
+            place,
+            at: Millis(5),
+            upload: None,
+        },
+        Record::Transferred { from: queue, to: QueueId(4), first: 8, entries: entries.clone() },
+        Record::PutOff { queue, until: due, entries: entries.clone() },
+        Record::Woken { queue, entries: entries.clone() },
+        Record::Fired { queue, first: 3, at: Millis(4), entries: entries.clone() },
+        Record::Scheduled {
+            queue,
+            place,
+            at: Millis(3),
+            expires: None,
+            until: due,
+            note,
+            upload: Some(id),
+            once: None,
+        },
+        Record::DeadLettered {
+            from: queue,
+            to: QueueId(4),
+            first: 8,
+            note,
+            why: Why::Expired,
+            entries,
+        },
+    ]
+}
+
+/// Records with names, in each form.
+fn every_kind_with_a_name() -> Vec<Record> {
+    let (id, other) = (Identity([7; 16]), Identity([8; 16]));
+    let (queue, place, upload) = (QueueId(3), Place { rank: 5, seq: 77 }, UploadId::new(7));
+    let (at, expires, once) = (Millis(3), Some(Millis(4)), Some(id));
+    let (transaction, number, rank) = (TransactionId(5), 6, 4);
+    let staged = |once| Staged { transaction, number, queue, rank, at, expires, upload, once };
+    let named = |transaction, operations| Record::Named(Named { id, at, transaction, operations });
+    vec![
+        Record::Sent { queue, place, at, expires, lent: true, upload: None, once },
+        Record::Sent { queue, place, at, expires, lent: false, upload, once },
+        Record::Scheduled {
+            queue,
+            place,
+            at,
+            expires,
+            until: DueTime::at(Millis(9)),
+            note: NoteId::new(2).unwrap(),
+            upload,
+            once,
+        },
+        Record::Staged(staged(None)),
+        Record::Staged(staged(once)),
+        named(Some(transaction), Some(other)),
+        named(None, Some(other)),
+        named(None, None),
     ]
 }
 
@@ -121,8 +208,32 @@ fn records_of_branches_have_these_bytes() {
 }
 
 #[test]
+fn records_with_names_have_these_bytes() {
+    let check = |record: &Record, kind: u16, hex: &str| {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        let found: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((record.kind(), found), (kind, hex.replace(' ', "")));
+    };
+    let u64 = |number: u8| format!("{number:02x}00000000000000");
+    let (id, other) = ("07".repeat(16), "08".repeat(16));
+    let records = every_kind_with_a_name();
+    let sent = format!("{} 05 {} {} {}", u64(3), u64(77), u64(3), u64(4));
+    check(&records[0], 60, &format!("{sent} 01 {} {id}", u64(0)));
+    check(&records[1], 60, &format!("{sent} 00 {} {id}", u64(7)));
+    let head = format!("{} {} {} 04 {}", u64(5), u64(6), u64(3), u64(3));
+    let scheduled = format!("{sent} {} 02000000 {} {id}", u64(9), u64(7));
+    check(&records[2], 64, &scheduled);
+    check(&records[4], 61, &format!("{head} {} {} {id}", u64(4), u64(7)));
+    check(&records[5], 62, &format!("{id} {} {} {other}", u64(3), u64(5)));
+    check(&records[7], 62, &format!("{id} {} {}", u64(3), u64(0)));
+    let forgotten = Forgotten { scope: Scope::Queue(QueueId(9)), through: 2 };
+    check(&Record::Forgotten(forgotten), 63, &format!("{} {}", u64(9), u64(2)));
+}
+
+#[test]
 fn every_kind_reads_back_as_it_was_written() {
-    for record in every_kind() {
+    for record in every_kind().into_iter().chain(every_kind_with_a_name()) {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         assert!(bytes.len() <= record.size_max());
@@ -132,7 +243,7 @@ fn every_kind_reads_back_as_it_was_written() {
 
 #[test]
 fn a_record_cut_short_is_refused_or_another_whole_record() {
-    for record in every_kind() {
+    for record in every_kind().into_iter().chain(every_kind_with_a_name()) {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         for end in 0..bytes.len() {
@@ -161,10 +272,39 @@ fn records_of_uploads_have_these_bytes() {
     let record = Record::PiecesGone { upload: id, first: 7, gone: vec![piece], last: true };
     check(record, 36, &format!("{number} 07000000 01 0300000000000000 04000000"));
     let (place, upload) = (Place { rank: 5, seq: 8 }, Some(id));
-    let gone = Gone { place, birth: Lsn(3), size: 4, upload };
+    let gone = Gone { place, birth: Lsn(3), size: 4, upload, due: None, note: None };
     let record = Record::Removed { queue: QueueId(9), cause: Cause::Accepted, gone: vec![gone] };
     let message = "05 0800000000000000 0300000000000000 04000000";
     check(record, 32, &format!("0900000000000000 01 {message} {number}"));
+}
+
+#[test]
+fn records_of_delays_have_these_bytes() {
+    let (place, due) = (Place { rank: 5, seq: 8 }, Some(DueTime::at(Millis(0x0a0b))));
+    let note = NoteId::new(0x0c).unwrap();
+    let (birth, at) = (Lsn(3), Millis(1));
+    let entry = Entry {
+        birth,
+        size: 4,
+        at,
+        expires: None,
+        returns: 7,
+        upload: None,
+        due,
+        note: None,
+        held: false,
+    };
+    let why = Why::Returned;
+    let (from, to) = (QueueId(1), QueueId(2));
+    let record =
+        Record::DeadLettered { from, to, first: 9, note, why, entries: vec![(place, entry)] };
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    let found: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let head = "0100000000000000 0200000000000000 0900000000000000 0c000000 01";
+    let entry = "05 0800000000000000 0300000000000000 04000000 0100000000000000 \
+                 0000000000000000 07000000 0000000000000000 0b0a000000000000 00000000";
+    assert_eq!((record.kind(), found), (47, format!("{head}{entry}").replace(' ', "")));
 }
 
 #[test]

@@ -8,16 +8,18 @@
 //! | 53 | `Settled` | transaction u64, first u64, resolution u8, last u8 (0, 1), outcomes |
 //!
 //! B is upload u64; the payload is the message. C is subscription u64, returned u8 (0, 1), then of
-//! each message: tag u64, place, entry, upload u64.
+//! each message: tag u64, place, entry, upload u64, due u64, note u32.
 //!
 //! A resolution is 1 for commit and 2 for rollback. An outcome is one of
-//! - 1 `Enter`: queue u64, place, entry, upload u64
-//! - 2 `Leave`: queue u64, place, birth u64, size u32, upload u64
+//! - 1 `Enter`: queue u64, place, entry, upload u64, due u64, note u32
+//! - 2 `Leave`: queue u64, place, birth u64, size u32, upload u64, due u64, note u32
 //! - 3 `Free`: as 1
 //! - 4 `Drop`: queue u64, birth u64, size u32, upload u64
 
+use super::form::Form;
 use super::{Gone, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Holder, Place, Resolution};
+use crate::identity::Identity;
 use crate::ids::{
     ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
 };
@@ -45,6 +47,8 @@ pub struct Staged {
     pub expires: Option<Millis>,
     /// Its body lies in the pieces of this upload, and belongs to it from now on.
     pub upload: Option<UploadId>,
+    /// The name under which it was sent: taken in its queue until the outcome, and by a commit.
+    pub once: Option<Identity>,
 }
 
 /// Messages were settled in a transaction: they are held until it has its outcome. The first
@@ -163,8 +167,8 @@ impl Resolution {
     }
 }
 
-/// Bytes of an entry with its place, its upload and what names its queue or delivery.
-const MESSAGE_BYTES: usize = 8 + 9 + 32 + 8;
+/// Bytes of an entry with its place, upload, due and note, and what names its queue or delivery.
+const MESSAGE_BYTES: usize = 8 + 9 + 32 + 8 + 12;
 
 pub(super) fn size_max(record: &Record) -> usize {
     match record {
@@ -177,14 +181,15 @@ pub(super) fn size_max(record: &Record) -> usize {
 pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
     match record {
         Record::Staged(staged) => {
-            let Staged { transaction, number, queue, rank, at, expires, upload } = staged;
+            let Staged { transaction, number, queue, rank, at, expires, upload, once } = staged;
             w.u64(transaction.0);
             w.u64(*number);
             w.u64(queue.0);
             w.0.push(*rank);
             w.u64(at.0);
             w.time(*expires);
-            w.upload(true, *upload);
+            w.upload(Form::Full, *upload);
+            w.identity(*once);
         }
         Record::Taken(taken) => {
             w.u64(taken.transaction.0);
@@ -217,7 +222,8 @@ impl Writer<'_> {
     fn message(&mut self, place: Place, entry: &Entry) {
         self.place(place);
         self.entry(entry);
-        self.upload(true, entry.upload);
+        self.upload(Form::Full, entry.upload);
+        self.late(Form::Full, entry.due, entry.note);
     }
 
     fn settlement(&mut self, settlement: &Settlement) {
@@ -231,7 +237,8 @@ impl Writer<'_> {
                 self.0.push(2);
                 self.u64(queue.0);
                 self.gone(gone);
-                self.upload(true, gone.upload);
+                self.upload(Form::Full, gone.upload);
+                self.late(Form::Full, gone.due, gone.note);
             }
             Settlement::Free { queue, place, entry } => {
                 self.0.push(3);
@@ -243,7 +250,7 @@ impl Writer<'_> {
                 self.u64(queue.0);
                 self.u64(birth.0);
                 self.u32(*size);
-                self.upload(true, *upload);
+                self.upload(Form::Full, *upload);
             }
         }
     }
@@ -270,7 +277,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn staged(&mut self) -> Option<Record> {
+    pub(super) fn staged(&mut self, once: bool) -> Option<Record> {
         Some(Record::Staged(Staged {
             transaction: self.transaction()?,
             number: self.u64()?,
@@ -278,7 +285,8 @@ impl Reader<'_> {
             rank: self.rank()?,
             at: self.millis()?,
             expires: self.time()?,
-            upload: self.upload(true)?,
+            upload: self.upload(Form::Full)?,
+            once: self.identity(once)?,
         }))
     }
 
@@ -293,7 +301,7 @@ impl Reader<'_> {
             messages: Vec::new(),
         };
         while !self.0.is_empty() {
-            taken.messages.push((Tag(self.u64()?), self.place()?, self.entry(true)?));
+            taken.messages.push((Tag(self.u64()?), self.place()?, self.entry(Form::Full)?));
         }
         Some(Record::Taken(taken))
     }
@@ -320,14 +328,14 @@ impl Reader<'_> {
     fn settlement(&mut self) -> Option<Settlement> {
         let (code, queue) = (self.u8()?, self.queue()?);
         Some(match code {
-            1 => Settlement::Enter { queue, place: self.place()?, entry: self.entry(true)? },
-            2 => Settlement::Leave { queue, gone: self.gone(true)? },
-            3 => Settlement::Free { queue, place: self.place()?, entry: self.entry(true)? },
+            1 => Settlement::Enter { queue, place: self.place()?, entry: self.entry(Form::Full)? },
+            2 => Settlement::Leave { queue, gone: self.gone(Form::Full)? },
+            3 => Settlement::Free { queue, place: self.place()?, entry: self.entry(Form::Full)? },
             4 => Settlement::Drop {
                 queue,
                 birth: Lsn(self.u64()?),
                 size: self.u32()?,
-                upload: self.upload(true)?,
+                upload: self.upload(Form::Full)?,
             },
             _ => return None,
         })

@@ -37,7 +37,7 @@ pub use backup::{Backups, ask_backup};
 use super::operator::{self, Failure, Out};
 use super::stopped;
 use super::words::{QueueAsk, Told};
-use crate::broker::command::Command;
+use crate::broker::command::{Command, Reply};
 use crate::engine::Handle;
 use crate::limits;
 
@@ -180,7 +180,10 @@ async fn perform(handle: &Handle, ask: Ask, out: &mut Out<OwnedWriteHalf>) -> Re
         Ask::Purge(queue) => Command::Purge { queue: queue.into() },
         Ask::Delete(queue) => Command::Delete { queue: queue.into() },
     };
-    operator::request(&handle.connect()?, command).await.map(drop)
+    match operator::request(&handle.connect()?, command).await? {
+        Reply::Removed(count) => out.tell(&Told::Removed(count)).await,
+        other => unreachable!("it was a removal that was asked, not {other:?}"),
+    }
 }
 
 fn encode_request(ask: &Ask) -> String {

@@ -112,6 +112,11 @@ impl Page {
         let help = "Messages that slow subscribers of topics have missed since the start";
         self.counter("topic_missed_total", help, totals.missed);
         self.counter("refused_total", "Requests refused since the start", status.refused);
+        let help = "Messages and commits recognised as repetitions since the start";
+        self.counter("duplicates_total", help, totals.names.repeated);
+        let help = "Ids forgotten before their time for want of room since the start";
+        self.counter("duplicate_ids_forgotten_total", help, totals.names.forgotten_early);
+        self.gauge("duplicate_ids", "Ids that are remembered", totals.names.known);
         self.flow(&status.flow);
     }
 
@@ -229,7 +234,7 @@ impl Page {
 }
 
 /// Each counter, in words.
-fn events(counters: &Counters) -> [(&'static str, &'static str, u64); 9] {
+fn events(counters: &Counters) -> [(&'static str, &'static str, u64); 11] {
     [
         ("sent", "taken in", counters.sent),
         ("delivered", "handed to consumers", counters.delivered),
@@ -238,6 +243,8 @@ fn events(counters: &Counters) -> [(&'static str, &'static str, u64); 9] {
         ("returned", "given back by consumers", counters.returned),
         ("expired", "that expired", counters.expired),
         ("purged", "removed by an operator", counters.purged),
+        ("discarded", "that came back too often and were removed", counters.discarded),
+        ("dead_lettered", "set apart", counters.dead_lettered),
         ("moved_in", "brought from another queue", counters.moved_in),
         ("moved_out", "taken to another queue", counters.moved_out),
     ]

@@ -71,7 +71,7 @@ impl<W: AsyncWrite + Unpin> Out<W> {
         }
     }
 
-    async fn tell(&mut self, told: &Told) -> Result<(), Failure> {
+    pub(super) async fn tell(&mut self, told: &Told) -> Result<(), Failure> {
         let line = serde_json::to_string(told).expect("strings and numbers are JSON");
         self.write(&format!("told {line}\n")).await
     }
@@ -117,7 +117,9 @@ pub(super) async fn perform<W: AsyncWrite + Unpin>(
             session.move_first(&from, &to, count.unwrap_or(u64::MAX)).await
         }
         QueueAsk::Move { from, to, ids, .. } => session.move_these(&from, &to, &ids).await,
-        QueueAsk::Retry { queue } => session.retry(&queue).await,
+        QueueAsk::Retry { queue, count, origin } => {
+            session.retry(&queue, count.unwrap_or(u64::MAX), origin.as_deref()).await
+        }
     }
 }
 
@@ -159,6 +161,9 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         let mut details = Details {
             queue: (&shown.info).into(),
             bytes: shown.bytes,
+            limit_messages: Some(shown.limit.messages).filter(|most| *most < u64::MAX),
+            limit_bytes: Some(shown.limit.bytes).filter(|most| *most < u64::MAX),
+            when_full: shown.limit.when_full,
             readers: shown.readers.iter().map(ReaderLine::from).collect(),
             limit_prefetch: shown.limits.prefetch,
             limit_resident: shown.limits.resident as u64,
@@ -243,6 +248,7 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
             returns: message.returns,
             at: message.at.0,
             expires: message.expires.map(|at| at.0),
+            due: message.due.map(|at| at.0),
             bytes,
             properties: None,
             body: None,
@@ -254,14 +260,15 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         match self.content(queue, before, message).await? {
             Found::Content(content) => {
                 line.body = wanted.body.then(|| body(&content));
-                line.properties = wanted.properties.then_some(content.properties);
+                line.properties =
+                    wanted.properties.then(|| properties(message, content.properties));
             }
             Found::Large(head) => {
                 let bytes = head.bytes;
                 line.bytes = bytes;
                 let said = || format!("its body has {bytes} bytes, which are not shown");
                 line.problem = wanted.body.then(said);
-                line.properties = wanted.properties.then_some(head.properties);
+                line.properties = wanted.properties.then(|| properties(message, head.properties));
             }
             Found::Problem(problem) => line.problem = Some(problem),
             Found::Gone => return Ok(None),
@@ -351,8 +358,9 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         self.out.tell(&Told::Progress(Progress { moved, stayed, done })).await
     }
 
-    /// Takes each message back to where its properties say that it came from.
-    async fn retry(&mut self, queue: &str) -> Result<(), Failure> {
+    /// Takes messages back to where they came from, as the broker or their properties say; so many
+    /// at most, and only those from one queue if it is named.
+    async fn retry(&mut self, queue: &str, count: u64, only: Option<&str>) -> Result<(), Failure> {
         if queue == limits::DAMAGED_QUEUE {
             return Err(Failure::Damaged(limits::DAMAGED_QUEUE));
         }
@@ -361,17 +369,26 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         // What is set apart again meanwhile is for another time.
         let mut left = shown.info.depth;
         let (mut after, mut moved, mut stayed) = (None, 0, 0);
+        let mut asked = 0;
         loop {
             let page = self.page(queue, after, limits::STEP_MESSAGES_MAX).await?;
             let mut run: Option<(Box<str>, BTreeSet<Spot>)> = None;
             for message in page.messages.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                 left -= 1;
                 let before = after.replace(message.spot);
+                if asked == count {
+                    left = 0;
+                    break;
+                }
                 let origin = self.origin(queue, before, message).await?;
+                if only.is_some_and(|only| origin.as_deref() != Some(only)) {
+                    continue;
+                }
                 let Some(origin) = origin else {
                     stayed += 1;
                     continue;
                 };
+                asked += 1;
                 match &mut run {
                     Some((to, spots)) if *to == origin => drop(spots.insert(message.spot)),
                     _ => {
@@ -415,6 +432,9 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         if message.lent {
             return Ok(None);
         }
+        if let Some(dead) = &message.dead {
+            return Ok(Some((&*dead.origin).into()));
+        }
         let origin = match self.content(queue, before, message).await? {
             Found::Content(content) => origin_of(|name| content.property(name)),
             Found::Large(head) => origin_of(|name| head.property(name)),
@@ -453,6 +473,12 @@ pub(super) async fn oldest_waiting(
 
 fn parse_id(id: &str) -> Result<MessageId, Failure> {
     id.parse().map_err(|_| Failure::BadId { id: id.to_owned() })
+}
+
+/// The properties of a message, with what its set-apart says of it before its own.
+fn properties(message: &Browsable, own: Vec<(String, String)>) -> Vec<(String, String)> {
+    let dead = message.dead.iter().flat_map(|dead| dead.properties());
+    dead.chain(own).collect()
 }
 
 fn body(content: &Content) -> BodyLine {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::broker::command::{Counters, QueueInfo, ReaderInfo};
+use crate::broker::command::{Counters, QueueInfo, ReaderInfo, WhenFull};
 
 /// What an operator can ask about queues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,12 @@ pub enum QueueAsk {
     Retry {
         /// Where they are.
         queue: String,
+        /// So many at most, from the head.
+        #[serde(default)]
+        count: Option<u64>,
+        /// Only those that came from this queue.
+        #[serde(default)]
+        origin: Option<String>,
     },
 }
 
@@ -64,6 +70,8 @@ pub enum Told {
     Message(MessageLine),
     /// How far a move has come.
     Progress(Progress),
+    /// So many messages were removed.
+    Removed(u64),
 }
 
 /// A queue.
@@ -75,6 +83,9 @@ pub struct QueueLine {
     pub depth: u64,
     /// Of these, how many are lent.
     pub lent: u64,
+    /// Of these, how many are delayed.
+    #[serde(default)]
+    pub delayed: u64,
     /// Subscriptions.
     pub consumers: u64,
     /// When the oldest message that waits was sent, if known without reading the index.
@@ -93,6 +104,10 @@ pub struct QueueLine {
     pub expired: u64,
     /// Removed by an operator.
     pub purged: u64,
+    /// Non-persistent, and removed because they came back too often.
+    pub discarded: u64,
+    /// Set apart.
+    pub dead_lettered: u64,
     /// Brought by an operator.
     pub moved_in: u64,
     /// Taken away by an operator.
@@ -105,8 +120,14 @@ pub struct Details {
     /// What a list says.
     #[serde(flatten)]
     pub queue: QueueLine,
-    /// Bytes that its durable messages keep in the log, if known.
-    pub bytes: Option<u64>,
+    /// Bytes it holds, as its limit counts them.
+    pub bytes: u64,
+    /// Messages it may hold; none without a limit.
+    pub limit_messages: Option<u64>,
+    /// Bytes it may hold; none without a limit.
+    pub limit_bytes: Option<u64>,
+    /// What becomes of a send beyond that: `hold`, `refuse` or `drop-oldest`.
+    pub when_full: WhenFull,
     /// Its subscriptions: the first hundred.
     pub readers: Vec<ReaderLine>,
     /// Deliveries a subscription may have outstanding at most.
@@ -151,6 +172,8 @@ pub struct MessageLine {
     pub at: u64,
     /// When it is no longer wanted.
     pub expires: Option<u64>,
+    /// It is delayed until then.
+    pub due: Option<u64>,
     /// Bytes: of its frame in the log, or of its content where that lives in memory alone.
     pub bytes: u64,
     /// Its properties in order, if they were asked for.
@@ -184,7 +207,7 @@ pub struct Progress {
 
 impl From<&QueueInfo> for QueueLine {
     fn from(info: &QueueInfo) -> Self {
-        let QueueInfo { name, depth, lent, consumers, oldest, counters } = info;
+        let QueueInfo { name, depth, lent, delayed, consumers, oldest, counters } = info;
         let Counters {
             sent,
             delivered,
@@ -193,6 +216,8 @@ impl From<&QueueInfo> for QueueLine {
             returned,
             expired,
             purged,
+            discarded,
+            dead_lettered,
             moved_in,
             moved_out,
         } = *counters;
@@ -200,6 +225,7 @@ impl From<&QueueInfo> for QueueLine {
             name: name.to_string(),
             depth: *depth,
             lent: *lent,
+            delayed: *delayed,
             consumers: *consumers as u64,
             oldest: oldest.map(|at| at.0),
             sent,
@@ -209,6 +235,8 @@ impl From<&QueueInfo> for QueueLine {
             returned,
             expired,
             purged,
+            discarded,
+            dead_lettered,
             moved_in,
             moved_out,
         }

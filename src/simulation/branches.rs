@@ -151,6 +151,8 @@ impl Client {
             return self.ask(around, Command::Xa(rollback), Asked::Other);
         }
         let (sends, takes) = unit.numbers();
+        // What has voted needs no room at its commit.
+        around.model.overfilled = true;
         // What was not in the log is from now on, and comes back behind the others.
         for take in &takes {
             if let Some(fate) = around.model.fates.get_mut(take).filter(|fate| !fate.persistent) {

@@ -17,7 +17,7 @@ use crate::message::{BodyKind, Content, Destination, Durability, Message, Priori
 
 use super::bodies::{Bodies, Receiving, Sending};
 use super::model::{Fate, Model, Step};
-use super::node::number_of;
+use super::node::{DEAD_LETTERS, number_of};
 use super::random::Random;
 use super::units::Unit;
 
@@ -48,8 +48,11 @@ pub(super) struct Held {
     pub(super) messages: BTreeMap<Tag, u64>,
 }
 
+#[derive(Debug)]
 pub(super) enum Asked {
     Send(u64),
+    /// The same again, under the same id.
+    Resend(u64),
     /// A send, or the settlement of some, in the transaction of that name.
     SendIn(u64, u64),
     SettleIn(u64),
@@ -103,7 +106,7 @@ impl Client {
             self.send_on(around);
             return Ok(());
         }
-        match around.random.below(40) {
+        match around.random.below(42) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
             16..26 => self.settle(around),
@@ -114,7 +117,8 @@ impl Client {
             31 => self.shift(around),
             32 => self.browse(around),
             33..37 => self.begin_or_end(around),
-            37..39 => self.finish_branch(around),
+            37..39 => self.resend(around),
+            39..41 => self.finish_branch(around),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
@@ -199,8 +203,10 @@ impl Client {
                 let fate = around.model.fates.get_mut(&number);
                 let fate = fate.ok_or("an answer about nothing")?;
                 let full = full || gap;
+                around.model.once.answered(number);
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
+            Asked::Resend(number) => self.resend_answered(around, number, refusal)?,
             Asked::SendIn(unit, number) => {
                 self.part_of_unit_answered(around, unit, Some(number), refusal.as_ref())?;
             }
@@ -250,11 +256,23 @@ impl Client {
         !self.asked.is_empty() || !self.arrived.is_empty() || self.bodies.receiving.is_some()
     }
 
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// Something that it asked and was not told.
+    pub(super) fn owed(&self) -> Option<String> {
+        let (token, asked) = self.asked.first_key_value()?;
+        Some(format!("{asked:?} as {token:?} of {}", self.connection))
+    }
+
     pub(super) fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {
         self.last_token += 1;
         let token = Token(self.last_token);
         self.asked.insert(token, asked);
-        let request = Request { token, confirm: Confirm::Always, command };
+        // Some ask as an embedding program does, which is told of each request by itself.
+        let confirm = if token.0.is_multiple_of(3) { Confirm::Alone } else { Confirm::Always };
+        let request = Request { token, confirm, command };
         // Some requests come together, as they do from a socket.
         if around.random.one_in(2)
             && let Some(Input::Requests(id, requests, _)) = around.inputs.back_mut()
@@ -279,6 +297,13 @@ impl Client {
         let priority = if around.random.one_in(4) { around.random.below(10) as u8 } else { 4 };
         let expires =
             around.random.one_in(16).then(|| Millis(around.now.0 + 1 + around.random.below(200)));
+        let delay = if !topic && self.unit.is_none() && around.random.one_in(12) {
+            1 + around.random.below(200)
+        } else {
+            0
+        };
+        // What is to wait is durable whatever it asks for.
+        let kept = persistent || delay > 0;
         let size = match around.random.below(40) {
             0 => around.random.below(40_000),
             1..10 => around.random.below(5_000),
@@ -288,9 +313,12 @@ impl Client {
             queues: [name.to_owned()].into(),
             producer: self.index,
             rank: 9 - priority,
-            persistent,
+            persistent: kept,
+            // It takes its place when it fires.
+            moved: delay > 0,
+            not_before: Millis(if delay > 0 { around.now.0 + delay } else { 0 }),
             // What is not persistent makes room for others in the queue that is swept.
-            doomed: expires.is_some() || topic || (!persistent && name == QUEUES[2]),
+            doomed: expires.is_some() || topic || (!kept && name == QUEUES[2]),
             ..Fate::asked()
         };
         around.model.fates.insert(number, fate);
@@ -305,6 +333,7 @@ impl Client {
             durability,
             priority: Priority::new(priority).expect("below 10"),
             expires,
+            delay,
             content: content.encode(),
         };
         let to = if topic { Destination::Topic(name.into()) } else { queue_named(name) };
@@ -320,9 +349,11 @@ impl Client {
             unit.send(number);
             let asked = Asked::SendIn(unit.name, number);
             let command = self.within(Work::Send { to, message });
+            let command = around.model.name(number, command);
             return self.ask(around, command, asked);
         }
-        self.ask(around, Command::Send { to, message }, Asked::Send(number));
+        let command = around.model.name(number, Command::Send { to, message });
+        self.ask(around, command, Asked::Send(number));
     }
 
     /// Begins a message whose body comes in pieces.
@@ -362,7 +393,7 @@ impl Client {
         around.model.fates.insert(number, fate);
         self.bodies.sent.insert(number, stage);
         let (durability, content) = (Durability::Persistent, sending.content());
-        let message = Message { durability, priority, expires, content };
+        let message = Message { durability, priority, expires, delay: 0, content };
         let command = Command::SendStaged { stage, to: queue_named(queue), message };
         self.ask(around, command, Asked::Send(number));
     }
@@ -408,6 +439,8 @@ impl Client {
         let topic = around.random.one_in(6);
         let from = if topic {
             Destination::Topic(TOPIC.into())
+        } else if around.random.one_in(12) {
+            queue_named(DEAD_LETTERS[around.random.below(2) as usize])
         } else {
             queue_named(QUEUES[around.random.below(3) as usize])
         };
@@ -430,7 +463,7 @@ impl Client {
     }
 
     pub(super) fn subscribe_to_all(&mut self, around: &mut Surroundings<'_>) {
-        for name in QUEUES {
+        for name in QUEUES.into_iter().chain(DEAD_LETTERS) {
             self.subscribe_to(around, queue_named(name), 7);
         }
     }
@@ -494,7 +527,10 @@ impl Client {
             let Some(fate) = around.model.fates.get_mut(number) else { continue };
             match outcome {
                 Outcome::Accepted => fate.accept = Step::Asked,
-                Outcome::Returned => fate.returns_asked += 1,
+                Outcome::Returned => {
+                    fate.returns_asked += 1;
+                    fate.may_be_dropped();
+                }
             }
         }
         let asked = if topic { Asked::Other } else { Asked::Settle(numbers, outcome) };
@@ -512,7 +548,7 @@ impl Client {
     fn returns_by_end(&self, around: &mut Surroundings<'_>, held: &Held) {
         for number in held.messages.values() {
             if let Some(fate) = around.model.fates.get_mut(number) {
-                fate.returns_by_end += 1;
+                fate.comes_back();
             }
         }
         self.arrived.iter().for_each(|(output, _)| around.model.comes_back_counted(output));
@@ -524,13 +560,14 @@ impl Client {
         if let Some(receiving) = self.bodies.receiving.take_if(is_of)
             && let Some(fate) = around.model.fates.get_mut(&receiving.number)
         {
-            fate.returns_by_end += 1;
+            fate.comes_back();
         }
     }
 
     fn reconnect(&mut self, around: &mut Surroundings<'_>) {
         self.leave(around);
         *self = Self::connect(self.index, around);
+        self.resend(around);
     }
 
     /// Breaks off.
@@ -539,6 +576,11 @@ impl Client {
             self.returns_by_end(around, held);
         }
         self.stop_receiving(around, None);
+        for asked in self.asked.values() {
+            if let Asked::Send(number) | Asked::Resend(number) = asked {
+                around.model.once.unsure(*number);
+            }
+        }
         self.leave_units(around);
         self.leave_branches(around);
         around.inputs.push_back(Input::Close(self.connection));
@@ -563,7 +605,10 @@ impl Client {
     fn shift(&mut self, around: &mut Surroundings<'_>) {
         let from = around.random.below(3);
         let to = (from + 1 + around.random.below(2)) % 3;
-        let (from, to) = (QUEUES[from as usize], QUEUES[to as usize]);
+        let (mut from, mut to) = (QUEUES[from as usize], QUEUES[to as usize]);
+        if around.random.one_in(3) {
+            (from, to) = ("DLQ.b", "b");
+        }
         around.model.may_move(from, to, to == QUEUES[2]);
         let all = around.random.one_in(2);
         let pick = Pick::First(if all { u64::MAX } else { 1 + around.random.below(30) });
@@ -605,11 +650,14 @@ pub(super) fn take(
 
 fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result<(), String> {
     let number = number_of(&delivery.content)?;
+    let now = model.now;
     let fate = model.fates.get_mut(&number).ok_or(format!("{number} was over, and came"))?;
     if matches!(delivery.from, Destination::Topic(_)) {
         return Ok(());
     }
-    let problem = if !fate.queues.contains(delivery.from.name()) {
+    let problem = if now < fate.not_before {
+        "it came before its time"
+    } else if !fate.may_be_in(delivery.from.name()) {
         "it came from another queue"
     } else if (delivery.persistent != fate.persistent && !fate.kept)
         || 9 - delivery.priority != fate.rank

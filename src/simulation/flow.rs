@@ -175,7 +175,7 @@ fn sized(to: &Destination, number: u64, durability: Durability, size: usize) -> 
     let priority = Priority::DEFAULT;
     Command::Send {
         to: to.clone(),
-        message: Message { durability, priority, expires: None, content },
+        message: Message { durability, priority, expires: None, delay: 0, content },
     }
 }
 
@@ -237,6 +237,22 @@ fn no_yes_overtakes_a_send_that_waits_and_a_no_does() {
     bench.subscribe(3, &q, 1);
     bench.accept(3);
     assert_eq!(bench.yes(1), [waits, elsewhere, barrier]);
+}
+
+#[test]
+fn a_yes_for_one_request_alone_waits_for_no_send_but_its_own() {
+    let (mut bench, q, free) = (Bench::new(&holding(1)), queue("q"), queue("free"));
+    let alone = |to, number| send(to, number, Durability::Persistent);
+    let first = bench.ask(1, Confirm::Alone, alone(&q, 1));
+    let waits = bench.ask(1, Confirm::Alone, alone(&q, 2));
+    let elsewhere = bench.ask(1, Confirm::Alone, alone(&free, 3));
+    bench.quiet();
+    assert_eq!(bench.yes(1), [first, elsewhere]);
+    assert_eq!(bench.held(), (1, 1));
+    bench.subscribe(2, &q, 1);
+    bench.accept(2);
+    assert_eq!(bench.yes(1), [waits]);
+    assert_eq!(bench.held(), (0, 0));
 }
 
 #[test]
@@ -451,7 +467,7 @@ fn the_pieces_of_a_large_body_are_taken_while_sends_wait_and_its_end_waits_behin
     let properties = vec![("number".to_owned(), "3".to_owned())];
     let content = LargeHead { kind: BodyKind::Bytes, properties, bytes }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, content };
+    let message = Message { durability, priority, expires: None, delay: 0, content };
     let ends = bench.ask(1, Confirm::Always, Command::SendStaged { stage, to: q.clone(), message });
     bench.quiet();
     // Their answers say nothing to the peer: the session reads on by them, and comes to its ACKs.

@@ -98,6 +98,7 @@ fn message() -> Command {
         durability: Durability::Persistent,
         priority: Priority::DEFAULT,
         expires: None,
+        delay: 0,
         content: content.encode(),
     };
     Command::Send { to: Destination::Queue("q".into()), message }

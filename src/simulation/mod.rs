@@ -9,10 +9,12 @@ mod backup;
 mod bodies;
 mod branches;
 mod clients;
+mod falls;
 mod flow;
 mod full_disk;
 mod model;
 mod node;
+mod once;
 mod random;
 mod rest;
 mod restart;
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::mutant::{self, Mutant};
 
+use falls::DEEPEST;
 use world::{Plan, Report, Verdict, Weather, run};
 
 /// Distinct crash points that the test run tries at least.
@@ -79,6 +82,7 @@ fn print(report: &Report) {
         let bar = "#".repeat((count * 40 / most) as usize);
         println!("{label:width$} {count:8} {bar}");
     }
+    report.falls.print();
     println!(
         "{} crash points, {} crashes recovered and checked, {} lives, {} messages sent, \
          {} backups restored, {} cut off",
@@ -114,6 +118,13 @@ fn no_crash_at_any_of_100_000_points_breaks_a_promise() {
     ] {
         let met = report.moments.get(label).copied().unwrap_or(0);
         assert!(met >= least, "{label}: only {met} crashes fell there");
+    }
+    // The same for recoveries cut off in recoveries, as deep as they are tried.
+    let deepest = report.falls.at_depth(DEEPEST);
+    assert!(deepest >= 2000, "only {deepest} times {DEEPEST} starts in a row were cut off");
+    for label in ["sync_dir", "link claim-", "link seal-", "write tmp-wal-", "rename wal-"] {
+        let met = report.falls.at(DEEPEST, label);
+        assert!(met >= 50, "{label}: only {met} starts were cut off there after four others");
     }
 }
 
@@ -207,24 +218,54 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("held sends are confirmed at once", Mutant::ConfirmHeld, "is lost"),
         Defect::mutant("held sends are forgotten", Mutant::ForgetHeld, "is lost"),
         Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
+        Defect::mutant("what is set apart is lost", Mutant::DeadLetterIntoNothing, "live bytes"),
+        Defect::mutant("what fires waits on", Mutant::FireWithoutLeaving, "is there twice"),
+        Defect::mutant("delays never end", Mutant::WakeIntoNothing, "are delayed"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
         Defect::mutant(
             "what a transaction has settled waits for all",
             Mutant::ForgetHolds,
-            "while a transaction held it",
+            " and has ",
         ),
         Defect::mutant(
             "nobody hears where a committed message is",
             Mutant::ForgetEntered,
             "not understood",
         ),
+        Defect::mutant("ids are forgotten", Mutant::ForgetNames, "is there twice"),
+        Defect::mutant("repetitions do not wait", Mutant::RepeatBeforeSync, "is lost"),
+        Defect::mutant("a rollback keeps its ids", Mutant::KeepNames, "is lost"),
         Defect::mutant("open transactions are committed", Mutant::CommitOpen, "refused or removed"),
         Defect::mutant(
-            "a commit leaves its waiting sends behind",
-            Mutant::CommitWithoutHeld,
-            "is lost",
+            "a commit takes no heed of limits",
+            Mutant::CommitWithoutRoom,
+            "it holds more than its limit",
         ),
+    ];
+    catch(defects);
+}
+
+#[test]
+fn every_defect_of_what_is_kept_and_given_back_is_caught() {
+    const GONE: &str = "is missing: it holds what the store still needs";
+    let defects = [
+        Defect::mutant("an unsynced pack is named", Mutant::NameUnsyncedPack, "pack-"),
+        Defect::mutant("two states judge a segment", Mutant::JudgeByTwoStates, "not understood"),
+        Defect::mutant("segments go as a checkpoint begins", Mutant::RetireBeforeIndex, GONE),
+        Defect::mutant("memory judges segments", Mutant::JudgeByMemory, GONE),
+        Defect::mutant("a backup loses its hold", Mutant::LoseHold, "a backup failed"),
+        Defect::mutant("a copy is not synced", Mutant::ListUnsyncedCopy, "start: copy-"),
+    ];
+    catch(defects);
+}
+
+#[test]
+fn every_defect_of_sends_that_wait_is_caught() {
+    let defects = [
+        Defect::mutant("held sends go unanswered", Mutant::SilenceHeld, "was never answered"),
+        Defect::mutant("held sends are answered twice", Mutant::AnswerHeldTwice, "was not asked"),
+        Defect::mutant("held sends are done twice", Mutant::RepeatHeld, "is there twice"),
     ];
     catch(defects);
 }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::command::Output;
+use crate::ids::Millis;
 
 use super::branches::Branch;
-use super::node::{Contents, Found, LIMITED, number_of};
+use super::node::{Contents, DEAD_LETTERS, Found, LIMITED, dead_letters_of, number_of};
+use super::once::OnceSent;
 use super::units::InDoubt;
 
 /// What is known of one message.
@@ -31,6 +33,8 @@ pub(super) struct Fate {
     /// Returns that the client asked for, and those that were confirmed.
     pub(super) returns_asked: u32,
     pub(super) returns_confirmed: u32,
+    /// It was sent to be delivered later.
+    pub(super) not_before: Millis,
     /// The connection's end returned it: counted without being asked.
     pub(super) returns_by_end: u32,
 }
@@ -53,7 +57,37 @@ impl Fate {
             returns_asked: 0,
             returns_confirmed: 0,
             returns_by_end: 0,
+            not_before: Millis(0),
         }
+    }
+}
+
+impl Fate {
+    /// It comes back, counted, without being asked to.
+    pub(super) fn comes_back(&mut self) {
+        self.returns_by_end += 1;
+        self.may_be_dropped();
+    }
+
+    /// One that is not persistent may be gone when it has come back too often.
+    pub(super) fn may_be_dropped(&mut self) {
+        self.doomed |= !self.persistent;
+    }
+
+    /// Whether it may be in that queue.
+    pub(super) fn may_be_in(&self, queue: &str) -> bool {
+        let apart = |of: &String| dead_letters_of(of).is_some_and(|(name, _)| name == queue);
+        self.queues.contains(queue) || self.queues.iter().any(apart)
+    }
+
+    /// Whether it is set apart there too early.
+    fn is_early(&self, found: &Found) -> bool {
+        let enough = |of: &String| match dead_letters_of(of) {
+            Some((name, most)) => name == found.queue && found.returns > most,
+            None => false,
+        };
+        let asked = self.queues.contains(&found.queue);
+        !asked && !self.doomed && !self.queues.iter().any(enough)
     }
 }
 
@@ -71,14 +105,18 @@ pub(super) enum Step {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
+    /// The broker's time.
+    pub(super) now: Millis,
     pub(super) fates: BTreeMap<u64, Fate>,
     /// An operator may have moved more into the limited queue than producers could.
-    overfilled: bool,
+    pub(super) overfilled: bool,
     /// Transactions of which nobody knows whether they happened, by connection and name.
     pub(super) units: BTreeMap<(u64, u64), InDoubt>,
     /// Branches that have been asked to prepare, and are not over.
     pub(super) branches: BTreeMap<u64, Branch>,
     pub(super) last_branch: u64,
+    /// What was sent under ids.
+    pub(super) once: OnceSent,
 }
 
 impl Model {
@@ -111,7 +149,7 @@ impl Model {
         let mut by_place: Vec<_> = contents.messages.iter().collect();
         by_place.sort_by_key(|(_, found)| (&found.queue, found.place));
         for (number, found) in by_place {
-            if self.fates[number].moved {
+            if self.fates[number].moved || DEAD_LETTERS.contains(&found.queue.as_str()) {
                 continue;
             }
             let key = (found.queue.as_str(), found.place.rank, self.fates[number].producer);
@@ -127,12 +165,15 @@ impl Model {
     /// outside knows what is lent: each message is in one of the two.
     pub(super) fn may_move(&mut self, from: &str, to: &str, doomed: bool) {
         self.overfilled |= to == LIMITED;
-        for fate in self.fates.values_mut().filter(|fate| fate.queues.contains(from)) {
+        for fate in self.fates.values_mut().filter(|fate| fate.may_be_in(from)) {
             fate.queues.insert(to.to_owned());
             fate.moved = true;
+            // A move ends every delay.
+            fate.not_before = Millis(0);
             fate.doomed |= doomed;
             // That it was delivered in an earlier life is a return from now on.
             fate.returns_by_end += u32::from(fate.delivered);
+            fate.may_be_dropped();
         }
     }
 
@@ -141,7 +182,7 @@ impl Model {
         let Output::Delivery(delivery) = output else { return };
         let number = number_of(&delivery.content).ok();
         if let Some(fate) = number.and_then(|number| self.fates.get_mut(&number)) {
-            fate.returns_by_end += 1;
+            fate.comes_back();
         }
     }
 
@@ -149,6 +190,7 @@ impl Model {
     pub(super) fn resolve(&mut self, contents: &Contents) {
         self.units.clear();
         let before = self.of_branches(contents);
+        let again = self.once.resolve(&self.fates, contents);
         for (number, fate) in &mut self.fates {
             match contents.messages.get(number) {
                 Some(found) => {
@@ -169,6 +211,7 @@ impl Model {
         // What is over and absent needs no more watching.
         self.fates.retain(|number, _| contents.messages.contains_key(number));
         self.resolve_branches(contents, before);
+        self.fates.extend(again);
     }
 }
 
@@ -182,8 +225,11 @@ fn check_present(fate: &Fate, found: &Found) -> Result<(), &'static str> {
     if fate.accept == Step::Confirmed {
         return Err("its acknowledgement was confirmed, and it is there");
     }
-    if !fate.queues.contains(&found.queue) || fate.rank != found.place.rank {
+    if !fate.may_be_in(&found.queue) || fate.rank != found.place.rank {
         return Err("it is not where it was sent");
+    }
+    if fate.is_early(found) {
+        return Err("it was set apart, and had not come back too often");
     }
     if fate.delivered && !found.redelivered {
         return Err("it was delivered, and is not flagged");
@@ -191,9 +237,15 @@ fn check_present(fate: &Fate, found: &Found) -> Result<(), &'static str> {
     if found.returns < fate.returns_confirmed {
         return Err("a confirmed return is not counted");
     }
+    // That it was perhaps delivered in an earlier life, or by the store of a backup, counts as a
+    // return when it gets a new place: it is set apart, is moved, or fires.
+    let placed = fate.moved || DEAD_LETTERS.contains(&found.queue.as_str());
     // A transaction that a crash has cut short counts as a return.
     let cut = u32::from(matches!(fate.accept, Step::Held | Step::Asked));
-    if found.returns > fate.returns_asked + fate.returns_by_end + cut {
+    // So it is where it fires, and nobody knows any more that it was to.
+    let flagged = found.redelivered && (fate.not_before > Millis(0) || !fate.delivered);
+    let more = cut + u32::from(placed || flagged);
+    if found.returns > fate.returns_asked + fate.returns_by_end + more {
         return Err("it counts more returns than there were");
     }
     Ok(())

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use crate::backup::Source;
 use crate::broker::Limits;
-use crate::broker::delta::{Entry, Operation, Phase, PieceAt, Place, QueueRow};
+use crate::broker::delta::{Due, Entry, Operation, Phase, PieceAt, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
+use crate::broker::redelivery::{Ending, Redelivery};
 use crate::engine::{
     CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
-    StoreError, Turn, open_store, read_operations, read_outcome, read_page, read_pieces,
+    StoreError, Turn, open_store, read_later, read_operations, read_outcome, read_page,
+    read_pieces,
 };
-use crate::ids::{Millis, QueueId, UploadId};
+use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::{Content, large_bytes};
@@ -58,10 +60,39 @@ pub(super) const HELD_AT: Limit = Limit { messages: 12, bytes: 60_000, when_full
 
 fn policies() -> Policies {
     let swept = Limit { messages: 30, bytes: u64::MAX, when_full: WhenFull::DropOldest };
-    let limits = [("queue://a", HELD_AT), ("queue://swept", swept)];
-    let limits = limits.map(|(name, limit)| (Pattern::parse(name).expect("a pattern"), limit));
-    Policies::new(limits.into(), WhenFull::Refuse).expect("each is named once")
+    let dead = Limit { messages: 4, bytes: u64::MAX, when_full: WhenFull::Refuse };
+    let limits = [("queue://a", HELD_AT), ("queue://swept", swept), ("queue://DLQ.b", dead)];
+    let pattern = |name| Pattern::parse(name).expect("a pattern");
+    let limits = limits.map(|(name, limit)| (pattern(name), limit));
+    let policies = Policies::new(limits.into(), WhenFull::Refuse).expect("each is named once");
+    let one = Redelivery { maximum: RETURNS_OF_A, ..Redelivery::none() };
+    let other = Redelivery {
+        maximum: RETURNS_OF_B,
+        delay: 40,
+        backoff: 2,
+        delay_max: 100,
+        dead_letters: "DLQ.".into(),
+        expired: Ending::DeadLetter,
+        non_persistent: Ending::DeadLetter,
+    };
+    let rules = vec![(pattern("queue://a"), one), (pattern("queue://b"), other)];
+    policies.with_redelivery(rules, Redelivery::none()).expect("each is named once")
 }
+
+const RETURNS_OF_A: u32 = 3;
+const RETURNS_OF_B: u32 = 2;
+
+/// Where messages of a queue are set apart, and after how many returns.
+pub(super) fn dead_letters_of(queue: &str) -> Option<(&'static str, u32)> {
+    match queue {
+        "a" => Some(("ActiveMQ.DLQ", RETURNS_OF_A)),
+        "b" => Some(("DLQ.b", RETURNS_OF_B)),
+        _ => None,
+    }
+}
+
+/// All queues where messages are set apart.
+pub(super) const DEAD_LETTERS: [&str; 2] = ["ActiveMQ.DLQ", "DLQ.b"];
 
 pub(super) struct Node {
     pub(super) engine: Engine,
@@ -219,6 +250,12 @@ impl Node {
                     Err(error) => Input::Failed(error),
                 });
             }
+            Job::Later(request) => {
+                self.inputs.push_back(match read_later(&self.index, request) {
+                    Ok(page) => Input::Later(page),
+                    Err(error) => Input::Failed(error),
+                });
+            }
             Job::Operations(request) => {
                 self.inputs.push_back(match read_operations(&self.index, request) {
                     Ok(page) => Input::Operations(page),
@@ -299,7 +336,12 @@ impl Node {
         if !broker.counts_windows() {
             return Err("the places in windows are counted wrongly".to_owned());
         }
+        let names = self.index.names().map_err(|error| error.to_string())?;
+        if !broker.names_agree(&names) {
+            return Err("the names in memory are not those of the index and its changes".to_owned());
+        }
         let mut contents = Contents::default();
+        let mut seen = Late::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let mut in_index = BTreeMap::new();
         let each = self.index.each_piece(&mut |key, piece| {
@@ -332,13 +374,16 @@ impl Node {
                 contents.over_limit = Some(format!("it holds more than its limit: {row:?}"));
             }
             contents.queues.push(row.name.to_string());
+            let late = |(_, entry): &&(Place, Entry)| entry.due.is_some();
+            if entries.iter().filter(late).count() as u64 != row.delayed {
+                return Err(format!("{} says {} are delayed", row.name, row.delayed));
+            }
             for (place, entry) in entries {
                 if entry.held != branches.held.contains(&(id, place)) {
-                    return Err(format!(
-                        "{place:?} in {} is held by nobody, or should be held",
-                        row.name
-                    ));
+                    let name = &row.name;
+                    return Err(format!("{place:?} in {name} is held by nobody, or should be"));
                 }
+                seen.see(id, place, entry);
                 *live.entry(entry.birth.0 / options().segment_size).or_default() +=
                     u64::from(entry.size);
                 self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
@@ -357,7 +402,26 @@ impl Node {
         if live != broker.live() {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
-        Ok(contents)
+        self.check_late(&seen).map(|()| contents)
+    }
+
+    /// What is delayed is waited for, and what was set apart has its notes.
+    fn check_late(&self, seen: &Late) -> Result<(), String> {
+        let Late { delayed, notes } = seen;
+        let broker = self.engine.broker();
+        let in_index = self.index.delayed(Due::START, usize::MAX).map_err(|e| e.to_string())?;
+        if broker.all_delayed(&in_index) != *delayed {
+            return Err(format!("not all that is delayed is waited for: {delayed:?}"));
+        }
+        if broker.notes() != *notes {
+            return Err(format!("notes are {:?} and should be {notes:?}", broker.notes()));
+        }
+        Ok(())
+    }
+
+    /// Messages that are delayed.
+    pub(super) fn delayed(&self) -> u64 {
+        self.engine.broker().rows().values().map(|row| row.delayed).sum()
     }
 
     /// What prepared branches have done, each message read from the log.
@@ -420,7 +484,7 @@ impl Node {
             queue: row.name.to_string(),
             place,
             returns: entry.returns,
-            redelivered: entry.returns > 0 || place.seq <= row.redelivered_through.of(place.rank),
+            redelivered: self.engine.broker().may_be_seen(id, place, entry),
         };
         match contents.messages.insert(number, found) {
             None => Ok(()),
@@ -435,6 +499,24 @@ struct Branches {
     /// Messages that they have sent, or will put back.
     staged: BTreeMap<QueueId, u64>,
     held: BTreeSet<(QueueId, Place)>,
+}
+
+/// What entries say of delays and notes.
+#[derive(Default)]
+struct Late {
+    delayed: BTreeMap<Due, Entry>,
+    notes: BTreeMap<NoteId, u64>,
+}
+
+impl Late {
+    fn see(&mut self, queue: QueueId, place: Place, entry: Entry) {
+        if let Some(at) = entry.due {
+            self.delayed.insert(Due { at, queue, place }, entry);
+        }
+        if let Some(note) = entry.note {
+            *self.notes.entry(note).or_default() += 1;
+        }
+    }
 }
 
 /// The pieces of large bodies that no message has claimed yet.

@@ -45,7 +45,7 @@ impl Bench {
         let body = vec![number as u8; bytes].into();
         let content = Content { kind: BodyKind::Bytes, properties, body }.encode();
         let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-        let message = Message { durability, priority, expires: None, content };
+        let message = Message { durability, priority, expires: None, delay: 0, content };
         self.ask(Command::Send { to: Destination::Queue(queue.into()), message });
     }
 

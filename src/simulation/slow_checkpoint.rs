@@ -17,7 +17,8 @@ fn send(number: u64) -> Request {
     let properties = vec![("number".to_owned(), number.to_string())];
     let content = Content { kind: BodyKind::Bytes, properties, body: vec![0; 10].into() };
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, content: content.encode() };
+    let message =
+        Message { durability, priority, expires: None, delay: 0, content: content.encode() };
     let command = Command::Send { to: Destination::Queue("q".into()), message };
     Request { token: Token(number), confirm: Confirm::Always, command }
 }

@@ -139,10 +139,12 @@ impl Client {
         self.ask(around, command, Asked::Commit(unit));
     }
 
-    fn roll_back(&mut self, around: &mut Surroundings<'_>) {
+    /// Ends the transaction that is open, if one is.
+    pub(super) fn roll_back(&mut self, around: &mut Surroundings<'_>) {
         let Some(unit) = self.unit.take() else { return };
         // What waits for room is overtaken by what comes after the end: kept deliveries are not
         // settled before they are kept.
+        unit.sends.iter().for_each(|number| around.model.once.unsure(*number));
         let keep = around.random.one_in(2) && unit.unanswered == 0;
         let disposition = if keep { Disposition::Keep } else { Disposition::Return };
         for (subscription, tag, number) in &unit.takes {
@@ -163,6 +165,7 @@ impl Client {
     /// whether it was refused.
     pub(super) fn leave_units(&mut self, around: &mut Surroundings<'_>) {
         if let Some(unit) = self.unit.take() {
+            unit.sends.iter().for_each(|number| around.model.once.unsure(*number));
             unit.undo(around.model);
         }
         for asked in self.asked.values() {
@@ -208,6 +211,7 @@ impl Client {
         around.model.units.remove(&(self.connection.0, unit.name));
         let Some(refusal) = refusal else {
             for number in &unit.sends {
+                around.model.once.answered(*number);
                 if let Some(fate) = around.model.fates.get_mut(number) {
                     fate.send = Step::Confirmed;
                 }

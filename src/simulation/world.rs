@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use crate::engine::{Input, Mailbox, Turn};
 use crate::ids::Millis;
-use crate::io::sim::{Fault, SimDisk};
+use crate::io::sim::{Fault, Moment, SimDisk};
 
 use super::backup::Backups;
 use super::clients::{Client, Surroundings, take};
+use super::falls::{DEEPEST, Falls, fall};
 use super::model::{Model, Step};
 use super::node::{Contents, Node};
 use super::random::Random;
+
+/// Of so many crashes, one is followed by starts that are cut off, as many as there may be.
+const FALLS_EVERY: u64 = 40;
 
 /// What a run is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Report {
     pub(super) moments: BTreeMap<String, u64>,
     /// Crashed disks that were recovered and checked.
     pub(super) crashes: u64,
+    /// Starts that were cut off.
+    pub(super) falls: Falls,
     pub(super) lives: u64,
     pub(super) sent: u64,
     /// Backups restored and checked, and backups cut off.
@@ -61,6 +67,7 @@ impl Report {
             *self.moments.entry(label.clone()).or_default() += count;
         }
         self.crashes += other.crashes;
+        self.falls.add(&other.falls);
         self.lives += other.lives;
         self.sent += other.sent;
         self.backups += other.backups;
@@ -216,6 +223,7 @@ impl World {
 
     fn collect(&mut self) -> Result<(), String> {
         let first_life = self.report.lives == 1;
+        self.model.now = self.now;
         for client in &mut self.clients {
             client.collect(&mut self.model, first_life)?;
         }
@@ -229,22 +237,41 @@ impl World {
 
     /// Tries crashes at every moment that has gone by since the last call.
     fn check_moments(&mut self) -> Result<(), String> {
-        for moment in self.disk.take_moments() {
+        let moments = self.disk.take_moments();
+        self.try_moments(&moments)
+    }
+
+    fn try_moments(&mut self, moments: &[Moment]) -> Result<(), String> {
+        for moment in moments {
             *self.report.moments.entry(kind(&moment.label)).or_default() += 1;
             for _ in 0..self.plan.crashes_per_moment {
                 let seed = self.random.next();
-                let crashed = moment.disk.snapshot_crash(seed);
+                let mut crashed = moment.disk.snapshot_crash(seed);
+                crashed.set_capacity(u64::MAX);
+                if self.random.one_in(FALLS_EVERY) {
+                    for depth in 1..=DEEPEST {
+                        crashed = self.fall(&crashed, depth)?.0;
+                    }
+                }
                 self.check_crash(&crashed, seed)?;
             }
         }
         Ok(())
     }
 
+    /// Starts on a disk and cuts the power in the middle: what is found then, and where it could
+    /// have been cut.
+    fn fall(&mut self, disk: &SimDisk, depth: usize) -> Result<(SimDisk, Vec<Moment>), String> {
+        // A start needs some room; that it says so without is another test's business.
+        disk.set_capacity(u64::MAX);
+        let (random, falls) = (&mut self.random, &mut self.report.falls);
+        let fall = fall(disk, depth, random, self.now, falls, kind)?;
+        Ok((fall.disk, fall.moments))
+    }
+
     /// Recovers a crashed disk, and sees whether every promise is kept.
     fn check_crash(&mut self, crashed: &SimDisk, seed: u64) -> Result<(), String> {
         self.report.crashes += 1;
-        // A start needs some room; that it says so without is another test's business.
-        crashed.set_capacity(u64::MAX);
         let mut node = Node::open(crashed, seed, self.now).map_err(|e| format!("start: {e}"))?;
         node.end_transactions(self.now)?;
         let contents = node.contents()?;
@@ -295,18 +322,11 @@ impl World {
         self.backups.cut_off()?;
         // What the dead process still held must not write any more.
         self.disk.fail_at(self.disk.operations(), Fault::PowerOff);
-        for _ in 0..5 {
-            if !self.random.one_in(4) {
-                break;
-            }
-            disk.start_moments();
-            disk.fail_at(self.random.below(40), Fault::PowerOff);
-            let nonce = self.random.next();
-            drop(Node::open(&disk, nonce, self.now));
-            let old = std::mem::replace(&mut self.disk, disk);
-            self.check_moments()?;
-            disk = self.disk.snapshot_crash(self.random.next());
-            drop(old);
+        let depth = if self.random.one_in(4) { 1 + self.random.below(DEEPEST as u64) } else { 0 };
+        for depth in 1..=depth as usize {
+            let (found, moments) = self.fall(&disk, depth)?;
+            self.try_moments(&moments)?;
+            disk = found;
         }
         disk.set_capacity(u64::MAX);
         lie(&disk, self.plan.weather);
@@ -349,6 +369,9 @@ impl World {
     fn drain(&mut self) -> Result<(), String> {
         for _ in 0..100 {
             let life = self.report.lives;
+            if !self.answer_all(life)? {
+                continue;
+            }
             for mut client in std::mem::take(&mut self.clients) {
                 client.leave(&mut self.around());
             }
@@ -358,6 +381,33 @@ impl World {
             }
         }
         Err("the drain is cut off again and again".to_owned())
+    }
+
+    /// Consumes until everyone has been told all that they asked; false if the life ended before.
+    fn answer_all(&mut self, life: u64) -> Result<bool, String> {
+        let mut helper = Client::connect(98, &mut self.around());
+        helper.subscribe_to_all(&mut self.around());
+        self.clients.push(helper);
+        for _ in 0..10_000 {
+            self.quiet()?;
+            if self.report.lives != life {
+                return Ok(false);
+            }
+            let mut arrived = false;
+            for mut client in std::mem::take(&mut self.clients) {
+                arrived |= client.has_arrived();
+                client.hear(&mut self.around(), usize::MAX)?;
+                // What a transaction holds makes room for nobody.
+                client.roll_back(&mut self.around());
+                client.accept_all(&mut self.around());
+                self.clients.push(client);
+            }
+            if !arrived {
+                let owed = self.clients.iter().find_map(Client::owed);
+                return owed.map_or(Ok(true), |asked| Err(format!("{asked} was never answered")));
+            }
+        }
+        Err("answers do not end".to_owned())
     }
 
     /// Consumes everything; false if the life ended before that was done.
@@ -378,7 +428,10 @@ impl World {
             let done = !drain.is_waiting();
             drain.hear(&mut self.around(), usize::MAX)?;
             drain.accept_all(&mut self.around());
+            let done = done && !drain.is_waiting() && self.node.delayed() == 0;
             self.clients.push(drain);
+            // What is delayed comes in its time.
+            self.now.0 += 20;
             if done {
                 return Ok(true);
             }

@@ -10,7 +10,9 @@
 mod branches;
 mod check;
 mod error;
+mod late;
 mod moved;
+mod names;
 mod operations;
 mod packs;
 mod pieces;
@@ -34,18 +36,18 @@ use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
-    BRANCHES, BadRow, Checkpoint, ENTRIES, HEURISTICS, META, MOVED, OPERATIONS, PACKS, PIECES,
-    QUEUES, SEGMENTS, TRANSACTIONS, UPLOADS,
+    BRANCHES, BadRow, Checkpoint, DUE, ENTRIES, HEURISTICS, LATE, META, MOVED, NAMES, NOTES,
+    OPERATIONS, PACKS, PIECES, QUEUES, SEGMENTS, TRANSACTIONS, UPLOADS,
 };
 use self::row::{OUTCOME_NUMBERS, OUTCOMES};
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{
-    self, BranchRow, Delta, Entry, HeuristicRow, Place, QueueRow, Remembered, Scalars,
-    TransactionRow, UploadRow,
+    self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, QueueRow, Remembered,
+    Scalars, Scope, TransactionRow, UploadRow,
 };
-use crate::ids::{Lsn, QueueId, TransactionId, UploadId, Xid};
+use crate::ids::{Lsn, NoteId, QueueId, TransactionId, UploadId, Xid};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
 
@@ -65,6 +67,10 @@ pub struct Base {
     pub queues: BTreeMap<QueueId, QueueRow>,
     /// Uploads that no message owns.
     pub uploads: BTreeMap<UploadId, UploadRow>,
+    /// What is remembered of messages that were set apart.
+    pub notes: BTreeMap<NoteId, NoteRow>,
+    /// Some message is delayed.
+    pub delayed: bool,
     /// Transactions that are not over.
     pub transactions: BTreeMap<TransactionId, TransactionRow>,
     /// Prepared branches, by their transactions.
@@ -73,6 +79,8 @@ pub struct Base {
     pub heuristics: BTreeMap<Xid, HeuristicRow>,
     /// Which outcomes of branches are remembered.
     pub remembered: Remembered,
+    /// Names that are taken, by scope and number.
+    pub names: BTreeMap<(Scope, u64), NameRow>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
@@ -85,9 +93,10 @@ impl Base {
     /// What a broker begins with.
     #[must_use]
     pub fn into_durable(self) -> delta::Base {
-        let Self { replay, queues, uploads, transactions, live, scalars, .. } = self;
+        let through = self.replay.map_or(Lsn(0), |replay| replay.through);
+        let Self { queues, uploads, transactions, notes, delayed, names, .. } = self;
         let Self { branches, heuristics, remembered, .. } = self;
-        let through = replay.map_or(Lsn(0), |replay| replay.through);
+        let (live, scalars) = (self.live, self.scalars);
         delta::Base {
             through,
             queues,
@@ -96,6 +105,9 @@ impl Base {
             branches,
             heuristics,
             remembered,
+            notes,
+            delayed,
+            names,
             live,
             scalars,
         }
@@ -267,6 +279,12 @@ impl Index {
         })
     }
 
+    /// Closes it for good. Whoever embeds a broker may keep it long after its end, and what redb
+    /// writes when it lets go of the file must not come behind a new owner's.
+    pub fn close(&self) {
+        *self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = State::Failed;
+    }
+
     /// The open database; opens it again where a full disk had closed it.
     fn database(&self) -> Result<OpenState<'_>, IndexError> {
         for _ in 0..2 {
@@ -400,7 +418,11 @@ fn create(
         write.open_table(OUTCOMES).map_err(error)?;
         write.open_table(OUTCOME_NUMBERS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
+        write.open_table(NAMES).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
+        write.open_table(LATE).map_err(error)?;
+        write.open_table(DUE).map_err(error)?;
+        write.open_table(NOTES).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let format = row::FORMAT.to_le_bytes();
         meta.insert(row::META_FORMAT, format.as_slice()).map_err(error)?;
@@ -461,7 +483,9 @@ fn read_page(
     after: Option<Place>,
     limit: usize,
 ) -> Result<Vec<(Place, Entry)>, IndexError> {
-    let table = database.begin_read().map_err(error)?.open_table(ENTRIES).map_err(error)?;
+    let read = database.begin_read().map_err(error)?;
+    let table = read.open_table(ENTRIES).map_err(error)?;
+    let late = read.open_table(LATE).map_err(error)?;
     let last = *entries_of(queue.0).end();
     let first = match after {
         Some(place) => Bound::Excluded(row::entry_key(queue, place)),
@@ -472,7 +496,7 @@ fn read_page(
     for found in range.take(limit) {
         let (key, value) = found.map_err(error)?;
         let key = key.value();
-        let entry = row::decode_entry(key, value.value()).map_err(|BadRow| bad_row(&key))?;
+        let entry = late::whole(&late, key, value.value())?;
         page.push((Place { rank: key.1, seq: key.2 }, entry));
     }
     Ok(page)
@@ -492,8 +516,11 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
         base.queues.insert(QueueId(id), queue.map_err(|BadRow| bad_row(&QueueId(id)))?);
     }
     base.uploads = pieces::read_uploads(read)?;
+    base.notes = late::read_notes(read)?;
+    base.delayed = late::any_delayed(read)?;
     base.transactions = operations::read_transactions(read)?;
     branches::read(read, &mut base)?;
+    base.names = names::read(read)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -525,21 +552,24 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
                 queues.insert(id.0, row.as_slice()).map_err(error)?;
             } else {
                 queues.remove(id.0).map_err(error)?;
+                names::remove_all(&write, *id)?;
                 entries.remove_all(id.0)?;
             }
         }
         for ((queue, place), entry) in &delta.entries {
             let key = row::entry_key(*queue, *place);
             if let Some(entry) = entry {
-                entries.table.insert(key, &row::encode_entry(key, entry)).map_err(error)?;
+                entries.put(key, entry)?;
             } else {
                 entries.remove(key)?;
             }
         }
         entries.note(&delta.moved)?;
         pieces::write(&write, delta)?;
+        late::write(&write, delta)?;
         operations::write(&write, delta)?;
         branches::write(&write, delta)?;
+        names::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::mutant::{self, Mutant};
 use crate::wal::format::PackId;
 use crate::wal::reader::Catalog;
 use crate::wal::segment::Expected;
@@ -45,6 +46,7 @@ impl Held {
         match self {
             Held::Nothing => false,
             Held::All => true,
+            Held::Only { .. } if mutant::is(Mutant::LoseHold) => false,
             Held::Only { ordinals, .. } => ordinals.contains(&ordinal),
         }
     }
@@ -53,6 +55,7 @@ impl Held {
         match self {
             Held::Nothing => false,
             Held::All => true,
+            Held::Only { .. } if mutant::is(Mutant::LoseHold) => false,
             Held::Only { packs, .. } => packs.contains(&id),
         }
     }

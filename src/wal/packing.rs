@@ -18,6 +18,7 @@ use bytes::Bytes;
 use crate::ids::Lsn;
 use crate::io::blocks::Blocks;
 use crate::io::{File, Storage};
+use crate::mutant::{self, Mutant};
 use crate::wal::claim::remove;
 use crate::wal::format::{
     self, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHead, BatchHeader, DIRECTORY_GROUPS_MAX,
@@ -428,7 +429,9 @@ impl Packing {
         assert!(self.buf.is_empty(), "a pack is whole blocks");
         self.file.write_at(&self.header.encode(), 0)?;
         // Everything that was written, and the length.
-        self.file.sync()?;
+        if !mutant::is(Mutant::NameUnsyncedPack) {
+            self.file.sync()?;
+        }
         self.storage.rename(&self.temporary, &names::pack(self.header.id))?;
         self.storage.sync_dir()
     }

@@ -251,8 +251,14 @@ impl Broker {
     /// what stands behind `--data`.
     #[track_caller]
     pub(crate) fn queue_command(&self, args: &[&str]) -> Output {
+        self.command(&[&["queue"], args].concat())
+    }
+
+    /// What a command of two words says of this broker, like `dlq list`; the rest follows.
+    #[track_caller]
+    pub(crate) fn command(&self, args: &[&str]) -> Output {
         let data = self.data.to_str().expect("a UTF-8 path");
-        run_to_end(&[&["queue", args[0], "--data", data], &args[1..]].concat())
+        run_to_end(&[&args[..2], &["--data", data], &args[2..]].concat())
     }
 
     /// The table of `queue list` without its head: name, depth, consumers.

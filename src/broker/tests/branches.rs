@@ -16,7 +16,7 @@ fn xid(branch: u8) -> Arc<Xid> {
 
 fn message(durability: Durability) -> Message {
     let content = Bytes::from_static(b"content");
-    Message { durability, priority: Priority::DEFAULT, expires: None, content }
+    Message { durability, priority: Priority::DEFAULT, expires: None, delay: 0, content }
 }
 
 /// The answer of one command about a branch.
@@ -44,7 +44,9 @@ impl Bench {
                 Verdict::Later | Verdict::Fence => {
                     return self.answers.pop().map_or(Ok(None), |said| said.map(Some));
                 }
-                Verdict::Hold(_) => unreachable!("no command about a branch is held"),
+                Verdict::Hold(_) | Verdict::HoldFor(_) => {
+                    unreachable!("no command about a branch is held")
+                }
             }
         }
     }

@@ -50,14 +50,14 @@ impl Broker {
             XaCommand::Prepare { xid } => self.decide_prepare(now, asker, xid, facts),
             XaCommand::Commit { xid, one_phase } => {
                 let verb = Verb::Commit { one_phase: *one_phase };
-                self.decide_outcome(now, asker, xid, verb, Disposition::Return, facts)
+                self.decide_ending(now, asker, xid, verb, Disposition::Return, facts)
             }
             XaCommand::Rollback { xid, disposition } => {
-                self.decide_outcome(now, asker, xid, Verb::Rollback, *disposition, facts)
+                self.decide_ending(now, asker, xid, Verb::Rollback, *disposition, facts)
             }
             XaCommand::Decide { xid, resolution } => {
                 let verb = Verb::Decide(*resolution);
-                self.decide_outcome(now, asker, xid, verb, Disposition::Return, facts)
+                self.decide_ending(now, asker, xid, verb, Disposition::Return, facts)
             }
             XaCommand::Forget { xid } => {
                 next(self.state_of(xid, None), Verb::Forget).map_err(Refusal::Xa)?;
@@ -158,13 +158,19 @@ impl Broker {
         {
             state = State::Done(row.resolution);
         }
-        match next(state, Verb::Prepare).map_err(Refusal::Xa)? {
+        let step = next(state, Verb::Prepare).map_err(Refusal::Xa)?;
+        if step == Step::Prepare
+            && let Some(queue) = self.room_of(xid, facts)?
+        {
+            return Ok(Verdict::HoldFor(queue));
+        }
+        match step {
             Step::ReadOnly => {
-                self.state_end_open(xid, UNDO, None, facts);
+                self.state_end_open(now, xid, UNDO, None, facts);
                 Ok(Verdict::Answer(Reply::Vote(Vote::ReadOnly)))
             }
             Step::Break(why) => {
-                self.state_end_open(xid, UNDO, None, facts);
+                self.state_end_open(now, xid, UNDO, None, facts);
                 Ok(tell(asker, why, facts))
             }
             Step::Prepare => {
@@ -192,7 +198,7 @@ impl Broker {
     }
 
     /// Commit, rollback, and what an operator decides.
-    fn decide_outcome(
+    fn decide_ending(
         &self,
         now: Millis,
         asker: Asker,
@@ -217,14 +223,17 @@ impl Broker {
         match next(state, verb).map_err(Refusal::Xa)? {
             Step::Repeat => DONE,
             Step::Break(why) => {
-                self.state_end_open(xid, UNDO, None, facts);
+                self.state_end_open(now, xid, UNDO, None, facts);
                 Ok(tell(asker, why, facts))
             }
             Step::RollbackOpen => {
                 let how = (Resolution::Rollback, disposition);
-                Ok(self.state_end_open(xid, how, Some(asker), facts))
+                Ok(self.state_end_open(now, xid, how, Some(asker), facts))
             }
             Step::CommitOpen => {
+                if let Some(queue) = self.room_of(xid, facts)? {
+                    return Ok(Verdict::HoldFor(queue));
+                }
                 let branch = &self.branches.open[xid];
                 let key = UnitKey::Branch(branch.id);
                 let transaction = self.units.transaction(key);
@@ -232,35 +241,42 @@ impl Broker {
                     facts.push(completed(xid, transaction, Resolution::Commit, false, at));
                 }
                 let how = (Resolution::Commit, disposition);
-                Ok(self.state_end(xid, transaction, true, how, Some(asker), facts))
+                Ok(self.state_end(now, xid, transaction, true, how, Some(asker), facts))
             }
             Step::Complete(resolution) | Step::Decide(resolution) => {
                 let operator = matches!(verb, Verb::Decide(_));
                 let transaction = self.durable.branches.prepared(xid);
                 facts.push(completed(xid, transaction, resolution, operator, at));
                 let how = (resolution, disposition);
-                Ok(self.state_end(xid, transaction, true, how, Some(asker), facts))
+                Ok(self.state_end(now, xid, transaction, true, how, Some(asker), facts))
             }
             _ => unreachable!("no other step is an outcome"),
         }
     }
 
+    /// The first queue that lacks room for what an open branch sends.
+    fn room_of(&self, xid: &Xid, facts: &mut Vec<Fact>) -> Result<Option<Arc<str>>, Refusal> {
+        self.room_of_unit(UnitKey::Branch(self.branches.open[xid].id), facts)
+    }
+
     /// The end of a branch that has not voted and is not committed.
     fn state_end_open(
         &self,
+        now: Millis,
         xid: &Arc<Xid>,
         how: (Resolution, Disposition),
         asker: Option<Asker>,
         facts: &mut Vec<Fact>,
     ) -> Verdict {
         let transaction = self.units.transaction(UnitKey::Branch(self.branches.open[xid].id));
-        self.state_end(xid, transaction, false, how, asker, facts)
+        self.state_end(now, xid, transaction, false, how, asker, facts)
     }
 
     /// The end of a branch, and all that comes of it where that is little. `decided` says that its
     /// outcome is in the log.
     fn state_end(
         &self,
+        now: Millis,
         xid: &Arc<Xid>,
         transaction: Option<TransactionId>,
         decided: bool,
@@ -270,7 +286,7 @@ impl Broker {
     ) -> Verdict {
         let key = self.branches.open.get(xid).map(|branch| UnitKey::Branch(branch.id));
         let how = (resolution, disposition);
-        let at_once = self.state_settled_at_once(key, transaction, decided, how, facts);
+        let at_once = self.state_settled_at_once(now, key, transaction, decided, how, facts);
         let asker = asker.filter(|_| !at_once);
         let waits = asker.is_some();
         let end = BranchChange::End { transaction, resolution, disposition, asker };
@@ -293,10 +309,10 @@ impl Broker {
     }
 
     /// A vote that could not be written is no vote, and after that nobody asks for a rollback.
-    pub fn decide_no_vote(&self, command: &XaCommand, facts: &mut Vec<Fact>) {
+    pub fn decide_no_vote(&self, now: Millis, command: &XaCommand, facts: &mut Vec<Fact>) {
         let XaCommand::Prepare { xid } = command else { return };
         if let State::Open(..) = self.state_of(xid, None) {
-            self.state_end_open(xid, UNDO, None, facts);
+            self.state_end_open(now, xid, UNDO, None, facts);
         }
     }
 
@@ -342,7 +358,7 @@ impl Broker {
         let branch = &self.branches.open[xid];
         match (branch.broken, branch.bonds) {
             (None, _) => self.state_break(xid, XaError::RbTimeout, facts),
-            (Some(_), 0) => drop(self.state_end_open(xid, UNDO, None, facts)),
+            (Some(_), 0) => drop(self.state_end_open(now, xid, UNDO, None, facts)),
             (Some(_), _) => {
                 let later = self.limits.branch_millis.max(1);
                 let deadline = Millis(self.time(now).0.saturating_add(later));

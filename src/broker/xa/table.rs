@@ -317,27 +317,28 @@ mod tests {
         use State::{Absent, Done, Heuristic, Open, Prepared};
         let broken = Health::Broken(XaError::RbTimeout);
         let (commit, rollback) = (Resolution::Commit, Resolution::Rollback);
+        let broken_at = |bond| Open(bond, broken);
+        // The columns are those of VERBS.
         #[rustfmt::skip]
         let table = [
-            //                        new   join   resume success fail   suspend prepare 1pc    2pc      rollback forget  decide
-            (Absent,                "begin -4     -4     -4     -4     -4     -4     -4     -4     -4     -4     -4   -4"),
-            (Open(Free, Empty),     "-8    join   -6     -6     -6     -6     rdonly do     -6     undo   -6     -6   -6"),
-            (Open(Free, Sound),     "-8    join   -6     -6     -6     -6     vote   do     -6     undo   -6     -6   -6"),
-            (Open(Free, broken),    "-8    106    -6     -6     -6     -6     undo!  undo!  -6     undo   -6     -6   -6"),
-            (Open(Others, Empty),   "-8    join   -6     -6     -6     -6     -6     -6     -6     -6     -6     -6   -6"),
-            (Open(Others, Sound),   "-8    join   -6     -6     -6     -6     -6     -6     -6     -6     -6     -6   -6"),
-            (Open(Others, broken),  "-8    106    -6     -6     -6     -6     -6     -6     -6     -6     -6     -6   -6"),
-            (Open(Mine, Empty),     "-8    -6     -6     leave  break  rest   -6     -6     -6     -6     -6     -6   -6"),
-            (Open(Mine, Sound),     "-8    -6     -6     leave  break  rest   -6     -6     -6     -6     -6     -6   -6"),
-            (Open(Mine, broken),    "-8    -6     -6     leave! leave! leave! -6     -6     -6     -6     -6     -6   -6"),
-            (Open(Suspended, Empty),"-8    -6     resume leave  break  -6     -6     -6     -6     -6     -6     -6   -6"),
-            (Open(Suspended, Sound),"-8    -6     resume leave  break  -6     -6     -6     -6     -6     -6     -6   -6"),
-            (Open(Suspended,broken),"-8    -6     106    leave! leave! -6     -6     -6     -6     -6     -6     -6   -6"),
-            (Prepared,              "-8    -6     -6     -6     -6     -6     -6     -6     commit roll   -6     hcom hrb"),
-            (Heuristic(commit),     "-8    -6     -6     -6     -6     -6     -6     7      7      7      forget -6   -6"),
-            (Heuristic(rollback),   "-8    -6     -6     -6     -6     -6     -6     6      6      6      forget -6   -6"),
-            (Done(commit),          "begin -4     -4     -4     -4     -4     -6     yes    yes    -6     -4     -4   -4"),
-            (Done(rollback),        "begin -4     -4     -4     -4     -4     100    100    100    yes    -4     -4   -4"),
+            (Absent, "begin -4 -4  -4 -4 -4  -4  -4 -4 -4  -4 -4 -4"),
+            (Open(Free, Empty), "-8 join -6  -6 -6 -6  rdonly  do -6 undo  -6 -6 -6"),
+            (Open(Free, Sound), "-8 join -6  -6 -6 -6  vote  do -6 undo  -6 -6 -6"),
+            (broken_at(Free), "-8 106 -6  -6 -6 -6  undo!  undo! -6 undo  -6 -6 -6"),
+            (Open(Others, Empty), "-8 join -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Others, Sound), "-8 join -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
+            (broken_at(Others), "-8 106 -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Mine, Empty), "-8 -6 -6  leave break rest  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Mine, Sound), "-8 -6 -6  leave break rest  -6  -6 -6 -6  -6 -6 -6"),
+            (broken_at(Mine), "-8 -6 -6  leave! leave! leave!  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Suspended, Empty), "-8 -6 resume  leave break -6  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Suspended, Sound), "-8 -6 resume  leave break -6  -6  -6 -6 -6  -6 -6 -6"),
+            (broken_at(Suspended), "-8 -6 106  leave! leave! -6  -6  -6 -6 -6  -6 -6 -6"),
+            (Prepared, "-8 -6 -6  -6 -6 -6  -6  -6 commit roll  -6 hcom hrb"),
+            (Heuristic(commit), "-8 -6 -6  -6 -6 -6  -6  7 7 7  forget -6 -6"),
+            (Heuristic(rollback), "-8 -6 -6  -6 -6 -6  -6  6 6 6  forget -6 -6"),
+            (Done(commit), "begin -4 -4  -4 -4 -4  -6  yes yes -6  -4 -4 -4"),
+            (Done(rollback), "begin -4 -4  -4 -4 -4  100  100 100 yes  -4 -4 -4"),
         ];
         for (state, row) in table {
             let answers: Vec<_> = VERBS.iter().map(|verb| short(next(state, *verb))).collect();

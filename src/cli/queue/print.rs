@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::broker::command::WhenFull;
 use crate::cli::store::describe::time;
 use crate::ids::Millis;
 use crate::server::words::{BodyLine, Details, MessageLine, QueueLine};
@@ -27,11 +28,14 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
         writeln!(text, "{name:<16}{value}").expect("a string takes all");
     };
     line("queue", plain(&queue.name));
-    let waiting = queue.depth - queue.lent.min(queue.depth);
-    line("depth", format!("{} ({waiting} wait, {} are lent)", queue.depth, queue.lent));
-    if let Some(bytes) = shown.bytes {
-        line("bytes", bytes.to_string());
-    }
+    let waiting = queue.depth.saturating_sub(queue.lent + queue.delayed);
+    let delayed = match queue.delayed {
+        0 => String::new(),
+        delayed => format!(", {delayed} are delayed"),
+    };
+    line("depth", format!("{} ({waiting} wait, {} are lent{delayed})", queue.depth, queue.lent));
+    line("bytes", shown.bytes.to_string());
+    line("limit", limit(shown));
     line("oldest waits", age(now, queue.oldest));
     let before = &first.queue;
     for (name, count, earlier) in [
@@ -42,6 +46,8 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
         ("returned", queue.returned, before.returned),
         ("expired", queue.expired, before.expired),
         ("purged", queue.purged, before.purged),
+        ("discarded", queue.discarded, before.discarded),
+        ("set apart", queue.dead_lettered, before.dead_lettered),
         ("moved in", queue.moved_in, before.moved_in),
         ("moved out", queue.moved_out, before.moved_out),
     ] {
@@ -77,6 +83,22 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
     text
 }
 
+/// How much a queue may hold, and what becomes of more.
+fn limit(shown: &Details) -> String {
+    let messages = shown.limit_messages.map(|most| format!("{most} messages"));
+    let bytes = shown.limit_bytes.map(|most| format!("{most} bytes"));
+    let parts: Vec<String> = messages.into_iter().chain(bytes).collect();
+    if parts.is_empty() {
+        return "none".to_owned();
+    }
+    let beyond = match shown.when_full {
+        WhenFull::Hold => "sends wait for room",
+        WhenFull::Refuse => "sends are refused",
+        WhenFull::DropOldest => "non-persistent messages make room, or sends are refused",
+    };
+    format!("{}; beyond it {beyond}", parts.join(" and "))
+}
+
 /// A message of `queue browse`.
 pub(super) fn message(message: &MessageLine) -> String {
     let MessageLine { id, priority, returns, bytes, .. } = message;
@@ -86,6 +108,9 @@ pub(super) fn message(message: &MessageLine) -> String {
     let mut add = |part: String| text.push_str(&part);
     if let Some(at) = message.expires {
         add(format!("  expires {}", time(Millis(at))));
+    }
+    if let Some(at) = message.due {
+        add(format!("  delayed until {}", time(Millis(at))));
     }
     if !message.persistent {
         add("  non-persistent".to_owned());

@@ -5,10 +5,11 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::broker::delta::Place;
+use crate::broker::delta::{Place, Scope};
+use crate::identity::Identity;
 use crate::ids::{Millis, QueueId, UploadId};
 use crate::message::{BodyKind, Content, LargeHead};
-use crate::record::{BranchRecord, Gone, Record, Settlement};
+use crate::record::{BranchRecord, Forgotten, Gone, Named, Record, Settlement};
 
 /// Characters of a body that are shown.
 const SHOWN_CHARS: usize = 60;
@@ -33,11 +34,12 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             format!("QueueCreated {queue} ({}) at {}", name.escape_debug(), time(*at))
         }
         Record::QueueDeleted { queue: id } => format!("QueueDeleted {}", queue(id)),
-        Record::Sent { queue: id, place: to, at, expires, lent, upload } => {
+        Record::Sent { queue: id, place: to, at, expires, lent, upload, once } => {
             let expires = expires.map_or(String::new(), |at| format!(" expires {}", time(at)));
             let lent = if *lent { " lent at once" } else { "" };
             let (to, at, body) = (place(*to), time(*at), body(*upload));
-            format!("Sent to {} {to} at {at}{expires}{lent}{body}", queue(id))
+            let name = name(*once);
+            format!("Sent to {} {to} at {at}{expires}{lent}{body}{name}", queue(id))
         }
         Record::Lent { queue: id, rank, through } => {
             let priority = priority(*rank);
@@ -45,7 +47,9 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
         }
         Record::Returned { queue: id, entries } => {
             let list = some(entries, |(to, entry)| {
-                format!("{} born {} returns {}", place(*to), entry.birth, entry.returns)
+                let due =
+                    entry.due.map_or(String::new(), |due| format!(" until {}", time(due.millis())));
+                format!("{} born {} returns {}{due}", place(*to), entry.birth, entry.returns)
             });
             format!("Returned to {}: {list}", queue(id))
         }
@@ -72,7 +76,37 @@ pub(super) fn record(record: &Record, names: &Names) -> String {
             let (from, to) = (queue(from), queue(to));
             format!("Transferred from {from} to {to}, there from number {first} on: {list}")
         }
-        _ => transacted(record, &queue),
+        _ => late(record, &queue),
+    }
+}
+
+/// The same of the records of messages that are delayed or set apart.
+fn late(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
+    match record {
+        Record::PutOff { queue: id, until, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("PutOff in {} until {}: {list}", queue(id), time(until.millis()))
+        }
+        Record::Scheduled { queue: id, place: to, at, until, upload, once, .. } => {
+            let (to, at, until) = (place(*to), time(*at), time(until.millis()));
+            let (body, name) = (body(*upload), name(*once));
+            format!("Scheduled in {} {to} at {at} until {until}{body}{name}", queue(id))
+        }
+        Record::Fired { queue: id, first, at, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("Fired in {} at {} from number {first} on: {list}", queue(id), time(*at))
+        }
+        Record::Woken { queue: id, entries } => {
+            let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
+            format!("Woken in {}: {list}", queue(id))
+        }
+        Record::DeadLettered { from, to, first, note, why, entries } => {
+            let list =
+                some(entries, |(old, entry)| format!("{} born {}", place(*old), entry.birth));
+            let (from, to) = (queue(from), queue(to));
+            format!("DeadLettered {why:?} ({note}) from {from} to {to} from number {first}: {list}")
+        }
+        _ => transacted(record, queue),
     }
 }
 
@@ -82,7 +116,8 @@ fn transacted(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
         Record::Staged(staged) => {
             let (to, at, body) = (queue(&staged.queue), time(staged.at), body(staged.upload));
             let (number, transaction) = (staged.number, staged.transaction);
-            format!("Staged as {number} of {transaction} to {to} at {at}{body}")
+            let name = name(staged.once);
+            format!("Staged as {number} of {transaction} to {to} at {at}{body}{name}")
         }
         Record::Taken(taken) => {
             let list = some(&taken.messages, |(_, at, entry)| {
@@ -114,6 +149,29 @@ fn transacted(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
             format!("Settled {transaction} from {first} on {outcome:?}{end}: {list}")
         }
         Record::Branch(record) => branch(record, queue),
+        _ => named(record, queue),
+    }
+}
+
+/// What is known under a name.
+fn named(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
+    match record {
+        Record::Named(Named { id, at, transaction, operations }) => {
+            let at = time(*at);
+            let what = match (transaction, operations) {
+                (Some(transaction), _) => format!("of {transaction}"),
+                (None, Some(_)) => "of nothing durable".to_owned(),
+                (None, None) => "that will never be".to_owned(),
+            };
+            format!("Named a commit {what} at {at}: id {id}")
+        }
+        Record::Forgotten(Forgotten { scope, through }) => {
+            let scope = match scope {
+                Scope::Commits => "commits".to_owned(),
+                Scope::Queue(id) => queue(id),
+            };
+            format!("Forgotten ids of {scope} through number {through}")
+        }
         _ => unreachable!("the other kinds are described elsewhere"),
     }
 }
@@ -138,6 +196,10 @@ fn branch(record: &BranchRecord, queue: &dyn Fn(&QueueId) -> String) -> String {
             format!("OutcomesForgotten up to number {through}")
         }
     }
+}
+
+fn name(once: Option<Identity>) -> String {
+    once.map_or(String::new(), |id| format!(" id {id}"))
 }
 
 fn some<T>(list: &[T], one: impl Fn(&T) -> String) -> String {

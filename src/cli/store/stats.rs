@@ -4,6 +4,7 @@
 //! and what of each segment they leave over. Memory follows the number of queues and segments and
 //! what lies in the log after the last checkpoint; messages are counted as their rows go by.
 
+mod json;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,7 @@ pub(super) fn stats(store: &Looked, json: bool, quick: bool) -> Result<ExitCode,
     let mut ticker = Ticker::new();
     let stats = gather(store, quick, &mut ticker)?;
     let now = SystemClock::new().wall();
-    print(&if json { show::json(&stats) } else { show::table(&stats, now) })
+    print(&if json { json::json(&stats) } else { show::table(&stats, now) })
 }
 
 /// Messages: how many, their bytes in the log, the oldest.

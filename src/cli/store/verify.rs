@@ -273,10 +273,10 @@ impl<'a> LogCheck<'a> {
 
     fn content(&mut self, offset: u64, record: &Record, payload: &Bytes) {
         let decoded = match record {
-            Record::Sent { upload: None, .. } | Record::Moved { upload: None, .. } => {
-                Content::decode(payload.clone()).map(drop)
-            }
-            Record::Sent { .. } | Record::Moved { .. } => {
+            Record::Sent { upload: None, .. }
+            | Record::Moved { upload: None, .. }
+            | Record::Scheduled { upload: None, .. } => Content::decode(payload.clone()).map(drop),
+            Record::Sent { .. } | Record::Moved { .. } | Record::Scheduled { .. } => {
                 LargeHead::decode(payload.clone()).map(drop)
             }
             _ => Ok(()),

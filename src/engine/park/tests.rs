@@ -13,6 +13,7 @@ fn request(token: u64, to: &Destination, confirm: Confirm) -> Request {
         durability: Durability::Persistent,
         priority: Priority::DEFAULT,
         expires: None,
+        delay: 0,
         content: bytes::Bytes::from_static(b"content"),
     };
     let command = Command::Send { to: to.clone(), message };

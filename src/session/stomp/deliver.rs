@@ -55,6 +55,12 @@ pub(super) fn encode_message(
     if let Some(expires) = delivery.expires {
         frame = frame.display("expires", expires.0);
     }
+    if let Some(dead) = &delivery.dead {
+        frame = frame.header("original-destination", &format!("/queue/{}", dead.origin));
+        for (name, value) in dead.properties() {
+            frame = frame.header(&name, &value);
+        }
+    }
     for (name, value) in &properties {
         frame = frame.header(name, value);
     }

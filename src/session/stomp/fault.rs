@@ -133,6 +133,9 @@ pub enum Fault {
         /// Why.
         refusal: Refusal,
     },
+    /// COMMIT asked what became of a commit that has not happened.
+    #[error("nothing was committed under this commit-id, and nothing ever will be")]
+    NotCommitted,
     /// The broker ended a subscription.
     #[error("the subscription {id:?} has ended: {reason}")]
     Cancelled {
@@ -174,6 +177,9 @@ impl Fault {
             Self::NoSuchTransaction { .. } => {
                 "BEGIN begins a transaction; COMMIT and ABORT end it, and so does the end of the \
                  connection.\n"
+            }
+            Self::NotCommitted => {
+                "Do all of it again in a new transaction, with another commit-id.\n"
             }
             Self::Refused { refusal: Refusal::RollbackOnly { .. }, .. } => {
                 "Nothing of the transaction has happened.\n"

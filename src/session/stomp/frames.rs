@@ -11,6 +11,7 @@ use super::send::Send;
 use super::settle::find_delivery;
 use super::subscription::{AckMode, Subscribe};
 use super::transactions::within;
+use super::upload::Upload;
 use super::{Ending, Incoming, Phase, StompSession, Unsubscribing};
 use crate::broker::command::{self, Outcome};
 use crate::ids::SubscriptionId;
@@ -50,7 +51,10 @@ impl StompSession {
                 match self.incoming.take().expect("a head comes before its end") {
                     Incoming::Send(send) => {
                         let receipt = self.receipt.take();
-                        self.submit(Asked::Send, receipt, send.finish());
+                        let body = send.upload.as_deref().map(Upload::identity);
+                        let command = send.finish();
+                        self.transactions.note_send(&command, body);
+                        self.submit(Asked::Send, receipt, command);
                     }
                     Incoming::Bodyless(head) => self.act(now, &head)?,
                 }
@@ -166,6 +170,10 @@ impl StompSession {
         let subscription = self.subscriptions.get_mut(id).expect("found just now");
         debug_assert!(subscription.mode != AckMode::Auto);
         let which = subscription.mode.which(tag);
+        if let Some(transaction) = transaction {
+            let messages = subscription.covered(which);
+            self.transactions.note_settled(transaction, outcome, messages);
+        }
         subscription.settle(which);
         let command = command::Command::Settle { subscription: id, which, outcome };
         let receipt = self.receipt.take();

@@ -83,6 +83,7 @@ fn message(subscription: SubscriptionId) -> Output {
         persistent: true,
         at: Millis(1),
         expires: None,
+        dead: None,
         content,
     })
 }

@@ -44,6 +44,7 @@ use crate::protocol::stomp::{Decoder, Head, Limits, Version};
 
 pub use self::config::{HeartBeat, Pieces, SessionConfig};
 pub use self::fault::Fault;
+pub use self::send::OF_THE_FRAME;
 
 /// The life of one STOMP connection.
 ///

@@ -49,6 +49,7 @@ impl StompSession {
             return;
         }
         match result {
+            Ok(Reply::NotCommitted) => self.fail_from_the_broker(Fault::NotCommitted, receipt),
             Ok(_) => {
                 if let Some(receipt) = receipt {
                     let command = stomp::Command::Receipt;

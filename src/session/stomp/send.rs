@@ -6,14 +6,16 @@ use super::fault::Fault;
 use super::names::parse_destination;
 use super::transactions::within;
 use super::upload::Upload;
-use crate::broker::command::Command;
+use crate::broker::command::{Command, Once};
+use crate::identity::Identity;
 use crate::ids::{Millis, TransactionName};
 use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 use crate::protocol::stomp::{self, Head};
 
 /// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE.
 /// Sorted, to be searched.
-const OF_THE_FRAME: [&str; 13] = [
+pub const OF_THE_FRAME: [&str; 14] = [
+    "AMQ_SCHEDULED_DELAY",
     "JMSXDeliveryCount",
     "ack",
     "content-length",
@@ -33,17 +35,20 @@ const OF_THE_FRAME: [&str; 13] = [
 #[derive(Debug)]
 pub(super) struct Send {
     pub(super) to: Destination,
+    /// Its name against repetitions.
+    id: Option<Identity>,
     /// In which it is sent.
-    transaction: Option<TransactionName>,
+    pub(super) transaction: Option<TransactionName>,
     durability: Durability,
     priority: Priority,
     expires: Option<Millis>,
+    delay: u64,
     kind: Option<BodyKind>,
     properties: Vec<(String, String)>,
     pub(super) content_length: Option<u64>,
     body: Body,
     /// Where the body goes in pieces.
-    pub(super) upload: Option<Upload>,
+    pub(super) upload: Option<Box<Upload>>,
 }
 
 /// A body as it arrives. One that came in a single piece is not copied.
@@ -68,6 +73,7 @@ impl Send {
             (Some("bytes"), _) | (_, Some(_)) => Some(BodyKind::Bytes),
             (_, None) => None,
         };
+        let delay = delay(headers, &to)?;
         let properties = headers
             .iter()
             .filter(|(name, _)| OF_THE_FRAME.binary_search(name).is_err())
@@ -75,10 +81,12 @@ impl Send {
             .collect();
         Ok(Self {
             to,
+            id: identity(headers)?,
             transaction,
             durability,
             priority: priority(headers)?,
             expires: expires(headers)?,
+            delay,
             kind,
             properties,
             content_length: head.content_length,
@@ -110,7 +118,7 @@ impl Send {
             Body::Whole(body) => body.len(),
             Body::Parts(parts) => parts.capacity(),
         };
-        body + self.upload.as_ref().map_or(0, Upload::room)
+        body + self.upload.as_deref().map_or(0, Upload::room)
     }
 
     /// Bytes of the body so far, where that goes whole.
@@ -151,14 +159,36 @@ impl Send {
             durability: self.durability,
             priority: self.priority,
             expires: self.expires,
+            delay: self.delay,
             content,
         };
         let command = match self.upload {
             Some(upload) => Command::SendStaged { stage: upload.stage(), to: self.to, message },
             None => Command::Send { to: self.to, message },
         };
-        within(self.transaction, command)
+        let command = within(self.transaction, command);
+        match self.id {
+            Some(id) => Command::Once(Once::send(id, command)),
+            None => command,
+        }
     }
+}
+
+/// The name of a message, in either of two headers: the first is what clients of other brokers
+/// send. They stay with the message.
+fn identity(headers: &stomp::Headers) -> Result<Option<Identity>, Fault> {
+    let (one, other) = (headers.get("_AMQ_DUPL_ID"), headers.get("duplicate-id"));
+    let id = match (one, other) {
+        (None, None) => return Ok(None),
+        (Some(one), Some(other)) if one != other => {
+            return Err(Fault::bad_header("duplicate-id", other, "the same as _AMQ_DUPL_ID"));
+        }
+        (Some(id), _) | (None, Some(id)) => id,
+    };
+    if id.is_empty() {
+        return Err(Fault::bad_header("duplicate-id", id, "an id that no other message has"));
+    }
+    Ok(Some(Identity::of(id.as_bytes())))
 }
 
 fn priority(headers: &stomp::Headers) -> Result<Priority, Fault> {
@@ -166,6 +196,32 @@ fn priority(headers: &stomp::Headers) -> Result<Priority, Fault> {
     match value.as_bytes() {
         [digit @ b'0'..=b'9'] => Ok(Priority::new(digit - b'0').expect("one digit is at most 9")),
         _ => Err(Fault::bad_header("priority", value, "a number from 0 to 9")),
+    }
+}
+
+/// How long the message is to wait. What would have it come again and again is refused: to deliver
+/// it once, without a word, is not what was asked for.
+fn delay(headers: &stomp::Headers, to: &Destination) -> Result<u64, Fault> {
+    for name in ["AMQ_SCHEDULED_CRON", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_REPEAT"] {
+        if let Some(value) = headers.get(name) {
+            let must = "left out: this version delivers a scheduled message once";
+            return Err(Fault::bad_header(name, value, must));
+        }
+    }
+    let name = "AMQ_SCHEDULED_DELAY";
+    let Some(value) = headers.get(name) else { return Ok(0) };
+    let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+    if headers.get("transaction").is_some() && value != "0" {
+        let must = "left out in a transaction: this version delivers what it commits at once";
+        return Err(Fault::bad_header(name, value, must));
+    }
+    match (value.parse(), to) {
+        (Ok(delay), Destination::Topic(_)) if delay > 0 => {
+            let must = "0 or left out: only a message to a queue can be delivered later";
+            Err(Fault::bad_header(name, value, must))
+        }
+        (Ok(delay), _) if plain => Ok(delay),
+        _ => Err(Fault::bad_header(name, value, "a number of milliseconds")),
     }
 }
 

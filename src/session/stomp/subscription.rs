@@ -137,6 +137,15 @@ impl Subscription {
         self.outstanding.tags.get(&message).copied()
     }
 
+    /// The outstanding messages that a settlement is about.
+    pub(super) fn covered(&self, which: Which) -> impl Iterator<Item = MessageId> {
+        let (first, last) = match which {
+            Which::One(tag) => (tag, tag),
+            Which::Through(tag) => (Tag(0), tag),
+        };
+        self.outstanding.messages.range(first..=last).map(|(_, message)| *message)
+    }
+
     /// Forgets what is settled.
     pub(super) fn settle(&mut self, which: Which) {
         let Outstanding { messages, tags } = &mut self.outstanding;

@@ -2,13 +2,18 @@
 //!
 //! A name means something on its own connection alone, from BEGIN to COMMIT or ABORT; then it may
 //! be used again. What ABORT gives back comes again as new deliveries.
+//!
+//! A COMMIT may carry a name that means something for all connections: the header `commit-id`. Who
+//! has lost its answer does the same again, on any connection, and it happens once; or asks, by a
+//! COMMIT without a transaction, what became of it.
 
 use std::collections::BTreeMap;
 
 use super::StompSession;
 use super::fault::{Fault, excerpt};
 use super::receipts::Asked;
-use crate::broker::command::{Command, Disposition, Work};
+use crate::broker::command::{Command, Disposition, MessageId, Once, Outcome, Work};
+use crate::identity::{Identity, Listing};
 use crate::ids::TransactionName;
 use crate::limits;
 use crate::protocol::stomp::{self, Head};
@@ -17,6 +22,8 @@ use crate::protocol::stomp::{self, Head};
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
     names: BTreeMap<String, TransactionName>,
+    /// What has been done in each.
+    done: BTreeMap<TransactionName, Listing>,
     last: u64,
 }
 
@@ -31,7 +38,38 @@ impl Transactions {
         self.last += 1;
         let transaction = TransactionName(self.last);
         self.names.insert(name.to_owned(), transaction);
+        self.done.insert(transaction, Listing::default());
         Ok(transaction)
+    }
+
+    /// Takes note of a SEND. `body` is that of a large one.
+    pub(super) fn note_send(&mut self, command: &Command, body: Option<Identity>) {
+        let Command::Transact { transaction, work } = command.bare() else { return };
+        let (Work::Send { to, message } | Work::SendStaged { to, message, .. }) = work else {
+            return;
+        };
+        let Some(done) = self.done.get_mut(transaction) else { return };
+        done.add(to.to_string().as_bytes());
+        done.add(&message.content);
+        body.iter().for_each(|body| done.add(&body.0));
+    }
+
+    /// Takes note of an ACK or NACK of some messages.
+    pub(super) fn note_settled(
+        &mut self,
+        transaction: TransactionName,
+        outcome: Outcome,
+        messages: impl Iterator<Item = MessageId>,
+    ) {
+        let Some(done) = self.done.get_mut(&transaction) else { return };
+        let outcome = match outcome {
+            Outcome::Accepted => "ACK",
+            Outcome::Returned => "NACK",
+        };
+        for message in messages {
+            done.add(outcome.as_bytes());
+            done.add(message.to_string().as_bytes());
+        }
     }
 
     fn find(&self, name: &str) -> Result<TransactionName, Fault> {
@@ -47,14 +85,30 @@ impl Transactions {
 
 impl StompSession {
     pub(super) fn transact(&mut self, head: &Head) -> Result<(), Fault> {
-        let missing = Fault::MissingHeader { command: head.command, header: "transaction" };
-        let name = head.headers.get("transaction").ok_or(missing)?;
+        let missing = |header| Fault::MissingHeader { command: head.command, header };
+        let commit_id = commit_id(head)?;
+        let name = match (head.headers.get("transaction"), commit_id) {
+            (Some(name), _) => name,
+            (None, None) => return Err(missing("transaction")),
+            (None, Some(id)) => {
+                let receipt = self.receipt.take().ok_or_else(|| missing("receipt"))?;
+                self.submit(Asked::Commit, Some(receipt), Command::Once(Once::outcome(id)));
+                return Ok(());
+            }
+        };
         let (asked, command) = match head.command {
             stomp::Command::Begin => {
                 (Asked::Begin, Command::Begin { transaction: self.transactions.begin(name)? })
             }
             stomp::Command::Commit => {
-                (Asked::Commit, Command::Commit { transaction: self.transactions.find(name)? })
+                let transaction = self.transactions.find(name)?;
+                let command = match (commit_id, self.transactions.done.get(&transaction)) {
+                    (Some(id), Some(done)) => {
+                        Command::Once(Once::commit(id, transaction, done.identity()))
+                    }
+                    _ => Command::Commit { transaction },
+                };
+                (Asked::Commit, command)
             }
             stomp::Command::Abort => {
                 let transaction = self.transactions.find(name)?;
@@ -64,11 +118,22 @@ impl StompSession {
             other => unreachable!("{other} is no frame of transactions"),
         };
         if asked != Asked::Begin {
-            self.transactions.names.remove(name);
+            let ended = self.transactions.names.remove(name);
+            if let Some(ended) = ended {
+                self.transactions.done.remove(&ended);
+            }
         }
         let receipt = self.receipt.take();
         self.submit(asked, receipt, command);
         Ok(())
+    }
+}
+
+/// The name of a commit.
+fn commit_id(head: &Head) -> Result<Option<Identity>, Fault> {
+    match head.headers.get("commit-id").filter(|_| head.command == stomp::Command::Commit) {
+        Some("") => Err(Fault::bad_header("commit-id", "", "an id that no other commit has")),
+        id => Ok(id.map(|id| Identity::of(id.as_bytes()))),
     }
 }
 

@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::receipts::Asked;
 use super::{Incoming, StompSession};
 use crate::broker::command::{Command, Confirm, Refusal, Request};
+use crate::identity::{Identity, Listing};
 use crate::ids::{StageId, Token};
 use crate::message::Destination;
 
@@ -25,6 +26,8 @@ pub(super) struct Upload {
     /// The beginning of the next piece.
     part: BytesMut,
     text: Utf8,
+    /// What it is, piece by piece, where a transaction wants to know.
+    listing: Listing,
 }
 
 impl Upload {
@@ -34,6 +37,11 @@ impl Upload {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What it is, now that it is complete.
+    pub(super) fn identity(&self) -> Identity {
+        self.listing.identity()
     }
 
     /// Whether all of it, now that it is complete, is UTF-8.
@@ -107,8 +115,9 @@ impl StompSession {
         }
         self.uploads.last_stage += 1;
         let stage = StageId(self.uploads.last_stage);
-        let (part, text) = (BytesMut::new(), Utf8::default());
-        send.upload = Some(Upload { stage, pieces: 0, bytes: 0, part, text });
+        let (part, text, listing) = (BytesMut::new(), Utf8::default(), Listing::default());
+        let upload = Upload { stage, pieces: 0, bytes: 0, part, text, listing };
+        send.upload = Some(Box::new(upload));
         let command = Command::Stage { stage, to: send.to.clone(), bytes };
         self.submit_part(stage, 0, command);
         Ok(())
@@ -151,7 +160,7 @@ impl StompSession {
 
     fn upload(&mut self) -> Option<&mut Upload> {
         match &mut self.incoming {
-            Some(Incoming::Send(send)) => send.upload.as_mut(),
+            Some(Incoming::Send(send)) => send.upload.as_deref_mut(),
             _ => None,
         }
     }
@@ -174,8 +183,13 @@ impl StompSession {
     }
 
     fn submit_piece(&mut self) {
+        let transacted =
+            matches!(&self.incoming, Some(Incoming::Send(it)) if it.transaction.is_some());
         let upload = self.upload().expect("begun before");
         let bytes = std::mem::take(&mut upload.part).freeze();
+        if transacted {
+            upload.listing.add(&bytes);
+        }
         upload.pieces += 1;
         let (stage, number, length) = (upload.stage, upload.pieces, bytes.len());
         self.submit_part(stage, length, Command::StagePiece { stage, number, bytes });

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::error::{bad_row, error};
-use super::row::{self, BadRow, ENTRIES, ENTRY, EntryKey, MOVED};
+use super::row::{self, BadRow, ENTRIES, ENTRY, EntryKey, LATE, LATE_ROW, MOVED};
 use super::{Index, IndexError, View};
-use crate::broker::delta::Place;
+use crate::broker::delta::{Entry, Place};
 use crate::ids::{Lsn, QueueId};
 
 impl Index {
@@ -27,9 +27,11 @@ impl Index {
     }
 }
 
-/// Entries in the making: takes away what is said of those that go.
+/// Entries in the making: takes away what is said elsewhere of those that go.
 pub(super) struct Entries<'a> {
-    pub(super) table: Table<'a, EntryKey, &'static [u8; ENTRY]>,
+    table: Table<'a, EntryKey, &'static [u8; ENTRY]>,
+    /// What more there is to say of a few.
+    late: Table<'a, EntryKey, &'static [u8; LATE_ROW]>,
     moved: Table<'a, u64, ()>,
     /// Whether anything was ever moved: nearly always not, and then nothing is looked up.
     any: bool,
@@ -38,13 +40,29 @@ pub(super) struct Entries<'a> {
 impl<'a> Entries<'a> {
     pub(super) fn open(write: &'a WriteTransaction) -> Result<Self, IndexError> {
         let table = write.open_table(ENTRIES).map_err(error)?;
+        let late = write.open_table(LATE).map_err(error)?;
         let moved = write.open_table(MOVED).map_err(error)?;
         let any = !moved.is_empty().map_err(error)?;
-        Ok(Self { table, moved, any })
+        Ok(Self { table, late, moved, any })
+    }
+
+    pub(super) fn put(&mut self, key: EntryKey, entry: &Entry) -> Result<(), IndexError> {
+        let new = row::encode_entry(key, entry);
+        let old = self.table.insert(key, &new).map_err(error)?;
+        let was_late = old.is_some_and(|old| row::is_late(old.value()));
+        if row::is_late(&new) {
+            self.late.insert(key, &row::encode_late(key, entry)).map_err(error)?;
+        } else if was_late {
+            self.late.remove(key).map_err(error)?;
+        }
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, key: EntryKey) -> Result<(), IndexError> {
         let old = self.table.remove(key).map_err(error)?;
+        if old.as_ref().is_some_and(|old| row::is_late(old.value())) {
+            self.late.remove(key).map_err(error)?;
+        }
         if let Some(old) = old.filter(|_| self.any) {
             let entry = row::decode_entry(key, old.value()).map_err(|BadRow| bad_row(&key))?;
             self.moved.remove(entry.birth.0).map_err(error)?;
@@ -60,6 +78,7 @@ impl<'a> Entries<'a> {
             false
         };
         self.table.retain_in(super::entries_of(queue), gone).map_err(error)?;
+        self.late.retain_in(super::entries_of(queue), |_, _| false).map_err(error)?;
         for entry in births {
             let entry = entry.map_err(|BadRow| bad_row(&QueueId(queue)))?;
             self.moved.remove(entry.birth.0).map_err(error)?;

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ReplayPoint;
-use crate::broker::delta::{Entry, PieceAt, Place};
-use crate::ids::{Lsn, Millis, QueueId, UploadId};
+use crate::broker::delta::{Due, Entry, PieceAt, Place};
+use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 use crate::limits;
 use crate::wal::PackId;
 
@@ -19,8 +19,12 @@ use crate::wal::PackId;
 pub(super) type EntryKey = (u64, u8, u64);
 /// Upload, number: sorts in the order of the body.
 pub(super) type PieceKey = (u64, u32);
+/// Due time, then the key of the entry.
+pub(super) type DueKey = (u64, u64, u8, u64);
 /// Transaction, number.
 pub(super) type OperationKey = (u64, u64);
+/// Scope, number.
+pub(super) type NameKey = (u64, u64);
 
 pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8; ENTRY]> =
     TableDefinition::new("entries");
@@ -43,6 +47,8 @@ pub(super) const OUTCOMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::
 /// Number of an outcome -> the bytes of the xid whose newest it is, or was.
 pub(super) const OUTCOME_NUMBERS: TableDefinition<'_, u64, &[u8]> =
     TableDefinition::new("outcome_numbers");
+/// [`crate::broker::delta::NameRow`] in bincode, by the scope of the name and its number there.
+pub(super) const NAMES: TableDefinition<'_, NameKey, &[u8]> = TableDefinition::new("names");
 /// Where the pieces of large bodies lie.
 pub(super) const PIECES: TableDefinition<'_, PieceKey, &[u8; PIECE]> =
     TableDefinition::new("pieces");
@@ -50,6 +56,13 @@ pub(super) const PIECES: TableDefinition<'_, PieceKey, &[u8; PIECE]> =
 pub(super) const UPLOADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("uploads");
 /// Ordinal of a segment -> the pack in which its live frames lie.
 pub(super) const PACKS: TableDefinition<'_, u64, &[u8; PACK]> = TableDefinition::new("packs");
+/// What more there is to say of an entry that is delayed or was set apart.
+pub(super) const LATE: TableDefinition<'_, EntryKey, &[u8; LATE_ROW]> =
+    TableDefinition::new("late");
+/// The delayed entries, the soonest first.
+pub(super) const DUE: TableDefinition<'_, DueKey, ()> = TableDefinition::new("due");
+/// [`crate::broker::delta::NoteRow`] in bincode, by the id of the note.
+pub(super) const NOTES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("notes");
 /// Births of messages that lie elsewhere than the record there says.
 pub(super) const MOVED: TableDefinition<'_, u64, ()> = TableDefinition::new("moved");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -65,16 +78,24 @@ pub(super) const META_SCALARS: &str = "scalars";
 /// [`crate::broker::delta::Remembered`] in bincode; not there before the first checkpoint.
 pub(super) const META_REMEMBERED: &str = "remembered";
 
-/// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions.
-pub(super) const FORMAT: u32 = 5;
+/// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
+/// delayed messages, in 5 no names.
+pub(super) const FORMAT: u32 = 6;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
-/// Version u8, birth u64, size u32, at u64, flags u8 (1: it expires, 2: it is held), expiry u64,
-/// returns u32, upload u64 (0 is none), CRC u32.
+/// Version u8, birth u64, size u32, at u64, flags u8 (1: it expires, 2: it is held, 4: there is
+/// more of it in [`LATE`]), expiry u64, returns u32, upload u64 (0 is none), CRC u32.
 pub(super) const ENTRY: usize = 1 + 8 + 4 + 8 + 1 + 8 + 4 + 8 + CRC;
 /// Version u8, birth u64, size u32, CRC u32.
 pub(super) const PIECE: usize = 1 + 8 + 4 + CRC;
+/// Version u8, due u64, note u32 (0 is none of either), CRC u32.
+pub(super) const LATE_ROW: usize = 1 + 8 + 4 + CRC;
+/// Where the flags of an entry are.
+const FLAGS_AT: usize = 1 + 8 + 4 + 8;
+const EXPIRES: u8 = 1;
+const HELD: u8 = 2;
+const IS_LATE: u8 = 4;
 /// Version u8, number of the checkpoint u64, batch u64, through u64, CRC u32.
 const CHECKPOINT: usize = 1 + 8 + 8 + 8 + CRC;
 /// Version u8, epoch u64, number u64, CRC u32.
@@ -111,8 +132,10 @@ pub(super) fn encode_entry(key: EntryKey, entry: &Entry) -> [u8; ENTRY] {
     bytes.put(entry.birth.0.to_le_bytes());
     bytes.put(entry.size.to_le_bytes());
     bytes.put(entry.at.0.to_le_bytes());
-    let (expires, held) = (u8::from(entry.expires.is_some()), u8::from(entry.held));
-    bytes.put([expires | held << 1]);
+    let expires = if entry.expires.is_some() { EXPIRES } else { 0 };
+    let held = if entry.held { HELD } else { 0 };
+    let late = entry.due.is_some() || entry.note.is_some();
+    bytes.put([expires | held | if late { IS_LATE } else { 0 }]);
     bytes.put(entry.expires.unwrap_or_default().0.to_le_bytes());
     bytes.put(entry.returns.to_le_bytes());
     bytes.put(entry.upload.map_or(0, UploadId::get).to_le_bytes());
@@ -121,6 +144,45 @@ pub(super) fn encode_entry(key: EntryKey, entry: &Entry) -> [u8; ENTRY] {
     bytes.take()
 }
 
+/// Whether there is more of an entry in [`LATE`].
+pub(super) fn is_late(row: &[u8; ENTRY]) -> bool {
+    row[FLAGS_AT] & IS_LATE != 0
+}
+
+pub(super) fn encode_late(key: EntryKey, entry: &Entry) -> [u8; LATE_ROW] {
+    let mut bytes = Bytes::default();
+    bytes.put([VERSION]);
+    bytes.put(entry.due.map_or(0, |due| due.millis().0).to_le_bytes());
+    bytes.put(entry.note.map_or(0, NoteId::get).to_le_bytes());
+    let crc = checksum(&entry_key_bytes(key), bytes.written());
+    bytes.put(crc.to_le_bytes());
+    bytes.take()
+}
+
+/// Adds to an entry what [`LATE`] has of it.
+pub(super) fn decode_late(
+    key: EntryKey,
+    row: &[u8; LATE_ROW],
+    entry: Entry,
+) -> Result<Entry, BadRow> {
+    let mut fields = Fields(verified(&entry_key_bytes(key), row)?);
+    let due = u64::from_le_bytes(fields.get()?);
+    let note = NoteId::new(u32::from_le_bytes(fields.get()?));
+    let due = (due > 0).then(|| DueTime::at(Millis(due)));
+    Ok(Entry { due, note, ..entry })
+}
+
+pub(super) fn due_key(due: &Due) -> DueKey {
+    (due.at.millis().0, due.queue.0, due.place.rank, due.place.seq)
+}
+
+/// `None` where there is no such key.
+pub(super) fn due_of(key: DueKey) -> Option<Due> {
+    let at = (key.0 > 0).then(|| DueTime::at(Millis(key.0)))?;
+    Some(Due { at, queue: QueueId(key.1), place: Place { rank: key.2, seq: key.3 } })
+}
+
+/// Without what [`LATE`] has of it.
 pub(super) fn decode_entry(key: EntryKey, row: &[u8; ENTRY]) -> Result<Entry, BadRow> {
     let mut fields = Fields(verified(&entry_key_bytes(key), row)?);
     let birth = Lsn(u64::from_le_bytes(fields.get()?));
@@ -130,13 +192,12 @@ pub(super) fn decode_entry(key: EntryKey, row: &[u8; ENTRY]) -> Result<Entry, Ba
     let expiry = Millis(u64::from_le_bytes(fields.get()?));
     let returns = u32::from_le_bytes(fields.get()?);
     let upload = UploadId::new(u64::from_le_bytes(fields.get()?));
-    let held = flags & 2 != 0;
-    let expires = match flags & !2 {
-        0 => None,
-        1 => Some(expiry),
-        _ => return Err(BadRow),
-    };
-    Ok(Entry { birth, size, at, expires, returns, upload, held })
+    if flags & !(EXPIRES | HELD | IS_LATE) != 0 {
+        return Err(BadRow);
+    }
+    let expires = (flags & EXPIRES != 0).then_some(expiry);
+    let held = flags & HELD != 0;
+    Ok(Entry { birth, size, at, expires, returns, upload, due: None, note: None, held })
 }
 
 fn piece_key_bytes(key: PieceKey) -> [u8; 12] {
@@ -292,7 +353,8 @@ mod tests {
     fn entry() -> Entry {
         let expires = Some(Millis(0x0807_0605));
         let (birth, at, upload) = (Lsn(0x0102), Millis(0x0506), UploadId::new(0x090a));
-        Entry { birth, size: 0x0304, at, expires, returns: 7, upload, held: false }
+        let (due, note, held) = (None, None, false);
+        Entry { birth, size: 0x0304, at, expires, returns: 7, upload, due, note, held }
     }
 
     #[test]
@@ -304,6 +366,17 @@ mod tests {
         let hex: String = row[..ENTRY - CRC].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, fields.replace(' ', ""));
         assert_eq!(decode_entry(KEY, &row), Ok(entry()));
+    }
+
+    #[test]
+    fn an_entry_that_is_late_says_so_and_the_rest_elsewhere() {
+        let late =
+            Entry { due: Some(DueTime::at(Millis(0x0102))), note: NoteId::new(0x0304), ..entry() };
+        let (row, more) = (encode_entry(KEY, &late), encode_late(KEY, &late));
+        assert_eq!(more[..LATE_ROW - CRC], [1, 2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0]);
+        assert!(is_late(&row) && !is_late(&encode_entry(KEY, &entry())));
+        assert_eq!(decode_late(KEY, &more, decode_entry(KEY, &row).unwrap()), Ok(late));
+        assert_eq!(decode_late((3, 4, 6), &more, entry()), Err(BadRow));
     }
 
     #[test]
@@ -355,12 +428,14 @@ mod tests {
                 staged: last_seq / 4,
                 staged_bytes: last_seq / 5,
                 expiring: last_seq % 2 == 1,
+                delayed: last_seq / 4, restored_through: last_seq / 5,
             };
             let scalars = Scalars {
                 last_queue: last_seq,
                 last_at: lent[0],
                 epoch: lent[1],
                 last_upload: lent[2],
+                last_note: 7,
                 last_transaction: lent[3],
             };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));

@@ -17,9 +17,11 @@ use redb::{
 };
 
 use super::error::{bad_row, damaged, error, guarded, io_error};
+use super::row::TRANSACTIONS;
+use super::row::UPLOADS;
 use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
 use super::row::{BRANCHES, HEURISTICS, OUTCOME_NUMBERS, OUTCOMES};
-use super::row::{OPERATIONS, OperationKey, SEGMENTS, TRANSACTIONS, UPLOADS};
+use super::row::{DUE, DueKey, LATE, NAMES, NOTES, NameKey, OPERATIONS, OperationKey, SEGMENTS};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -68,6 +70,10 @@ impl Index {
                 OUTCOME_NUMBERS.name(),
                 PACKS.name(),
                 MOVED.name(),
+                NAMES.name(),
+                LATE.name(),
+                DUE.name(),
+                NOTES.name(),
                 META.name(),
             ]
             .into();
@@ -176,6 +182,10 @@ enum Stage {
     Heuristics,
     Packs(Option<u64>),
     Moved(Option<u64>),
+    Names(Option<NameKey>),
+    Late(Option<EntryKey>),
+    Due(Option<DueKey>),
+    Notes(Option<u32>),
     Meta,
     Done,
 }
@@ -246,24 +256,11 @@ impl Snapshot {
             Stage::Branches(after) => self
                 .rows_after(write, BRANCHES, after, |_, _| Ok(()))?
                 .map_or(Stage::Outcomes(None), |last| Stage::Branches(Some(last))),
-            Stage::Outcomes(after) => {
-                let from = self.read.open_table(OUTCOMES).map_err(error)?;
-                let mut to = write.open_table(OUTCOMES).map_err(error)?;
-                let last = self.rows_after(write, OUTCOME_NUMBERS, after, |_, key| {
-                    if let Some(row) = from.get(key).map_err(error)? {
-                        to.insert(key, row.value()).map_err(error)?;
-                    }
-                    Ok(())
-                })?;
-                last.map_or(Stage::Heuristics, |last| Stage::Outcomes(Some(last)))
-            }
+            Stage::Outcomes(after) => self
+                .copy_outcomes(write, after)?
+                .map_or(Stage::Heuristics, |last| Stage::Outcomes(Some(last))),
             Stage::Heuristics => {
-                let from = self.read.open_table(HEURISTICS).map_err(error)?;
-                let mut to = write.open_table(HEURISTICS).map_err(error)?;
-                for found in from.range::<&[u8]>(..).map_err(error)? {
-                    let (key, value) = found.map_err(error)?;
-                    to.insert(key.value(), value.value()).map_err(error)?;
-                }
+                self.copy_heuristics(write)?;
                 Stage::Packs(None)
             }
             Stage::Packs(after) => self
@@ -271,7 +268,19 @@ impl Snapshot {
                 .map_or(Stage::Moved(None), |last| Stage::Packs(Some(last))),
             Stage::Moved(after) => self
                 .rows_after(write, MOVED, after, |_, _| Ok(()))?
-                .map_or(Stage::Meta, |last| Stage::Moved(Some(last))),
+                .map_or(Stage::Late(None), |last| Stage::Moved(Some(last))),
+            Stage::Late(after) => self
+                .rows_after(write, LATE, after, |_, _| Ok(()))?
+                .map_or(Stage::Due(None), |last| Stage::Late(Some(last))),
+            Stage::Due(after) => self
+                .rows_after(write, DUE, after, |_, ()| Ok(()))?
+                .map_or(Stage::Notes(None), |last| Stage::Due(Some(last))),
+            Stage::Notes(after) => self
+                .rows_after(write, NOTES, after, |_, _| Ok(()))?
+                .map_or(Stage::Names(None), |last| Stage::Notes(Some(last))),
+            Stage::Names(after) => self
+                .rows_after(write, NAMES, after, |_, _| Ok(()))?
+                .map_or(Stage::Meta, |last| Stage::Names(Some(last))),
             Stage::Meta => {
                 let (from, mut to) = (
                     self.read.open_table(META).map_err(error)?,
@@ -285,6 +294,32 @@ impl Snapshot {
             }
             Stage::Done => Stage::Done,
         })
+    }
+
+    /// Copies the next outcomes, by their numbers, and gives the last of these.
+    fn copy_outcomes(
+        &self,
+        write: &redb::WriteTransaction,
+        after: Option<u64>,
+    ) -> Result<Option<u64>, IndexError> {
+        let from = self.read.open_table(OUTCOMES).map_err(error)?;
+        let mut to = write.open_table(OUTCOMES).map_err(error)?;
+        self.rows_after(write, OUTCOME_NUMBERS, after, |_, key| {
+            if let Some(row) = from.get(key).map_err(error)? {
+                to.insert(key, row.value()).map_err(error)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn copy_heuristics(&self, write: &redb::WriteTransaction) -> Result<(), IndexError> {
+        let from = self.read.open_table(HEURISTICS).map_err(error)?;
+        let mut to = write.open_table(HEURISTICS).map_err(error)?;
+        for found in from.range::<&[u8]>(..).map_err(error)? {
+            let (key, value) = found.map_err(error)?;
+            to.insert(key.value(), value.value()).map_err(error)?;
+        }
+        Ok(())
     }
 
     /// Copies the next rows of a table, and gives the last of them; `None` at the end.

@@ -29,7 +29,9 @@ impl Tail {
     fn record(&mut self, lsn: Lsn, record: &Record) {
         self.records += 1;
         match record {
-            Record::Sent { queue, .. } => drop(self.born.insert(lsn, *queue)),
+            Record::Sent { queue, .. } | Record::Scheduled { queue, .. } => {
+                self.born.insert(lsn, *queue);
+            }
             Record::Removed { queue, gone, .. } => {
                 gone.iter().for_each(|gone| self.gone(*queue, gone));
             }
@@ -37,7 +39,7 @@ impl Tail {
                 self.gone(*from, gone);
                 self.born.insert(lsn, *to);
             }
-            Record::Transferred { to, entries, .. } => {
+            Record::Transferred { to, entries, .. } | Record::DeadLettered { to, entries, .. } => {
                 for (_, entry) in entries {
                     if let Some(queue) = self.born.get_mut(&entry.birth) {
                         *queue = *to;

@@ -1,15 +1,18 @@
-//! The numbers of a store as a table for a person, and as JSON for a program.
+//! The numbers of a store as a table for a person.
 
 use std::fmt::Write;
 
-use super::{Home, Need, QueueStats, SegmentStats, Stats};
+use serde::Serialize;
+
+use super::{Need, QueueStats, SegmentStats, Stats};
 use crate::cli::store::describe;
 use crate::ids::Millis;
 
 const ENOUGH: &str = "a string takes all";
 
 /// What all segments add up to; `None` where the log was not read.
-struct Totals {
+#[derive(Serialize)]
+pub(super) struct Totals {
     messages: u64,
     bytes: u64,
     live: u64,
@@ -19,7 +22,7 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(stats: &Stats) -> Self {
+    pub(super) fn of(stats: &Stats) -> Self {
         let segments = || stats.segments.values();
         Self {
             messages: stats.queues.values().map(|queue| queue.tally.messages).sum(),
@@ -127,100 +130,6 @@ fn queue_table(text: &mut String, stats: &Stats, now: Millis) {
     }
 }
 
-pub(super) fn json(stats: &Stats) -> String {
-    let Totals { messages, bytes, live, dead, padding, unused } = Totals::of(stats);
-    let queues = stats.queues.values().map(|queue| {
-        format!(
-            "{{\"name\":{},\"messages\":{},\"bytes\":{},\"segments\":{},\"oldest_at\":{}}}",
-            string(&queue.name),
-            queue.tally.messages,
-            queue.tally.bytes,
-            queue.segments,
-            number(queue.tally.oldest.map(|(at, _)| at.0))
-        )
-    });
-    let segments = stats.segments.iter().map(|(home, segment)| segment_json(stats, *home, segment));
-    format!(
-        "{{\"store\":\"{:032x}\",\"segment_size\":{},\"epoch\":{},\"backup_at\":{},\
-         \"log_end\":{},\"index_bytes\":{},\"damages\":{},\"totals\":{{\"messages\":{messages},\
-         \"bytes\":{bytes},\"live\":{live},\"dead\":{},\"padding\":{},\"unused\":{}}},\
-         \"prepared\":[],\"segments\":[{}],\"queues\":[{}]}}\n",
-        stats.store,
-        stats.segment_size,
-        stats.epoch,
-        number(stats.backup.map(|at| at.0)),
-        stats.end.0,
-        stats.index_bytes,
-        stats.damages,
-        number(dead),
-        number(padding),
-        number(unused),
-        segments.collect::<Vec<_>>().join(","),
-        queues.collect::<Vec<_>>().join(",")
-    )
-}
-
-fn segment_json(stats: &Stats, home: Home, segment: &SegmentStats) -> String {
-    let pin = |(id, tally): &(_, super::Tally)| {
-        format!(
-            "{{\"name\":{},\"messages\":{},\"bytes\":{}}}",
-            string(stats.name(*id)),
-            tally.messages,
-            tally.bytes
-        )
-    };
-    let oldest = match (segment.live.oldest, segment.oldest) {
-        (Some((at, lsn)), Some(id)) => {
-            format!("{{\"queue\":{},\"at\":{},\"lsn\":{}}}", string(stats.name(id)), at.0, lsn.0)
-        }
-        _ => "null".to_owned(),
-    };
-    let need = match segment.need {
-        Need::Messages => "messages",
-        Need::Replay => "replay",
-        Need::Ahead => "ahead",
-        Need::Nothing => "nothing",
-    };
-    let ordinal = match home {
-        Home::Segment(ordinal) => Some(ordinal),
-        Home::Pack(_) => None,
-    };
-    let ordinal = number(ordinal);
-    format!(
-        "{{\"ordinal\":{ordinal},\"epoch\":{},\"file\":{},\"bytes\":{},\"live\":{},\"dead\":{},\
-         \"padding\":{},\"unused\":{},\"messages\":{},\"kept_by\":\"{need}\",\"queues\":{},\
-         \"top_queues\":[{}],\"oldest\":{oldest}}}",
-        segment.epoch,
-        string(&segment.file),
-        segment.bytes,
-        segment.live_bytes,
-        number(segment.dead()),
-        number(segment.padding),
-        number(segment.unused()),
-        segment.live.messages,
-        segment.queues,
-        segment.pins.iter().map(pin).collect::<Vec<_>>().join(",")
-    )
-}
-
-fn number(value: Option<u64>) -> String {
-    value.map_or("null".to_owned(), |value| value.to_string())
-}
-
-/// A string of JSON.
-fn string(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c < ' ' => write!(out, "\\u{:04x}", u32::from(c)).expect(ENOUGH),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 fn maybe(bytes: Option<u64>) -> String {
     bytes.map_or("-".to_owned(), size)
 }
@@ -258,10 +167,5 @@ mod tests {
         let ages = [0, 59, 60, 3_600, 90_061].map(|s| age(Millis(5), Millis(5 + s * 1000)));
         assert_eq!(ages, ["0s", "59s", "1m 0s", "1h 0m", "1d 1h"]);
         assert_eq!(age(Millis(9), Millis(5)), "0s");
-    }
-
-    #[test]
-    fn a_name_is_one_string_of_json_whatever_is_in_it() {
-        assert_eq!(string("a\"b\\c\n\u{7}ä"), "\"a\\\"b\\\\c\\u000a\\u0007ä\"");
     }
 }

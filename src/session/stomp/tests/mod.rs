@@ -159,6 +159,7 @@ fn brief_command(command: &Command) -> String {
             };
             format!("in {}: {}", transaction.0, brief_command(&command))
         }
+        Command::Once(once) => format!("once: {}", brief_command(once.command())),
         other => format!("{other:?}"),
     }
 }
@@ -176,6 +177,7 @@ fn delivery(subscription: u64, tag: u64) -> Delivery {
         persistent: true,
         at: Millis(5),
         expires: None,
+        dead: None,
         content: content(&[], "hi"),
     }
 }

@@ -1,0 +1,72 @@
+//! Money moves between two accounts, and a crash at any moment neither makes any nor loses some.
+//!
+//! Each account is a queue with one message, its balance. A transfer takes both, and puts both back
+//! changed, in one transaction. `cargo run --example transfer -- DIRECTORY` keeps its store there.
+
+use std::error::Error;
+use std::path::Path;
+
+use escrowmq::{Broker, Connection, Consumer, Delivery, Destination};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let directory = std::env::args().nth(1).unwrap_or_else(|| "./transfer-data".to_owned());
+    let (alice, bob) = run(Path::new(&directory)).await?;
+    println!("alice has {alice}, bob has {bob}");
+    Ok(())
+}
+
+/// Moves money there and back, and tells what each has in the end.
+pub async fn run(directory: &Path) -> Outcome<(i64, i64)> {
+    let new = !directory.exists();
+    let broker = Broker::open(directory).await?;
+    let connection = broker.connect()?;
+    let (alice, bob) = (Destination::queue("accounts.alice"), Destination::queue("accounts.bob"));
+    let mut from = connection.subscribe_with(&alice, 1).await?;
+    let mut to = connection.subscribe_with(&bob, 1).await?;
+
+    // Both accounts are opened together: there are both or none. (A first run that was ended before
+    // this leaves none, and needs another directory.)
+    if new {
+        let opening = connection.transaction().await?;
+        opening.send(&alice, "100").await?;
+        opening.send(&bob, "100").await?;
+        opening.commit().await?;
+    }
+
+    for amount in [30, 500, 20] {
+        if transfer(&connection, &mut from, &mut to, amount).await.is_err() {
+            println!("{amount} are more than there are");
+        }
+    }
+    let balances = (balance(&from.recv().await?)?, balance(&to.recv().await?)?);
+    broker.close().await?;
+    Ok(balances)
+}
+
+async fn transfer(
+    connection: &Connection,
+    from: &mut Consumer,
+    to: &mut Consumer,
+    amount: i64,
+) -> Outcome<()> {
+    let (payer, payee) = (from.recv().await?, to.recv().await?);
+    let left = balance(&payer)? - amount;
+    if left < 0 {
+        // Both balances are dropped here, and so go back to their accounts.
+        return Err("not enough money".into());
+    }
+    let transaction = connection.transaction().await?;
+    transaction.acknowledge(&payer).await?;
+    transaction.acknowledge(&payee).await?;
+    transaction.send(payer.destination(), left.to_string()).await?;
+    transaction.send(payee.destination(), (balance(&payee)? + amount).to_string()).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+fn balance(account: &Delivery) -> Outcome<i64> {
+    Ok(account.text().ok_or("a balance is text")?.parse()?)
+}

@@ -1,0 +1,72 @@
+//! A request that is to be done once, however often it is asked.
+
+use crate::broker::command::{Command, Work};
+use crate::identity::Identity;
+use crate::ids::TransactionName;
+use crate::message::Durability;
+
+/// A send or a commit under a name, or the question what became of a commit.
+#[derive(Clone, Debug)]
+pub struct Once {
+    id: Identity,
+    /// What a commit has done.
+    operations: Option<Identity>,
+    command: Box<Command>,
+}
+
+impl Once {
+    /// A send under a name that is its own among all that is sent to its queue. It is durable
+    /// whatever it asks for. A repetition is answered like the first, with
+    /// [`Reply::Repeated`](super::Reply::Repeated).
+    ///
+    /// # Panics
+    /// If the command sends nothing.
+    #[must_use]
+    pub fn send(id: Identity, mut command: Command) -> Self {
+        let (Command::Send { message, .. }
+        | Command::SendStaged { message, .. }
+        | Command::Transact {
+            work: Work::Send { message, .. } | Work::SendStaged { message, .. },
+            ..
+        }) = &mut command
+        else {
+            panic!("a name is given to sends, and not to {command:?}")
+        };
+        message.durability = Durability::Persistent;
+        Self { id, operations: None, command: Box::new(command) }
+    }
+
+    /// A commit under a name that no other has in the whole store; `operations` is a digest of all
+    /// that was done in the transaction, by which a repetition is told from a mistake. A
+    /// repetition does nothing, and is answered like the first.
+    #[must_use]
+    pub fn commit(id: Identity, transaction: TransactionName, operations: Identity) -> Self {
+        let command = Box::new(Command::Commit { transaction });
+        Self { id, operations: Some(operations), command }
+    }
+
+    /// Asks whether a commit of that name has happened: [`Reply::Repeated`](super::Reply::Repeated)
+    /// if so; else [`Reply::NotCommitted`](super::Reply::NotCommitted), and it never will.
+    #[must_use]
+    pub fn outcome(id: Identity) -> Self {
+        Self { id, operations: None, command: Box::new(Command::Barrier) }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn id(&self) -> Identity {
+        self.id
+    }
+
+    /// What a commit has done.
+    #[must_use]
+    pub fn operations(&self) -> Option<Identity> {
+        self.operations
+    }
+
+    /// What is to be done; a barrier where that is nothing.
+    #[must_use]
+    pub fn command(&self) -> &Command {
+        &self.command
+    }
+}

@@ -1,0 +1,276 @@
+//! Messages that are set apart: the move to the queue for them, and what is remembered of why.
+//!
+//! The move is one record: whatever crash comes, a message is in one of the two queues. It keeps
+//! its birth, so its name and its payload; what is remembered (from which queue, for which reason)
+//! is a *note* that all messages of one queue and reason share, and that goes with the last of
+//! them. Always: a message that cannot be moved now stays, is not handed out, and is tried again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::Broker;
+use crate::broker::delta::{Entry, NoteRow, Place, Why};
+use crate::broker::durable::Durable;
+use crate::broker::fact::{Change, Fact, Volatile};
+use crate::broker::redelivery::queue_named;
+use crate::ids::{DueTime, Millis, NoteId, QueueId};
+use crate::limits;
+use crate::message::{Content, DLQ_FAILURE_CAUSE, ORIGINAL_DESTINATION};
+use crate::mutant::{self, Mutant};
+use crate::record::Record;
+
+/// Why a message was set apart and from where, for whoever reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The queue it was in.
+    pub origin: Arc<str>,
+    /// The reason.
+    pub why: Why,
+}
+
+impl DeadLetter {
+    /// The reason in words.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        match self.why {
+            Why::Returned => "it came back from its consumers more often than its queue allows",
+            Why::Expired => "its time was over before it was consumed",
+            Why::Scheduled => "it was sent to be delivered later",
+        }
+    }
+}
+
+/// All notes, by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    all: BTreeMap<NoteId, (Arc<DeadLetter>, u64)>,
+    /// For each queue of which there are any, the note of each reason.
+    by_origin: BTreeMap<Arc<str>, [Option<NoteId>; 3]>,
+}
+
+impl Notes {
+    pub(crate) fn new(rows: &BTreeMap<NoteId, NoteRow>) -> Self {
+        let mut notes = Self::default();
+        for (id, row) in rows {
+            let note = DeadLetter { origin: Arc::from(&*row.name), why: row.why };
+            notes.insert(*id, note, row.count);
+        }
+        notes
+    }
+
+    fn insert(&mut self, id: NoteId, note: DeadLetter, count: u64) {
+        self.by_origin.entry(Arc::clone(&note.origin)).or_default()[note.why as usize] = Some(id);
+        self.all.insert(id, (Arc::new(note), count));
+    }
+
+    fn remove(&mut self, id: NoteId) {
+        let Some((note, _)) = self.all.remove(&id) else { return };
+        let of_origin = self.by_origin.get_mut(&note.origin).expect("inserted with it");
+        of_origin[note.why as usize] = None;
+        if *of_origin == [None; 3] {
+            self.by_origin.remove(&note.origin);
+        }
+    }
+
+    pub(crate) fn get(&self, id: NoteId) -> Option<&Arc<DeadLetter>> {
+        self.all.get(&id).map(|(note, _)| note)
+    }
+
+    fn find(&self, name: &str, why: Why) -> Option<NoteId> {
+        self.by_origin.get(name)?[why as usize]
+    }
+
+    /// How many messages refer to each; for checks.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> BTreeMap<NoteId, u64> {
+        self.all.iter().map(|(id, (_, count))| (*id, *count)).collect()
+    }
+}
+
+impl Durable {
+    /// The note for messages of a queue and a reason: one that is there, or the next.
+    pub(super) fn note_or_new(&self, name: &str, why: Why) -> NoteId {
+        let next = NoteId::new(self.scalars.last_note.wrapping_add(1));
+        let found = self.notes.find(name, why);
+        found.or(next).expect("there are not four milliards of reasons")
+    }
+
+    /// Whether a record may refer to this note.
+    pub(super) fn fit_note(&self, id: NoteId, name: &str, why: Why) -> Result<(), &'static str> {
+        let fits = self.note_or_new(name, why) == id;
+        if fits { Ok(()) } else { Err("its note is neither the next nor that of its queue") }
+    }
+
+    pub(super) fn refer(&mut self, id: NoteId, name: &Arc<str>, why: Why) {
+        self.scalars.last_note = self.scalars.last_note.max(id.get());
+        if self.notes.get(id).is_none() {
+            self.notes.insert(id, DeadLetter { origin: Arc::clone(name), why }, 0);
+        }
+        self.notes.all.get_mut(&id).expect("just seen to").1 += 1;
+        self.note_changed(id);
+    }
+
+    /// A message that referred to a note is gone, or refers to another.
+    pub(super) fn unrefer(&mut self, id: NoteId) {
+        if let Some((_, count)) = self.notes.all.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                self.notes.remove(id);
+            }
+            self.note_changed(id);
+        }
+    }
+
+    fn note_changed(&mut self, id: NoteId) {
+        let row = self.notes.all.get(&id).map(|(note, count)| NoteRow {
+            name: (*note.origin).into(),
+            why: note.why,
+            count: *count,
+        });
+        self.delta.notes.insert(id, row);
+    }
+}
+
+impl Broker {
+    /// States that messages are set apart, as far as there is room for them; the others are
+    /// delayed, to be tried again. At most once among the facts of one step.
+    pub(super) fn state_dead(
+        &self,
+        now: Millis,
+        from: QueueId,
+        why: Why,
+        mut entries: Vec<(Place, Entry)>,
+        facts: &mut Vec<Fact>,
+    ) {
+        debug_assert!(entries.len() <= limits::STEP_MESSAGES_MAX, "a step is bounded");
+        let source = &self.queues[&from];
+        let target = source.redelivery.target(&source.row.name);
+        let stay = entries.split_off(self.room_for_dead(&target, &entries));
+        if !stay.is_empty() {
+            let until = DueTime::at(Millis(now.0.saturating_add(limits::DEAD_RETRY_MILLIS)));
+            let record = Record::PutOff { queue: from, until, entries: stay };
+            facts.push(Fact::Log(record, Bytes::new()));
+        }
+        if entries.is_empty() {
+            return;
+        }
+        let note = self.durable.note_or_new(&source.row.name, why);
+        let (to, first) = self.queue_or_new(now, &target, facts);
+        // What is set apart has no end but by an operator's hand or a consumer's.
+        for (place, entry) in &mut entries {
+            entry.expires = None;
+            // Its new place is beyond every mark of what was delivered before.
+            entry.returns = entry.returns.max(u32::from(source.lent_before(*place)));
+        }
+        let record = Record::DeadLettered { from, to, first, note, why, entries };
+        facts.push(Fact::Log(record, Bytes::new()));
+    }
+
+    /// How many of these messages, from the first on, their queue has room for.
+    fn room_for_dead(&self, target: &str, entries: &[(Place, Entry)]) -> usize {
+        if super::decide::check_name(target).and(self.check_count(target)).is_err() {
+            return 0;
+        }
+        let known = self.names.get(target).map(|id| &self.queues[id]);
+        let limit = known.map_or_else(|| self.policies.of_queue(target), |queue| queue.limit);
+        let mut held = known.map(|queue| queue.held()).unwrap_or_default();
+        let fits = |(_, entry): &&(Place, Entry)| -> bool {
+            let size = u64::from(entry.size);
+            let fits = limit.exceeded(held, size).is_none();
+            held.messages += 1;
+            held.bytes += size;
+            fits
+        };
+        entries.iter().take_while(fits).count()
+    }
+
+    /// States that non-persistent messages are set apart: new ones with the cause among their
+    /// properties. Where there is no room for them they are gone.
+    pub(super) fn state_dead_volatile(
+        &self,
+        now: Millis,
+        from: QueueId,
+        messages: Vec<(u8, Volatile)>,
+        facts: &mut Vec<Fact>,
+    ) {
+        let source = &self.queues[&from];
+        let target = source.redelivery.target(&source.row.name);
+        if super::decide::check_name(&target).and(self.check_count(&target)).is_err() {
+            return;
+        }
+        let dead = DeadLetter { origin: Arc::clone(&source.row.name), why: Why::Returned };
+        let known = self.names.get(&*target).map(|id| &self.queues[id]);
+        let limit = known.map_or_else(|| self.policies.of_queue(&target), |queue| queue.limit);
+        let mut held = known.map(|queue| queue.held()).unwrap_or_default();
+        let mut queue = None;
+        for (rank, message) in messages {
+            let charge = message.charge();
+            if limit.exceeded(held, charge).is_some() {
+                return;
+            }
+            held.messages += 1;
+            held.bytes += charge;
+            let queue = *queue.get_or_insert_with(|| self.queue_or_new(now, &target, facts).0);
+            let content = dead.mark(message.content);
+            let message = Volatile { content, expires: None, ..message };
+            facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
+        }
+    }
+
+    pub(super) fn apply_dead(
+        &mut self,
+        (from, to): (QueueId, QueueId),
+        first: u64,
+        (note, why): (NoteId, Why),
+        entries: &[(Place, Entry)],
+    ) {
+        let name = Arc::clone(&self.queues[&from].row.name);
+        for ((old, entry), seq) in entries.iter().zip(first..) {
+            if let Some(old) = entry.note {
+                self.durable.unrefer(old);
+            }
+            self.durable.refer(note, &name, why);
+            let new = Place { rank: old.rank, seq };
+            self.depart(from, *old, entry);
+            if !mutant::is(Mutant::DeadLetterIntoNothing) {
+                self.carry(to, new, Entry { note: Some(note), due: None, ..*entry });
+            }
+        }
+        self.count(from, |c| {
+            c.dead_lettered += entries.len() as u64;
+            c.expired += if why == Why::Expired { entries.len() as u64 } else { 0 };
+        });
+        self.count(to, |c| c.moved_in += entries.len() as u64);
+    }
+
+    /// What is remembered of an entry that lies in `queue`; nothing of one that is back where it
+    /// came from.
+    pub(super) fn dead_letter(&self, queue: &str, entry: &Entry) -> Option<Arc<DeadLetter>> {
+        let note = self.durable.notes.get(entry.note?)?;
+        let apart = note.why != Why::Scheduled && *note.origin != *queue;
+        apart.then(|| Arc::clone(note))
+    }
+}
+
+impl DeadLetter {
+    /// The properties that tell of it.
+    #[must_use]
+    pub fn properties(&self) -> [(String, String); 2] {
+        [
+            (DLQ_FAILURE_CAUSE.to_owned(), self.cause().to_owned()),
+            (ORIGINAL_DESTINATION.to_owned(), queue_named(&self.origin)),
+        ]
+    }
+
+    /// A content with the properties that tell of it before its own.
+    fn mark(&self, content: Bytes) -> Bytes {
+        let Ok(mut decoded) = Content::decode(content.clone()) else { return content };
+        if decoded.properties.len() + 2 > usize::from(u16::MAX) {
+            return content;
+        }
+        decoded.properties.splice(..0, self.properties());
+        decoded.encode()
+    }
+}

@@ -1,0 +1,284 @@
+//! Names in the durable state: what is taken, by what, and what is remembered of it.
+//!
+//! A name is taken in its scope by the very record that makes true what it stands for, and by a
+//! transaction's sends and commit as soon as they are in the log. Always: a transaction that is
+//! rolled back gives its names free at once; what is forgotten is the oldest of its scope, and a
+//! record says so, so that the same log remembers the same whatever the settings are. All names
+//! are in memory: whether one is taken must be known before anything else is decided.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::broker::Limits;
+use crate::broker::delta::{NameRow, Resolution, Scope};
+use crate::broker::durable::Durable;
+use crate::identity::Identity;
+use crate::ids::{Lsn, Millis, QueueId, TransactionId};
+use crate::limits;
+use crate::mutant::{self, Mutant};
+use crate::record::{Forgotten, Named};
+
+/// Names that are taken.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    scopes: BTreeMap<Scope, Known>,
+    /// The first of each scope.
+    oldest: BTreeSet<(Millis, Scope)>,
+    /// Those of messages of which a transaction decides, by the births of these.
+    staged: BTreeMap<Lsn, (Scope, u64)>,
+    /// Those of the commits of transactions that are not over.
+    commits: BTreeMap<TransactionId, u64>,
+    count: usize,
+}
+
+/// The names of a scope.
+#[derive(Debug, Default)]
+struct Known {
+    rows: BTreeMap<u64, NameRow>,
+    /// The newest row of each name: one that was rolled back may be there, too, until it is gone.
+    by_id: HashMap<Identity, u64>,
+}
+
+/// What a name that is not free stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Something that has happened, or will whatever comes.
+    Done,
+    /// Something of which this transaction has not decided.
+    Pending(TransactionId),
+}
+
+/// Names that are to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Excess {
+    pub(super) forgotten: Forgotten,
+    /// How many of them are younger than they should get.
+    pub(super) early: u64,
+}
+
+impl Names {
+    pub(super) fn new(rows: &BTreeMap<(Scope, u64), NameRow>) -> Self {
+        let mut names = Self::default();
+        for ((scope, number), row) in rows {
+            names.add(*scope, *number, *row);
+        }
+        names
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    fn next(&self, scope: Scope) -> u64 {
+        let last = self.scopes.get(&scope).and_then(|known| known.rows.last_key_value());
+        last.map_or(1, |(number, _)| number + 1)
+    }
+
+    fn add(&mut self, scope: Scope, number: u64, row: NameRow) {
+        let known = self.scopes.entry(scope).or_default();
+        if known.rows.is_empty() {
+            self.oldest.insert((row.at, scope));
+        }
+        known.rows.insert(number, row);
+        known.by_id.insert(row.id, number);
+        self.count += 1;
+        match (row.transaction, scope) {
+            (None, _) => {}
+            (Some(transaction), Scope::Commits) => {
+                self.commits.insert(transaction, number);
+            }
+            (Some(_), Scope::Queue(_)) => {
+                self.staged.insert(row.birth, (scope, number));
+            }
+        }
+    }
+
+    fn remove(&mut self, scope: Scope, number: u64) {
+        let Some(known) = self.scopes.get_mut(&scope) else { return };
+        let first = known.rows.first_key_value().map(|(number, row)| (*number, row.at));
+        let Some(row) = known.rows.remove(&number) else { return };
+        if known.by_id.get(&row.id) == Some(&number) {
+            known.by_id.remove(&row.id);
+        }
+        self.count -= 1;
+        if let Some(transaction) = row.transaction {
+            self.staged.remove(&row.birth);
+            if scope == Scope::Commits {
+                self.commits.remove(&transaction);
+            }
+        }
+        if let Some((_, at)) = first.filter(|(first, _)| *first == number) {
+            let next = known.rows.first_key_value().map(|(_, row)| row.at);
+            self.oldest.remove(&(at, scope));
+            self.oldest.extend(next.map(|at| (at, scope)));
+        }
+        if known.rows.is_empty() {
+            self.scopes.remove(&scope);
+        }
+    }
+
+    /// When the first of them has been remembered for long enough.
+    pub(super) fn next_deadline(&self, limits: &Limits) -> Option<Millis> {
+        // Some time later, so that many go together.
+        let rest = limits.names_millis.saturating_add(limits::FORGET_REST_MILLIS);
+        self.oldest.first().map(|(at, _)| Millis(at.0.saturating_add(rest)))
+    }
+
+    /// Names that are more than there may be, or old enough, some at a time. `scope` is where a
+    /// name was taken last.
+    pub(super) fn excess(&self, now: Millis, limits: &Limits) -> Option<Excess> {
+        let step = limits::STEP_MESSAGES_MAX;
+        let (_, oldest) = self.oldest.first()?;
+        if self.next_deadline(limits).is_some_and(|at| at <= now) {
+            let is_old = |row: &NameRow| row.at.0.saturating_add(limits.names_millis) <= now.0;
+            return self.first_of(*oldest, step, is_old).map(|through| Excess {
+                forgotten: Forgotten { scope: *oldest, through },
+                early: 0,
+            });
+        }
+        let room = limits.names_bytes / limits::NAME_BYTES;
+        if self.count as u64 >= room.saturating_add(step as u64) {
+            return self.early(*oldest, now, limits);
+        }
+        None
+    }
+
+    /// As `excess`, of the names of a scope that has too many.
+    pub(super) fn crowded(&self, scope: Scope, now: Millis, limits: &Limits) -> Option<Excess> {
+        let known = self.scopes.get(&scope)?;
+        let full = limits.names_per_scope.saturating_add(limits::STEP_MESSAGES_MAX);
+        (known.rows.len() >= full).then(|| self.early(scope, now, limits)).flatten()
+    }
+
+    fn early(&self, scope: Scope, now: Millis, limits: &Limits) -> Option<Excess> {
+        let step = limits::STEP_MESSAGES_MAX;
+        let through = self.first_of(scope, step, |_| true)?;
+        let rows = self.scopes[&scope].rows.range(..=through);
+        let young = |row: &NameRow| row.at.0.saturating_add(limits.names_millis) > now.0;
+        let early = rows.filter(|(_, row)| young(row)).count() as u64;
+        Some(Excess { forgotten: Forgotten { scope, through }, early })
+    }
+
+    /// The last of the first names of a scope that are all so, that many at most.
+    fn first_of(&self, scope: Scope, count: usize, so: impl Fn(&NameRow) -> bool) -> Option<u64> {
+        let rows = self.scopes.get(&scope)?.rows.iter();
+        rows.take(count).take_while(|(_, row)| so(row)).last().map(|(number, _)| *number)
+    }
+}
+
+impl Durable {
+    /// What a name stands for, and its row; `None` where it is free.
+    pub(super) fn standing(&self, scope: Scope, id: Identity) -> Option<(Standing, &NameRow)> {
+        let known = self.names.scopes.get(&scope)?;
+        let row = &known.rows[known.by_id.get(&id)?];
+        let Some(transaction) = row.transaction else { return Some((Standing::Done, row)) };
+        let known = self.transactions.get(transaction);
+        match known.and_then(|transaction| transaction.resolution()) {
+            Some(Resolution::Commit) => Some((Standing::Done, row)),
+            Some(Resolution::Rollback) if mutant::is(Mutant::KeepNames) => {
+                Some((Standing::Done, row))
+            }
+            Some(Resolution::Rollback) => None,
+            None => Some((Standing::Pending(transaction), row)),
+        }
+    }
+
+    pub(super) fn fit_name(&self, scope: Scope, id: Option<Identity>) -> Result<(), &'static str> {
+        match id.and_then(|id| self.standing(scope, id)) {
+            Some(_) => Err("its name is taken"),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn fit_named(&self, named: &Named) -> Result<(), &'static str> {
+        let unknown = |id: TransactionId| self.transactions.get(id).is_none();
+        if named.transaction.is_some_and(unknown) {
+            return Err("no such transaction");
+        }
+        self.fit_name(Scope::Commits, Some(named.id))
+    }
+
+    /// A name is taken from now on.
+    pub(super) fn take_name(&mut self, scope: Scope, row: NameRow) {
+        let number = self.names.next(scope);
+        self.names.add(scope, number, row);
+        self.delta.names.insert((scope, number), Some(row));
+    }
+
+    /// A transaction has decided of a message that it has sent.
+    pub(super) fn settle_name(&mut self, birth: Lsn, resolution: Resolution) {
+        if let Some((scope, number)) = self.names.staged.remove(&birth) {
+            self.end_name(scope, number, resolution);
+        }
+    }
+
+    /// A transaction is over.
+    pub(super) fn settle_commit(&mut self, transaction: TransactionId, resolution: Resolution) {
+        if let Some(number) = self.names.commits.remove(&transaction) {
+            self.end_name(Scope::Commits, number, resolution);
+        }
+    }
+
+    fn end_name(&mut self, scope: Scope, number: u64, resolution: Resolution) {
+        let row = self.names.scopes.get_mut(&scope).and_then(|it| it.rows.get_mut(&number));
+        let row = row.expect("what waits for a transaction is there");
+        match resolution {
+            Resolution::Rollback if !mutant::is(Mutant::KeepNames) => {
+                self.names.remove(scope, number);
+                self.delta.names.insert((scope, number), None);
+            }
+            _ => {
+                row.transaction = None;
+                self.delta.names.insert((scope, number), Some(*row));
+            }
+        }
+    }
+
+    /// The names up to a number are not remembered any more.
+    pub(super) fn forget_names(&mut self, scope: Scope, through: u64) {
+        while let Some(number) = self.names.first_of(scope, 1, |_| true).filter(|n| *n <= through) {
+            self.names.remove(scope, number);
+            self.delta.names.insert((scope, number), None);
+        }
+    }
+
+    /// A queue is gone: its names mean nothing any more. The index forgets them with the queue.
+    pub(super) fn forget_scope(&mut self, queue: QueueId) {
+        let scope = Scope::Queue(queue);
+        if let Some(known) = self.names.scopes.remove(&scope) {
+            self.names.count -= known.rows.len();
+            let first = known.rows.first_key_value().map(|(_, row)| (row.at, scope));
+            if let Some(first) = first {
+                self.names.oldest.remove(&first);
+            }
+        }
+    }
+
+    /// A defect on purpose.
+    pub(super) fn forget_all_names(&mut self) {
+        if mutant::is(Mutant::ForgetNames) {
+            self.names = Names::default();
+        }
+    }
+
+    /// Whether what is remembered is what the index and the deltas say; for checks.
+    #[cfg(test)]
+    pub(crate) fn names_agree(
+        &self,
+        index: &BTreeMap<(Scope, u64), NameRow>,
+        queues: impl Fn(QueueId) -> bool,
+    ) -> bool {
+        let mut all = index.clone();
+        let deltas = self.frozen.iter().map(|frozen| &frozen.names).chain([&self.delta.names]);
+        for (key, row) in deltas.flatten() {
+            match row {
+                Some(row) => drop(all.insert(*key, *row)),
+                None => drop(all.remove(key)),
+            }
+        }
+        all.retain(|(scope, _), _| !matches!(scope, Scope::Queue(id) if !queues(*id)));
+        let scopes = self.names.scopes.iter();
+        let known =
+            scopes.flat_map(|(scope, it)| it.rows.iter().map(|(n, row)| ((*scope, *n), *row)));
+        known.collect::<BTreeMap<_, _>>() == all && self.names.count == all.len()
+    }
+}

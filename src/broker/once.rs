@@ -1,0 +1,217 @@
+//! What is to happen once, under a name that its program has given it.
+//!
+//! A message has a name of its own in its queue, and a commit over the whole store. Always: what
+//! has happened under a name does not happen again under it, and whoever asks again hears the same
+//! as the first, once that is durable; a name of which a transaction has not decided is refused,
+//! for nobody knows yet which of the two answers would be true. Leaves to others: what is
+//! remembered, and how long (`names`).
+
+use bytes::Bytes;
+
+use crate::broker::command::{Command, Disposition, Once, Refusal, Reply};
+use crate::broker::decide::Verdict;
+use crate::broker::delta::{NameRow, Resolution, Scope};
+use crate::broker::fact::{Asker, Change, Fact};
+use crate::broker::names::Standing;
+use crate::broker::{Broker, Written};
+use crate::identity::Identity;
+use crate::ids::{Millis, QueueId, TransactionId, TransactionName};
+use crate::message::Destination;
+use crate::record::{Named, Record};
+
+/// What is remembered of names, and how well, for operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameCounts {
+    /// Names that are remembered.
+    pub known: usize,
+    /// Messages and commits that were recognised as repetitions since the start.
+    pub repeated: u64,
+    /// Names forgotten before their time for want of room since the start.
+    pub forgotten_early: u64,
+}
+
+/// What decide states.
+impl Broker {
+    pub(super) fn decide_once(
+        &self,
+        now: Millis,
+        asker: Asker,
+        once: &Once,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        match (once.command(), once.operations()) {
+            (Command::Commit { transaction }, Some(operations)) => {
+                self.decide_named_commit(now, asker, once.id(), *transaction, operations, facts)
+            }
+            (Command::Barrier, _) => self.decide_outcome(now, once.id(), facts),
+            (send, _) => self.decide_send_once(now, asker, once.id(), send, facts),
+        }
+    }
+
+    fn decide_send_once(
+        &self,
+        now: Millis,
+        asker: Asker,
+        id: Identity,
+        command: &Command,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let to = command.destination().expect("made of a send");
+        let Destination::Queue(name) = to else { return Err(Refusal::NameOnTopic) };
+        let own = match command.works_in() {
+            Some(unit) => self.transaction_of(asker.connection, unit)?,
+            None => None,
+        };
+        let queue = self.names.get(name).copied();
+        let standing = queue.and_then(|queue| self.durable.standing(Scope::Queue(queue), id));
+        match standing {
+            None => {}
+            Some((Standing::Pending(other), _)) if Some(other) != own => {
+                return Err(Refusal::NamePending);
+            }
+            Some(_) => return self.decide_repeated(asker, command, facts),
+        }
+        let verdict = self.decide(now, asker.connection, asker.token, command, facts)?;
+        let sent = facts.iter_mut().find_map(|fact| match fact {
+            Fact::Log(Record::Sent { once, .. } | Record::Scheduled { once, .. }, _) => Some(once),
+            Fact::Log(Record::Staged(staged), _) => Some(&mut staged.once),
+            _ => None,
+        });
+        match sent {
+            Some(once) => *once = Some(id),
+            None => assert!(matches!(verdict, Verdict::Hold(_)), "what has a name is durable"),
+        }
+        Ok(verdict)
+    }
+
+    /// A message is there already: nothing is done but to say so, and to give back what came of
+    /// its body.
+    fn decide_repeated(
+        &self,
+        asker: Asker,
+        command: &Command,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        if let Some(stage) = command.stage() {
+            self.decide_unstage((asker.connection, stage), facts)?;
+        }
+        facts.push(Fact::Memory(Change::Repeated));
+        Ok(Verdict::Answer(Reply::Repeated))
+    }
+
+    fn decide_named_commit(
+        &self,
+        now: Millis,
+        asker: Asker,
+        id: Identity,
+        name: TransactionName,
+        operations: Identity,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let transaction = self.transaction_of(asker.connection, name)?;
+        match self.durable.standing(Scope::Commits, id) {
+            None => {}
+            Some((Standing::Pending(_), _)) => return Err(Refusal::NamePending),
+            Some((Standing::Done, row)) if row.operations == Some(operations) => {
+                facts.push(Fact::Memory(Change::Repeated));
+                let undone = (Resolution::Rollback, Disposition::Return);
+                return Ok(match self.decide_end(now, asker, name, undone, facts) {
+                    Verdict::Answer(_) => Verdict::Answer(Reply::Repeated),
+                    verdict => verdict,
+                });
+            }
+            Some((Standing::Done, row)) if row.operations.is_none() => {
+                return Err(Refusal::CommitVoid);
+            }
+            Some((Standing::Done, _)) => return Err(Refusal::CommitNameTaken),
+        }
+        let commit = Command::Commit { transaction: name };
+        let verdict = self.decide(now, asker.connection, asker.token, &commit, facts)?;
+        let named = Named { id, at: self.time(now), transaction, operations: Some(operations) };
+        // Before the outcome: a crash between them undoes both.
+        facts.insert(0, Fact::Log(Record::Named(named), Bytes::new()));
+        Ok(verdict)
+    }
+
+    /// What became of a commit. Where it has not happened it never will: who hears so may do all
+    /// of it again under another name.
+    fn decide_outcome(
+        &self,
+        now: Millis,
+        id: Identity,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        match self.durable.standing(Scope::Commits, id) {
+            Some((Standing::Pending(_), _)) => Err(Refusal::NamePending),
+            Some((Standing::Done, row)) if row.operations.is_some() => {
+                Ok(Verdict::Answer(Reply::Repeated))
+            }
+            Some(_) => Ok(Verdict::Answer(Reply::NotCommitted)),
+            None => {
+                let named = Named { id, at: self.time(now), transaction: None, operations: None };
+                facts.push(Fact::Log(Record::Named(named), Bytes::new()));
+                Ok(Verdict::Answer(Reply::NotCommitted))
+            }
+        }
+    }
+}
+
+/// What follows by itself.
+impl Broker {
+    /// Whether there are names to be forgotten.
+    pub(super) fn has_names_to_forget(&self, now: Millis) -> bool {
+        self.crowded.is_some() || self.durable.names.excess(now, &self.limits).is_some()
+    }
+
+    /// States that names are forgotten, some at a time; false when none are to be.
+    pub(super) fn state_forgotten(&mut self, now: Millis, facts: &mut Vec<Fact>) -> bool {
+        let names = &self.durable.names;
+        let crowded = self.crowded.and_then(|scope| names.crowded(scope, now, &self.limits));
+        if crowded.is_none() {
+            self.crowded = None;
+        }
+        let Some(excess) = crowded.or_else(|| names.excess(now, &self.limits)) else {
+            return false;
+        };
+        self.counts.forgotten_early += excess.early;
+        facts.push(Fact::Log(Record::Forgotten(excess.forgotten), Bytes::new()));
+        true
+    }
+
+    /// Counts of names as they are now.
+    #[must_use]
+    pub fn name_counts(&self) -> NameCounts {
+        NameCounts { known: self.durable.names.len(), ..self.counts }
+    }
+}
+
+/// What apply does.
+impl Broker {
+    /// A message was sent under a name.
+    pub(super) fn apply_sent_once(
+        &mut self,
+        written: Written,
+        queue: QueueId,
+        once: Option<Identity>,
+        at: Millis,
+        transaction: Option<TransactionId>,
+    ) {
+        let Some(id) = once else { return };
+        let row = NameRow { id, birth: written.lsn, at, transaction, operations: None };
+        self.take_name(Scope::Queue(queue), row);
+    }
+
+    pub(super) fn apply_named(&mut self, written: Written, named: &Named) {
+        let Named { id, at, transaction, operations } = *named;
+        self.saw(at);
+        let row = NameRow { id, birth: written.lsn, at, transaction, operations };
+        self.take_name(Scope::Commits, row);
+    }
+
+    fn take_name(&mut self, scope: Scope, row: NameRow) {
+        self.durable.take_name(scope, row);
+        if self.durable.names.crowded(scope, row.at, &self.limits).is_some() {
+            self.crowded = Some(scope);
+        }
+    }
+}

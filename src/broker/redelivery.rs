@@ -1,0 +1,219 @@
+//! What becomes of messages that come back: delivered again, at once or later, or set apart.
+//!
+//! Owns the rules for it and their arithmetic, and the statement of a return: the count that is
+//! raised, the moment before which a message is not handed out again. What a delay means for a
+//! queue is in `later`, setting apart in `dead`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::Broker;
+use crate::broker::delta::{Entry, Place, Why};
+use crate::broker::fact::{Change, Fact, Lent, VolatilePlace};
+use crate::ids::{DueTime, Millis, QueueId};
+use crate::limits;
+use crate::message::Destination;
+use crate::record::{Cause, Gone, Record};
+
+/// What becomes of a message that its queue is not to hand out any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// It is removed.
+    Drop,
+    /// It goes to the queue for such messages.
+    DeadLetter,
+}
+
+/// The rules of a queue for messages that come back, and for those that end without a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redelivery {
+    /// Deliveries after the first at most; 0: any number.
+    pub maximum: u32,
+    /// Milliseconds before the second delivery of a persistent message.
+    pub delay: u64,
+    /// Each further delay is so many times the one before; 1 or more.
+    pub backoff: u32,
+    /// Milliseconds that a delay has at most.
+    pub delay_max: u64,
+    /// Where messages are set apart: a queue, or with `.` at the end the beginning of a name that
+    /// ends with the name of the queue they come from.
+    pub dead_letters: Arc<str>,
+    /// What becomes of persistent messages whose time is over; others are removed.
+    pub expired: Ending,
+    /// What becomes of non-persistent messages that came back too often.
+    pub non_persistent: Ending,
+}
+
+impl Redelivery {
+    /// Messages come back at once and any number of times, and nothing is set apart.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            maximum: 0,
+            delay: 0,
+            backoff: 1,
+            delay_max: 0,
+            dead_letters: limits::DEAD_LETTER_QUEUE.into(),
+            expired: Ending::Drop,
+            non_persistent: Ending::Drop,
+        }
+    }
+
+    /// The name of the queue in which messages of the queue `name` are set apart.
+    #[must_use]
+    pub fn target(&self, name: &str) -> Arc<str> {
+        if self.dead_letters.ends_with('.') {
+            return format!("{}{name}", self.dead_letters).into();
+        }
+        Arc::clone(&self.dead_letters)
+    }
+
+    /// Whether a queue is one in which these rules set messages apart.
+    pub(super) fn is_target(&self, name: &str) -> bool {
+        let dead_letters = &*self.dead_letters;
+        name == dead_letters || (dead_letters.ends_with('.') && name.starts_with(dead_letters))
+    }
+
+    pub(super) fn is_too_often(&self, returns: u32) -> bool {
+        self.maximum > 0 && returns > self.maximum
+    }
+
+    /// How long a message waits that has come back so often.
+    fn delay(&self, returns: u32) -> u64 {
+        let factor = u64::from(self.backoff).saturating_pow(returns.saturating_sub(1));
+        self.delay.saturating_mul(factor).min(self.delay_max)
+    }
+
+    /// Until when it waits, if it does.
+    fn due(&self, now: Millis, returns: u32) -> Option<DueTime> {
+        let delay = self.delay(returns);
+        (delay > 0).then(|| DueTime::at(Millis(now.0.saturating_add(delay))))
+    }
+}
+
+impl Broker {
+    /// States that messages came back, each counted once more, in records of a bounded size.
+    pub(super) fn state_returned<'a>(
+        &self,
+        now: Millis,
+        queue: QueueId,
+        loans: impl Iterator<Item = &'a Lent>,
+        facts: &mut Vec<Fact>,
+    ) {
+        let rules = &self.queues[&queue].redelivery;
+        let now = self.time(now);
+        let (mut back, mut dead): (Vec<(Place, Entry)>, Vec<_>) = (Vec::new(), Vec::new());
+        for loan in loans {
+            let Lent::Durable { place, entry } = loan else { continue };
+            let entry = entry.returned();
+            if rules.is_too_often(entry.returns) {
+                dead.push((*place, entry));
+            } else {
+                back.push((*place, Entry { due: rules.due(now, entry.returns), ..entry }));
+            }
+        }
+        while !back.is_empty() {
+            let rest = back.split_off(back.len().min(limits::RECORD_ENTRIES_MAX));
+            facts.push(Fact::Log(Record::Returned { queue, entries: back }, Bytes::new()));
+            back = rest;
+        }
+        if !dead.is_empty() {
+            self.state_dead(now, queue, Why::Returned, dead, facts);
+        }
+    }
+
+    /// A durable message that a transaction gives back, as it is then. One that has come back too
+    /// often is delayed by nothing: it is set apart by the step that would hand it out again.
+    pub(super) fn come_back(&self, now: Millis, queue: QueueId, entry: Entry) -> Entry {
+        let rules = &self.queues[&queue].redelivery;
+        let (entry, now) = (entry.returned(), self.time(now));
+        let dead = rules.is_too_often(entry.returns).then(|| DueTime::at(now));
+        Entry { due: dead.or_else(|| rules.due(now, entry.returns)), ..entry }
+    }
+
+    /// States what becomes of non-persistent messages that have just come back too often. Their
+    /// return is stated before this.
+    pub(super) fn state_volatile_returned<'a>(
+        &self,
+        now: Millis,
+        id: QueueId,
+        loans: impl Iterator<Item = &'a Lent>,
+        facts: &mut Vec<Fact>,
+    ) {
+        let rules = &self.queues[&id].redelivery;
+        let mut places: Vec<VolatilePlace> = Vec::new();
+        let mut dead = Vec::new();
+        for loan in loans {
+            let Lent::Volatile { place, message, returns } = loan else { continue };
+            if rules.is_too_often(returns.saturating_add(1)) {
+                places.push(*place);
+                dead.push((place.rank, message.clone()));
+            }
+        }
+        if places.is_empty() {
+            return;
+        }
+        let bury = rules.non_persistent == Ending::DeadLetter;
+        facts.push(Fact::Memory(Change::Drop { queue: id, cause: Cause::Returned, places }));
+        if bury {
+            self.state_dead_volatile(now, id, dead, facts);
+        }
+    }
+
+    /// States the end of messages whose time is over.
+    pub(super) fn state_expired(
+        &self,
+        now: Millis,
+        queue: QueueId,
+        entries: Vec<(Place, Entry)>,
+        facts: &mut Vec<Fact>,
+    ) {
+        if entries.is_empty() {
+            return;
+        }
+        match self.queues[&queue].redelivery.expired {
+            Ending::Drop => {
+                let gone = entries.iter().map(|(place, entry)| Gone::of(*place, entry));
+                super::decide::removed(queue, Cause::Expired, gone.collect(), facts);
+            }
+            Ending::DeadLetter => {
+                self.state_dead(self.time(now), queue, Why::Expired, entries, facts);
+            }
+        }
+    }
+}
+
+/// The destination that a queue is, as the properties of a message name it.
+pub(super) fn queue_named(name: &str) -> String {
+    Destination::Queue(name.into()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_up_to_their_maximum() {
+        let check = |delay, backoff, delay_max, expected: [u64; 4]| {
+            let rules = Redelivery { delay, backoff, delay_max, ..Redelivery::none() };
+            assert_eq!([1, 2, 3, 4_000_000_000].map(|returns| rules.delay(returns)), expected);
+        };
+        check(0, 1, 1000, [0, 0, 0, 0]);
+        check(100, 1, 1000, [100, 100, 100, 100]);
+        check(100, 5, 1000, [100, 500, 1000, 1000]);
+        check(100, 1000, u64::MAX, [100, 100_000, 100_000_000, u64::MAX]);
+        check(100, 2, 10, [10, 10, 10, 10]);
+    }
+
+    #[test]
+    fn messages_are_set_apart_in_one_queue_or_in_one_of_each() {
+        let one = Redelivery::none();
+        assert_eq!(&*one.target("a.b"), "ActiveMQ.DLQ");
+        assert!(one.is_target("ActiveMQ.DLQ") && !one.is_target("ActiveMQ.DLQs"));
+        let each = Redelivery { dead_letters: "DLQ.".into(), ..Redelivery::none() };
+        assert_eq!(&*each.target("a.b"), "DLQ.a.b");
+        assert!(each.is_target("DLQ.a") && !each.is_target("DLQ"));
+    }
+}

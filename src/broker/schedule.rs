@@ -1,0 +1,144 @@
+//! Messages that are sent to be delivered later.
+//!
+//! Such a message is in its queue from the beginning, delayed (`later`), and counts for its
+//! limits; a note tells it from one that came back. When its time has come one record *fires* it:
+//! it takes the next place of its priority, as if it were sent in that moment, and its expiry
+//! counts from then on. Always: it fires once, at its time or after it, whatever crash comes.
+
+use bytes::Bytes;
+
+use crate::broker::delta::{Entry, Place, Scope, Why};
+use crate::broker::durable::Durable;
+use crate::broker::fact::Fact;
+use crate::broker::queue::Queue;
+use crate::broker::{Broker, Written};
+use crate::ids::{DueTime, Millis, NoteId, QueueId, UploadId};
+use crate::message::Message;
+use crate::mutant::{self, Mutant};
+use crate::record::Record;
+
+impl Broker {
+    /// States that a message enters a queue, to be handed out later.
+    pub(super) fn state_scheduled(
+        &self,
+        now: Millis,
+        queue: QueueId,
+        name: &str,
+        place: Place,
+        (message, upload): (&Message, Option<UploadId>),
+        facts: &mut Vec<Fact>,
+    ) {
+        let at = self.time(now);
+        let until = DueTime::at(Millis(at.0.saturating_add(message.delay)));
+        let note = self.durable.note_or_new(name, Why::Scheduled);
+        let expires = message.expires;
+        let once = None;
+        let record = Record::Scheduled { queue, place, at, expires, until, note, upload, once };
+        facts.push(Fact::Log(record, message.content.clone()));
+    }
+
+    /// States that the time of messages has come.
+    pub(super) fn state_fired(
+        &self,
+        now: Millis,
+        queue: QueueId,
+        entries: Vec<(Place, Entry)>,
+        facts: &mut Vec<Fact>,
+    ) {
+        let first = self.queues[&queue].row.last_seq + 1;
+        let record = Record::Fired { queue, first, at: self.time(now), entries };
+        facts.push(Fact::Log(record, Bytes::new()));
+    }
+
+    pub(super) fn apply_schedule(&mut self, written: Written, record: &Record) {
+        match record {
+            Record::Scheduled { queue, place, at, expires, until, note, upload, once } => {
+                if let Some(upload) = upload {
+                    self.durable.adopt(*upload);
+                }
+                let entry = Entry::born(written, *at, *expires, *upload);
+                self.apply_birth(*queue, *place, entry);
+                let name = self.queues[queue].row.name.clone();
+                self.durable.refer(*note, &name, Why::Scheduled);
+                let entry = Entry { due: Some(*until), note: Some(*note), ..entry };
+                self.apply_changed(*queue, *place, entry);
+                self.apply_sent_once(written, *queue, *once, *at, None);
+                self.count(*queue, |c| c.sent += 1);
+            }
+            Record::Fired { queue, first, at, entries } => {
+                let restored = self.queues[queue].row.restored_through;
+                for ((old, entry), seq) in entries.iter().zip(*first..) {
+                    let seen = u32::from(old.seq <= restored);
+                    if let Some(note) = entry.note {
+                        self.durable.unrefer(note);
+                    }
+                    if !mutant::is(Mutant::FireWithoutLeaving) {
+                        self.depart(*queue, *old, entry);
+                    }
+                    self.carry(*queue, Place { rank: old.rank, seq }, fired(entry, *at, seen));
+                }
+            }
+            _ => unreachable!("the other records are not of the schedule"),
+        }
+    }
+
+    /// Whether a record of the schedule fits the state.
+    pub(super) fn fit_schedule(&self, record: &Record) -> Result<(), &'static str> {
+        let row = |id| self.queues.get(id).map(|queue| &queue.row).ok_or("no such queue");
+        match record {
+            Record::Scheduled { queue, place, note, upload, once, .. } => {
+                let row = row(queue)?;
+                if row.last_seq + 1 != place.seq {
+                    return Err("its sequence number is not the next");
+                }
+                self.durable.fit_sent(*upload)?;
+                self.durable.fit_name(Scope::Queue(*queue), *once)?;
+                self.durable.fit_note(*note, &row.name, Why::Scheduled)
+            }
+            Record::Fired { queue, first, entries, .. } => {
+                let row = row(queue)?;
+                match () {
+                    () if row.last_seq + 1 != *first => Err("its sequence number is not the next"),
+                    () if row.delayed < entries.len() as u64 => Err("more fired than waited"),
+                    () => Ok(()),
+                }
+            }
+            _ => unreachable!("the other records are not of the schedule"),
+        }
+    }
+
+    /// Whether a message may have reached a consumer in an earlier life. One that has not fired has
+    /// not, though its place is among those that have; unless the store is a restored one, since it
+    /// may have fired in the other.
+    pub(super) fn is_seen(&self, queue: &Queue, place: Place, entry: &Entry) -> bool {
+        let waits = self.is_scheduled(entry) && place.seq > queue.row.restored_through;
+        entry.returns > 0 || (queue.lent_before(place) && !waits)
+    }
+
+    /// Whether a message waits for its first delivery. When it fires it has a new place, and no
+    /// note.
+    pub(super) fn is_scheduled(&self, entry: &Entry) -> bool {
+        let of = |note: NoteId| self.durable.notes.get(note);
+        let note = entry.note.and_then(of);
+        note.is_some_and(|note| note.why == Why::Scheduled)
+    }
+}
+
+impl Durable {
+    /// What is left of a note when its message is moved by an operator.
+    pub(super) fn unschedule(&mut self, note: Option<NoteId>) -> Option<NoteId> {
+        let id = note?;
+        if self.notes.get(id).is_some_and(|note| note.why == Why::Scheduled) {
+            self.unrefer(id);
+            return None;
+        }
+        note
+    }
+}
+
+/// The entry of a message that has waited and is as new now.
+fn fired(entry: &Entry, at: Millis, returns: u32) -> Entry {
+    let lasts = entry.expires.map(|end| end.0.saturating_sub(entry.at.0));
+    let expires = lasts.map(|lasts| Millis(at.0.saturating_add(lasts)));
+    Entry { at, expires, returns, due: None, note: None, ..*entry }
+}

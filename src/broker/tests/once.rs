@@ -1,0 +1,303 @@
+//! Promises of names: what was done under one is done once, and the answer is the same.
+
+use super::*;
+use crate::broker::command::{Disposition, Once, Work};
+use crate::broker::delta::Delta;
+use crate::identity::Identity;
+use crate::ids::TransactionName;
+
+const T: TransactionName = TransactionName(1);
+const ONCE: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Done));
+const AGAIN: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Repeated));
+
+fn id(number: u64) -> Identity {
+    Identity::of(&number.to_le_bytes())
+}
+
+fn message(durability: Durability) -> Message {
+    let content = Bytes::from_static(b"content");
+    Message { durability, priority: Priority::DEFAULT, expires: None, delay: 0, content }
+}
+
+fn send_once(name: &str, number: u64) -> Command {
+    let message = message(Durability::NonPersistent);
+    Command::Once(Once::send(id(number), Command::Send { to: queue(name), message }))
+}
+
+fn send_once_in(name: &str, number: u64) -> Command {
+    let work = Work::Send { to: queue(name), message: message(Durability::Persistent) };
+    Command::Once(Once::send(id(number), Command::Transact { transaction: T, work }))
+}
+
+fn commit_as(number: u64, operations: u64) -> Command {
+    Command::Once(Once::commit(id(number), T, id(operations)))
+}
+
+fn outcome(number: u64) -> Command {
+    Command::Once(Once::outcome(id(number)))
+}
+
+impl Bench {
+    fn depth_of(&mut self, name: &str) -> u64 {
+        self.depth(name).map_or(0, |queue| queue.depth)
+    }
+
+    /// A crash, and a new life.
+    fn live_again(&mut self, limits: Limits) {
+        self.broker = Broker::new(Base::default(), limits, 1 << 20);
+        for (written, record) in std::mem::take(&mut self.log) {
+            self.broker.apply_record(written, &record).unwrap();
+            self.log.push((written, record));
+        }
+        let epoch = self.broker.epoch() + 1;
+        let mut effects = Effects::new();
+        let started = Fact::Log(Record::Started { epoch, at: self.now }, Bytes::new());
+        self.commit(vec![started], &mut effects);
+    }
+
+    fn known(&self) -> usize {
+        self.broker.name_counts().known
+    }
+
+    fn names_agree(&self) -> bool {
+        self.broker.names_agree(&Default::default())
+    }
+}
+
+#[test]
+fn a_message_sent_again_under_its_id_is_there_once_and_answered_as_a_repetition() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.ask(1, &send_once("q", 1)), ONCE);
+    assert_eq!(bench.ask(2, &send_once("q", 1)), AGAIN);
+    assert_eq!(bench.ask(1, &send_once("q", 2)), ONCE);
+    // Another queue is another matter.
+    assert_eq!(bench.ask(1, &send_once("r", 1)), ONCE);
+    assert_eq!((bench.depth_of("q"), bench.depth_of("r")), (2, 1));
+    assert_eq!(bench.broker.name_counts().repeated, 1);
+}
+
+#[test]
+fn an_id_outlives_its_message_and_the_process() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("q"), 10);
+    bench.ask(2, &send_once("q", 1)).unwrap();
+    bench.settle(1, Which::One(Tag(1)), Outcome::Accepted).unwrap();
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(1, &send_once("q", 1)), AGAIN);
+    assert_eq!(bench.depth_of("q"), 0);
+}
+
+#[test]
+fn a_message_with_an_id_is_durable_whatever_it_asks_for_and_goes_to_no_topic() {
+    let mut bench = Bench::new();
+    bench.ask(1, &send_once("q", 1)).unwrap();
+    bench.live_again(Limits::default());
+    assert_eq!(bench.depth_of("q"), 1);
+    let to_topic = Command::Send { to: topic("t"), message: message(Durability::Persistent) };
+    let to_topic = Command::Once(Once::send(id(1), to_topic));
+    assert_eq!(bench.ask(1, &to_topic), Err(Refusal::NameOnTopic));
+}
+
+#[test]
+fn a_message_that_is_to_wait_is_there_once_too() {
+    let mut bench = Bench::new();
+    let message = Message { delay: 1000, ..message(Durability::Persistent) };
+    let send = Command::Once(Once::send(id(1), Command::Send { to: queue("q"), message }));
+    assert_eq!(bench.ask(1, &send), ONCE);
+    assert_eq!(bench.ask(1, &send), AGAIN);
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(1, &send), AGAIN);
+    assert_eq!(bench.depth_of("q"), 1);
+}
+
+#[test]
+fn an_id_in_a_transaction_is_taken_by_its_commit_and_free_after_its_rollback() {
+    let mut bench = Bench::new();
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    assert_eq!(bench.ask(1, &send_once_in("q", 1)), ONCE);
+    assert_eq!(bench.ask(1, &send_once_in("q", 1)), AGAIN);
+    assert_eq!(bench.ask(2, &send_once("q", 1)), Err(Refusal::NamePending));
+    let disposition = Disposition::Return;
+    bench.ask(1, &Command::Rollback { transaction: T, disposition }).unwrap();
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    assert_eq!(bench.ask(1, &send_once_in("q", 1)), ONCE);
+    bench.ask(1, &Command::Commit { transaction: T }).unwrap();
+    assert_eq!(bench.ask(2, &send_once("q", 1)), AGAIN);
+    assert_eq!(bench.depth_of("q"), 1);
+    assert!(bench.names_agree());
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(2, &send_once("q", 1)), AGAIN);
+}
+
+#[test]
+fn an_id_of_a_transaction_that_a_crash_cuts_short_is_free_at_once() {
+    let mut bench = Bench::new();
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    for number in 0..20 {
+        bench.ask(1, &send_once_in("q", number)).unwrap();
+    }
+    bench.live_again(Limits::default());
+    // Its operations have not all had their outcome yet.
+    let mut facts = Vec::new();
+    let (from, command) = (ConnectionId(1), send_once("q", 7));
+    let verdict = bench.broker.decide(bench.now, from, Token(1), &command, &mut facts);
+    assert_eq!(verdict, ONCE);
+    bench.commit(facts, &mut Effects::new());
+    bench.settle_down(Effects::new());
+    assert_eq!((bench.depth_of("q"), bench.known()), (1, 1));
+    assert_eq!(bench.ask(1, &send_once("q", 7)), AGAIN);
+    assert_eq!(bench.ask(1, &send_once("q", 8)), ONCE);
+    assert!(bench.names_agree());
+}
+
+#[test]
+fn an_id_of_a_large_transaction_is_taken_though_its_operations_are_still_being_settled() {
+    let mut bench = Bench::new();
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    (0..20).for_each(|number| drop(bench.ask(1, &send_once_in("q", number)).unwrap()));
+    assert_eq!(bench.ask(1, &commit_as(1, 2)), Ok(Verdict::Fence));
+    assert_eq!(bench.ask(2, &send_once("q", 19)), AGAIN);
+    assert_eq!(bench.ask(2, &outcome(1)), AGAIN);
+    assert_eq!((bench.depth_of("q"), bench.known()), (20, 21));
+    assert!(bench.names_agree());
+}
+
+#[test]
+fn beyond_their_number_the_oldest_ids_are_forgotten_and_counted() {
+    let limits = Limits { names_per_scope: 16, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    (0..100).for_each(|number| drop(bench.ask(1, &send_once("q", number)).unwrap()));
+    assert!((16..24).contains(&bench.known()), "{}", bench.known());
+    assert_eq!(bench.broker.name_counts().forgotten_early, 100 - bench.known() as u64);
+    assert_eq!(bench.ask(1, &send_once("q", 99)), AGAIN);
+    assert_eq!(bench.ask(1, &send_once("q", 0)), ONCE);
+    assert!(bench.names_agree());
+}
+
+#[test]
+fn beyond_their_memory_the_oldest_ids_of_all_queues_are_forgotten() {
+    let names_bytes = 16 * crate::limits::NAME_BYTES;
+    let mut bench = Bench::with(Limits { names_bytes, ..Limits::default() });
+    for number in 0..60 {
+        bench.now.0 += 1;
+        let name = ["a", "b", "c"][number as usize / 20];
+        bench.ask(1, &send_once(name, number)).unwrap();
+    }
+    assert!((16..24).contains(&bench.known()), "{}", bench.known());
+    assert_eq!(bench.ask(1, &send_once("c", 59)), AGAIN);
+    assert_eq!(bench.ask(1, &send_once("a", 0)), ONCE);
+    assert!(bench.names_agree());
+}
+
+#[test]
+fn ids_are_forgotten_when_their_time_is_over_and_not_before() {
+    let mut bench = Bench::with(Limits { names_millis: 1000, ..Limits::default() });
+    (0..20).for_each(|number| drop(bench.ask(1, &send_once("q", number)).unwrap()));
+    bench.now.0 += 999;
+    bench.ask(1, &send_once("q", 50)).unwrap();
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.known(), 21);
+    let at = bench.broker.next_deadline().expect("they grow old");
+    bench.now = at;
+    bench.settle_down(Effects::new());
+    let counts = bench.broker.name_counts();
+    assert_eq!((counts.known, counts.forgotten_early), (0, 0));
+    assert_eq!(bench.broker.next_deadline(), None);
+}
+
+#[test]
+fn the_ids_of_a_queue_go_with_it() {
+    let mut bench = Bench::new();
+    bench.ask(1, &send_once("q", 1)).unwrap();
+    bench.ask(1, &Command::Purge { queue: "q".into() }).unwrap();
+    assert_eq!(bench.ask(1, &send_once("q", 1)), AGAIN);
+    bench.ask(1, &Command::Delete { queue: "q".into() }).unwrap();
+    assert_eq!(bench.known(), 0);
+    assert_eq!(bench.ask(1, &send_once("q", 1)), ONCE);
+    assert!(bench.names_agree());
+    let Delta { names, .. } = &bench.broker.durable.delta;
+    assert_eq!(names.len(), 2, "the index forgets with the queue what the delta says of it");
+}
+
+#[test]
+fn a_commit_repeated_under_its_id_does_nothing_more_and_is_answered_the_same() {
+    let mut bench = Bench::new();
+    for connection in 1..=2 {
+        bench.ask(connection, &Command::Begin { transaction: T }).unwrap();
+        let work = Work::Send { to: queue("q"), message: message(Durability::Persistent) };
+        bench.ask(connection, &Command::Transact { transaction: T, work }).unwrap();
+    }
+    assert_eq!(bench.ask(1, &commit_as(1, 5)), ONCE);
+    assert_eq!(bench.ask(2, &commit_as(1, 5)), AGAIN);
+    assert_eq!(bench.depth_of("q"), 1);
+    assert!(bench.broker.transactions(&Default::default()).0.is_empty());
+    assert_eq!(bench.ask(3, &outcome(1)), AGAIN);
+    assert!(bench.names_agree());
+}
+
+#[test]
+fn a_commit_of_something_else_under_a_taken_id_is_refused_and_can_be_rolled_back() {
+    let mut bench = Bench::new();
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    assert_eq!(bench.ask(1, &commit_as(1, 5)), ONCE);
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    bench.ask(1, &send_once_in("q", 1)).unwrap();
+    assert_eq!(bench.ask(1, &commit_as(1, 6)), Err(Refusal::CommitNameTaken));
+    let disposition = Disposition::Return;
+    bench.ask(1, &Command::Rollback { transaction: T, disposition }).unwrap();
+    assert_eq!((bench.depth_of("q"), bench.known()), (0, 1));
+}
+
+#[test]
+fn who_hears_that_nothing_was_committed_can_rely_on_it() {
+    let mut bench = Bench::new();
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    bench.ask(1, &send_once_in("q", 1)).unwrap();
+    let not_committed = Ok(Verdict::Answer(Reply::NotCommitted));
+    assert_eq!(bench.ask(2, &outcome(1)), not_committed);
+    // The commit was under way, and comes too late.
+    assert_eq!(bench.ask(1, &commit_as(1, 5)), Err(Refusal::CommitVoid));
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(2, &outcome(1)), not_committed);
+}
+
+#[test]
+fn the_outcome_of_a_commit_is_remembered_by_the_next_life_and_only_with_it() {
+    let mut bench = Bench::new();
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    bench.ask(1, &send_once_in("q", 1)).unwrap();
+    assert_eq!(bench.ask(1, &commit_as(1, 5)), ONCE);
+    let whole = bench.log.len();
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(2, &outcome(1)), AGAIN);
+    // A crash between the name and the outcome undoes both.
+    bench.log.truncate(whole - 1);
+    assert!(matches!(bench.log.last(), Some((_, Record::Named(_)))));
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(2, &send_once("q", 1)), ONCE);
+    let not_committed = Ok(Verdict::Answer(Reply::NotCommitted));
+    assert_eq!(bench.ask(2, &outcome(1)), not_committed);
+    assert!(bench.names_agree());
+}
+
+#[test]
+fn a_large_body_sent_again_is_given_back() {
+    let mut bench = Bench::new();
+    for round in 0..2 {
+        let stage = crate::ids::StageId(round + 1);
+        bench.ask(1, &Command::Stage { stage, to: queue("q"), bytes: 0 }).unwrap();
+        let piece = Bytes::from_static(b"piece");
+        bench.ask(1, &Command::StagePiece { stage, number: 1, bytes: piece }).unwrap();
+        let head = crate::message::LargeHead {
+            kind: crate::message::BodyKind::Bytes,
+            properties: Vec::new(),
+            bytes: 5,
+        };
+        let message = Message { content: head.encode(), ..message(Durability::Persistent) };
+        let send = Command::SendStaged { stage, to: queue("q"), message };
+        let answer = bench.ask(1, &Command::Once(Once::send(id(1), send)));
+        assert_eq!(answer, if round == 0 { ONCE } else { AGAIN });
+    }
+    let (open, dead) = bench.broker.uploads();
+    assert_eq!((bench.depth_of("q"), open.len(), dead.len()), (1, 0, 0));
+}

@@ -1,0 +1,195 @@
+//! Settings of an embedded broker.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::broker::Broker;
+use super::error::OpenError;
+use super::life;
+use crate::broker::policy::WhenFull;
+use crate::config::{Config, DestinationConfig, Size};
+use crate::io::real::SystemClock;
+use crate::io::{Clock, Storage};
+
+/// Settings of a broker, made by [`Broker::builder`]. The defaults fit most programs.
+///
+/// ```
+/// use escrowmq::{Broker, Limit};
+///
+/// # async fn example() -> Result<(), escrowmq::OpenError> {
+/// let broker = Broker::builder("./orders-data")
+///     .memory_limit(128 << 20)
+///     .limit("queue://orders.>", Limit::messages(100_000))
+///     .open()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder opens nothing before `open`"]
+pub struct Builder(Plan);
+
+/// What a life is to be like.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) patience: Duration,
+    pub(super) listens: bool,
+    /// Instead of the directory.
+    pub(super) storage: Option<Arc<dyn Storage>>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+const MIB: u64 = 1 << 20;
+
+/// The parts of the memory limit, as what it is divided by: four sixteenths are named here, four
+/// are non-persistent messages, and the rest is for queues and consumers.
+const PARTS: u64 = 16;
+
+/// What a change between two checkpoints costs, about: see `memory.limit` in the settings.
+const CHANGE_BYTES: u64 = 750;
+
+impl Builder {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        let mut config = Config { data: directory, ..Config::default() };
+        config.log.segment_size = Size::mib(16);
+        config.log.checkpoint_bytes = Size::mib(32);
+        let clock = Arc::new(SystemClock::new());
+        let patience = Duration::ZERO;
+        let plan = Plan { config, patience, listens: false, storage: None, clock };
+        Self(plan).memory_limit(256 * MIB)
+    }
+
+    /// Bytes that messages and what is remembered of them may take in memory, at least 64 MiB; 256
+    /// MiB by default. What consumers hold comes on top: their prefetch bounds it.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        let part = (bytes / PARTS).max(MIB);
+        let memory = &mut self.0.config.memory;
+        memory.limit = Size::new(bytes);
+        (memory.cache, memory.index) = (Size::new(part), Size::new(part));
+        (memory.held, memory.non_persistent) = (Size::new(part), Size::new(4 * part));
+        let changes = usize::try_from(part / CHANGE_BYTES).unwrap_or(usize::MAX);
+        self.0.config.log.checkpoint_changes = changes.clamp(1, 100_000);
+        self
+    }
+
+    /// Bytes of a message's body at most, up to 1 GiB, which is the default. One of more than
+    /// 256 KiB goes to the disk in pieces; but the program holds all of it, when it sends it and
+    /// when it receives it.
+    pub fn message_limit(mut self, bytes: u64) -> Self {
+        self.0.config.limits.message = Size::new(bytes);
+        self
+    }
+
+    /// Bytes of the files of the log: a multiple of 4 KiB from 1 MiB to 1 GiB, 16 MiB by default.
+    /// Counts only when the store is made. An empty store takes about four of them; larger ones
+    /// stall less where much is written.
+    pub fn segment_size(mut self, bytes: u64) -> Self {
+        self.0.config.log.segment_size = Size::new(bytes);
+        self
+    }
+
+    /// Bytes of the disk kept free, 256 MiB by default. With less, no messages are taken: the rest
+    /// is for acknowledgements and clean-up, which then make room.
+    pub fn disk_reserve(mut self, bytes: u64) -> Self {
+        self.0.config.log.disk_reserve = Size::new(bytes);
+        self
+    }
+
+    /// Lets destinations hold so much at most. `pattern` is `queue://` or `topic://` and a name, of
+    /// which `*` stands for any one part between dots and `>` at the end for all that follow. The
+    /// most specific pattern counts, and it alone.
+    pub fn limit(mut self, pattern: impl Into<String>, limit: Limit) -> Self {
+        let Limit { messages, bytes, when_full } = limit;
+        let bytes = bytes.map(Size::new);
+        let name = pattern.into();
+        self.0.config.destinations.push(DestinationConfig { name, messages, bytes, when_full });
+        self
+    }
+
+    /// Serves other programs too, at a URL like `stomp://127.0.0.1:61613`; port 0 takes a free one,
+    /// which [`Broker::addresses`] tells. There is no authentication: whoever reaches the address
+    /// may read and write every queue.
+    pub fn listen(mut self, url: impl Into<String>) -> Self {
+        if !std::mem::replace(&mut self.0.listens, true) {
+            self.0.config.listen.clear();
+        }
+        self.0.config.listen.push(url.into());
+        self
+    }
+
+    /// The name of the broker for STOMP clients: it begins their message ids. `escrowmq` by
+    /// default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.0.config.name = name.into();
+        self
+    }
+
+    /// How long to wait for a directory that another broker has open, before
+    /// [`OpenError::InUse`]; not at all by default. A broker that was dropped, and not closed, ends
+    /// beside the program, and has its directory until then.
+    pub fn wait_for_store(mut self, patience: Duration) -> Self {
+        self.0.patience = patience;
+        self
+    }
+
+    /// Keeps the store there instead of in the directory, for tests.
+    #[doc(hidden)]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.0.storage = Some(storage);
+        self
+    }
+
+    /// Reads the time there, for tests.
+    #[doc(hidden)]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.0.clock = clock;
+        self
+    }
+
+    /// Opens the broker, and its store, which is made where the directory is empty or missing. That
+    /// reads what was written since the last checkpoint, on a thread of the broker's own.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: each says what to do.
+    ///
+    /// # Dropping the future
+    /// The broker ends as soon as it is open.
+    pub async fn open(self) -> Result<Broker, OpenError> {
+        let opened = life::begin(self.0)?;
+        let panicked = || OpenError::Start("opening the store has panicked".to_owned());
+        Ok(Broker::new(opened.await.map_err(|_| panicked())??))
+    }
+}
+
+/// How much a queue may hold, or a topic for each of its subscribers; for [`Builder::limit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a limit counts where it is given to a builder"]
+pub struct Limit {
+    messages: Option<u64>,
+    bytes: Option<u64>,
+    when_full: WhenFull,
+}
+
+impl Limit {
+    /// So many messages, those at consumers included. What is sent beyond waits for room.
+    pub fn messages(messages: u64) -> Self {
+        Self { messages: Some(messages), bytes: None, when_full: WhenFull::Hold }
+    }
+
+    /// So many bytes, of the log or of memory. What is sent beyond waits for room.
+    pub fn bytes(bytes: u64) -> Self {
+        Self { messages: None, bytes: Some(bytes), when_full: WhenFull::Hold }
+    }
+
+    /// So many bytes as well.
+    pub fn and_bytes(self, bytes: u64) -> Self {
+        Self { bytes: Some(bytes), ..self }
+    }
+
+    /// What becomes of a send beyond the limit, if it is not to wait.
+    pub fn when_full(self, when_full: WhenFull) -> Self {
+        Self { when_full, ..self }
+    }
+}

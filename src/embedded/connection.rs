@@ -1,0 +1,169 @@
+//! A program's connection to a broker of its own process: sending, and the beginning of consuming.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::consumer::Consumer;
+use super::error::{Ended, SendError, SubscribeError, TransactionError};
+use super::link::{Link, Way};
+use super::message::Message;
+use super::transaction::Transaction;
+use crate::limits;
+use crate::message::Destination;
+
+/// A connection to a broker in the same process: no socket, messages by value.
+///
+/// A connection costs little, and clones share it: tasks and threads may send on one at the same
+/// time. What is sent on one connection to a queue, with one priority, is delivered in the order in
+/// which it was sent. It ends with the last of its clones, consumers and deliveries.
+///
+/// # Dropping a future
+///
+/// No method leaves half of something behind. A future that is dropped has either done nothing yet,
+/// or all that it was asked for, of which only the news is lost.
+#[derive(Clone)]
+pub struct Connection {
+    link: Arc<Link>,
+}
+
+impl Connection {
+    pub(super) fn new(way: &Way) -> Result<Self, Ended> {
+        match Link::new(way.clone()) {
+            Ok(link) => Ok(Self { link: Arc::new(link) }),
+            Err(_) => Err(way.why_now()),
+        }
+    }
+
+    /// Sends a message, and waits until it is durable: it is then delivered, whatever happens to
+    /// the process and the machine. One that is not persistent only has to be taken.
+    ///
+    /// Where its destination is limited and full, and its policy is to hold, this waits for room.
+    ///
+    /// # Errors
+    /// [`SendError::Ended`] says that nobody knows whether the message was sent; with all others it
+    /// was not.
+    ///
+    /// # Dropping the future
+    /// The message may have been sent or not.
+    pub async fn send(
+        &self,
+        to: impl Into<Destination>,
+        message: impl Into<Message>,
+    ) -> Result<(), SendError> {
+        let asked = self.link.send(to.into(), message.into(), None).await?;
+        self.link.answer(asked).await?;
+        Ok(())
+    }
+
+    /// Hands a message to the broker and goes on: the [`Receipt`] tells, now or later, when it is
+    /// durable. Many messages can so be on their way at a time, and are synced together.
+    ///
+    /// Messages are sent in the order in which these futures were first polled. It waits while the
+    /// broker has more to do than it can take, and while 1,024 messages of this connection are not
+    /// confirmed.
+    ///
+    /// ```
+    /// # async fn example(connection: escrowmq::Connection) -> Result<(), escrowmq::SendError> {
+    /// let orders = escrowmq::Destination::queue("orders");
+    /// let mut receipts = Vec::new();
+    /// for number in 0..100 {
+    ///     receipts.push(connection.post(&orders, format!("order {number}")).await?);
+    /// }
+    /// for receipt in receipts {
+    ///     receipt.await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of a message that cannot be sent. What the broker says of it, its receipt tells.
+    ///
+    /// # Dropping the future
+    /// The message is not sent, unless the future was ready.
+    pub async fn post(
+        &self,
+        to: impl Into<Destination>,
+        message: impl Into<Message>,
+    ) -> Result<Receipt, SendError> {
+        let asked = self.link.send(to.into(), message.into(), None).await?;
+        let link = Arc::clone(&self.link);
+        Ok(Receipt(Box::pin(async move {
+            link.answer(asked).await?;
+            Ok(())
+        })))
+    }
+
+    /// Begins a transaction on this connection, for what it sends and what its consumers received.
+    ///
+    /// # Errors
+    /// Where the broker refuses it, because 256 of this connection have not ended; or has ended.
+    ///
+    /// # Dropping the future
+    /// There is no transaction.
+    pub async fn transaction(&self) -> Result<Transaction, TransactionError> {
+        Transaction::begin(&self.link).await
+    }
+
+    /// Begins to consume from a queue, which comes into being if it does not exist, or a topic,
+    /// with 100 deliveries outstanding at most.
+    ///
+    /// # Errors
+    /// Where the broker refuses the destination, or has ended.
+    ///
+    /// # Dropping the future
+    /// There is no consumer.
+    pub async fn subscribe(
+        &self,
+        from: impl Into<Destination>,
+    ) -> Result<Consumer, SubscribeError> {
+        self.subscribe_with(from, limits::EMBEDDED_PREFETCH).await
+    }
+
+    /// The same with another prefetch: so many deliveries may be outstanding, which is to say
+    /// handed to this consumer, waiting in it or received, and not yet settled. At least 1.
+    ///
+    /// More lets a consumer work on without waiting for the broker; less spreads a queue evenly
+    /// over its consumers. It is also what bounds the memory: messages of up to 256 KiB wait in
+    /// their consumer whole.
+    ///
+    /// # Errors
+    /// As of [`Connection::subscribe`].
+    pub async fn subscribe_with(
+        &self,
+        from: impl Into<Destination>,
+        prefetch: u32,
+    ) -> Result<Consumer, SubscribeError> {
+        let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
+        Consumer::begin(&self.link, from.into(), prefetch).await
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a message that was [posted](Connection::post): a future that is ready when the
+/// message is durable.
+///
+/// Dropping it changes nothing: the message is sent, and nobody hears of it.
+#[must_use = "a message is durable only when its receipt says so"]
+pub struct Receipt(Pin<Box<dyn Future<Output = Result<(), SendError>> + Send>>);
+
+impl Future for Receipt {
+    type Output = Result<(), SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,266 @@
+//! What can go wrong, an enum for each question, and what a program does about it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::broker::command;
+use crate::config::ConfigError;
+use crate::engine::{StopError, StoreError};
+use crate::io::real::LockError;
+
+/// Why a broker does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another broker, of this process or another, has the directory, or a tool looks into it.
+    /// Nothing was touched. A broker that was dropped without [`close`](crate::Broker::close) has
+    /// it for a moment longer: see [`Builder::wait_for_store`](crate::Builder::wait_for_store).
+    #[error("{}: another broker has this store open", path.display())]
+    InUse {
+        /// The lock file in the directory.
+        path: PathBuf,
+    },
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Setting(SettingError),
+    /// The directory cannot be made, opened or locked.
+    #[error("the directory of the store cannot be used: {0}")]
+    Directory(#[source] std::io::Error),
+    /// The directory holds no store of this version, or a damaged one; the text names the file,
+    /// the place in it and what to do.
+    #[error(transparent)]
+    Store(StoreRefused),
+    /// A listener cannot be opened.
+    #[error("{0}")]
+    Listen(String),
+    /// The system gives no thread, or opening the store panicked: a defect.
+    #[error("the broker cannot be started: {0}")]
+    Start(String),
+}
+
+/// A setting that cannot be used, and what it must be.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct SettingError(ConfigError);
+
+/// Why a store was not opened: damage, a missing file, a newer version, a full disk.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StoreRefused(StoreError);
+
+impl From<ConfigError> for OpenError {
+    fn from(error: ConfigError) -> Self {
+        Self::Setting(SettingError(error))
+    }
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(StoreRefused(error))
+    }
+}
+
+impl From<LockError> for OpenError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { path } => Self::InUse { path },
+            LockError::Io { source, .. } => Self::Directory(source),
+        }
+    }
+}
+
+/// Why a store failed while its broker ran. The program lives on, and may open the store again:
+/// that finds everything that was confirmed.
+#[derive(Clone, Debug)]
+pub struct Failure(Arc<StopError>);
+
+impl Failure {
+    pub(super) fn new(error: StopError) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The broker answers nothing any more. What was not confirmed is unknown: it may have been done.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Ended {
+    /// It was closed or dropped.
+    #[error("the broker is closed")]
+    Closed,
+    /// Its store failed.
+    #[error("{0}")]
+    Failed(#[source] Failure),
+}
+
+/// The broker says no, and nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(pub(super) command::Refusal);
+
+impl Refusal {
+    /// Whether the same may be taken later, when there is more room: the destination, memory or
+    /// the disk is full, or too many sends of this connection wait for room already.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
+        self.0.is_want_of_room()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Why a message was not sent, or is not known to be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The broker does not take it; it was not sent.
+    #[error("{0}")]
+    Refused(#[source] Refusal),
+    /// The body is larger than messages may be; it was not sent.
+    #[error("the message has {size} bytes, and the limit is {limit}")]
+    TooLarge {
+        /// Bytes of the body.
+        size: u64,
+        /// The limit in bytes: [`Builder::message_limit`](crate::Builder::message_limit), or less
+        /// for a topic.
+        limit: u64,
+    },
+    /// A property cannot go with a message; it was not sent.
+    #[error("the property {name:?} {reason}")]
+    Property {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The broker has ended: unless it was confirmed before, the message may have been sent.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+/// Why there is no consumer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The broker does not want it.
+    #[error("{0}")]
+    Refused(#[source] Refusal),
+    /// The broker has ended.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+/// Why there will be no delivery.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The broker has ended this consumer: its queue was deleted, perhaps.
+    #[error("the broker has ended the subscription: {reason}")]
+    Cancelled {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The bytes of a message are whole, and not what a message looks like: a newer version wrote
+    /// them. It stays lent until this consumer ends; the next call goes on with the next message.
+    #[error("the content of the message {message} cannot be understood")]
+    Unreadable {
+        /// Which message.
+        message: super::MessageId,
+    },
+    /// The broker has ended.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+/// Why a delivery was not settled, or is not known to be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// It is no longer lent to this consumer, which has ended: the message went back to its queue
+    /// before, and is delivered again.
+    #[error("the consumer has ended, and its messages went back to the queue: {0}")]
+    NotLent(#[source] Refusal),
+    /// The broker does not do it now, for want of room in the log, and the message stays lent until
+    /// its consumer ends.
+    #[error("{0}")]
+    Refused(#[source] Refusal),
+    /// The broker has ended: unless it was confirmed before, the message may be settled or not.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+/// Why a transaction, or a part of it, did not happen, or is not known to have.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// A delivery belongs to the connection whose consumer received it, and so to its transactions.
+    #[error("the delivery came by another connection than the one of this transaction")]
+    OtherConnection,
+    /// The broker refused it, or a part of it: none of it has happened.
+    #[error("{0}")]
+    Refused(#[source] Refusal),
+    /// The broker has ended: what was not committed before has not happened, and of a commit that
+    /// was under way nobody knows.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+impl From<AskError> for TransactionError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(refusal) => Self::Refused(Refusal(refusal)),
+            AskError::Ended(ended) => Self::Ended(ended),
+        }
+    }
+}
+
+/// Why an asked broker did not do something.
+#[derive(Debug)]
+pub(super) enum AskError {
+    Refused(command::Refusal),
+    Ended(Ended),
+}
+
+impl From<AskError> for SendError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(refusal) => Self::Refused(Refusal(refusal)),
+            AskError::Ended(ended) => Self::Ended(ended),
+        }
+    }
+}
+
+impl From<AskError> for SubscribeError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(refusal) => Self::Refused(Refusal(refusal)),
+            AskError::Ended(ended) => Self::Ended(ended),
+        }
+    }
+}
+
+impl From<AskError> for SettleError {
+    fn from(error: AskError) -> Self {
+        use command::Refusal as R;
+        match error {
+            AskError::Refused(why @ (R::NoSuchSubscription(_) | R::NotOutstanding(_))) => {
+                Self::NotLent(Refusal(why))
+            }
+            AskError::Refused(refusal) => Self::Refused(Refusal(refusal)),
+            AskError::Ended(ended) => Self::Ended(ended),
+        }
+    }
+}

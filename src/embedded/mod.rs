@@ -1,0 +1,34 @@
+//! The broker as a library: open a store, connect without a socket, send, receive, acknowledge.
+//!
+//! Owns what embedding programs see, and nothing of what it means: requests and outputs go through
+//! the engine as those of any wire do. Always: no call blocks an async thread; a failure of the
+//! store is told to every caller and ends nothing but the broker; a dropped future, delivery,
+//! consumer, connection or broker leaves nothing stuck.
+
+mod broker;
+mod builder;
+mod connection;
+mod consumer;
+mod delivery;
+mod error;
+mod life;
+mod link;
+mod listen;
+mod message;
+mod router;
+mod transaction;
+mod upload;
+
+pub mod blocking;
+
+pub use self::broker::Broker;
+pub use self::builder::{Builder, Limit};
+pub use self::connection::{Connection, Receipt};
+pub use self::consumer::Consumer;
+pub use self::delivery::{Delivery, MessageId, MessageIdError};
+pub use self::error::{
+    Ended, Failure, OpenError, RecvError, Refusal, SendError, SettingError, SettleError,
+    StoreRefused, SubscribeError, TransactionError,
+};
+pub use self::message::Message;
+pub use self::transaction::Transaction;

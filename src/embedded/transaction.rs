@@ -1,0 +1,138 @@
+//! Sends and acknowledgements of a program that happen together, or not at all.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::delivery::Delivery;
+use super::error::{SendError, TransactionError};
+use super::link::Link;
+use super::message::Message;
+use crate::broker::command::{Command, Disposition, Outcome, Which, Work};
+use crate::ids::TransactionName;
+use crate::message::Destination;
+
+/// A transaction of a connection; made by [`Connection::transaction`].
+///
+/// What is sent in it is seen by nobody, and what is acknowledged in it is neither gone nor anybody
+/// else's, until [`commit`](Transaction::commit). Then all of it has happened, in one moment,
+/// whatever crash comes. [`rollback`](Transaction::rollback) and a drop, which waits for nothing,
+/// let none of it happen: the deliveries return to their queues and count one more attempt.
+///
+/// ```
+/// # async fn example(connection: escrowmq::Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// # use escrowmq::Destination;
+/// let mut orders = connection.subscribe(Destination::queue("orders")).await?;
+/// let order = orders.recv().await?;
+/// let transaction = connection.transaction().await?;
+/// transaction.send(Destination::queue("invoices"), "one for this order").await?;
+/// transaction.acknowledge(&order).await?;
+/// transaction.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`Connection::transaction`]: crate::Connection::transaction
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct Transaction {
+    link: Arc<Link>,
+    name: TransactionName,
+    open: bool,
+}
+
+impl Transaction {
+    pub(super) async fn begin(link: &Arc<Link>) -> Result<Self, TransactionError> {
+        let name = link.transaction();
+        // From here on, dropping this future rolls it back again.
+        let mut this = Self { link: Arc::clone(link), name, open: true };
+        match link.answer(link.ask_small(Command::Begin { transaction: name })).await {
+            Ok(_) => Ok(this),
+            Err(error) => {
+                this.open = false;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Sends a message as a part of the transaction. It waits while the broker has more to do than
+    /// it can take, and not for the disk. What the broker refuses of it, [`commit`] tells.
+    ///
+    /// # Errors
+    /// Those of a message that cannot be sent; the transaction can go on without it.
+    ///
+    /// # Dropping the future
+    /// The message is not a part of the transaction, unless the future was ready.
+    ///
+    /// [`commit`]: Transaction::commit
+    pub async fn send(
+        &self,
+        to: impl Into<Destination>,
+        message: impl Into<Message>,
+    ) -> Result<(), SendError> {
+        // Whether it was refused, the commit tells as well.
+        let _ = self.link.send(to.into(), message.into(), Some(self.name)).await?;
+        Ok(())
+    }
+
+    /// Acknowledges a delivery as a part of the transaction. From here on that decides what becomes
+    /// of it, and the delivery may be dropped. What the broker refuses of it, `commit` tells.
+    ///
+    /// # Errors
+    /// [`TransactionError::OtherConnection`]. The transaction can go on without it.
+    pub async fn acknowledge(&self, delivery: &Delivery) -> Result<(), TransactionError> {
+        if !delivery.is_of(&self.link) {
+            return Err(TransactionError::OtherConnection);
+        }
+        let (subscription, tag) = delivery.hand_over();
+        let work =
+            Work::Settle { subscription, which: Which::One(tag), outcome: Outcome::Accepted };
+        drop(self.link.ask_small(Command::Transact { transaction: self.name, work }));
+        Ok(())
+    }
+
+    /// Lets all of it happen, and waits until that is durable.
+    ///
+    /// # Errors
+    /// [`TransactionError::Refused`] where a part of it was refused: it is rolled back. With
+    /// [`TransactionError::Ended`] all of it may have happened, or nothing.
+    ///
+    /// # Dropping the future
+    /// Polled once, it has committed, unless that is refused; before, the transaction is rolled
+    /// back.
+    pub async fn commit(mut self) -> Result<(), TransactionError> {
+        let asked = self.link.ask_small(Command::Commit { transaction: self.name });
+        // Refused, it can only be rolled back; done, there is nothing that this could roll back.
+        let result = self.link.answer(asked).await;
+        self.open = result.is_err();
+        result?;
+        Ok(())
+    }
+
+    /// Lets none of it happen, and waits until the broker has done so.
+    ///
+    /// # Errors
+    /// When the broker has ended: none of it has happened.
+    pub async fn rollback(mut self) -> Result<(), TransactionError> {
+        self.open = false;
+        let asked = self.link.ask_small(self.end());
+        self.link.answer(asked).await?;
+        Ok(())
+    }
+
+    fn end(&self) -> Command {
+        Command::Rollback { transaction: self.name, disposition: Disposition::Return }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.open {
+            self.link.leave(self.end());
+        }
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("name", &self.name).finish_non_exhaustive()
+    }
+}

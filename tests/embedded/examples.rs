@@ -1,0 +1,27 @@
+//! The examples, run as programs run them, and held to what they say.
+
+use super::support::fresh_dir;
+
+#[allow(dead_code, unreachable_pub, reason = "it is a program too, with a `main`")]
+#[path = "../../examples/work_queue.rs"]
+mod work_queue;
+
+#[allow(dead_code, unreachable_pub, reason = "it is a program too, with a `main`")]
+#[path = "../../examples/transfer.rs"]
+mod transfer;
+
+#[test]
+fn transfers_move_money_and_make_none() {
+    let dir = fresh_dir();
+    for expected in [(50, 150), (0, 200), (0, 200)] {
+        let balances = super::story(transfer::run(&dir.path().join("accounts"))).unwrap();
+        assert_eq!(balances, expected);
+    }
+}
+
+#[test]
+fn the_work_queue_does_every_job_once_and_sets_apart_what_cannot_be_done() {
+    let dir = fresh_dir();
+    let done = super::story(work_queue::run(&dir.path().join("jobs"))).unwrap();
+    assert_eq!((done.finished, done.set_apart), (work_queue::JOBS - 1, 1));
+}
