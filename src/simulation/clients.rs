@@ -259,8 +259,6 @@ impl Client {
     pub(super) fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {
         self.last_token += 1;
         let token = Token(self.last_token);
-            eprintln!("DBGC {command:?}");
-        }
         self.asked.insert(token, asked);
         // Some ask as an embedding program does, which is told of each request by itself.
         let confirm = if token.0.is_multiple_of(3) { Confirm::Alone } else { Confirm::Always };
