@@ -28,6 +28,10 @@ use support::report::{Goal, Series, figures, headline, hold};
 
 /// Milliseconds that one turn may last.
 const TURN_MAX: f64 = 1.0;
+/// What may last longer, in a thousand turns: the system takes a while now and then.
+const LONGER_MAX: f64 = 2.0;
+/// Milliseconds that no turn may last, whatever the system does: no step is so long.
+const STEP_MAX: f64 = 5.0;
 /// Requests under way while a store is filled.
 const UNDER_WAY: usize = 2000;
 /// What a page of a browse shows at most.
@@ -43,6 +47,11 @@ fn main() {
     headline(&format!("turns: {messages} messages, {queues} queues; processor time"), 1);
     let dir = fresh_dir();
     runtime.block_on(async {
+        figures(
+            "nothing: the longest of 0.2 ms",
+            "ms",
+            &Series::of(noise(if full { 5000 } else { 10 })),
+        );
         let mut bench = Bench { data: dir.path().join("one"), worst: Vec::new() };
         one_queue(&mut bench, messages).await;
         loans(&mut bench, messages / 10).await;
@@ -52,8 +61,10 @@ fn main() {
         many_queues(&mut bench, queues).await;
         bench.data = dir.path().join("topic");
         topic(&mut bench, if full { 10_000 } else { 100 }).await;
-        for (what, longest) in bench.worst {
-            hold(&what, "ms", longest, Goal::AtMost(TURN_MAX));
+        for Worst { what, longest, longer } in bench.worst {
+            let over = format!("{what}: longer than {TURN_MAX} ms");
+            hold(&over, "of 1000", longer, Goal::AtMost(LONGER_MAX));
+            hold(&format!("{what}: the longest"), "ms", longest, Goal::AtMost(STEP_MAX));
         }
     });
 }
@@ -174,7 +185,7 @@ async fn topic(bench: &mut Bench, subscribers: usize) {
         }
         for _ in 0..20 {
             let Command::Send { message, .. } = send("t", None) else { unreachable!() };
-            peer.ask(Command::Send { to: Destination::Topic("t".into()), message }).await;
+            peer.submit([Command::Send { to: Destination::Topic("t".into()), message }]).await;
             peer.deliveries(subscribers).await;
         }
     };
@@ -184,7 +195,15 @@ async fn topic(bench: &mut Bench, subscribers: usize) {
 /// A store, and the longest turn of each kind of work so far.
 struct Bench {
     data: PathBuf,
-    worst: Vec<(String, f64)>,
+    worst: Vec<Worst>,
+}
+
+struct Worst {
+    what: String,
+    /// Milliseconds.
+    longest: f64,
+    /// Turns of a thousand that were longer than they may be.
+    longer: f64,
 }
 
 impl Bench {
@@ -197,9 +216,14 @@ impl Bench {
         let handle = running.handle().clone();
         running.join().expect("a clean end");
         let turns = handle.gauges().turns.counted();
-        figures(&format!("{what}: turns"), "", &Series::of(turns.count as f64));
-        figures(&format!("{what}: the longest"), "ms", &Series::of(turns.longest * 1000.0));
-        self.worst.push((what.to_owned(), turns.longest * 1000.0));
+        let within = turns.buckets.iter().rfind(|(end, _)| end * 1000.0 <= TURN_MAX);
+        let over = turns.count - within.map_or(0, |(_, count)| *count);
+        let (longest, longer) = (turns.longest * 1000.0, over as f64 * 1000.0 / turns.count as f64);
+        println!(
+            "  {what:<36} {:>7} turns, {over} over 1 ms, the longest {longest:.2} ms",
+            turns.count
+        );
+        self.worst.push(Worst { what: what.to_owned(), longest, longer });
     }
 }
 
@@ -228,6 +252,22 @@ impl Clock for ThreadClock {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::try_from(time).expect("it counts from 0")
     }
+}
+
+/// How long a piece of work of a fifth of a millisecond seems to last at most, in milliseconds:
+/// a virtual processor is taken away without its thread's clock noticing.
+fn noise(times: usize) -> f64 {
+    let clock = ThreadClock(SystemClock::new());
+    let mut longest = Duration::ZERO;
+    for _ in 0..times {
+        let begun = clock.monotonic();
+        let mut x = 1u64;
+        for step in 0..100_000u64 {
+            x = std::hint::black_box(x.wrapping_mul(31) ^ step);
+        }
+        longest = longest.max(clock.monotonic() - begun);
+    }
+    longest.as_secs_f64() * 1000.0
 }
 
 /// A connection.

@@ -1,7 +1,23 @@
 //! Every bound that is not a setting, in one place, with its unit and reason.
 
-/// Commands one engine turn takes from the inbox at most: bounds the turn's length.
+/// Commands one engine turn takes from the inbox at most.
 pub const TURN_COMMANDS_MAX: usize = 256;
+
+/// What one engine turn does at most, in the effort of touching one message in memory (a fraction
+/// of a microsecond), and one step more: bounds the turn's length.
+pub const TURN_EFFORT_MAX: usize = COMMAND_EFFORT * TURN_COMMANDS_MAX;
+
+/// What is left at least of a turn's effort for what follows by itself, however many commands came.
+pub const TURN_EFFORT_LEFT: usize = TURN_EFFORT_MAX / 8;
+
+/// What deciding, logging and answering a command takes.
+pub const COMMAND_EFFORT: usize = 4;
+
+/// What a look into the broker takes, and what is done for a command in parts beside its facts.
+pub const PART_EFFORT: usize = 256;
+
+/// What handing one answer or delivery to its connection takes.
+pub const RELEASE_EFFORT: usize = 2;
 
 /// Sends that have waited for room and are tried again in one turn at most.
 pub const TURN_UNPARKED_MAX: usize = 256;
@@ -13,9 +29,6 @@ pub const HELD_ANSWERS_MAX: usize = 256;
 
 const _: () = assert!(2 * HELD_ANSWERS_MAX <= SESSION_RECEIPTS_MAX);
 const _: () = assert!(2 * HELD_ANSWERS_MAX * RECEIPT_NAME_BYTES_MAX <= SESSION_RECEIPT_BYTES_MAX);
-
-/// What a command that is done in parts counts for, each part, and a look into the broker.
-pub const PART_COMMANDS: usize = 64;
 
 /// Bytes of one destination name at most.
 pub const DESTINATION_NAME_BYTES_MAX: usize = 1024;

@@ -45,14 +45,14 @@ pub(crate) enum Mutant {
     ForgetEntered,
     /// A transaction that the end of a life cuts short is committed.
     CommitOpen,
+    /// A commit does not wait for room.
+    CommitWithoutRoom,
     /// What was done under a name is forgotten when a life begins.
     ForgetNames,
     /// What is asked a second time is answered before the first is durable.
     RepeatBeforeSync,
     /// A transaction that is rolled back keeps its names.
     KeepNames,
-    /// A commit does not wait for those of its sends that wait for room.
-    CommitWithoutHeld,
     /// The index names a pack that is not durable.
     NameUnsyncedPack,
     /// What is needed of a segment is judged by one state of the index, and whether all of it was

@@ -203,15 +203,12 @@ impl Command {
         }
     }
 
-    /// Where it brings a message, if it does: such a command can be held for want of room.
+    /// Where it brings a message, if it does: such a command can be held for want of room. What is
+    /// sent in a transaction is not: what its commit would wait for could wait for its commit.
     #[must_use]
     pub fn destination(&self) -> Option<&Destination> {
         match self.bare() {
-            Self::Send { to, .. }
-            | Self::SendStaged { to, .. }
-            | Self::Transact {
-                work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
-            } => Some(to),
+            Self::Send { to, .. } | Self::SendStaged { to, .. } => Some(to),
             _ => None,
         }
     }
@@ -225,11 +222,11 @@ impl Command {
         }
     }
 
-    /// The transaction that it ends.
+    /// The transaction that it commits.
     #[must_use]
-    pub fn ends(&self) -> Option<TransactionName> {
+    pub fn commits(&self) -> Option<TransactionName> {
         match self.bare() {
-            Self::Commit { transaction } | Self::Rollback { transaction, .. } => Some(*transaction),
+            Self::Commit { transaction } => Some(*transaction),
             _ => None,
         }
     }

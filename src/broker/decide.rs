@@ -24,6 +24,8 @@ pub enum Verdict {
     Later,
     /// Nothing yet: it is to be decided again when there may be room. No facts are stated.
     Hold(Shortage),
+    /// As `Hold`, for want of room in this queue, which the command does not name.
+    HoldFor(Arc<str>),
     /// The facts do a part of it; the same command again does the next.
     Part,
     /// As `Later`, and nothing that its connection asks after it is decided before that.

@@ -26,6 +26,25 @@ pub enum Fact {
     Memory(Change),
 }
 
+impl Fact {
+    /// Messages that it touches, for one who bounds how much is done at once.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        match self {
+            Self::Log(Record::Removed { gone, .. }, _) => gone.len(),
+            Self::Log(Record::Returned { entries, .. }, _) => entries.len(),
+            Self::Log(Record::Transferred { entries, .. }, _) => entries.len(),
+            Self::Log(Record::PiecesGone { gone, .. }, _) => gone.len(),
+            Self::Log(Record::Taken(taken), _) => taken.messages.len(),
+            Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
+            Self::Memory(Change::Drop { places, .. } | Change::Oust { places, .. }) => places.len(),
+            Self::Memory(Change::TakeBack { count, .. }) => *count,
+            Self::Memory(Change::Unsubscribe { .. }) => limits::COMMAND_EFFORT,
+            Self::Log(..) | Self::Memory(_) => 1,
+        }
+    }
+}
+
 /// A subscription, told apart over all connections.
 pub type ConsumerKey = (ConnectionId, SubscriptionId);
 
@@ -262,6 +281,13 @@ pub enum UnitChange {
     Begin,
     /// Its first operation in the log has begun this transaction.
     Logged(TransactionId),
+    /// It sends a message to a queue.
+    Sent {
+        /// Which.
+        queue: QueueId,
+        /// Bytes, as a limit counts them.
+        bytes: u64,
+    },
     /// A part of it was refused, so it can only be rolled back.
     Doom(Refusal),
     /// Something is done in it that lives in memory alone.

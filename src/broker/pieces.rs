@@ -104,7 +104,9 @@ impl Bench {
             match verdict {
                 Ok(Verdict::Part) => parts += 1,
                 Ok(Verdict::Later | Verdict::Fence) => return parts,
-                Ok(Verdict::Hold(_)) => unreachable!("nothing here has a limit"),
+                Ok(Verdict::Hold(_) | Verdict::HoldFor(_)) => {
+                    unreachable!("nothing here has a limit")
+                }
                 Ok(Verdict::Answer(reply)) => {
                     self.answers.push(Ok(reply));
                     return parts;

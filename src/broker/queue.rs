@@ -245,11 +245,7 @@ impl Queue {
     /// What it holds in both sequences, lent messages included, as a limit counts it.
     pub(crate) fn held(&self) -> Held {
         let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;
-        // What transactions have sent has its room, so that a commit needs none.
-        Held {
-            messages: self.row.depth + self.row.staged + volatile,
-            bytes: self.row.bytes + self.row.staged_bytes + self.volatile_bytes,
-        }
+        Held { messages: self.row.depth + volatile, bytes: self.row.bytes + self.volatile_bytes }
     }
 
     /// Non-persistent messages that wait, those first that are missed least: the oldest of the

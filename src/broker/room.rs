@@ -108,7 +108,7 @@ impl Broker {
                 (None, _) => Err(Refusal::MemoryFull { limit: memory }),
             };
         };
-        let ousted = oust(queue, &limit, bytes, short);
+        let ousted = oust(queue, queue.held(), &limit, bytes, short);
         match (ousted, exceeded) {
             (Some(ousted), _) => Ok((Room::Enough, ousted)),
             (None, Some(limit)) => {
@@ -116,6 +116,28 @@ impl Broker {
             }
             (None, None) => Err(Refusal::MemoryFull { limit: memory }),
         }
+    }
+
+    /// Judges what a transaction sends to a queue, as one; what must go for it is stated in `facts`.
+    pub(super) fn room_for_many(
+        &self,
+        id: QueueId,
+        queue: &Queue,
+        sent: Held,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Room, Refusal> {
+        let held = queue.held();
+        let held = Held { messages: held.messages + sent.messages - 1, ..held };
+        let Some(limit) = queue.limit.exceeded(held, sent.bytes) else { return Ok(Room::Enough) };
+        let ousted = match queue.limit.when_full {
+            WhenFull::Hold => return Ok(Room::Lacking(Shortage::Destination)),
+            WhenFull::Refuse => None,
+            WhenFull::DropOldest => oust(queue, held, &queue.limit, sent.bytes, 0),
+        };
+        let destination = Destination::Queue(Arc::clone(&queue.row.name));
+        let places = ousted.ok_or(Refusal::DestinationFull { destination, limit })?;
+        facts.push(Fact::Memory(Change::Oust { queue: id, places }));
+        Ok(Room::Enough)
     }
 
     /// Judges a message published on a topic.
@@ -231,8 +253,14 @@ fn never_fits(
 
 /// The messages of a queue that must go for one of `bytes`, so that `short` bytes of memory are
 /// free too; `None` where all that may go are not enough, or are too many for one step.
-fn oust(queue: &Queue, limit: &Limit, bytes: u64, short: u64) -> Option<Vec<VolatilePlace>> {
-    let (mut held, mut freed, mut ousted) = (queue.held(), 0, Vec::new());
+fn oust(
+    queue: &Queue,
+    mut held: Held,
+    limit: &Limit,
+    bytes: u64,
+    short: u64,
+) -> Option<Vec<VolatilePlace>> {
+    let (mut freed, mut ousted) = (0, Vec::new());
     let mut least = queue.least_first();
     while limit.exceeded(held, bytes).is_some() || freed < short {
         let (place, message) = least.next()?;

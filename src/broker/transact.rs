@@ -18,10 +18,12 @@ use crate::broker::fact::{
     Asker, Change, ConsumerKey, Effect, Fact, Lent, OperationsPage, OperationsRequest, Source,
     UnitChange, UnitKey, VolatileWork,
 };
+use crate::broker::policy::Held;
 use crate::broker::{Broker, Effects, Room};
 use crate::ids::{ConnectionId, Millis, QueueId, TransactionId, TransactionName, UploadId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
+use crate::mutant::{self, Mutant};
 use crate::record::{Decided, Gone, Record, Settled, Settlement, Staged, Taken};
 
 /// What a session does as one.
@@ -33,6 +35,8 @@ struct Unit {
     doomed: Option<Refusal>,
     /// What of it lives in memory alone.
     volatile: VecDeque<VolatileWork>,
+    /// What it sends to each queue.
+    sent: BTreeMap<QueueId, Held>,
 }
 
 /// A unit that has its outcome, and is not done.
@@ -94,6 +98,13 @@ impl Broker {
                 if let Some(because) = &unit.doomed {
                     return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
                 }
+                let room = match mutant::is(Mutant::CommitWithoutRoom) {
+                    true => None,
+                    false => self.unit_room(unit, facts)?,
+                };
+                if let Some(queue) = room {
+                    return Ok(Verdict::HoldFor(queue));
+                }
                 let end = (Resolution::Commit, Disposition::Return);
                 Ok(self.decide_end(now, asker, *transaction, end, facts))
             }
@@ -152,10 +163,9 @@ impl Broker {
             }
             Work::Send { to: Destination::Topic(name), message } => {
                 self.check(name, message)?;
-                if let Room::Lacking(shortage) =
-                    self.topic_room(name, message.content.len() as u64)?
-                {
-                    return Ok(Verdict::Hold(shortage));
+                let limit = self.limits.volatile_bytes;
+                if !self.has_memory(message) {
+                    return Err(Refusal::MemoryFull { limit });
                 }
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
                 let work = VolatileWork::Publish { topic, message };
@@ -199,14 +209,17 @@ impl Broker {
         upload: Option<UploadId>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        let durability = match self.judge_send(name, message, upload, facts)? {
-            (_, Room::Lacking(shortage)) => return Ok(Verdict::Hold(shortage)),
-            (durability, Room::Enough) => durability,
-        };
+        self.check(name, message)?;
+        self.check_count(name)?;
         let rank = 9 - message.priority.get();
         let (queue, _) = self.queue_or_new(now, name, facts);
+        let body = upload.map_or(0, |upload| self.durable.body_bytes(upload));
+        let bytes = message.content.len() as u64 + body + limits::STORED_OVERHEAD_BYTES;
+        self.fits_alone(key, queue, name, bytes)?;
+        facts.push(Fact::Memory(Change::Unit(key, UnitChange::Sent { queue, bytes })));
         let few = self.unit(key)?.volatile.len() < limits::TRANSACTION_VOLATILE_MAX;
-        if durability == Durability::NonPersistent && few {
+        let volatile = message.durability == Durability::NonPersistent && upload.is_none();
+        if volatile && few && self.has_memory(message) {
             let message = self.volatile(now, message);
             let work = VolatileWork::Enqueue { queue, rank, message };
             facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
@@ -217,6 +230,60 @@ impl Broker {
         let staged = Staged { transaction, number, queue, rank, at, expires, upload, once: None };
         facts.push(Fact::Log(Record::Staged(staged), message.content.clone()));
         DONE
+    }
+
+    fn has_memory(&self, message: &Message) -> bool {
+        let bytes = message.content.len() as u64 + limits::VOLATILE_OVERHEAD_BYTES;
+        self.volatile_bytes.saturating_add(bytes) <= self.limits.volatile_bytes
+    }
+
+    /// Refuses a send by which its transaction alone would be more than a queue may hold.
+    fn fits_alone(
+        &self,
+        key: UnitKey,
+        queue: QueueId,
+        name: &Arc<str>,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
+        let known = self.queues.get(&queue);
+        let limit = known.map_or_else(|| self.policies.of_queue(name), |known| known.limit);
+        let before = self.unit(key)?.sent.get(&queue).copied().unwrap_or_default();
+        match limit.exceeded(before, bytes) {
+            None => Ok(()),
+            Some(limit) => {
+                let destination = Destination::Queue(Arc::clone(name));
+                Err(Refusal::DestinationFull { destination, limit })
+            }
+        }
+    }
+
+    /// Judges all that a unit sends; what must go for it is stated in `facts`. The first queue that
+    /// lacks room, if one does: only all of it together may wait, holding no room meanwhile.
+    fn unit_room(&self, unit: &Unit, facts: &mut Vec<Fact>) -> Result<Option<Arc<str>>, Refusal> {
+        let stated = facts.len();
+        for (id, sent) in &unit.sent {
+            let Some(queue) = self.queues.get(id) else { continue };
+            let name = &queue.row.name;
+            let room = self.room_for_many(*id, queue, *sent, facts);
+            if let Ok(Room::Enough) = room {
+                continue;
+            }
+            facts.truncate(stated);
+            return room.map(|_| Some(Arc::clone(name)));
+        }
+        Ok(None)
+    }
+
+    /// The queues to which an open transaction sends.
+    pub fn sends_to(
+        &self,
+        connection: ConnectionId,
+        transaction: TransactionName,
+    ) -> impl Iterator<Item = Destination> {
+        let unit = self.units.open.get(&(connection, transaction));
+        let queues = unit.into_iter().flat_map(|unit| unit.sent.keys());
+        let names = queues.filter_map(|id| Some(Arc::clone(&self.queues.get(id)?.row.name)));
+        names.map(Destination::Queue)
     }
 
     fn decide_take(
@@ -454,6 +521,11 @@ impl Broker {
         match change {
             UnitChange::Begin => unreachable!("done above"),
             UnitChange::Logged(id) => self.open_unit(key).id = Some(id),
+            UnitChange::Sent { queue, bytes } => {
+                let sent = self.open_unit(key).sent.entry(queue).or_default();
+                sent.messages += 1;
+                sent.bytes += bytes;
+            }
             UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
             UnitChange::Work(work) => {
                 self.volatile_bytes += work.charge();

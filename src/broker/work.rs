@@ -113,7 +113,7 @@ impl Broker {
     fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {
         let consumer = &self.consumers[&key];
         let ended = consumer.ended.expect("only ended ones are on the agenda");
-        let count = limits::STEP_MESSAGES_MAX;
+        let count = consumer.loans.len().min(limits::STEP_MESSAGES_MAX);
         if let Source::Queue(queue) = consumer.source {
             let loans = consumer.loans.iter().take(count);
             let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);

@@ -20,7 +20,9 @@ const OVERHEAD: usize = 128;
 
 impl Cache {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { payloads: VecDeque::new(), bytes: 0, bytes_max }
+        // As many as there may ever be: a ring that grows copies all of itself within one turn.
+        let payloads = VecDeque::with_capacity(bytes_max / OVERHEAD + 1);
+        Self { payloads, bytes: 0, bytes_max }
     }
 
     /// Bytes in use.

@@ -4,7 +4,7 @@
 //! that its connection asked before it or after it says yes for it. Leaves the lines to `park`, and
 //! the limits to the broker.
 
-use crate::broker::command::{Command, Confirm, Refusal, Reply, Request, Work};
+use crate::broker::command::{Command, Confirm, Refusal, Reply, Request};
 use crate::broker::policy::{Dropped, Shortage, WhenFull};
 use crate::broker::{Verdict, takes_room};
 use crate::engine::park::Answer;
@@ -47,6 +47,8 @@ pub(super) enum Fate {
     Refused(Refusal),
     /// It must wait for room.
     Held(Shortage),
+    /// It must wait for room in this destination, which it does not name itself.
+    HeldFor(Destination),
     /// The log must first write, or make room.
     Wait,
 }
@@ -93,27 +95,26 @@ impl Engine {
                 Durability::Persistent => Shortage::Disk,
                 Durability::NonPersistent => Shortage::Memory,
             },
-            Command::Transact {
-                work: Work::Send { to: Destination::Queue(_), message }, ..
-            } if message.durability == Durability::NonPersistent => Shortage::Memory,
-            Command::SendStaged { .. }
-            | Command::Transact { work: Work::Send { .. } | Work::SendStaged { .. }, .. } => {
-                Shortage::Disk
-            }
+            Command::SendStaged { .. } => Shortage::Disk,
             _ => return None,
         };
         self.park.lacks(shortage).then_some(shortage)
     }
 
-    /// Where sends wait that belong to the transaction which this command ends: it comes after
-    /// them, or a part of the transaction would be missing.
-    pub(super) fn waits_for_its_work(
+    /// Where sends of the same connection wait that came before this commit, and to where it sends,
+    /// too: it comes after them.
+    pub(super) fn waits_for_own(
         &self,
         from: ConnectionId,
+        arrival: u64,
         command: &Command,
     ) -> Option<Destination> {
-        let transaction = command.ends().filter(|_| !mutant::is(Mutant::CommitWithoutHeld))?;
-        self.park.line_of(from, transaction).cloned()
+        let transaction = command.commits()?;
+        if !self.park.has(from) {
+            return None;
+        }
+        let mut to = self.broker.sends_to(from, transaction);
+        to.find(|to| self.park.stands_before(from, arrival, to))
     }
 
     /// A part of a transaction was refused: what is left of it must not be committed.
@@ -136,6 +137,10 @@ impl Engine {
             Ok(Verdict::Hold(shortage)) => {
                 assert!(self.facts.is_empty(), "what is held states nothing");
                 return Fate::Held(shortage);
+            }
+            Ok(Verdict::HoldFor(queue)) => {
+                assert!(self.facts.is_empty(), "what is held states nothing");
+                return Fate::HeldFor(Destination::Queue(queue));
             }
             Ok(verdict) => verdict,
             Err(refusal) => {
@@ -167,7 +172,7 @@ impl Engine {
             Verdict::Later => Fate::Later,
             Verdict::Fence => Fate::Fence,
             Verdict::Part => Fate::Part,
-            Verdict::Hold(_) => unreachable!("seen above"),
+            Verdict::Hold(_) | Verdict::HoldFor(_) => unreachable!("seen above"),
         }
     }
 
@@ -249,12 +254,17 @@ impl Engine {
         }
         for _ in 0..limits::TURN_UNPARKED_MAX {
             self.stir_park();
+            if self.effort.is_spent() {
+                break;
+            }
             let Some((to, waiting)) = self.park.next() else { return false };
             let (from, token) = (waiting.from, waiting.request.token);
-            if let Some(other) = self.waits_for_its_work(from, &waiting.request.command) {
+            let command = &waiting.request.command;
+            if let Some(other) = self.waits_for_own(from, waiting.arrival(), command) {
                 self.park.shift(&to, waiting, &other);
                 continue;
             }
+            self.effort.add_request(&waiting.request);
             let fate = if mutant::is(Mutant::ForgetHeld) {
                 Fate::Done(Lsn::default(), Reply::Done)
             } else {
@@ -268,6 +278,15 @@ impl Engine {
                 Fate::Held(lacking) => {
                     self.park.still(&to, waiting, Some(lacking));
                     self.await_room(&to, lacking);
+                    continue;
+                }
+                Fate::HeldFor(other) => {
+                    if other == to {
+                        self.park.still(&to, waiting, Some(Shortage::Destination));
+                    } else {
+                        self.park.shift(&to, waiting, &other);
+                    }
+                    self.await_room(&other, Shortage::Destination);
                     continue;
                 }
                 Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {

@@ -10,9 +10,11 @@
 
 mod cache;
 mod checkpoint;
+mod chunks;
 mod compactor;
 mod disk;
 mod driver;
+mod effort;
 mod flow;
 mod gate;
 mod gauges;
@@ -50,9 +52,9 @@ use crate::wal::{Admission, Class, Failure, Log, ReadError, ReplayPoint};
 
 use cache::Cache;
 use checkpoint::Checkpoints;
+use effort::Effort;
 use flow::{Fate, FlowState};
 use gate::Gates;
-use inbox::request_bytes;
 use outbox::Outbox;
 use park::{Answer, Park};
 use told::Told;
@@ -232,6 +234,8 @@ pub struct Engine {
     told: Told,
     /// Requests refused in this life.
     refused: u64,
+    /// What this turn has done so far.
+    effort: Effort,
     /// What would be logged by itself, and must wait because the log cannot take it.
     deferred: VecDeque<Input>,
     // Buffers, reused.
@@ -263,6 +267,7 @@ impl Engine {
             stopping: false,
             told: Told::default(),
             refused: 0,
+            effort: Effort::default(),
             deferred: VecDeque::new(),
             facts: Vec::new(),
             effects: Effects::new(),
@@ -327,20 +332,25 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
+        self.effort = Effort::default();
         let blocked = self.take(now, inputs, jobs)?;
-        let more = self.work(now, limits::TURN_STEPS_MAX) | self.unpark(now);
+        self.effort.leave_some();
+        let worked = self.work(now, limits::TURN_STEPS_MAX);
+        self.effort.leave_some();
+        let more = worked | self.unpark(now);
         self.follow(jobs);
         let freezing =
             self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
-        self.outbox.release(self.durable(), &self.cache, &mut self.loads);
+        let most = self.effort.leave_some() / limits::RELEASE_EFFORT;
+        let unsaid = self.outbox.release(self.durable(), most, &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.look_up(jobs)?;
         self.told.tell(&self.broker);
-        if self.stopping && self.checkpoints.is_final(&self.log) {
+        if self.stopping && !unsaid && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
         let more = more || self.gates.has_opened();
-        let busy = freezing || (!blocked && (more || !inputs.is_empty()));
+        let busy = freezing || unsaid || (!blocked && (more || !inputs.is_empty()));
         let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
@@ -353,8 +363,7 @@ impl Engine {
         inputs: &mut VecDeque<Input>,
         jobs: &mut Vec<Job>,
     ) -> Result<bool, StopError> {
-        let mut commands = 0;
-        while commands < limits::TURN_COMMANDS_MAX {
+        while !self.effort.is_spent() {
             let Some(input) = inputs.pop_front() else { break };
             let Some(input) = self.gates.pass(input) else { continue };
             match input {
@@ -363,13 +372,12 @@ impl Engine {
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
                     while let Some(request) = requests.pop_front() {
-                        if commands >= limits::TURN_COMMANDS_MAX {
+                        if self.effort.is_spent() {
                             requests.push_front(request);
                             inputs.push_front(Input::Requests(from, requests, permit));
                             return Ok(false);
                         }
-                        // Bytes are copied and summed: many of them are as long as many commands.
-                        commands += 1 + request_bytes(&request) / limits::COMMAND_BYTES;
+                        self.effort.add_request(&request);
                         let (request, blocked) = match self.request(now, from, request) {
                             Taken::Done => continue,
                             Taken::Part(request) => (request, false),
@@ -379,7 +387,7 @@ impl Engine {
                                 break;
                             }
                         };
-                        commands += limits::PART_COMMANDS;
+                        self.effort.add(limits::PART_EFFORT);
                         requests.push_front(request);
                         inputs.push_front(Input::Requests(from, requests, permit));
                         if blocked {
@@ -389,11 +397,11 @@ impl Engine {
                     }
                 }
                 Input::Look(look) => {
-                    commands += limits::PART_COMMANDS;
+                    self.effort.add(limits::PART_EFFORT);
                     self.look(look, jobs);
                 }
                 other => {
-                    commands += 1;
+                    self.effort.add(limits::COMMAND_EFFORT);
                     self.input(now, other)?;
                 }
             }
@@ -418,6 +426,7 @@ impl Engine {
                 self.outbox.connect(id, mailbox);
             }
             Input::Close(id) => {
+                self.outbox.discard(id);
                 self.broker.decide_close(now, id, &mut self.facts);
                 self.commit();
                 self.outbox.disconnect(id);
@@ -466,6 +475,7 @@ impl Engine {
         if bulk && self.checkpoints.is_behind(&self.broker) {
             return self.deferred.push_back(Input::Page(page));
         }
+        self.effort.add(page.rows.len());
         match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
             Admission::Yes => self.broker.page_in(&page, &mut self.facts),
             Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
@@ -483,7 +493,7 @@ impl Engine {
             self.refuse(from, token, refusal);
             return Taken::Done;
         }
-        if let Some(to) = self.waits_for_its_work(from, &request.command) {
+        if let Some(to) = self.waits_for_own(from, u64::MAX, &request.command) {
             self.hold_back(from, request, &to, Shortage::Destination);
             return Taken::Done;
         }
@@ -508,6 +518,7 @@ impl Engine {
                 let to = request.command.destination().expect("only sends are held").clone();
                 self.hold_back(from, request, &to, lacking);
             }
+            Fate::HeldFor(to) => self.hold_back(from, request, &to, Shortage::Destination),
             Fate::Fence => {
                 self.gates.shut(from, token);
                 self.work(now, limits::COMMAND_STEPS_MAX);
@@ -550,6 +561,9 @@ impl Engine {
             if !self.broker.has_work(now) {
                 return false;
             }
+            if self.effort.is_spent() {
+                return true;
+            }
             if !self.has_room() || !self.broker.work(now, &mut self.facts, &mut self.effects) {
                 return false;
             }
@@ -569,6 +583,7 @@ impl Engine {
         let mut need = None;
         let mut facts = std::mem::take(&mut self.facts);
         for mut fact in facts.drain(..) {
+            self.effort.add(fact.messages());
             match &mut fact {
                 Fact::Log(record, payload) => {
                     need = Some(self.append(record, payload));

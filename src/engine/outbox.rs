@@ -5,6 +5,7 @@
 //! connection's window. Owns no rule of the broker and no byte of the wire.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply};
 use crate::broker::delta::PieceAt;
 use crate::broker::fact::{Assignment, ConsumerKey, Lent};
 use crate::engine::cache::Cache;
+use crate::engine::chunks::Chunks;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
 use crate::engine::stream::{End, Lookup, Stream};
 use crate::ids::{ConnectionId, IdMap, Lsn, SubscriptionId, Tag, Token, UploadId};
@@ -31,6 +33,10 @@ pub(crate) struct Outbox {
     held: Line,
     /// Connections with deliveries that could move on.
     lively: BTreeSet<ConnectionId>,
+    /// The last of them that was served: they take turns.
+    served: ConnectionId,
+    /// Deliveries that a lost connection did not get, thrown away bit by bit.
+    discarded: VecDeque<Chunks<Ready>>,
     /// Where pieces of large bodies lie, to be looked up.
     lookups: Vec<Lookup>,
     /// Deliveries whose body is not what its message says.
@@ -44,7 +50,7 @@ struct Connection {
     need: Lsn,
     subscriptions: IdMap<SubscriptionId, Subscription>,
     /// Durable deliveries that wait for payload or window.
-    ready: VecDeque<Ready>,
+    ready: Chunks<Ready>,
     /// The large body that is under way: no other delivery leaves before its end.
     stream: Option<Stream>,
 }
@@ -69,7 +75,7 @@ enum Held {
 /// before it (a non-persistent message, a barrier) has to be sorted in.
 #[derive(Debug, Default)]
 struct Line {
-    in_order: VecDeque<(Lsn, u64, ConnectionId, Held)>,
+    in_order: Chunks<(Lsn, u64, ConnectionId, Held)>,
     sorted: BTreeMap<(Lsn, u64), (ConnectionId, Held)>,
     arrivals: u64,
 }
@@ -82,6 +88,13 @@ impl Line {
         } else {
             self.sorted.insert((need, self.arrivals), (id, held));
         }
+    }
+
+    /// Whether there is one that needs no more than `durable` (exclusive).
+    fn has(&self, durable: Lsn) -> bool {
+        let first = self.in_order.front().map(|(need, ..)| *need);
+        let other = self.sorted.first_key_value().map(|((need, _), _)| *need);
+        first.into_iter().chain(other).any(|need| need <= durable)
     }
 
     /// Takes the first, if it needs no more than `durable` (exclusive).
@@ -137,6 +150,8 @@ impl Outbox {
             connections: IdMap::default(),
             held: Line::default(),
             lively: BTreeSet::new(),
+            served: ConnectionId(0),
+            discarded: VecDeque::new(),
             lookups: Vec::new(),
             mismatched: Vec::new(),
         }
@@ -157,7 +172,7 @@ impl Outbox {
             mailbox,
             need: Lsn::default(),
             subscriptions: IdMap::default(),
-            ready: VecDeque::new(),
+            ready: Chunks::default(),
             stream: None,
         };
         self.connections.insert(id, connection);
@@ -178,6 +193,20 @@ impl Outbox {
             let subscription = Subscription { need: Lsn::default(), next: Tag(1) };
             self.consuming += usize::from(connection.subscriptions.is_empty());
             connection.subscriptions.insert(key.1, subscription);
+        }
+    }
+
+    /// A connection is about to end: what has not left for it never will.
+    pub(crate) fn discard(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            self.discarded.push_back(std::mem::take(&mut connection.ready));
+        }
+    }
+
+    fn throw_away(&mut self) {
+        let Some(first) = self.discarded.front_mut() else { return };
+        if !first.drop_some() {
+            self.discarded.pop_front();
         }
     }
 
@@ -221,10 +250,20 @@ impl Outbox {
         self.held.push(subscription.need, id, Held::Delivery(assignment));
     }
 
-    /// Lets out what `durable` (exclusive) allows.
-    pub(crate) fn release(&mut self, durable: Lsn, cache: &Cache, loads: &mut Vec<Load>) {
-        let mut told = Vec::new();
-        while let Some((id, held)) = self.held.pop(durable) {
+    /// Lets out what `durable` (exclusive) allows, `most` answers and deliveries about; true if
+    /// there may be more.
+    pub(crate) fn release(
+        &mut self,
+        durable: Lsn,
+        most: usize,
+        cache: &Cache,
+        loads: &mut Vec<Load>,
+    ) -> bool {
+        self.throw_away();
+        let (mut told, mut left) = (Vec::new(), most);
+        while left > most / 2 {
+            let Some((id, held)) = self.held.pop(durable) else { break };
+            left -= 1;
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             match held {
                 Held::Answer(token, result) => {
@@ -244,9 +283,17 @@ impl Outbox {
             }
         }
         let window = self.window.min(self.windows / self.consuming.max(1)).max(1);
-        for id in std::mem::take(&mut self.lively) {
+        while left > 0
+            && let Some(id) = self.next_lively()
+        {
+            left -= 1;
             let Some(connection) = self.connections.get_mut(&id) else { continue };
-            if connection.pump(window, self.epoch, cache, loads, &mut self.lookups) {
+            let before = left;
+            let pump = Pump { window, epoch: self.epoch, cache, left: &mut left };
+            if connection.pump(pump, loads, &mut self.lookups) {
+                self.lively.insert(id);
+            }
+            if left < before {
                 told.push(id);
             }
             if let Some(over) = connection.stream.take_if(|stream| stream.end().is_some())
@@ -258,6 +305,16 @@ impl Outbox {
         for id in told {
             self.connections[&id].mailbox.notify();
         }
+        !self.lively.is_empty() || self.held.has(durable) || !self.discarded.is_empty()
+    }
+
+    /// Takes the connection that is to be served next: the next after the one before.
+    fn next_lively(&mut self) -> Option<ConnectionId> {
+        let after = (Excluded(self.served), Unbounded);
+        let next = self.lively.range(after).next().or(self.lively.first()).copied()?;
+        self.lively.remove(&next);
+        self.served = next;
+        Some(next)
     }
 
     /// The window of a connection has opened.
@@ -312,24 +369,31 @@ impl Outbox {
     }
 }
 
+/// How much a connection may be given now.
+struct Pump<'a> {
+    window: usize,
+    epoch: u64,
+    cache: &'a Cache,
+    /// Deliveries that may still leave in this turn.
+    left: &'a mut usize,
+}
+
 impl Connection {
-    /// Moves deliveries into the mailbox while window and payloads last; true if any went.
-    fn pump(
-        &mut self,
-        window: usize,
-        epoch: u64,
-        cache: &Cache,
-        loads: &mut Vec<Load>,
-        lookups: &mut Vec<Lookup>,
-    ) -> bool {
-        let mut told = false;
+    /// Moves deliveries into the mailbox while window and payloads last; true if it stopped
+    /// because enough was done.
+    fn pump(&mut self, pump: Pump<'_>, loads: &mut Vec<Load>, lookups: &mut Vec<Lookup>) -> bool {
+        let Pump { window, epoch, cache, left } = pump;
         loop {
+            if *left == 0 {
+                return true;
+            }
             if let Some(stream) = &mut self.stream {
-                told |= stream.flow(&self.mailbox, window, loads, lookups);
+                *left -= usize::from(stream.flow(&self.mailbox, window, loads, lookups));
                 if stream.end() != Some(End::Done) {
                     break;
                 }
                 self.stream = None;
+                continue;
             }
             let Some(first) = self.ready.front_mut() else { break };
             first.find(cache);
@@ -357,9 +421,9 @@ impl Connection {
             let output = Output::Delivery(delivery(assignment, content, epoch));
             let bytes = window_bytes(&output);
             self.mailbox.put(output, bytes);
-            told = true;
+            *left -= 1;
         }
-        told
+        false
     }
 
     /// Asks for the payloads that the window will have room for next.

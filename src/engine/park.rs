@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::broker::command::{Confirm, Refusal, Reply, Request};
 use crate::broker::policy::{Measure, Shortage};
-use crate::ids::{ConnectionId, IdMap, Lsn, Token, TransactionName};
+use crate::ids::{ConnectionId, IdMap, Lsn, Token};
 use crate::limits;
 use crate::message::Destination;
 
@@ -85,8 +85,6 @@ struct Producer {
     slots: VecDeque<(u64, Slot)>,
     /// How many stand in each line.
     lines: BTreeMap<Destination, usize>,
-    /// Of these, parts of transactions.
-    works: BTreeMap<(TransactionName, Destination), usize>,
     messages: usize,
     bytes: usize,
     /// Confirmations that wait: of sends, and behind them.
@@ -99,6 +97,13 @@ enum Slot {
     Waiting,
     /// To be said once everything before it is over.
     Answer(Answer),
+}
+
+impl Waiting {
+    /// Grows with each that is parked.
+    pub(crate) fn arrival(&self) -> u64 {
+        self.arrival
+    }
 }
 
 impl Park {
@@ -187,9 +192,6 @@ impl Park {
         producer.answers += usize::from(request.confirm == Confirm::Always);
         producer.slots.push_back((arrival, Slot::Waiting));
         *producer.lines.entry(to.clone()).or_default() += 1;
-        if let Some(transaction) = request.command.works_in() {
-            *producer.works.entry((transaction, to.clone())).or_default() += 1;
-        }
         let begins = !self.lines.contains_key(to);
         let line =
             self.lines.entry(to.clone()).or_insert_with(|| Line { waiting: VecDeque::new() });
@@ -251,25 +253,28 @@ impl Park {
         }
     }
 
-    /// It waits for those who stand in another line, too, behind them.
+    /// It waits for room in another destination, behind those who do already.
     pub(crate) fn shift(&mut self, to: &Destination, waiting: Waiting, other: &Destination) {
-        assert_ne!(to, other, "it stands behind those in its own line");
+        assert_ne!(to, other, "it stands in its own line");
         let producer = self.producers.get_mut(&waiting.from).expect("something of it waits");
         producer.leave_line(to);
         *producer.lines.entry(other.clone()).or_default() += 1;
-        let line = self.lines.get_mut(other).expect("those it waits for stand there");
-        line.waiting.push_back(waiting);
+        let new = || Line { waiting: VecDeque::new() };
+        self.lines.entry(other.clone()).or_insert_with(new).waiting.push_back(waiting);
         self.advance(to);
     }
 
-    /// A line in which parts of a transaction stand.
-    pub(crate) fn line_of(
-        &self,
-        from: ConnectionId,
-        transaction: TransactionName,
-    ) -> Option<&Destination> {
-        let works = &self.producers.get(&from)?.works;
-        works.keys().find(|(name, _)| *name == transaction).map(|(_, to)| to)
+    /// Whether anything of a connection waits.
+    pub(crate) fn has(&self, from: ConnectionId) -> bool {
+        self.producers.contains_key(&from)
+    }
+
+    /// Whether a send of a connection that came before `arrival` stands in a line.
+    pub(crate) fn stands_before(&self, from: ConnectionId, arrival: u64, to: &Destination) -> bool {
+        let stands = self.producers.get(&from).is_some_and(|it| it.lines.contains_key(to));
+        let line = self.lines.get(to).filter(|_| stands);
+        let mut waiting = line.into_iter().flat_map(|line| &line.waiting);
+        waiting.any(|waiting| waiting.from == from && waiting.arrival < arrival)
     }
 
     /// The front of a line has left it.
@@ -295,9 +300,6 @@ impl Park {
         self.parked.bytes -= bytes;
         let producer = self.producers.get_mut(&waiting.from).expect("something of it waits");
         producer.leave(to, bytes);
-        if let Some(transaction) = waiting.request.command.works_in() {
-            producer.done(transaction, to);
-        }
         let slots = &mut producer.slots;
         let at = slots.binary_search_by_key(&waiting.arrival, |(arrival, _)| *arrival);
         let at = at.expect("it has a slot");
@@ -366,15 +368,6 @@ impl Producer {
         *count -= 1;
         if *count == 0 {
             self.lines.remove(to);
-        }
-    }
-
-    fn done(&mut self, transaction: TransactionName, to: &Destination) {
-        let key = (transaction, to.clone());
-        let count = self.works.get_mut(&key).expect("it stood in the line");
-        *count -= 1;
-        if *count == 0 {
-            self.works.remove(&key);
         }
     }
 }

@@ -34,6 +34,15 @@ impl Blocks {
         blocks
     }
 
+    /// An empty buffer that takes so many bytes without being moved. The system gives memory page
+    /// by page as it is used.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        let mut blocks = Self::new();
+        blocks.move_to_larger(bytes);
+        blocks
+    }
+
     /// Adds `more` bytes at the end and gives them to be written: what they hold is left over from
     /// earlier use.
     pub fn grow(&mut self, more: usize) -> &mut [u8] {

@@ -6,8 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::broker::command::WhenFull;
-use crate::broker::command::{Counters, QueueInfo, ReaderInfo};
+use crate::broker::command::{Counters, QueueInfo, ReaderInfo, WhenFull};
 
 /// What an operator can ask about queues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -237,9 +237,9 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("a rollback keeps its ids", Mutant::KeepNames, "is lost"),
         Defect::mutant("open transactions are committed", Mutant::CommitOpen, "refused or removed"),
         Defect::mutant(
-            "a commit leaves its waiting sends behind",
-            Mutant::CommitWithoutHeld,
-            "is lost",
+            "a commit takes no heed of limits",
+            Mutant::CommitWithoutRoom,
+            "it holds more than its limit",
         ),
     ];
     catch(defects);

@@ -116,7 +116,8 @@ impl Client {
         self.ask(around, command, Asked::Commit(unit));
     }
 
-    fn roll_back(&mut self, around: &mut Surroundings<'_>) {
+    /// Ends the transaction that is open, if one is.
+    pub(super) fn roll_back(&mut self, around: &mut Surroundings<'_>) {
         let Some(unit) = self.unit.take() else { return };
         // What waits for room is overtaken by what comes after the end: kept deliveries are not
         // settled before they are kept.

@@ -397,6 +397,8 @@ impl World {
             for mut client in std::mem::take(&mut self.clients) {
                 arrived |= client.has_arrived();
                 client.hear(&mut self.around(), usize::MAX)?;
+                // What a transaction holds makes room for nobody.
+                client.roll_back(&mut self.around());
                 client.accept_all(&mut self.around());
                 self.clients.push(client);
             }

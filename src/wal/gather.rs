@@ -62,6 +62,8 @@ pub(crate) struct Placed {
 #[derive(Debug)]
 pub(crate) struct Gather {
     batch_bytes_max: usize,
+    /// What a new buffer has room for: one that grows copies all of itself at a bad moment.
+    room: usize,
     segment: Arc<Segment>,
     /// Where in the file the next run would begin; moves when what is gathered is taken.
     offset: u64,
@@ -75,9 +77,10 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    pub(crate) fn new(segment: Arc<Segment>, batch_bytes_max: usize) -> Self {
+    pub(crate) fn new(segment: Arc<Segment>, batch_bytes_max: usize, room: usize) -> Self {
         Self {
             batch_bytes_max,
+            room,
             segment,
             offset: BLOCK_BYTES as u64,
             runs: Vec::new(),
@@ -188,7 +191,8 @@ impl Gather {
     }
 
     fn open_run(&mut self) {
-        let (buf, batches) = self.spare.pop().unwrap_or_default();
+        let fresh = || (Blocks::with_room(self.room), Vec::new());
+        let (buf, batches) = self.spare.pop().unwrap_or_else(fresh);
         debug_assert!(buf.is_empty() && batches.is_empty());
         let (segment, offset) = (Arc::clone(&self.segment), self.offset);
         self.runs.push(Run { segment, offset, buf, batches });

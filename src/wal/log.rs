@@ -146,7 +146,7 @@ impl Log {
         durable: Arc<AtomicU64>,
     ) -> Self {
         let epoch = segment.header.epoch;
-        let gather = Gather::new(segment, options.batch_bytes());
+        let gather = Gather::new(segment, options.batch_bytes(), options.gather_bytes_max);
         let end = gather.end();
         durable.store(end.0, Ordering::Release);
         let state = State {

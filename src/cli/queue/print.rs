@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::broker::policy::WhenFull;
+use crate::broker::command::WhenFull;
 use crate::cli::store::describe::time;
 use crate::ids::Millis;
 use crate::server::words::{BodyLine, Details, MessageLine, QueueLine};

@@ -1,14 +1,15 @@
 //! A full check of the index, for `store verify`: every page, every row, and what rows say of
 //! each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::error::{error, guarded};
-use super::row::{self, ENTRIES};
-use super::{Index, IndexError, State, UNPOISONED, read_base};
-use crate::ids::QueueId;
+use super::row::{self, ENTRIES, MOVED, OPERATIONS};
+use super::{Index, IndexError, State, UNPOISONED, pieces, read_base};
+use crate::broker::delta::Operation;
+use crate::ids::{Lsn, QueueId, UploadId};
 
 /// Rows between two calls of the progress function.
 const PROGRESS_ROWS: u64 = 64 * 1024;
@@ -69,7 +70,7 @@ fn check(
     }
     let (_, base) = read_base(database, store_id)?;
     report.queues = base.queues.len() as u64;
-    let depths = check_entries(database, &mut report, progress)?;
+    let (depths, mut owned) = check_entries(database, &mut report, progress)?;
     for (id, queue) in &base.queues {
         let (depth, last_seq) = depths.get(id).copied().unwrap_or_default();
         if depth != queue.depth {
@@ -79,7 +80,8 @@ fn check(
             report.problem(format!("{id} gave {} last and has {last_seq}", queue.last_seq));
         }
     }
-    super::pieces::check(database, &mut |problem| report.problem(problem))?;
+    check_operations(database, &mut owned, &mut report)?;
+    pieces::check(database, &owned, &base.uploads, &mut |problem| report.problem(problem))?;
     super::late::check(database, &mut |problem| report.problem(problem))?;
     for ordinal in base.packs.keys().filter(|ordinal| !base.live.contains_key(ordinal)) {
         report.problem(format!("segment {ordinal} has no live bytes, and lies in a pack"));
@@ -91,19 +93,34 @@ fn check(
 }
 
 /// Per queue: how many entries, and the largest sequence number.
+type Depths = BTreeMap<QueueId, (u64, u64)>;
+
+/// Looks at every entry; also tells which large bodies they own. Memory follows the messages that
+/// were moved and those with large bodies.
 fn check_entries(
     database: &Database,
     report: &mut Report,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<BTreeMap<QueueId, (u64, u64)>, IndexError> {
-    let mut depths: BTreeMap<QueueId, (u64, u64)> = BTreeMap::new();
-    let entries = database.begin_read().map_err(error)?.open_table(ENTRIES).map_err(error)?;
+) -> Result<(Depths, BTreeSet<UploadId>), IndexError> {
+    let (mut depths, mut owned) = (Depths::new(), BTreeSet::new());
+    let read = database.begin_read().map_err(error)?;
+    let mut moved = BTreeSet::new();
+    for found in read.open_table(MOVED).map_err(error)?.iter().map_err(error)? {
+        moved.insert(Lsn(found.map_err(error)?.0.value()));
+    }
+    let entries = read.open_table(ENTRIES).map_err(error)?;
     let total = entries.len().map_err(error)?;
     for found in entries.iter().map_err(error)? {
         let (key, value) = found.map_err(error)?;
         let key = key.value();
-        if row::decode_entry(key, value.value()).is_err() {
-            report.problem(format!("the entry {key:?} does not hold what it should"));
+        match row::decode_entry(key, value.value()) {
+            Ok(entry) => {
+                moved.remove(&entry.birth);
+                if let Some(upload) = entry.upload.filter(|upload| !owned.insert(*upload)) {
+                    report.problem(format!("two messages have the body {upload}"));
+                }
+            }
+            Err(_) => report.problem(format!("the entry {key:?} does not hold what it should")),
         }
         let depth = depths.entry(QueueId(key.0)).or_default();
         *depth = (depth.0 + 1, depth.1.max(key.2));
@@ -113,5 +130,31 @@ fn check_entries(
         }
     }
     progress(report.entries, total);
-    Ok(depths)
+    for birth in moved {
+        report.problem(format!("the message born at {birth} was moved, and is in no queue"));
+    }
+    Ok((depths, owned))
+}
+
+/// A message that a transaction sends owns its body before it is in a queue.
+fn check_operations(
+    database: &Database,
+    owned: &mut BTreeSet<UploadId>,
+    report: &mut Report,
+) -> Result<(), IndexError> {
+    let read = database.begin_read().map_err(error)?;
+    for found in read.open_table(OPERATIONS).map_err(error)?.iter().map_err(error)? {
+        let (key, value) = found.map_err(error)?;
+        let key = key.value();
+        match row::decode(&row::operation_key_bytes(key), value.value()) {
+            Ok(Operation::Send { entry, .. }) => {
+                if let Some(upload) = entry.upload.filter(|upload| !owned.insert(*upload)) {
+                    report.problem(format!("two messages have the body {upload}"));
+                }
+            }
+            Ok(Operation::Take { .. }) => {}
+            Err(_) => report.problem(format!("the operation {key:?} does not hold what it should")),
+        }
+    }
+    Ok(())
 }

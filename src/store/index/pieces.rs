@@ -1,6 +1,6 @@
 //! Large bodies in the index: where their pieces lie, and which of them no message owns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -106,18 +106,42 @@ pub(super) fn write(write: &WriteTransaction, delta: &Delta) -> Result<(), Index
     Ok(())
 }
 
-/// Tells of every piece that does not hold what its key says.
+/// Tells of every piece that does not hold what its key says, of every one that belongs to nobody,
+/// and of every body that lacks one of those before its last. Which is the last the message says,
+/// and that is in the log.
 pub(super) fn check(
     database: &Database,
+    owned: &BTreeSet<UploadId>,
+    others: &BTreeMap<UploadId, UploadRow>,
     problem: &mut dyn FnMut(String),
 ) -> Result<(), IndexError> {
     let pieces = database.begin_read().map_err(error)?.open_table(PIECES).map_err(error)?;
+    let (mut last, mut seen) = ((0, 0), BTreeSet::new());
     for found in pieces.iter().map_err(error)? {
         let (key, value) = found.map_err(error)?;
         let key = key.value();
         if row::decode_piece(key, value.value()).is_err() {
             problem(format!("the piece {key:?} does not hold what it should"));
         }
+        let (id, number) = key;
+        let upload = UploadId::new(id);
+        let gone = match upload.and_then(|upload| others.get(&upload)) {
+            Some(UploadRow::Dead { gone }) => *gone,
+            _ => 0,
+        };
+        let before = if last.0 == id { last.1 } else { gone };
+        if number != before + 1 {
+            problem(format!("of the body upload-{id} piece {} is missing", before + 1));
+        }
+        last = key;
+        let Some(upload) = upload else { continue };
+        if !owned.contains(&upload) && !others.contains_key(&upload) {
+            problem(format!("piece {number} of {upload} belongs to no message"));
+        }
+        seen.insert(upload);
+    }
+    for upload in owned.difference(&seen) {
+        problem(format!("of the body {upload} nothing is there"));
     }
     Ok(())
 }

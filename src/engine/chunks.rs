@@ -1,0 +1,95 @@
+//! A queue of anything that grows and shrinks without ever being moved as a whole.
+//!
+//! A ring that doubles copies everything it holds into new memory: milliseconds for a hundred
+//! thousand deliveries, in the middle of a turn. Here only the list of chunks is copied, which is
+//! a thousandth of it. Always: no chunk is empty.
+
+use std::collections::VecDeque;
+
+/// Places of one chunk.
+const CHUNK: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Chunks<T> {
+    chunks: VecDeque<VecDeque<T>>,
+}
+
+impl<T> Default for Chunks<T> {
+    fn default() -> Self {
+        Self { chunks: VecDeque::new() }
+    }
+}
+
+impl<T> Chunks<T> {
+    pub(crate) fn push_back(&mut self, item: T) {
+        match self.chunks.back_mut() {
+            Some(last) if last.len() < CHUNK => last.push_back(item),
+            _ => self.chunks.push_back([item].into()),
+        }
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<T> {
+        let first = self.chunks.front_mut()?;
+        let item = first.pop_front();
+        if first.is_empty() {
+            self.chunks.pop_front();
+        }
+        item
+    }
+
+    pub(crate) fn front(&self) -> Option<&T> {
+        self.chunks.front()?.front()
+    }
+
+    pub(crate) fn front_mut(&mut self) -> Option<&mut T> {
+        self.chunks.front_mut()?.front_mut()
+    }
+
+    pub(crate) fn back(&self) -> Option<&T> {
+        self.chunks.back()?.back()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flatten()
+    }
+
+    pub(crate) fn retain(&mut self, keeps: impl Fn(&T) -> bool) {
+        self.chunks.iter_mut().for_each(|chunk| chunk.retain(&keeps));
+        self.chunks.retain(|chunk| !chunk.is_empty());
+    }
+
+    /// Drops the first chunk; false when nothing is left.
+    pub(crate) fn drop_some(&mut self) -> bool {
+        self.chunks.pop_front();
+        !self.chunks.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_in_comes_out_in_order_however_much_it_is() {
+        let mut chunks = Chunks::default();
+        let (mut next, mut expected) = (0, 0);
+        for round in 0..10 {
+            for _ in 0..1500 {
+                chunks.push_back(next);
+                next += 1;
+            }
+            assert_eq!(chunks.back(), Some(&(next - 1)));
+            for _ in 0..150 * round {
+                assert_eq!(chunks.front(), Some(&expected));
+                assert_eq!(chunks.pop_front(), Some(expected));
+                expected += 1;
+            }
+        }
+        chunks.retain(|number| number % 3 == 0);
+        let left: Vec<_> = chunks.iter_mut().map(|number| *number).collect();
+        assert!(left.iter().copied().eq((expected..next).filter(|number| number % 3 == 0)));
+        *chunks.front_mut().unwrap() += 1;
+        while chunks.drop_some() {}
+        assert_eq!(chunks.pop_front(), None);
+    }
+}

@@ -1,0 +1,36 @@
+//! How much a turn has done, so that none is long.
+//!
+//! Counted in messages touched in memory, a fraction of a microsecond each, because a step may
+//! touch one of them or hundreds. Always: a turn does at most as much as
+//! [`limits::TURN_EFFORT_MAX`] says, a share of it for each of the parts that follow its commands,
+//! and one step more. Leaves the weight of facts to `broker`.
+
+use crate::broker::command::Request;
+use crate::engine::inbox::request_bytes;
+use crate::limits;
+
+#[derive(Debug, Default)]
+pub(super) struct Effort(usize);
+
+impl Effort {
+    pub(super) fn add(&mut self, messages: usize) {
+        self.0 += messages;
+    }
+
+    /// A request is about to be decided.
+    pub(super) fn add_request(&mut self, request: &Request) {
+        // Bytes are copied and summed: many of them are as long as many commands.
+        let commands = 1 + request_bytes(request) / limits::COMMAND_BYTES;
+        self.0 += commands * limits::COMMAND_EFFORT;
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.0 >= limits::TURN_EFFORT_MAX
+    }
+
+    /// However much was done, what comes next in this turn may do some. Gives how much.
+    pub(super) fn leave_some(&mut self) -> usize {
+        self.0 = self.0.min(limits::TURN_EFFORT_MAX - limits::TURN_EFFORT_LEFT);
+        limits::TURN_EFFORT_MAX - self.0
+    }
+}
