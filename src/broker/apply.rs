@@ -33,18 +33,7 @@ impl Broker {
         match record {
             Record::Started { epoch, at } => self.apply_started(*epoch, *at),
             Record::Restored { at } => self.apply_restored(*at),
-            Record::QueueCreated { queue, name, at } => {
-                self.durable.scalars.last_queue = queue.0;
-                self.saw(*at);
-                let rules = self.policies.redelivery_of(name);
-                let row = QueueRow::new(Arc::from(&**name));
-                let mut known = Box::new(Queue::new(*queue, row, rules));
-                known.limit = self.policies.of_queue(name);
-                self.names.insert(Arc::clone(&known.row.name), *queue);
-                self.sorted.insert(Arc::clone(&known.row.name));
-                self.queues.insert(*queue, known);
-                self.changing(*queue);
-            }
+            Record::QueueCreated { queue, name, at } => self.apply_created(*queue, name, *at),
             Record::QueueDeleted { queue } => self.apply_deleted(*queue),
             Record::Sent { queue, place, at, expires, lent, upload, once } => {
                 if let Some(upload) = upload {
@@ -95,6 +84,18 @@ impl Broker {
             _ => self.apply_transacted(written, record),
         }
         Ok(())
+    }
+
+    fn apply_created(&mut self, queue: QueueId, name: &str, at: Millis) {
+        self.durable.scalars.last_queue = queue.0;
+        self.saw(at);
+        let rules = self.policies.redelivery_of(name);
+        let mut known = Box::new(Queue::new(queue, QueueRow::new(Arc::from(name)), rules));
+        known.limit = self.policies.of_queue(name);
+        self.names.insert(Arc::clone(&known.row.name), queue);
+        self.sorted.insert(Arc::clone(&known.row.name));
+        self.queues.insert(queue, known);
+        self.changing(queue);
     }
 
     fn apply_returned(&mut self, queue: QueueId, entries: &[(Place, Entry)]) {

@@ -118,7 +118,8 @@ impl Broker {
         }
     }
 
-    /// Judges what a transaction sends to a queue, as one; what must go for it is stated in `facts`.
+    /// Judges what a transaction sends to a queue, as one; what must go for it is stated in
+    /// `facts`.
     pub(super) fn room_for_many(
         &self,
         id: QueueId,

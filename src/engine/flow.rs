@@ -7,7 +7,7 @@
 use crate::broker::command::{Command, Confirm, Refusal, Reply, Request};
 use crate::broker::policy::{Dropped, Shortage, WhenFull};
 use crate::broker::{Verdict, takes_room};
-use crate::engine::park::Answer;
+use crate::engine::park::{Answer, Waiting};
 use crate::engine::{Engine, Settings};
 use crate::ids::{ConnectionId, Lsn, Millis, TransactionName};
 use crate::limits;
@@ -281,12 +281,7 @@ impl Engine {
                     continue;
                 }
                 Fate::HeldFor(other) => {
-                    if other == to {
-                        self.park.still(&to, waiting, Some(Shortage::Destination));
-                    } else {
-                        self.park.shift(&to, waiting, &other);
-                    }
-                    self.await_room(&other, Shortage::Destination);
+                    self.wait_for(&to, waiting, &other);
                     continue;
                 }
                 Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {
@@ -320,6 +315,16 @@ impl Engine {
             self.work(now, limits::COMMAND_STEPS_MAX);
         }
         self.park.has_due()
+    }
+
+    /// One that stood in front of a line lacks room, there or elsewhere.
+    fn wait_for(&mut self, to: &Destination, waiting: Waiting, other: &Destination) {
+        if other == to {
+            self.park.still(to, waiting, Some(Shortage::Destination));
+        } else {
+            self.park.shift(to, waiting, other);
+        }
+        self.await_room(other, Shortage::Destination);
     }
 
     /// Finds out for which lines there may be room.

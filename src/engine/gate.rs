@@ -4,15 +4,16 @@
 //! too, so it is not decided before: it waits here, in its order, the connection's own end
 //! included. What waits keeps its share of the inbox, so a connection that sends on is slowed down.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::engine::Input;
 use crate::ids::{ConnectionId, IdMap, Token};
 
 #[derive(Debug)]
 struct Gate {
-    /// The request whose answer opens it; `None` once it has come.
-    until: Option<Token>,
+    /// The requests whose answers open it, that have not come: more than one where commits that
+    /// had waited for room come to their turns.
+    until: BTreeSet<Token>,
     waiting: VecDeque<Input>,
 }
 
@@ -26,9 +27,8 @@ pub(super) struct Gates {
 impl Gates {
     /// Nothing of this connection is decided before the answer to `until`.
     pub(super) fn shut(&mut self, connection: ConnectionId, until: Token) {
-        let gate = Gate { until: Some(until), waiting: VecDeque::new() };
-        let before = self.gates.insert(connection, gate);
-        assert!(before.is_none(), "a connection that waits asks for nothing");
+        let new = || Gate { until: BTreeSet::new(), waiting: VecDeque::new() };
+        self.gates.entry(connection).or_insert_with(new).until.insert(until);
     }
 
     /// Gives an input back that nobody waits for, and keeps one of a connection that waits.
@@ -48,9 +48,8 @@ impl Gates {
 
     /// An answer leaves.
     pub(super) fn answered(&mut self, connection: ConnectionId, token: Token) {
-        let gate = self.gates.get_mut(&connection).filter(|gate| gate.until == Some(token));
-        if let Some(gate) = gate {
-            gate.until = None;
+        let Some(gate) = self.gates.get_mut(&connection) else { return };
+        if gate.until.remove(&token) && gate.until.is_empty() {
             self.opened.push(connection);
         }
     }
@@ -61,8 +60,12 @@ impl Gates {
 
     /// Puts what has waited long enough in front of everything else.
     pub(super) fn give_back(&mut self, inputs: &mut VecDeque<Input>) {
-        for id in self.opened.drain(..) {
-            let gate = self.gates.remove(&id).expect("opened once");
+        for id in std::mem::take(&mut self.opened) {
+            // It may have been shut again since.
+            if self.gates.get(&id).is_none_or(|gate| !gate.until.is_empty()) {
+                continue;
+            }
+            let gate = self.gates.remove(&id).expect("just seen");
             for input in gate.waiting.into_iter().rev() {
                 inputs.push_front(input);
             }

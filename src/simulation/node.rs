@@ -374,10 +374,7 @@ impl Node {
                 self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
             }
         }
-        let (left, _) = broker.transactions(&BTreeMap::new());
-        if let Some((id, row)) = left.first_key_value() {
-            return Err(format!("{id} is not over: {row:?}"));
-        }
+        self.check_transactions()?;
         let (open, dead) = broker.uploads();
         if let Some(upload) = open.first() {
             return Err(format!("{upload} is still open"));
@@ -391,8 +388,15 @@ impl Node {
         if live != broker.live() {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
-        self.check_late(&seen)?;
-        Ok(contents)
+        self.check_late(&seen).map(|()| contents)
+    }
+
+    fn check_transactions(&self) -> Result<(), String> {
+        let (left, _) = self.engine.broker().transactions(&BTreeMap::new());
+        match left.first_key_value() {
+            Some((id, row)) => Err(format!("{id} is not over: {row:?}")),
+            None => Ok(()),
+        }
     }
 
     /// What is delayed is waited for, and what was set apart has its notes.
