@@ -325,10 +325,6 @@ impl Node {
         if !broker.counts_windows() {
             return Err("the places in windows are counted wrongly".to_owned());
         }
-        let names = self.index.names().map_err(|error| error.to_string())?;
-        if !broker.names_agree(&names) {
-            return Err("the names in memory are not those of the index and its changes".to_owned());
-        }
         let mut contents = Contents::default();
         let mut seen = Late::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
@@ -392,6 +388,10 @@ impl Node {
     }
 
     fn check_transactions(&self) -> Result<(), String> {
+        let names = self.index.names().map_err(|error| error.to_string())?;
+        if !self.engine.broker().names_agree(&names) {
+            return Err("the names in memory are not those of the index and its changes".to_owned());
+        }
         let (left, _) = self.engine.broker().transactions(&BTreeMap::new());
         match left.first_key_value() {
             Some((id, row)) => Err(format!("{id} is not over: {row:?}")),
