@@ -663,7 +663,7 @@ fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result
         "it came again without being flagged"
     } else if first_life && delivery.redelivered && !fate.delivered {
         "it came flagged for the first time"
-    } else if delivery.attempt <= fate.returns_confirmed {
+    } else if delivery.attempt <= fate.returns_confirmed && !is_new_dead_letter(delivery) {
         "its count is too small"
     } else if (delivery.attempt > 1) != delivery.redelivered {
         "its count and its flag disagree"
