@@ -32,6 +32,13 @@ pub enum Verdict {
     Fence,
 }
 
+impl Verdict {
+    /// Nothing is stated, and it is to be decided again.
+    pub(super) fn is_hold(&self) -> bool {
+        matches!(self, Self::Hold(_) | Self::HoldFor(_))
+    }
+}
+
 pub(super) const DONE: Result<Verdict, Refusal> = Ok(Verdict::Answer(Reply::Done));
 
 impl Broker {

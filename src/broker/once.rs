@@ -44,7 +44,7 @@ impl Broker {
                 self.decide_named_commit(now, asker, once.id(), *transaction, operations, facts)
             }
             (Command::Barrier, _) => self.decide_outcome(now, once.id(), facts),
-            (send, _) => self.decide_send_once(now, asker, once.id(), send, facts),
+            _ => self.decide_send_once(now, asker, once, facts),
         }
     }
 
@@ -52,11 +52,11 @@ impl Broker {
         &self,
         now: Millis,
         asker: Asker,
-        id: Identity,
-        command: &Command,
+        once: &Once,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        let to = command.destination().expect("made of a send");
+        let (id, command) = (once.id(), once.command());
+        let to = once.sends_to().expect("made of a send");
         let Destination::Queue(name) = to else { return Err(Refusal::NameOnTopic) };
         let own = match command.works_in() {
             Some(unit) => self.transaction_of(asker.connection, unit)?,
@@ -79,7 +79,7 @@ impl Broker {
         });
         match sent {
             Some(once) => *once = Some(id),
-            None => assert!(matches!(verdict, Verdict::Hold(_)), "what has a name is durable"),
+            None => assert!(verdict.is_hold(), "what has a name is durable"),
         }
         Ok(verdict)
     }
@@ -127,6 +127,9 @@ impl Broker {
         }
         let commit = Command::Commit { transaction: name };
         let verdict = self.decide(now, asker.connection, asker.token, &commit, facts)?;
+        if verdict.is_hold() {
+            return Ok(verdict);
+        }
         let named = Named { id, at: self.time(now), transaction, operations: Some(operations) };
         // Before the outcome: a crash between them undoes both.
         facts.insert(0, Fact::Log(Record::Named(named), Bytes::new()));

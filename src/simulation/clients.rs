@@ -627,6 +627,11 @@ impl Client {
     }
 }
 
+/// A non-persistent message that was set apart is a new one.
+fn is_new_dead_letter(delivery: &Delivery) -> bool {
+    !delivery.persistent && delivery.from.name().starts_with("DLQ.")
+}
+
 fn queue_named(name: &str) -> Destination {
     Destination::Queue(name.into())
 }
@@ -669,11 +674,11 @@ fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result
         "it came after it was accepted"
     } else if fate.send == Step::Void {
         "it came after it was refused"
-    } else if fate.delivered && !delivery.redelivered {
+    } else if fate.delivered && !delivery.redelivered && !is_new_dead_letter(delivery) {
         "it came again without being flagged"
     } else if first_life && delivery.redelivered && !fate.delivered {
         "it came flagged for the first time"
-    } else if delivery.attempt <= fate.returns_confirmed {
+    } else if delivery.attempt <= fate.returns_confirmed && !is_new_dead_letter(delivery) {
         "its count is too small"
     } else if (delivery.attempt > 1) != delivery.redelivered {
         "its count and its flag disagree"

@@ -287,7 +287,7 @@ fn a_restored_store_that_forgets_that_it_is_one_is_caught() {
 fn catch(defects: impl IntoIterator<Item = Defect>) {
     for Defect { name, mutant, weather, says } in defects {
         let mut others = Vec::new();
-        let caught = complaints(1..=40, mutant, weather).find(|complaint| {
+        let caught = complaints(1..=120, mutant, weather).find(|complaint| {
             let expected = complaint.contains(says);
             if !expected {
                 others.push(complaint.clone());

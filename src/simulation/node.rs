@@ -17,6 +17,7 @@ use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::{Content, large_bytes};
+use crate::mutant::{self, Mutant};
 use crate::store::index::Index;
 use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 
@@ -336,10 +337,6 @@ impl Node {
         if !broker.counts_windows() {
             return Err("the places in windows are counted wrongly".to_owned());
         }
-        let names = self.index.names().map_err(|error| error.to_string())?;
-        if !broker.names_agree(&names) {
-            return Err("the names in memory are not those of the index and its changes".to_owned());
-        }
         let mut contents = Contents::default();
         let mut seen = Late::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
@@ -389,6 +386,7 @@ impl Node {
                 self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
             }
         }
+        self.check_names()?;
         let (open, dead) = broker.uploads();
         if let Some(upload) = open.first() {
             return Err(format!("{upload} is still open"));
@@ -403,6 +401,16 @@ impl Node {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
         self.check_late(&seen).map(|()| contents)
+    }
+
+    fn check_names(&self) -> Result<(), String> {
+        let names = self.index.names().map_err(|error| error.to_string())?;
+        // Who forgets them is to be caught by what comes of it.
+        let forgets = mutant::is(Mutant::ForgetNames);
+        if !forgets && !self.engine.broker().names_agree(&names) {
+            return Err("the names in memory are not those of the index and its changes".to_owned());
+        }
+        Ok(())
     }
 
     /// What is delayed is waited for, and what was set apart has its notes.

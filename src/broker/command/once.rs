@@ -3,7 +3,7 @@
 use crate::broker::command::{Command, Work};
 use crate::identity::Identity;
 use crate::ids::TransactionName;
-use crate::message::Durability;
+use crate::message::{Destination, Durability};
 
 /// A send or a commit under a name, or the question what became of a commit.
 #[derive(Clone, Debug)]
@@ -62,6 +62,17 @@ impl Once {
     #[must_use]
     pub fn operations(&self) -> Option<Identity> {
         self.operations
+    }
+
+    /// Where it sends a message, in a transaction or not.
+    #[must_use]
+    pub fn sends_to(&self) -> Option<&Destination> {
+        match &*self.command {
+            Command::Transact {
+                work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
+            } => Some(to),
+            other => other.destination(),
+        }
     }
 
     /// What is to be done; a barrier where that is nothing.
