@@ -366,9 +366,6 @@ impl Record {
     /// disk, because refusing them would keep the disk full.
     #[must_use]
     pub fn clears(&self) -> bool {
-        if let Self::Branch(record) = self {
-            return record.clears();
-        }
         let takes = matches!(
             self,
             Self::Sent { .. }
@@ -377,6 +374,7 @@ impl Record {
                 | Self::Transferred { .. }
                 | Self::Piece { .. }
                 | Self::Staged(_)
+                | Self::Branch(BranchRecord::Kept(_))
         );
         !takes
     }
@@ -448,7 +446,6 @@ impl Record {
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
             }
-            Self::Branch(record) => record.encode(&mut w),
             Self::Named(_) | Self::Forgotten(_) => once::encode(self, &mut w),
             _ => self.encode_delay(&mut w),
         }

@@ -34,6 +34,7 @@ mod once;
 mod queue;
 mod room;
 mod schedule;
+mod settle;
 mod topic;
 mod transact;
 mod transaction;

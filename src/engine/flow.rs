@@ -6,6 +6,7 @@
 
 use crate::broker::command::{Command, Confirm, Refusal, Reply, Request};
 use crate::broker::policy::{Dropped, Shortage, WhenFull};
+use crate::broker::xa::OutcomePage;
 use crate::broker::{Verdict, takes_room};
 use crate::engine::park::{Answer, Waiting};
 use crate::engine::{Engine, Settings};
@@ -82,6 +83,12 @@ impl Engine {
             volatile_bytes: self.broker.volatile_bytes(),
             disk_short: self.log.is_full() || self.disk.is_low(),
         }
+    }
+
+    /// The outcome of a branch was looked up: who has asked is told.
+    pub(super) fn outcome(&mut self, page: OutcomePage) {
+        self.broker.outcome_in(page, &mut self.facts);
+        self.commit();
     }
 
     /// Why a new request must wait behind others, whatever it would find itself.

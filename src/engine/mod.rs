@@ -42,8 +42,7 @@ use crate::broker::fact::{
     PageRequest, PiecesPage, PiecesRequest, Purpose,
 };
 use crate::broker::policy::{Policies, Shortage, WhenFull};
-use crate::broker::xa::{OutcomePage, OutcomeRequest};
-use crate::broker::{Broker, Effects, Written, takes_room};
+use crate::broker::{Broker, Effects, Written, takes_room, xa};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
 use crate::mutant::{self, Mutant};
@@ -147,7 +146,7 @@ pub enum Input {
     /// Operations of a transaction have been read.
     Operations(OperationsPage),
     /// The outcome of a branch has been looked up.
-    Outcome(OutcomePage),
+    Outcome(xa::OutcomePage),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
     /// Somebody wants to see something.
@@ -197,7 +196,7 @@ pub enum Job {
     /// Read operations of a transaction from the index.
     Operations(OperationsRequest),
     /// Look up the outcome of a branch in the index.
-    Outcome(OutcomeRequest),
+    Outcome(xa::OutcomeRequest),
     /// Read a payload from the log.
     Load(Load),
     /// Read a payload from the log for an operator; it goes to whoever waits for it.
@@ -452,10 +451,7 @@ impl Engine {
                 self.broker.operations_in(&page, &mut self.facts);
                 self.commit();
             }
-            Input::Outcome(page) => {
-                self.broker.outcome_in(page, &mut self.facts);
-                self.commit();
-            }
+            Input::Outcome(page) => self.outcome(page),
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
             Input::Later(page) => self.broker.later_in(&page),
@@ -654,11 +650,7 @@ impl Engine {
                 }
                 false
             }
-            Effect::Page(_)
-            | Effect::Pieces(_)
-            | Effect::Operations(_)
-            | Effect::Outcome(_)
-            | Effect::Later(_) => true,
+            _ => true,
         });
     }
 

@@ -4,13 +4,13 @@
 //! |---|---|---|
 //! | 54 | `Kept` | transaction, number, queue u64, rank u8, at, expires u64, returns u32, then D |
 //! | 55 | `Prepared` | transaction u64, at u64, xid, then the client in UTF-8 |
-//! | 56 | `Completed` | transaction u64 (0 is none), resolution u8, operator u8 (0, 1), at u64, xid |
+//! | 56 | `Completed` | transaction u64 (0: none), outcome u8, operator u8 (0, 1), at u64, xid |
 //! | 57 | `Forgotten` | xid |
 //! | 58 | `OutcomesForgotten` | through u64 |
 //!
 //! D is returned u8 (0, 1), connection u64, subscription u64, tag u64; the payload is the message.
 //! An xid is format i32, length u8 and bytes of the global transaction, length u8 and bytes of the
-//! branch. Resolutions are as in `transacted`.
+//! branch. Outcomes have the codes of resolutions in `transacted`.
 
 use super::{Reader, Record, Writer};
 use crate::broker::delta::{Holder, Resolution};
@@ -97,11 +97,6 @@ impl BranchRecord {
             Self::Forgotten { .. } => FORGOTTEN,
             Self::OutcomesForgotten { .. } => OUTCOMES_FORGOTTEN,
         }
-    }
-
-    /// Whether it makes room rather than taking it: an outcome lets go of what a branch holds.
-    pub(super) fn clears(&self) -> bool {
-        !matches!(self, Self::Kept(_))
     }
 
     pub(super) fn size_max(&self) -> usize {

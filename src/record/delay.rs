@@ -47,6 +47,7 @@ impl Record {
 
     pub(super) fn encode_delay(&self, w: &mut Writer<'_>) {
         match self {
+            Self::Branch(record) => record.encode(w),
             Self::PutOff { queue, until, entries } => {
                 w.u64(queue.0);
                 w.u64(until.millis().0);

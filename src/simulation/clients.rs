@@ -213,12 +213,8 @@ impl Client {
             Asked::SettleIn(unit) => {
                 self.part_of_unit_answered(around, unit, None, refusal.as_ref())?;
             }
-            Asked::Prepare(number) => {
-                self.prepare_answered(around, number, refusal.as_ref())?;
-            }
-            Asked::Outcome(number, resolution) => {
-                self.outcome_answered(around, number, resolution, refusal.as_ref())?;
-            }
+            Asked::Prepare(number) => self.prepare_answered(around, number, refusal.as_ref())?,
+            Asked::Outcome(it, how) => self.outcome_answered(around, it, how, refusal.as_ref())?,
             Asked::Commit(unit) => self.commit_answered(around, &unit, refusal.as_ref())?,
             Asked::Settle(numbers, outcome) => {
                 // A settlement of many is done in parts: one that is refused may be done in part.
@@ -344,7 +340,6 @@ impl Client {
             fate.send = Step::Void;
             // A place is given by the commit: so it counts as another producer's.
             fate.producer = 1000 + number;
-            // A vote makes it durable.
             fate.persistent |= unit.branch.is_some() && !topic;
             unit.send(number);
             let asked = Asked::SendIn(unit.name, number);

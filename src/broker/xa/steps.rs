@@ -131,7 +131,7 @@ impl Broker {
             Step::Suspend => facts.push(of(xid, BranchChange::Suspend { by, rests: true })),
             Step::LeaveBroken(why) => {
                 facts.push(of(xid, BranchChange::Leave { by }));
-                return Ok(tell(asker, why, facts));
+                return Ok(tell(asker, Err(Refusal::Xa(why)), facts));
             }
             Step::Leave(broken) => {
                 facts.push(of(xid, BranchChange::Leave { by }));
@@ -171,7 +171,7 @@ impl Broker {
             }
             Step::Break(why) => {
                 self.state_end_open(now, xid, UNDO, None, facts);
-                Ok(tell(asker, why, facts))
+                Ok(tell(asker, Err(Refusal::Xa(why)), facts))
             }
             Step::Prepare => {
                 let branch = &self.branches.open[xid];
@@ -221,10 +221,11 @@ impl Broker {
         };
         let at = self.time(now);
         match next(state, verb).map_err(Refusal::Xa)? {
-            Step::Repeat => DONE,
+            // The first answer may still wait for the log, and this one for the same.
+            Step::Repeat => Ok(tell(asker, Ok(Reply::Done), facts)),
             Step::Break(why) => {
                 self.state_end_open(now, xid, UNDO, None, facts);
-                Ok(tell(asker, why, facts))
+                Ok(tell(asker, Err(Refusal::Xa(why)), facts))
             }
             Step::RollbackOpen => {
                 let how = (Resolution::Rollback, disposition);
@@ -241,14 +242,14 @@ impl Broker {
                     facts.push(completed(xid, transaction, Resolution::Commit, false, at));
                 }
                 let how = (Resolution::Commit, disposition);
-                Ok(self.state_end(now, xid, transaction, true, how, Some(asker), facts))
+                Ok(self.state_end(now, xid, (transaction, true), how, Some(asker), facts))
             }
             Step::Complete(resolution) | Step::Decide(resolution) => {
                 let operator = matches!(verb, Verb::Decide(_));
                 let transaction = self.durable.branches.prepared(xid);
                 facts.push(completed(xid, transaction, resolution, operator, at));
                 let how = (resolution, disposition);
-                Ok(self.state_end(now, xid, transaction, true, how, Some(asker), facts))
+                Ok(self.state_end(now, xid, (transaction, true), how, Some(asker), facts))
             }
             _ => unreachable!("no other step is an outcome"),
         }
@@ -269,7 +270,7 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Verdict {
         let transaction = self.units.transaction(UnitKey::Branch(self.branches.open[xid].id));
-        self.state_end(now, xid, transaction, false, how, asker, facts)
+        self.state_end(now, xid, (transaction, false), how, asker, facts)
     }
 
     /// The end of a branch, and all that comes of it where that is little. `decided` says that its
@@ -278,15 +279,14 @@ impl Broker {
         &self,
         now: Millis,
         xid: &Arc<Xid>,
-        transaction: Option<TransactionId>,
-        decided: bool,
+        (transaction, decided): (Option<TransactionId>, bool),
         (resolution, disposition): (Resolution, Disposition),
         asker: Option<Asker>,
         facts: &mut Vec<Fact>,
     ) -> Verdict {
         let key = self.branches.open.get(xid).map(|branch| UnitKey::Branch(branch.id));
         let how = (resolution, disposition);
-        let at_once = self.state_settled_at_once(now, key, transaction, decided, how, facts);
+        let at_once = self.state_settled_at_once(now, key, (transaction, decided), how, facts);
         let asker = asker.filter(|_| !at_once);
         let waits = asker.is_some();
         let end = BranchChange::End { transaction, resolution, disposition, asker };
@@ -423,9 +423,8 @@ fn completed(
     logged(BranchRecord::Completed { transaction, resolution, operator, at, xid })
 }
 
-/// An answer that says no, though something is done.
-fn tell(asker: Asker, why: XaError, facts: &mut Vec<Fact>) -> Verdict {
-    let result = Err(Refusal::Xa(why));
+/// An answer that waits for everything that is decided so far.
+fn tell(asker: Asker, result: Result<Reply, Refusal>, facts: &mut Vec<Fact>) -> Verdict {
     facts.push(Fact::Memory(Change::Tell { asker, result }));
     Verdict::Later
 }

@@ -253,15 +253,8 @@ impl Snapshot {
             Stage::Transactions(after) => self
                 .rows_after(write, TRANSACTIONS, after, |_, _| Ok(()))?
                 .map_or(Stage::Branches(None), |last| Stage::Transactions(Some(last))),
-            Stage::Branches(after) => self
-                .rows_after(write, BRANCHES, after, |_, _| Ok(()))?
-                .map_or(Stage::Outcomes(None), |last| Stage::Branches(Some(last))),
-            Stage::Outcomes(after) => self
-                .copy_outcomes(write, after)?
-                .map_or(Stage::Heuristics, |last| Stage::Outcomes(Some(last))),
-            Stage::Heuristics => {
-                self.copy_heuristics(write)?;
-                Stage::Packs(None)
+            Stage::Branches(_) | Stage::Outcomes(_) | Stage::Heuristics => {
+                self.copy_branches(write, stage)?
             }
             Stage::Packs(after) => self
                 .rows_after(write, PACKS, after, |_, _| Ok(()))?
@@ -293,6 +286,25 @@ impl Snapshot {
                 Stage::Done
             }
             Stage::Done => Stage::Done,
+        })
+    }
+
+    fn copy_branches(
+        &self,
+        write: &redb::WriteTransaction,
+        stage: Stage,
+    ) -> Result<Stage, IndexError> {
+        Ok(match stage {
+            Stage::Branches(after) => self
+                .rows_after(write, BRANCHES, after, |_, _| Ok(()))?
+                .map_or(Stage::Outcomes(None), |last| Stage::Branches(Some(last))),
+            Stage::Outcomes(after) => self
+                .copy_outcomes(write, after)?
+                .map_or(Stage::Heuristics, |last| Stage::Outcomes(Some(last))),
+            _ => {
+                self.copy_heuristics(write)?;
+                Stage::Packs(None)
+            }
         })
     }
 

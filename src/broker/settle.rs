@@ -1,0 +1,106 @@
+//! What comes of an outcome: of each operation of a transaction, some at a time.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::broker::Broker;
+use crate::broker::command::Disposition;
+use crate::broker::delta::{Holder, Operation, Place, Resolution};
+use crate::broker::fact::{Change, Fact, UnitKey};
+use crate::ids::{Millis, QueueId, TransactionId};
+use crate::limits;
+use crate::record::{Decided, Gone, Record, Settled, Settlement};
+
+impl Broker {
+    /// States all that comes of an outcome where that is little; where it is more, the outcome,
+    /// unless that is `decided` in the log.
+    pub(super) fn state_settled_at_once(
+        &self,
+        now: Millis,
+        key: Option<UnitKey>,
+        (transaction, decided): (Option<TransactionId>, bool),
+        how: (Resolution, Disposition),
+        facts: &mut Vec<Fact>,
+    ) -> bool {
+        let unit = key.and_then(|key| self.units.get(key));
+        let few = unit.is_none_or(|unit| unit.volatile.len() <= limits::STEP_MESSAGES_MAX);
+        let Some(transaction) = transaction else { return few };
+        if let Some(known) = self.durable.transactions.small(transaction).filter(|_| few) {
+            self.settle(now, transaction, known, how, facts);
+            return true;
+        }
+        if !decided {
+            let decided = Decided { transaction, resolution: how.0 };
+            facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
+        }
+        false
+    }
+
+    /// States what becomes of the next operations of a transaction.
+    pub(super) fn settle(
+        &self,
+        now: Millis,
+        transaction: TransactionId,
+        operations: &[Operation],
+        (resolution, disposition): (Resolution, Disposition),
+        facts: &mut Vec<Fact>,
+    ) {
+        let row = self.durable.transactions.get(transaction).expect("the caller has seen it");
+        let (mut last, mut kept) = (BTreeMap::new(), Vec::new());
+        let mut place = |queue: QueueId, rank| {
+            let seq = last.entry(queue).or_insert_with(|| self.queues[&queue].row.last_seq);
+            *seq += 1;
+            Place { rank, seq: *seq }
+        };
+        let keeps = |holder: Holder| {
+            let key = (holder.connection, holder.subscription);
+            resolution == Resolution::Rollback
+                && disposition == Disposition::Keep
+                // Another life gives the same names to others.
+                && row.began > self.durable.life_began
+                && self.consumers.get(&key).is_some_and(|consumer| consumer.ended.is_none())
+        };
+        let relend = |holder: Holder, queue, place, entry| {
+            let (key, tag) = ((holder.connection, holder.subscription), holder.tag);
+            Fact::Memory(Change::Relend { key, tag, queue, place, entry })
+        };
+        let outcomes = operations.iter().map(|operation| match (*operation, resolution) {
+            (Operation::Send { queue, rank, entry }, Resolution::Commit) => {
+                Settlement::Enter { queue, place: place(queue, rank), entry }
+            }
+            (Operation::Send { queue, entry, .. }, Resolution::Rollback) => {
+                let (birth, size, upload) = (entry.birth, entry.size, entry.upload);
+                Settlement::Drop { queue, birth, size, upload }
+            }
+            (Operation::Keep { queue, entry, returned: false, .. }, Resolution::Commit) => {
+                let (birth, size, upload) = (entry.birth, entry.size, entry.upload);
+                Settlement::Drop { queue, birth, size, upload }
+            }
+            (Operation::Keep { queue, rank, entry, holder, .. }, _) => {
+                let place = place(queue, rank);
+                if keeps(holder) {
+                    kept.push(relend(holder, queue, place, entry));
+                    return Settlement::Enter { queue, place, entry };
+                }
+                Settlement::Enter { queue, place, entry: entry.returned() }
+            }
+            (Operation::Take { queue, place, entry, returned: false, .. }, Resolution::Commit) => {
+                Settlement::Leave { queue, gone: Gone::of(place, &entry) }
+            }
+            (Operation::Take { queue, place, entry, holder, .. }, _) => {
+                if keeps(holder) {
+                    kept.push(relend(holder, queue, place, entry));
+                    return Settlement::Free { queue, place, entry };
+                }
+                let entry = self.come_back(now, queue, entry);
+                Settlement::Free { queue, place, entry }
+            }
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        let last = row.settled + outcomes.len() as u64 == row.operations;
+        let settled = Settled { transaction, first: row.settled + 1, resolution, last, outcomes };
+        facts.push(Fact::Log(Record::Settled(settled), Bytes::new()));
+        facts.append(&mut kept);
+    }
+}
