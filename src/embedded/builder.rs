@@ -69,6 +69,7 @@ impl Builder {
         memory.limit = Size::new(bytes);
         (memory.cache, memory.index) = (Size::new(part), Size::new(part));
         (memory.held, memory.non_persistent) = (Size::new(part), Size::new(4 * part));
+        self.0.config.duplicates.memory = Size::new(part);
         let changes = usize::try_from(part / CHANGE_BYTES).unwrap_or(usize::MAX);
         self.0.config.log.checkpoint_changes = changes.clamp(1, 100_000);
         self
