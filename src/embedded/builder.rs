@@ -43,8 +43,8 @@ pub(super) struct Plan {
 
 const MIB: u64 = 1 << 20;
 
-/// The parts of the memory limit, as what it is divided by: four sixteenths are named here, four
-/// are non-persistent messages, and the rest is for queues and consumers.
+/// The parts of the memory limit, as what it is divided by: four sixteenths are named here (one of
+/// them is halved), four are non-persistent messages, and the rest is for queues and consumers.
 const PARTS: u64 = 16;
 
 /// What a change between two checkpoints costs, about: see `memory.limit` in the settings.
@@ -64,11 +64,12 @@ impl Builder {
     /// Bytes that messages and what is remembered of them may take in memory, at least 64 MiB; 256
     /// MiB by default. What consumers hold comes on top: their prefetch bounds it.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
-        let part = (bytes / PARTS).max(MIB);
+        let part = (bytes / PARTS).max(2 * MIB);
         let memory = &mut self.0.config.memory;
         memory.limit = Size::new(bytes);
         (memory.cache, memory.index) = (Size::new(part), Size::new(part));
-        (memory.held, memory.non_persistent) = (Size::new(part), Size::new(4 * part));
+        (memory.held, memory.non_persistent) = (Size::new(part / 2), Size::new(4 * part));
+        self.0.config.duplicates.memory = Size::new(part / 2);
         let changes = usize::try_from(part / CHANGE_BYTES).unwrap_or(usize::MAX);
         self.0.config.log.checkpoint_changes = changes.clamp(1, 100_000);
         self
