@@ -23,18 +23,19 @@
 //! 60 and up, in `once`.
 
 mod branch;
-mod once;
-mod transacted;
-
+mod bytes;
 mod delay;
 mod form;
+mod once;
 mod pieces;
+mod transacted;
 
 use crate::broker::delta::{Entry, PieceAt, Place, Why};
 use crate::identity::Identity;
 use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 pub use branch::{BranchRecord, Kept};
 use branch::{COMPLETED, KEPT, OUTCOMES_FORGOTTEN, PREPARED};
+use bytes::{Reader, Writer};
 use form::{Form, form_of};
 
 use once::{FORGOTTEN, NAMED, SCHEDULED_ONCE, SENT_ONCE, STAGED_ONCE};
@@ -493,194 +494,6 @@ impl Record {
         }
         // A record has one form: the long one only where it is needed.
         .filter(|record| record.kind() == kind))
-    }
-}
-
-struct Writer<'a>(&'a mut Vec<u8>);
-
-impl Writer<'_> {
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn u32(&mut self, value: u32) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    /// Zero stands for never: the year 1970 is over.
-    fn time(&mut self, value: Option<Millis>) {
-        self.u64(value.map_or(0, |at| at.0));
-    }
-
-    /// Rank u8, seq u64.
-    fn place(&mut self, place: Place) {
-        self.0.push(place.rank);
-        self.u64(place.seq);
-    }
-
-    /// Birth u64, size u32, at u64, expires u64, returns u32.
-    fn entry(&mut self, entry: &Entry) {
-        self.u64(entry.birth.0);
-        self.u32(entry.size);
-        self.u64(entry.at.0);
-        self.time(entry.expires);
-        self.u32(entry.returns);
-    }
-
-    /// Place and entry of each.
-    fn entries(&mut self, form: Form, entries: &[(Place, Entry)]) {
-        for (place, entry) in entries {
-            self.place(*place);
-            self.entry(entry);
-            self.upload(form, entry.upload);
-            self.late(form, entry.due, entry.note);
-        }
-    }
-
-    /// Place, birth u64, size u32.
-    fn gone(&mut self, gone: &Gone) {
-        self.place(gone.place);
-        self.u64(gone.birth.0);
-        self.u32(gone.size);
-    }
-
-    /// Only in the kinds that say it: u64, zero is none.
-    fn upload(&mut self, form: Form, upload: Option<UploadId>) {
-        if form >= Form::Large {
-            self.u64(upload.map_or(0, UploadId::get));
-        }
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn millis(&mut self) -> Option<Millis> {
-        self.u64().map(Millis)
-    }
-
-    fn time(&mut self) -> Option<Option<Millis>> {
-        self.u64().map(|at| (at != 0).then_some(Millis(at)))
-    }
-
-    fn queue(&mut self) -> Option<QueueId> {
-        self.u64().map(QueueId)
-    }
-
-    fn rank(&mut self) -> Option<u8> {
-        self.u8().filter(|rank| *rank <= 9)
-    }
-
-    fn place(&mut self) -> Option<Place> {
-        Some(Place { rank: self.rank()?, seq: self.u64()? })
-    }
-
-    fn upload(&mut self, form: Form) -> Option<Option<UploadId>> {
-        if form >= Form::Large { self.u64().map(UploadId::new) } else { Some(None) }
-    }
-
-    fn entry(&mut self, form: Form) -> Option<Entry> {
-        Some(Entry {
-            birth: Lsn(self.u64()?),
-            size: self.u32()?,
-            at: self.millis()?,
-            expires: self.time()?,
-            returns: self.u32()?,
-            upload: self.upload(form)?,
-            due: self.due(form)?,
-            note: self.note(form)?,
-            // What a record tells of is held by no transaction any more.
-            held: false,
-        })
-    }
-
-    fn gone(&mut self, form: Form) -> Option<Gone> {
-        Some(Gone {
-            place: self.place()?,
-            birth: Lsn(self.u64()?),
-            size: self.u32()?,
-            upload: self.upload(form)?,
-            due: self.due(form)?,
-            note: self.note(form)?,
-        })
-    }
-
-    fn started(&mut self) -> Option<Record> {
-        Some(Record::Started { epoch: self.u64()?, at: self.millis()? })
-    }
-
-    fn queue_created(&mut self) -> Option<Record> {
-        let (queue, at) = (self.queue()?, self.millis()?);
-        let name = std::str::from_utf8(std::mem::take(&mut self.0)).ok()?;
-        Some(Record::QueueCreated { queue, name: name.into(), at })
-    }
-
-    fn lent(&mut self) -> Option<Record> {
-        Some(Record::Lent { queue: self.queue()?, rank: self.rank()?, through: self.u64()? })
-    }
-
-    fn returned(&mut self, form: Form) -> Option<Record> {
-        Some(Record::Returned { queue: self.queue()?, entries: self.entries(form)? })
-    }
-
-    fn entries(&mut self, form: Form) -> Option<Vec<(Place, Entry)>> {
-        let mut entries = Vec::new();
-        while !self.0.is_empty() {
-            entries.push((self.place()?, self.entry(form)?));
-        }
-        Some(entries)
-    }
-
-    fn transferred(&mut self, form: Form) -> Option<Record> {
-        Some(Record::Transferred {
-            from: self.queue()?,
-            to: self.queue()?,
-            first: self.u64()?,
-            entries: self.entries(form)?,
-        })
-    }
-
-    fn removed(&mut self, form: Form) -> Option<Record> {
-        let queue = self.queue()?;
-        let cause = match self.u8()? {
-            1 => Cause::Accepted,
-            2 => Cause::Expired,
-            3 => Cause::Purged,
-            4 => Cause::Returned,
-            _ => return None,
-        };
-        let mut gone = Vec::new();
-        while !self.0.is_empty() {
-            gone.push(self.gone(form)?);
-        }
-        Some(Record::Removed { queue, cause, gone })
-    }
-
-    fn moved(&mut self, form: Form) -> Option<Record> {
-        let (from, mut gone) = (self.queue()?, self.gone(Form::Small)?);
-        let (to, place, at) = (self.queue()?, self.place()?, self.millis()?);
-        gone.upload = self.upload(form)?;
-        let upload = self.upload(form)?;
-        (gone.due, gone.note) = (self.due(form)?, self.note(form)?);
-        Some(Record::Moved { from, gone, to, place, at, upload })
     }
 }
 
