@@ -174,7 +174,7 @@ fn operators_see_what_a_branch_does_and_decide_of_it() {
     assert_eq!((&named("out")["sent"], &named("in")["settled"]), (&300.into(), &1.into()));
     assert_eq!(queues.len(), 3);
     let shown = said(&broker.command(&["xa", "list"]));
-    assert!(shown.contains(&format!("{first}  prepared since ")), "{shown}");
+    assert!(shown.contains(&format!("{first}  prepared ")), "{shown}");
     assert!(shown.contains("begun by a \\u{1b}[31mtest"), "{shown}");
     assert!(shown.contains("2 prepared, 0 decided"), "{shown}");
 

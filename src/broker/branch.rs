@@ -235,7 +235,7 @@ impl Durable {
                 self.delta.branches.insert(id, None);
             }
         }
-        if mutant::is(Mutant::ForgetOutcomes) {
+        if mutant::is(if operator { Mutant::ForgetDecisions } else { Mutant::ForgetOutcomes }) {
             return;
         }
         if operator {

@@ -14,7 +14,7 @@ const ENOUGH: &str = "a string takes all";
 pub(in crate::cli) fn branch(now: Millis, branch: &BranchLine) -> String {
     let BranchLine { xid, sent, settled, .. } = branch;
     let since = age(now, Some(branch.at));
-    let mut text = format!("{xid}  {} since {since}", state(branch.state));
+    let mut text = format!("{xid}  {} {since} ago", state(branch.state));
     if let Some(client) = &branch.client {
         write!(text, ", begun by {}", plain(client)).expect(ENOUGH);
     }
@@ -70,10 +70,18 @@ pub(super) fn plan(decision: Decision, branch: &BranchLine) -> Result<String, Cl
             state(branch.state)
         ),
         Decision::Commit | Decision::Rollback => {
-            return Err("an operator has decided of this branch already".into());
+            return Err(format!(
+                "an operator has decided of this branch already: its manager will hear of it, and \
+                 `escrowmq xa forget {xid}` is for one that never asks"
+            )
+            .into());
         }
         Decision::Forget => {
-            return Err("no operator has decided of this branch: it is prepared".into());
+            return Err(format!(
+                "no operator has decided of this branch: it is prepared, and `escrowmq xa commit \
+                 {xid}` or `escrowmq xa rollback {xid}` decides of it"
+            )
+            .into());
         }
     })
 }
@@ -124,7 +132,7 @@ mod tests {
     #[test]
     fn a_branch_is_told_with_its_queues_and_without_control_characters() {
         let expected = "\
-7:6f:01  prepared since 1 min 5 s, begun by a\\u{1b}client
+7:6f:01  prepared 1 min 5 s ago, begun by a\\u{1b}client
     sent 5000, settled 3
     out: sent 4000, settled 0
     in\\n: sent 0, settled 3
@@ -133,7 +141,7 @@ mod tests {
         assert_eq!(branch(Millis(1_065_000), &prepared()), expected);
         let state = BranchState::HeuristicallyRolledBack;
         let decided = BranchLine { state, client: None, ..prepared() };
-        let expected = "7:6f:01  heuristically rolled back since 1 min 5 s\n";
+        let expected = "7:6f:01  heuristically rolled back 1 min 5 s ago\n";
         assert_eq!(branch(Millis(1_065_000), &decided), expected);
     }
 

@@ -9,6 +9,35 @@ use crate::ids::Xid;
 use crate::message::Destination;
 
 /// [`crate::Xa`], whose calls wait on their thread.
+///
+/// ```
+/// use escrowmq::blocking::Broker;
+/// use escrowmq::{Destination, Vote, Xid};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let broker = Broker::open(directory)?;
+/// let connection = broker.connect()?;
+/// let (xa, xid) = (connection.xa(), Xid::new(7, b"a global transaction", b"this broker")?);
+/// let branch = xa.start(&xid)?;
+/// branch.send(Destination::queue("orders"), "an order")?;
+/// branch.end()?;
+/// assert_eq!(xa.prepare(&xid)?, Vote::Ok);
+/// broker.close()?;
+///
+/// // In another life of the broker, after a crash perhaps, the branch still waits.
+/// let broker = Broker::open(directory)?;
+/// let connection = broker.connect()?;
+/// let xa = connection.xa();
+/// for branch in xa.recover() {
+///     xa.commit(branch?.xid())?;
+/// }
+/// let mut orders = connection.subscribe(Destination::queue("orders"))?;
+/// assert_eq!(orders.recv()?.text(), Some("an order"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Xa(embedded::Xa);
 
