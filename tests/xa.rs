@@ -185,6 +185,10 @@ fn operators_see_what_a_branch_does_and_decide_of_it() {
     }
     assert_eq!(bodies(&broker, "in"), ["taken", "left"]);
 
+    let shown = said(&broker.queue_command(&["show", "in", "--over", "0"]));
+    assert!(shown.contains("2 (1 wait, 0 are lent)"), "{shown}");
+    assert!(shown.contains("0 sent and 1 settled by transactions"), "{shown}");
+
     // Without --yes nothing happens.
     let planned = refused(&broker, &["xa", "commit", &first]);
     assert!(planned.contains("would commit") && planned.contains("301 sent"), "{planned}");

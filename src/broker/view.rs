@@ -42,6 +42,10 @@ pub struct QueueDetails {
     pub info: QueueInfo,
     /// Bytes it holds, as its limit counts them.
     pub bytes: u64,
+    /// Messages that transactions without an outcome have sent to it.
+    pub staged: u64,
+    /// Of those in it, how many such transactions have settled.
+    pub held: u64,
     /// What it may hold.
     pub limit: Limit,
     /// Its subscriptions, some at most.
@@ -116,6 +120,8 @@ impl Broker {
         QueueDetails {
             info: queue.info(),
             bytes: queue.held().bytes,
+            staged: queue.row.staged,
+            held: queue.row.held,
             limit: queue.limit,
             readers: readers.collect(),
             limits: self.limits,

@@ -164,6 +164,8 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         let mut details = Details {
             queue: (&shown.info).into(),
             bytes: shown.bytes,
+            staged: shown.staged,
+            held: shown.held,
             limit_messages: Some(shown.limit.messages).filter(|most| *most < u64::MAX),
             limit_bytes: Some(shown.limit.bytes).filter(|most| *most < u64::MAX),
             when_full: shown.limit.when_full,

@@ -131,6 +131,12 @@ pub struct Details {
     pub queue: QueueLine,
     /// Bytes it holds, as its limit counts them.
     pub bytes: u64,
+    /// Messages that transactions without an outcome have sent to it.
+    #[serde(default)]
+    pub staged: u64,
+    /// Of those in it, how many such transactions have settled.
+    #[serde(default)]
+    pub held: u64,
     /// Messages it may hold; none without a limit.
     pub limit_messages: Option<u64>,
     /// Bytes it may hold; none without a limit.

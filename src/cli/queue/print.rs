@@ -28,12 +28,17 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
         writeln!(text, "{name:<16}{value}").expect("a string takes all");
     };
     line("queue", plain(&queue.name));
-    let waiting = queue.depth.saturating_sub(queue.lent + queue.delayed);
+    let waiting = queue.depth.saturating_sub(queue.lent + queue.delayed + shown.held);
     let delayed = match queue.delayed {
         0 => String::new(),
         delayed => format!(", {delayed} are delayed"),
     };
     line("depth", format!("{} ({waiting} wait, {} are lent{delayed})", queue.depth, queue.lent));
+    if shown.staged + shown.held > 0 {
+        let (sent, settled) = (shown.staged, shown.held);
+        let rest = "by transactions without an outcome (`escrowmq xa list`)";
+        line("in transactions", format!("{sent} sent and {settled} settled {rest}"));
+    }
     line("bytes", shown.bytes.to_string());
     line("limit", limit(shown));
     line("oldest waits", age(now, queue.oldest));
