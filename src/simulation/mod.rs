@@ -226,7 +226,7 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant(
             "what a transaction has settled waits for all",
             Mutant::ForgetHolds,
-            " says ",
+            " and has ",
         ),
         Defect::mutant(
             "nobody hears where a committed message is",
