@@ -141,15 +141,11 @@ impl Client {
         let unit = self.unit.take().expect("just seen");
         let number = unit.branch.expect("the caller has seen it");
         let (xid, transaction) = (xid_of(number), TransactionName(unit.name));
-        let how = if fails { EndAs::Fail } else { EndAs::Success };
-        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how };
-        self.ask(around, Command::Xa(end), Asked::Other);
         if fails {
-            unit.undo(around.model);
-            let disposition = Disposition::Return;
-            let rollback = XaCommand::Rollback { xid, disposition };
-            return self.ask(around, Command::Xa(rollback), Asked::Other);
+            return self.fail_branch(around, &unit);
         }
+        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Success };
+        self.ask(around, Command::Xa(end), Asked::Other);
         let (sends, takes) = unit.numbers();
         // What has voted needs no room at its commit.
         around.model.overfilled = true;
@@ -163,6 +159,19 @@ impl Client {
         let branch = Branch { sends, takes, stage: Stage::Asked, heard: false };
         around.model.branches.insert(number, branch);
         self.ask(around, Command::Xa(XaCommand::Prepare { xid }), Asked::Prepare(number));
+    }
+
+    /// Ends the work in a branch as failed, and undoes it.
+    pub(super) fn fail_branch(&mut self, around: &mut Surroundings<'_>, unit: &Unit) {
+        let number = unit.branch.expect("the caller has seen it");
+        let (xid, transaction) = (xid_of(number), TransactionName(unit.name));
+        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Fail };
+        self.ask(around, Command::Xa(end), Asked::Other);
+        let (sends, _) = unit.numbers();
+        sends.iter().for_each(|number| around.model.once.unsure(*number));
+        unit.undo(around.model);
+        let rollback = XaCommand::Rollback { xid, disposition: Disposition::Return };
+        self.ask(around, Command::Xa(rollback), Asked::Other);
     }
 
     pub(super) fn prepare_answered(
