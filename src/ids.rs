@@ -1,5 +1,6 @@
 //! Identities: each its own type, none interchangeable, each with a `Display` for logs.
 
+mod body;
 mod xid;
 
 use std::collections::HashMap;
@@ -7,6 +8,7 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::num::{NonZeroU32, NonZeroU64};
 
+pub use body::Body;
 pub use xid::{BadXid, XID_PART_BYTES_MAX, Xid};
 
 macro_rules! id {

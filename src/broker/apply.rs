@@ -15,7 +15,7 @@ use crate::broker::queue::Queue;
 use crate::broker::topic::Topic;
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
-use crate::ids::{Millis, QueueId, Tag, UploadId};
+use crate::ids::{Body, Millis, QueueId, Tag};
 use crate::mutant::{self, Mutant};
 use crate::record::{Gone, Record};
 
@@ -40,7 +40,7 @@ impl Broker {
             Record::QueueDeleted { queue } => self.apply_deleted(*queue),
             Record::Sent { queue, place, at, expires, lent, upload, once } => {
                 if let Some(upload) = upload {
-                    self.durable.adopt(*upload);
+                    self.durable.adopt(upload.upload());
                 }
                 let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);
@@ -121,9 +121,8 @@ impl Broker {
 
     fn apply_moved(&mut self, (from, gone): (QueueId, &Gone), to: (QueueId, Place, Entry)) {
         let (to, place, entry) = to;
-        // An upload that goes along is not left behind.
-        let left = gone.upload.filter(|_| entry.upload.is_none());
-        self.apply_gone(from, &Gone { upload: left, ..*gone });
+        // A body that goes along is not left behind.
+        self.apply_left(from, gone, gone.upload.filter(|_| entry.upload.is_none()));
         self.apply_birth(to, place, entry);
         self.count(from, |c| c.moved_out += 1);
         self.count(to, |c| c.moved_in += 1);
@@ -170,15 +169,15 @@ impl Broker {
                 depth(queue, entries.len())
             }
             Record::Removed { queue, gone, .. } => {
-                let size = gone.iter().map(|gone| u64::from(gone.size)).sum();
+                let size = gone.iter().map(Gone::charge).sum();
                 depth(queue, gone.len()).and_then(|()| bytes(queue, size))
             }
             Record::Moved { gone, upload, .. } if upload.is_some() && *upload != gone.upload => {
                 Err("the upload that goes along is not that of the message")
             }
-            Record::Moved { from, gone, to, place, .. } => depth(from, 1)
-                .and_then(|()| bytes(from, u64::from(gone.size)))
-                .and(next(to, place.seq)),
+            Record::Moved { from, gone, to, place, .. } => {
+                depth(from, 1).and_then(|()| bytes(from, gone.charge())).and(next(to, place.seq))
+            }
             Record::DeadLettered { from, to, first, note, why, entries } => {
                 self.fit_moved(*from, *to, *first, entries)?;
                 self.durable.fit_note(*note, &self.queues[from].row.name, *why)
@@ -206,7 +205,7 @@ impl Broker {
     ) -> Result<(), &'static str> {
         let row = |id| self.queues.get(&id).map(|queue| &queue.row).ok_or("no such queue");
         let (source, target) = (row(from)?, row(to)?);
-        let size: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+        let size: u64 = entries.iter().map(|(_, entry)| entry.charge()).sum();
         match () {
             () if from == to => Err("a queue is not another"),
             () if source.depth < entries.len() as u64 => Err("more messages gone than there are"),
@@ -285,7 +284,7 @@ impl Broker {
         self.durable.change(id, &queue.row);
         queue.row.last_seq = place.seq;
         queue.row.depth += 1;
-        queue.row.bytes += u64::from(entry.size);
+        queue.row.bytes += entry.charge();
         queue.row.expiring |= entry.expires.is_some();
         let before = queue.resident_len();
         queue.admit(place, entry, max, &mut self.expiries);
@@ -296,18 +295,23 @@ impl Broker {
     }
 
     pub(super) fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
+        self.apply_left(id, gone, gone.upload);
+    }
+
+    /// A message is gone from a queue, and so is this body.
+    fn apply_left(&mut self, id: QueueId, gone: &Gone, body: Option<Body>) {
         self.undelay(id, gone.place, gone.due);
         if let Some(note) = gone.note {
             self.durable.unrefer(note);
         }
         self.durable.gone(id, gone);
-        if let Some(upload) = gone.upload.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
-            self.durable.kill(upload);
+        if let Some(body) = body.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
+            self.durable.kill(body.upload());
         }
         let queue = self.queues.get_mut(&id).expect("fits");
         self.durable.change(id, &queue.row);
         queue.row.depth -= 1;
-        queue.row.bytes -= u64::from(gone.size);
+        queue.row.bytes -= gone.charge();
         queue.row.settle_hint();
         let waited = queue.release(gone.place, &mut self.expiries);
         self.resident -= usize::from(waited.is_some());
@@ -646,7 +650,7 @@ impl Entry {
         written: Written,
         at: Millis,
         expires: Option<Millis>,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
     ) -> Self {
         let Written { lsn: birth, frame_len: size } = written;
         let (due, note, held) = (None, None, false);

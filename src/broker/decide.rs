@@ -10,7 +10,7 @@ use crate::broker::delta::Place;
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
 use crate::broker::policy::Shortage;
 use crate::broker::{Broker, Room, consumer::Consumer};
-use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token, UploadId};
+use crate::ids::{Body, ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::record::{Cause, Gone, Record};
@@ -203,7 +203,7 @@ impl Broker {
         now: Millis,
         name: &Arc<str>,
         message: &Message,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let durability = match self.judge_send(name, message, upload, facts)? {
@@ -244,14 +244,14 @@ impl Broker {
         &self,
         name: &Arc<str>,
         message: &Message,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
         facts: &mut Vec<Fact>,
     ) -> Result<(Durability, Room), Refusal> {
         self.check(name, message)?;
         self.check_count(name)?;
         // The body of a large message is durable whatever its head asks for.
         let (durability, body) = match upload {
-            Some(upload) => (Durability::Persistent, self.durable.body_bytes(upload)),
+            Some(body) => (Durability::Persistent, body.bytes()),
             None if message.delay > 0 => (Durability::Persistent, 0),
             None => (message.durability, 0),
         };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
 use crate::ids::{
-    ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
+    Body, ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
     UploadId, Xid,
 };
 
@@ -42,7 +42,7 @@ pub struct Entry {
     /// How often it came back from a consumer.
     pub returns: u32,
     /// Where its body lies, if that is in pieces.
-    pub upload: Option<UploadId>,
+    pub upload: Option<Body>,
     /// It is not handed out before.
     pub due: Option<DueTime>,
     /// Why it was set apart and from where, if it ever was.
@@ -51,11 +51,22 @@ pub struct Entry {
     pub held: bool,
 }
 
+/// Bytes for which a message counts in its queue.
+pub(crate) fn charge(size: u32, body: Option<Body>) -> u64 {
+    u64::from(size) + body.map_or(0, Body::bytes)
+}
+
 impl Entry {
     /// Whether it may be handed out: it is not delayed, and no transaction holds it.
     #[must_use]
     pub fn is_free(&self) -> bool {
         !self.held && self.due.is_none()
+    }
+
+    /// Bytes it counts for in its queue: what it keeps alive, its body included.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        charge(self.size, self.upload)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::broker::fact::{
 use crate::broker::policy::Held;
 use crate::broker::xa::XaError;
 use crate::broker::{Broker, Effects, Room};
-use crate::ids::{ConnectionId, Millis, QueueId, TransactionId, TransactionName, UploadId};
+use crate::ids::{Body, ConnectionId, Millis, QueueId, TransactionId, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::mutant::{self, Mutant};
@@ -256,14 +256,14 @@ impl Broker {
         key: UnitKey,
         name: &Arc<str>,
         message: &Message,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
         self.check_count(name)?;
         let rank = 9 - message.priority.get();
         let (queue, _) = self.queue_or_new(now, name, facts);
-        let body = upload.map_or(0, |upload| self.durable.body_bytes(upload));
+        let body = upload.map_or(0, Body::bytes);
         let bytes = message.content.len() as u64 + body + limits::STORED_OVERHEAD_BYTES;
         self.fits_alone(key, queue, name, bytes)?;
         facts.push(Fact::Memory(Change::Unit(key, UnitChange::Sent { queue, bytes })));

@@ -451,7 +451,8 @@ impl Stream {
         let Lent::Durable { entry, .. } = &assignment.message else { return None };
         // A content that says nothing of a body is found out as one that is too short.
         let bytes = large_bytes(content).unwrap_or(0);
-        entry.upload.map(|upload| Self::new(assignment.key, assignment.tag, upload, bytes))
+        let body = entry.upload?;
+        Some(Self::new(assignment.key, assignment.tag, body.upload(), bytes))
     }
 }
 

@@ -357,7 +357,7 @@ impl Node {
             if entries.len() as u64 != row.depth {
                 return Err(format!("{} says {} and has {}", row.name, row.depth, entries.len()));
             }
-            let bytes: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+            let bytes: u64 = entries.iter().map(|(_, entry)| entry.charge()).sum();
             let staged = branches.staged.get(&id).copied().unwrap_or_default();
             if row.staged != staged {
                 let said = row.staged;
@@ -485,7 +485,9 @@ impl Node {
         let number = number_of(&frame.payload)?;
         match (entry.upload, large_bytes(&frame.payload)) {
             (None, None) => {}
-            (Some(upload), Some(bytes)) => bodies.take(&self.reader, upload, number, bytes)?,
+            (Some(body), Some(bytes)) => {
+                bodies.take(&self.reader, body.upload(), number, bytes)?;
+            }
             (upload, bytes) => return Err(format!("{number}: {upload:?}, but {bytes:?} bytes")),
         }
         let found = Found {

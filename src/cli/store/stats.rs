@@ -18,7 +18,7 @@ use crate::backup::{MANIFEST_NAME, Manifest};
 use crate::broker::delta::{Delta, Entry, PieceAt};
 use crate::broker::{self, Broker, Written};
 use crate::cli::print;
-use crate::ids::{Lsn, Millis, QueueId};
+use crate::ids::{Body, Lsn, Millis, QueueId};
 use crate::io::Clock;
 use crate::io::real::SystemClock;
 use crate::record::Record;
@@ -326,7 +326,7 @@ fn count(
         let mut add = |entry: &Entry| -> Result<(), CliError> {
             let home = |birth: Lsn| stats.home(birth.0 / stats.segment_size);
             by_segment.entry(home(entry.birth)).or_default().add(entry);
-            let Some(upload) = entry.upload else { return Ok(()) };
+            let Some(upload) = entry.upload.map(Body::upload) else { return Ok(()) };
             let mut pieces: BTreeMap<u32, PieceAt> = BTreeMap::new();
             pieces_of(index, upload, &mut |number, piece| {
                 pieces.insert(number, piece);

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::broker::delta::PieceAt;
-use crate::ids::Lsn;
 use crate::ids::Millis;
+use crate::ids::{Body, Lsn};
 use crate::io::real::DirStorage;
 use crate::io::sim::{Fault, SimDisk};
 
@@ -106,7 +106,8 @@ impl Model {
 
 fn entry(number: u64) -> Entry {
     let expires = number.is_multiple_of(3).then_some(Millis(number + 1000));
-    let (birth, at, upload) = (Lsn(number * 64), Millis(number), UploadId::new(number % 4));
+    let (birth, at, upload) =
+        (Lsn(number * 64), Millis(number), UploadId::new(number % 4).map(|id| Body::new(id, 4096)));
     let (due, note, held) = (None, None, false);
     Entry { birth, size: 64, at, expires, returns: 1, upload, due, note, held }
 }
@@ -543,7 +544,7 @@ fn a_check_names_bodies_without_pieces_pieces_without_a_body_and_moves_of_nothin
     let [whole, torn, none, dead, stray] = [1, 2, 3, 4, 5].map(|id| UploadId::new(id).unwrap());
     let mut delta = Delta::default();
     for (seq, upload) in (1..).zip([whole, torn, none]) {
-        let entry = Entry { upload: Some(upload), ..entry(seq) };
+        let entry = Entry { upload: Some(Body::new(upload, 1)), ..entry(seq) };
         delta.entries.insert((QueueId(1), Place { rank: 4, seq }), Some(entry));
     }
     delta.queues.insert(QueueId(1), Some(queue_row("one", 3)));
