@@ -43,6 +43,15 @@ pub const STEP_MESSAGES_MAX: usize = if cfg!(test) { 8 } else { 256 };
 /// Messages one request for a move takes at most; a longer move is several.
 pub const MOVE_MESSAGES_MAX: u64 = 8192;
 
+/// Subscriptions that end in one step at most, when their connection does.
+pub const STEP_ENDS_MAX: usize = if cfg!(test) { 1 } else { 32 };
+
+/// Subscriptions of a topic that get a message in one step at most; one with more takes several.
+pub const PUBLISH_STEP: usize = if cfg!(test) { 1 } else { 64 };
+
+/// What handing a published message to one subscription takes.
+pub const PUBLISH_EFFORT: usize = 2;
+
 /// Queues one page of a list names at most.
 pub const LIST_QUEUES_MAX: usize = 128;
 

@@ -9,10 +9,9 @@ use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
 use crate::broker::delta::{Entry, Marks, Place, QueueRow, Scope};
 use crate::broker::fact::{
-    Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
+    Assignment, Change, ConsumerKey, Effect, Lent, Publisher, Source, Spot, Volatile, VolatilePlace,
 };
 use crate::broker::queue::Queue;
-use crate::broker::topic::Topic;
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Millis, QueueId, Tag, UploadId};
@@ -331,10 +330,10 @@ impl Broker {
                 let before = known.row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
-            Change::Publish { topic, message } => {
-                self.published += 1;
-                self.publish(&topic, &message, effects);
+            Change::Publish { topic, message, asker, .. } => {
+                self.publish(&topic, message, Publisher::Asker(asker), effects);
             }
+            Change::PublishOn { topic } => self.apply_publish_on(&topic, effects),
             Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),
             Change::Settle { key, which, outcome } => {
                 self.apply_settle(key, which, outcome, effects);
@@ -410,16 +409,14 @@ impl Broker {
     }
 
     fn apply_subscribe(&mut self, key: ConsumerKey, source: Source, prefetch: u32) {
-        match &source {
-            Source::Queue(queue) => drop(self.queue(*queue).consumers.insert(key)),
-            Source::Topic(topic) => {
-                let limit = self.topic_limit(topic);
-                let new = || Topic { subscribers: Vec::new(), limit, watched: false };
-                let known = self.topics.entry(Arc::clone(topic)).or_insert_with(new);
-                known.subscribers.push(key);
+        let seat = match &source {
+            Source::Queue(queue) => {
+                self.queue(*queue).consumers.insert(key);
+                0
             }
-        }
-        self.consumers.insert(key, Consumer::new(source, prefetch));
+            Source::Topic(topic) => self.join_topic(topic, key),
+        };
+        self.consumers.insert(key, Consumer::new(source, prefetch, seat));
         self.connections.entry(key.0).or_default().insert(key);
         self.stand_in_line(key);
     }
@@ -444,6 +441,7 @@ impl Broker {
         for (_, message) in std::mem::take(&mut consumer.backlog) {
             self.volatile_bytes -= message.charge();
         }
+        let seat = consumer.seat;
         match consumer.source.clone() {
             Source::Queue(id) => {
                 let queue = self.queue(id);
@@ -451,7 +449,12 @@ impl Broker {
                 queue.ready.retain(|other| *other != key);
                 queue.rest();
             }
-            Source::Topic(topic) => self.leave_topic(&topic, key),
+            Source::Topic(topic) => self.leave_topic(&topic, seat),
+        }
+        let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
+        of_connection.remove(&key);
+        if of_connection.is_empty() {
+            self.connections.remove(&key.0);
         }
         self.ended.push_back(key);
     }
@@ -599,11 +602,6 @@ impl Broker {
             self.consumers.remove(&key);
             let first = self.ended.pop_front();
             debug_assert_eq!(first, Some(key), "loans return in the order of the ends");
-            let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
-            of_connection.remove(&key);
-            if of_connection.is_empty() {
-                self.connections.remove(&key.0);
-            }
         }
     }
 

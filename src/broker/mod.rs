@@ -135,7 +135,7 @@ pub struct Broker {
     queues: IdMap<QueueId, Box<Queue>>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
     consumers: IdMap<ConsumerKey, consumer::Consumer>,
-    /// The subscriptions of each connection, ended ones included.
+    /// The subscriptions of each connection that have not ended.
     connections: BTreeMap<ConnectionId, BTreeSet<ConsumerKey>>,
     /// Bytes of content that lives in memory alone.
     volatile_bytes: u64,
@@ -147,6 +147,8 @@ pub struct Broker {
     freed: policy::Freed,
     /// Messages published on topics.
     published: u64,
+    /// Topics with a line, each once, in the order of their turns.
+    publishing: VecDeque<Arc<str>>,
     /// What has happened in all queues.
     totals: Counters,
     expiries: queue::Expiries,
@@ -203,6 +205,7 @@ impl Broker {
             dropped: policy::Dropped::default(),
             freed: policy::Freed::default(),
             published: 0,
+            publishing: VecDeque::new(),
             totals: Counters::default(),
             expiries,
             restless: VecDeque::new(),

@@ -306,7 +306,7 @@ fn apply(bench: &mut Bench, lists: &mut Lists, step: &Step, volatile: bool) {
         }
         Step::GiveBack if lists.consumer.is_some() => {
             let mut facts = Vec::new();
-            bench.broker.decide_close(bench.now, ConnectionId(CONSUMER), &mut facts);
+            assert!(bench.broker.decide_close(bench.now, ConnectionId(CONSUMER), &mut facts));
             bench.settle_down(facts);
             lists.consumer = None;
             lists.queues.iter_mut().flatten().for_each(|known| known.lent = false);

@@ -209,7 +209,7 @@ impl Bench {
 
     fn close(&mut self, connection: u64) {
         let mut facts = Vec::new();
-        self.broker.decide_close(Millis(1), ConnectionId(connection), &mut facts);
+        assert!(self.broker.decide_close(Millis(1), ConnectionId(connection), &mut facts));
         self.held.remove(&connection);
         self.settle_down(facts);
     }
