@@ -30,6 +30,12 @@ pub const HELD_ANSWERS_MAX: usize = 256;
 const _: () = assert!(2 * HELD_ANSWERS_MAX <= SESSION_RECEIPTS_MAX);
 const _: () = assert!(2 * HELD_ANSWERS_MAX * RECEIPT_NAME_BYTES_MAX <= SESSION_RECEIPT_BYTES_MAX);
 
+/// Changes that the index has taken and that are dropped at once.
+pub const FORGET_AT_ONCE: usize = 512;
+
+/// The rest between two such times.
+pub const FORGET_REST_MICROS: u64 = 100;
+
 /// Bytes of one destination name at most.
 pub const DESTINATION_NAME_BYTES_MAX: usize = 1024;
 

@@ -224,7 +224,7 @@ impl Broker {
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
-                self.durable.change(*id, &queue.row);
+                self.durable.change(*id, &queue.row, &mut queue.changed);
                 queue.row.redelivered_through = queue.row.lent_through.clone();
             }
         }
@@ -235,7 +235,7 @@ impl Broker {
     /// checkpoint that has begun keeps the row as it was.
     pub(super) fn changing(&mut self, id: QueueId) -> &mut Queue {
         let queue = self.queues.get_mut(&id).expect("checked when the fact was stated");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue
     }
 
@@ -245,7 +245,7 @@ impl Broker {
         self.saw(at);
         for (id, queue) in &mut self.queues {
             if !mutant::is(Mutant::ForgetRestored) {
-                self.durable.change(*id, &queue.row);
+                self.durable.change(*id, &queue.row, &mut queue.changed);
                 queue.row.lent_through = [queue.row.last_seq; 10].into();
                 queue.row.restored_through = queue.row.last_seq;
             }
@@ -281,7 +281,7 @@ impl Broker {
     pub(super) fn arrive(&mut self, id: QueueId, place: Place, entry: Entry) {
         let max = self.window_max();
         let queue = self.queues.get_mut(&id).expect("fits");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue.row.last_seq = place.seq;
         queue.row.depth += 1;
         queue.row.bytes += u64::from(entry.size);
@@ -304,7 +304,7 @@ impl Broker {
             self.durable.kill(upload);
         }
         let queue = self.queues.get_mut(&id).expect("fits");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue.row.depth -= 1;
         queue.row.bytes -= u64::from(gone.size);
         queue.row.settle_hint();

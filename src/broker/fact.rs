@@ -34,7 +34,15 @@ impl Fact {
         match self {
             Self::Log(Record::Removed { gone, .. }, _) => gone.len(),
             Self::Log(Record::Returned { entries, .. }, _) => entries.len(),
-            Self::Log(Record::Transferred { entries, .. }, _) => entries.len(),
+            Self::Log(Record::PutOff { entries, .. } | Record::Woken { entries, .. }, _) => {
+                entries.len()
+            }
+            // Out of one queue and into another.
+            Self::Log(
+                Record::Transferred { entries, .. } | Record::DeadLettered { entries, .. },
+                _,
+            ) => 2 * entries.len(),
+            Self::Memory(Change::TransferTo { carried, .. }) => 1 + 2 * carried.len(),
             Self::Log(Record::PiecesGone { gone, .. }, _) => gone.len(),
             Self::Log(Record::Taken(taken), _) => taken.messages.len(),
             Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),

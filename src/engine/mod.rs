@@ -16,6 +16,7 @@ mod disk;
 mod driver;
 mod effort;
 mod flow;
+mod forget;
 mod gate;
 mod gauges;
 mod inbox;
@@ -631,6 +632,12 @@ impl Engine {
     /// The end of what may be spoken of.
     fn durable(&self) -> Lsn {
         if mutant::is(Mutant::AnswerBeforeSync) { self.log.appended() } else { self.log.durable() }
+    }
+
+    /// What the last turn has done, for checks.
+    #[cfg(test)]
+    pub(crate) fn effort(&self) -> usize {
+        self.effort.all()
     }
 
     /// The broker's state, for checks.

@@ -17,7 +17,7 @@ use crate::engine::cache::Cache;
 use crate::engine::chunks::Chunks;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
 use crate::engine::stream::{End, Lookup, Stream};
-use crate::ids::{ConnectionId, IdMap, Lsn, SubscriptionId, Tag, Token, UploadId};
+use crate::ids::{ConnectionId, IdMap, IdTables, Lsn, SubscriptionId, Tag, Token, UploadId};
 use crate::limits;
 use crate::message::{Destination, large_bytes};
 
@@ -29,7 +29,7 @@ pub(crate) struct Outbox {
     /// Connections with a subscription.
     consuming: usize,
     epoch: u64,
-    connections: IdMap<ConnectionId, Connection>,
+    connections: IdTables<ConnectionId, Connection>,
     held: Line,
     /// Connections with deliveries that could move on.
     lively: BTreeSet<ConnectionId>,
@@ -149,7 +149,7 @@ impl Outbox {
             windows,
             consuming: 0,
             epoch: 0,
-            connections: IdMap::default(),
+            connections: IdTables::default(),
             held: Line::default(),
             lively: BTreeSet::new(),
             served: ConnectionId(0),
