@@ -114,7 +114,7 @@ impl Durable {
 
     /// A message as the record says that has just changed it; `None` if it has left its queue.
     pub(crate) fn as_stated(&self, queue: QueueId, place: Place) -> Option<Entry> {
-        self.delta.entries.get(&(queue, place)).copied().flatten()
+        self.delta.entries.get(&(queue, place)).flatten().copied()
     }
 
     /// The index need not hear of a message that lived and died since it last did.
@@ -243,11 +243,11 @@ impl Durable {
         if end <= after {
             return Some(after);
         }
-        let range = (Excluded((queue, after)), Included((queue, end)));
+        let range = (Excluded(after), Included(end));
         let nothing = Delta::default();
         let frozen = self.frozen.as_deref().unwrap_or(&nothing);
-        let new = self.delta.entries.range(range).map(|(k, v)| (k.1, v.as_ref()));
-        let old = frozen.entries.range(range).map(|(k, v)| (k.1, v.as_ref()));
+        let new = self.delta.entries.range(queue, range);
+        let old = frozen.entries.range(queue, range);
         let index = rows.iter().map(|(place, entry)| (*place, Some(entry)));
         for (looked, (place, entry)) in (1..).zip(newest(new, old, index)) {
             let go_on = entry.is_none_or(|entry| visit(place, entry));
@@ -362,10 +362,10 @@ mod tests {
                 }
                 if step == cuts.0 || (step == cuts.1 && cuts.1 > cuts.0) {
                     if let Some(frozen) = durable.frozen.clone() {
-                        for ((_, place), entry) in &frozen.entries {
+                        for ((_, place), entry) in frozen.entries.iter() {
                             match entry {
-                                Some(entry) => { index.insert(*place, *entry); }
-                                None => { index.remove(place); }
+                                Some(entry) => { index.insert(place, *entry); }
+                                None => { index.remove(&place); }
                             }
                         }
                         durable.install();

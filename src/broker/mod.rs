@@ -181,8 +181,9 @@ impl Broker {
         let later = later::Later::new(base.delayed);
         let expiries = queue::Expiries::new(scan::plan(&base.queues));
         let policies = Arc::<policy::Policies>::default();
-        let mut names = Tables::default();
-        let mut queues = IdTables::default();
+        let count = base.queues.len();
+        let mut names = Tables::with_room(count);
+        let mut queues = IdTables::with_room(count);
         for (id, row) in base.queues {
             let rules = policies.redelivery_of(&row.name);
             let queue = Queue::new(id, row, rules);

@@ -169,10 +169,10 @@ impl Bench {
         let Some((last, _)) = self.log.last() else { return };
         self.broker.freeze(last.lsn);
         let delta = self.broker.freeze_rows(usize::MAX).expect("all rows are taken");
-        for (place, entry) in &delta.entries {
+        for (place, entry) in delta.entries.iter() {
             match entry {
-                Some(entry) => drop(self.index.insert(*place, *entry)),
-                None => drop(self.index.remove(place)),
+                Some(entry) => drop(self.index.insert(place, *entry)),
+                None => drop(self.index.remove(&place)),
             }
         }
         self.broker.install();

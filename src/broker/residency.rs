@@ -302,10 +302,10 @@ impl Bench {
                 None => drop(self.operations.remove(number)),
             }
         }
-        for (place, entry) in entries {
+        for (place, entry) in entries.iter() {
             match entry {
-                Some(entry) => drop(self.index.insert(*place, *entry)),
-                None => drop(self.index.remove(place)),
+                Some(entry) => drop(self.index.insert(place, *entry)),
+                None => drop(self.index.remove(&place)),
             }
         }
         self.broker.install();

@@ -39,6 +39,17 @@ fn table_of<Q: Hash + ?Sized>(key: &Q) -> usize {
 }
 
 impl<K: Eq + Hash, V, S: BuildHasher> Tables<K, V, S> {
+    /// An empty map with room for about so many keys.
+    #[must_use]
+    pub fn with_room(count: usize) -> Self
+    where
+        S: Default,
+    {
+        let some = count / TABLES;
+        let table = |_| HashMap::with_capacity_and_hasher(some + some / 8, S::default());
+        Self { tables: (0..TABLES).map(table).collect(), len: 0 }
+    }
+
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
