@@ -82,7 +82,8 @@ impl Durable {
     }
 
     /// The row of a queue is about to change; `row` is what it was. A checkpoint that has begun
-    /// takes it as it was. Only the first change after a freeze costs anything: `since` keeps which.
+    /// takes it as it was. Only the first change after a freeze costs anything: `since` keeps
+    /// which.
     pub(crate) fn change(&mut self, queue: QueueId, row: &QueueRow, since: &mut Freezes) {
         if *since != self.freezes {
             *since = self.freezes;

@@ -179,8 +179,8 @@ mod tests {
                 prop_assert_eq!(tables.get(&key), model.get(&key));
                 prop_assert_eq!((tables.len(), tables.is_empty()), (model.len(), model.is_empty()));
             }
-            let all: std::collections::BTreeMap<_, _> = tables.iter().map(|(k, v)| (*k, *v)).collect();
-            prop_assert_eq!(all, model);
+            let all = tables.iter().map(|(key, value)| (*key, *value));
+            prop_assert_eq!(all.collect::<std::collections::BTreeMap<_, _>>(), model);
         }
     }
 

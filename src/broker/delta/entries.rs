@@ -244,7 +244,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(entries.get(&key), model.get(&key).map(Option::as_ref));
-                prop_assert_eq!((entries.len(), entries.is_empty()), (model.len(), model.is_empty()));
+                prop_assert_eq!(entries.len(), model.len());
+                prop_assert_eq!(entries.is_empty(), model.is_empty());
             }
             let all: Vec<_> = entries.iter().collect();
             let expected: Vec<_> = model.iter().map(|(key, it)| (*key, it.as_ref())).collect();
