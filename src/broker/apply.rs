@@ -9,10 +9,9 @@ use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
 use crate::broker::delta::{Entry, Marks, Place, QueueRow, Scope};
 use crate::broker::fact::{
-    Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
+    Assignment, Change, ConsumerKey, Effect, Lent, Publisher, Source, Spot, Volatile, VolatilePlace,
 };
 use crate::broker::queue::Queue;
-use crate::broker::topic::Topic;
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Body, Millis, QueueId, Tag};
@@ -224,7 +223,7 @@ impl Broker {
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
-                self.durable.change(*id, &queue.row);
+                self.durable.change(*id, &queue.row, &mut queue.changed);
                 queue.row.redelivered_through = queue.row.lent_through.clone();
             }
         }
@@ -235,7 +234,7 @@ impl Broker {
     /// checkpoint that has begun keeps the row as it was.
     pub(super) fn changing(&mut self, id: QueueId) -> &mut Queue {
         let queue = self.queues.get_mut(&id).expect("checked when the fact was stated");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue
     }
 
@@ -245,7 +244,7 @@ impl Broker {
         self.saw(at);
         for (id, queue) in &mut self.queues {
             if !mutant::is(Mutant::ForgetRestored) {
-                self.durable.change(*id, &queue.row);
+                self.durable.change(*id, &queue.row, &mut queue.changed);
                 queue.row.lent_through = [queue.row.last_seq; 10].into();
                 queue.row.restored_through = queue.row.last_seq;
             }
@@ -281,7 +280,7 @@ impl Broker {
     pub(super) fn arrive(&mut self, id: QueueId, place: Place, entry: Entry) {
         let max = self.window_max();
         let queue = self.queues.get_mut(&id).expect("fits");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue.row.last_seq = place.seq;
         queue.row.depth += 1;
         queue.row.bytes += entry.charge();
@@ -309,7 +308,7 @@ impl Broker {
             self.durable.kill(body.upload());
         }
         let queue = self.queues.get_mut(&id).expect("fits");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue.row.depth -= 1;
         queue.row.bytes -= gone.charge();
         queue.row.settle_hint();
@@ -335,10 +334,10 @@ impl Broker {
                 let before = known.row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
-            Change::Publish { topic, message } => {
-                self.published += 1;
-                self.publish(&topic, &message, effects);
+            Change::Publish { topic, message, asker, .. } => {
+                self.publish(&topic, message, Publisher::Asker(asker), effects);
             }
+            Change::PublishOn { topic } => self.apply_publish_on(&topic, effects),
             Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),
             Change::Settle { key, which, outcome } => {
                 self.apply_settle(key, which, outcome, effects);
@@ -414,16 +413,14 @@ impl Broker {
     }
 
     fn apply_subscribe(&mut self, key: ConsumerKey, source: Source, prefetch: u32) {
-        match &source {
-            Source::Queue(queue) => drop(self.queue(*queue).consumers.insert(key)),
-            Source::Topic(topic) => {
-                let limit = self.topic_limit(topic);
-                let new = || Topic { subscribers: Vec::new(), limit, watched: false };
-                let known = self.topics.entry(Arc::clone(topic)).or_insert_with(new);
-                known.subscribers.push(key);
+        let seat = match &source {
+            Source::Queue(queue) => {
+                self.queue(*queue).consumers.insert(key);
+                0
             }
-        }
-        self.consumers.insert(key, Consumer::new(source, prefetch));
+            Source::Topic(topic) => self.join_topic(topic, key),
+        };
+        self.consumers.insert(key, Consumer::new(source, prefetch, seat));
         self.connections.entry(key.0).or_default().insert(key);
         self.stand_in_line(key);
     }
@@ -448,6 +445,7 @@ impl Broker {
         for (_, message) in std::mem::take(&mut consumer.backlog) {
             self.volatile_bytes -= message.charge();
         }
+        let seat = consumer.seat;
         match consumer.source.clone() {
             Source::Queue(id) => {
                 let queue = self.queue(id);
@@ -455,7 +453,12 @@ impl Broker {
                 queue.ready.retain(|other| *other != key);
                 queue.rest();
             }
-            Source::Topic(topic) => self.leave_topic(&topic, key),
+            Source::Topic(topic) => self.leave_topic(&topic, seat),
+        }
+        let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
+        of_connection.remove(&key);
+        if of_connection.is_empty() {
+            self.connections.remove(&key.0);
         }
         self.ended.push_back(key);
     }
@@ -603,11 +606,6 @@ impl Broker {
             self.consumers.remove(&key);
             let first = self.ended.pop_front();
             debug_assert_eq!(first, Some(key), "loans return in the order of the ends");
-            let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
-            of_connection.remove(&key);
-            if of_connection.is_empty() {
-                self.connections.remove(&key.0);
-            }
         }
     }
 

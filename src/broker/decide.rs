@@ -66,8 +66,11 @@ impl Broker {
                     return Ok(Verdict::Hold(shortage));
                 }
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
-                facts.push(Fact::Memory(Change::Publish { topic, message }));
-                DONE
+                let (asker, reach) = (Asker { connection, token }, self.reach(name));
+                let at_once = reach.is_some();
+                let reach = reach.unwrap_or(0);
+                facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
+                if at_once { DONE } else { Ok(Verdict::Fence) }
             }
             Command::Stage { stage, to, bytes } => {
                 self.decide_stage((connection, *stage), to, *bytes, facts)
@@ -138,16 +141,22 @@ impl Broker {
         }
     }
 
-    /// States the end of a connection, of all its subscriptions, and of what it had begun.
-    pub fn decide_close(&self, now: Millis, connection: ConnectionId, facts: &mut Vec<Fact>) {
+    /// States the end of a connection: of what it had begun, and of some of its subscriptions.
+    /// False while there are more of these.
+    pub fn decide_close(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        facts: &mut Vec<Fact>,
+    ) -> bool {
         self.abandon_stages(connection, facts);
         self.decide_close_units(now, connection, facts);
         self.decide_close_branches(connection, facts);
-        for key in self.connections.get(&connection).into_iter().flatten() {
-            if self.consumers[key].ended.is_none() {
-                facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
-            }
+        let Some(subscriptions) = self.connections.get(&connection) else { return true };
+        for key in subscriptions.iter().take(limits::STEP_ENDS_MAX) {
+            facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
         }
+        subscriptions.len() <= limits::STEP_ENDS_MAX
     }
 
     /// States that the payload of a delivery cannot be read: the message moves, with the cause

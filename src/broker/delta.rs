@@ -5,6 +5,7 @@
 //! index; the durable state is always index, then deltas in order, the later one winning.
 
 mod branch;
+mod entries;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::ids::{
 };
 
 pub use branch::{BranchRow, HeuristicRow, OutcomeRow, Remembered};
+pub use entries::Entries;
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -366,7 +368,7 @@ pub struct Base {
 #[derive(Clone, Debug, Default)]
 pub struct Delta {
     /// The entry as it is now, or `None` where it is gone.
-    pub entries: BTreeMap<(QueueId, Place), Option<Entry>>,
+    pub entries: Entries,
     /// The queue as it is now, or `None` where it is gone.
     pub queues: BTreeMap<QueueId, Option<QueueRow>>,
     /// Where messages were moved to, by their birth: perhaps moved on, or gone, since.

@@ -16,6 +16,7 @@ use crate::engine::{
 use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
+use crate::limits;
 use crate::message::{Content, large_bytes};
 use crate::mutant::{self, Mutant};
 use crate::store::index::Index;
@@ -186,6 +187,9 @@ impl Node {
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
         let mut jobs = Vec::new();
         let turn = self.engine.turn(now, &mut self.inputs, &mut jobs)?;
+        // However much is asked: a turn, what its parts may do beyond it, and one step of each.
+        let effort = self.engine.effort();
+        assert!(effort < 2 * limits::TURN_EFFORT_MAX, "a turn did as much as {effort} messages");
         self.jobs.extend(jobs);
         Ok(turn)
     }

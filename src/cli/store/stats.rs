@@ -358,8 +358,8 @@ fn count(
             }
         }
         let first = broker::delta::Place { rank: 0, seq: 0 };
-        let changed = delta.entries.range((id, first)..=(id, broker::delta::Place::END));
-        changed.filter_map(|(_, entry)| entry.as_ref()).try_for_each(add)?;
+        let changed = delta.entries.range(id, first..=broker::delta::Place::END);
+        changed.filter_map(|(_, entry)| entry).try_for_each(add)?;
         stats.add(id, &row.name, &by_segment);
     }
     Ok(())
