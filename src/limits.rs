@@ -276,6 +276,15 @@ pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;
 pub const BRANCHES_MAX: usize = 100_000;
 /// Branches in one answer.
 pub const BRANCHES_A_PAGE: usize = 256;
+/// Operations of a branch that are looked at in one step.
+pub const GLIMPSE_OPERATIONS: usize = 256;
+/// Operations of a branch that are looked at for an operator: more are counted and not broken down.
+pub const BRANCH_SHOWN_OPERATIONS: u64 = 4096;
+/// Destinations of a branch that an operator is shown.
+pub const BRANCH_SHOWN_QUEUES: usize = 50;
+/// How long the log says nothing of prepared branches that wait for long after it has: those
+/// found meanwhile share a line.
+pub const OVERDUE_QUIET_MILLIS: u64 = 60_000;
 /// Bytes kept of what a branch's client calls itself.
 pub const BRANCH_CLIENT_BYTES_MAX: usize = 256;
 /// How long a branch may take to vote at most, whatever its manager says: a year.

@@ -675,6 +675,7 @@ impl QueueRow {
             redelivered_through: Marks::default(),
             staged: 0,
             staged_bytes: 0,
+            held: 0,
             expiring: false,
             delayed: 0,
             restored_through: 0,

@@ -388,7 +388,10 @@ impl Broker {
         }
         let queue = &self.queues[id];
         let on_loan = !queue.on_loan.is_empty() || !queue.volatile_on_loan.is_empty();
-        if delete && (!queue.consumers.is_empty() || on_loan || queue.row.staged > 0) {
+        if delete && (queue.row.staged > 0 || queue.row.held > 0) {
+            return Err(Refusal::QueueInTransactions(name.into()));
+        }
+        if delete && (!queue.consumers.is_empty() || on_loan) {
             return Err(Refusal::QueueInUse(name.into()));
         }
         facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));

@@ -165,6 +165,8 @@ pub struct TransactionRow {
     pub began: Lsn,
     /// Its operations, numbered from 1.
     pub operations: u64,
+    /// Of these, messages that it sends.
+    pub sends: u64,
     /// Those up to this number have had their outcome.
     pub settled: u64,
     /// How far it is.
@@ -327,6 +329,8 @@ pub struct QueueRow {
     pub staged: u64,
     /// Bytes that these keep alive in the log.
     pub staged_bytes: u64,
+    /// Of `depth`, how many transactions have settled that have no outcome.
+    pub held: u64,
     /// Some durable message in it may expire. Certain where false: then nobody need look.
     pub expiring: bool,
     /// Of `depth`, how many are not handed out before some time.

@@ -344,7 +344,7 @@ mod tests {
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
                 lent_through: [0; 10].into(), redelivered_through: [0; 10].into(),
-                staged: 0, staged_bytes: 0, expiring: false, delayed: 0,
+                staged: 0, staged_bytes: 0, held: 0, expiring: false, delayed: 0,
                 restored_through: 0,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {

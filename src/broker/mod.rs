@@ -89,6 +89,9 @@ pub struct Limits {
     /// Milliseconds after which a branch of a global transaction that has not voted is rolled
     /// back, where its manager does not say.
     pub branch_millis: u64,
+    /// Milliseconds for which a prepared branch may wait for its manager before operators are
+    /// warned.
+    pub branch_warn_millis: u64,
     /// Milliseconds for which the outcome of a branch is remembered.
     pub outcome_millis: u64,
     /// Outcomes of branches remembered at most, and about as many as share a mark.
@@ -114,6 +117,7 @@ impl Default for Limits {
             prefetch: limits::PREFETCH_MAX,
             transaction_operations: 4_000_000,
             branch_millis: 300_000,
+            branch_warn_millis: 600_000,
             outcome_millis: 24 * 3_600_000,
             outcomes: 1_000_000,
             names_per_scope: 100_000,

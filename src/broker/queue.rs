@@ -343,6 +343,7 @@ mod tests {
             redelivered_through: Marks::default(),
             staged: 0,
             staged_bytes: 0,
+            held: 0,
             expiring: false,
             delayed: 0,
             restored_through: 0,

@@ -87,6 +87,11 @@ impl Transactions {
 }
 
 impl TransactionRow {
+    /// One that has no operations yet.
+    pub(super) fn new(began: Lsn) -> Self {
+        Self { began, operations: 0, sends: 0, settled: 0, phase: Phase::Open }
+    }
+
     /// The outcome, once there is one.
     #[must_use]
     pub fn resolution(&self) -> Option<Resolution> {
@@ -119,9 +124,10 @@ impl Durable {
     ) {
         self.delta.operations.insert((id, number), Some(operation));
         self.transactions.remember(id, number, operation);
-        let new = TransactionRow { began, operations: 0, settled: 0, phase: Phase::Open };
+        let new = TransactionRow::new(began);
         let row = self.transactions.rows.entry(id).or_insert(new);
         row.operations = number;
+        row.sends += u64::from(matches!(operation, Operation::Send { .. }));
         self.scalars.last_transaction = self.scalars.last_transaction.max(id.0);
         self.delta.transactions.insert(id, Some(*row));
     }
@@ -283,9 +289,14 @@ impl Broker {
     fn fit_settled(&self, settled: &Settled) -> Result<(), &'static str> {
         self.durable.fit_settled(settled)?;
         let (mut last, mut left) = (BTreeMap::new(), BTreeMap::new());
+        let mut held = BTreeMap::new();
         for outcome in &settled.outcomes {
             let queue = outcome.queue();
             let row = &self.queues.get(&queue).ok_or("no such queue")?.row;
+            if let Settlement::Leave { .. } | Settlement::Free { .. } = outcome {
+                let held = held.entry(queue).or_insert(row.held);
+                *held = held.checked_sub(1).ok_or("more settled than are held")?;
+            }
             match outcome {
                 Settlement::Enter { place, .. } => {
                     let last = last.entry(queue).or_insert(row.last_seq);
@@ -334,6 +345,7 @@ impl Broker {
             let waited = known.release(place, &mut self.expiries);
             self.resident -= usize::from(waited.is_some());
         }
+        self.changing(queue).row.held += taken.messages.len() as u64;
     }
 
     fn apply_settled(&mut self, settled: &Settled) {
@@ -355,10 +367,12 @@ impl Broker {
                     self.count(queue, |c| c.sent += 1);
                 }
                 Settlement::Leave { queue, gone } => {
+                    self.changing(queue).row.held -= 1;
                     self.apply_gone(queue, &gone);
                     self.count(queue, |c| c.acknowledged += 1);
                 }
                 Settlement::Free { queue, place, entry } => {
+                    self.changing(queue).row.held -= 1;
                     self.apply_changed(queue, place, entry);
                     if entry.due.is_none() {
                         self.waits_again(queue, place, entry);

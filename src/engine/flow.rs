@@ -137,6 +137,15 @@ impl Engine {
         }
     }
 
+    /// A branch that was refused its vote is rolled back: its manager does not ask for that.
+    fn no_vote(&mut self, now: Millis, command: &Command, refusal: &Refusal) {
+        // What the table says is about the state of the branch, and changes nothing.
+        if let (Command::Xa(xa), false) = (command, matches!(refusal, Refusal::Xa(_))) {
+            self.broker.decide_no_vote(now, xa, &mut self.facts);
+            self.commit();
+        }
+    }
+
     /// Decides a request and makes it true, if it can be now.
     pub(super) fn attempt(&mut self, now: Millis, from: ConnectionId, request: &Request) -> Fate {
         let Request { token, ref command, .. } = *request;
@@ -152,6 +161,7 @@ impl Engine {
             Ok(verdict) => verdict,
             Err(refusal) => {
                 self.doom(from, command.works_in(), &refusal);
+                self.no_vote(now, command, &refusal);
                 return Fate::Refused(refusal);
             }
         };
@@ -159,10 +169,7 @@ impl Engine {
             self.facts.clear();
             if let Fate::Refused(refusal) = &fate {
                 self.doom(from, command.works_in(), refusal);
-                if let Command::Xa(xa) = command {
-                    self.broker.decide_no_vote(now, xa, &mut self.facts);
-                    self.commit();
-                }
+                self.no_vote(now, command, refusal);
             }
             return fate;
         }
@@ -204,6 +211,7 @@ impl Engine {
     /// Lets a send wait for room, or refuses it where too much waits already.
     pub(super) fn hold_back(
         &mut self,
+        now: Millis,
         from: ConnectionId,
         mut request: Request,
         to: &Destination,
@@ -216,11 +224,15 @@ impl Engine {
         }
         let begins = !self.park.has_line(to);
         let works_in = request.command.works_in();
+        let votes = matches!(request.command, Command::Xa(_)).then(|| request.command.clone());
         match self.park.put(from, to, request, lacking) {
             Ok(()) if begins => self.await_room(to, lacking),
             Ok(()) => {}
             Err(refusal) => {
                 self.doom(from, works_in, &refusal);
+                if let Some(command) = votes {
+                    self.no_vote(now, &command, &refusal);
+                }
                 self.refuse(from, token, refusal);
             }
         }

@@ -68,7 +68,7 @@ pub use flow::Flow;
 pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
-pub use look::{Look, Peek, Status};
+pub use look::{Join, Look, Peek, Status};
 pub use mailbox::{Closed, Listener, Mailbox, Unseen};
 pub use outbox::Load;
 pub use park::ParkLimits;
@@ -153,6 +153,8 @@ pub enum Job {
     Load(Load),
     /// Read a payload from the log for an operator; it goes to whoever waits for it.
     Peek(Peek),
+    /// Read from the index what a prepared branch has done; it goes to whoever waits for it.
+    Join(Join),
     /// Merge changes into the index.
     Checkpoint(CheckpointJob),
     /// Drop changes that the index has taken; nothing comes back.
@@ -301,13 +303,17 @@ impl Engine {
         let unsaid = self.outbox.release(self.durable(), most, &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.look_up(jobs)?;
-        self.told.tell(&self.broker);
+        self.told.tell(now, &mut self.broker);
         if self.stopping && !unsaid && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
         let more = more || self.gates.has_opened();
         let busy = freezing || unsaid || (!blocked && (more || !inputs.is_empty()));
-        let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
+        let deadlines = [
+            self.broker.next_deadline(),
+            self.checkpoints.next_deadline(),
+            self.told.next(&self.broker),
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
     }
@@ -464,12 +470,12 @@ impl Engine {
             return Taken::Done;
         }
         if let Some(to) = self.waits_for_own(from, u64::MAX, &request.command) {
-            self.hold_back(from, request, &to, Shortage::Destination);
+            self.hold_back(now, from, request, &to, Shortage::Destination);
             return Taken::Done;
         }
         if let Some(lacking) = self.queues_up(&request.command) {
             let to = request.command.destination().expect("only sends queue up").clone();
-            self.hold_back(from, request, &to, lacking);
+            self.hold_back(now, from, request, &to, lacking);
             return Taken::Done;
         }
         match self.attempt(now, from, &request) {
@@ -486,9 +492,9 @@ impl Engine {
             Fate::Refused(refusal) => self.refuse(from, token, refusal),
             Fate::Held(lacking) => {
                 let to = request.command.destination().expect("only sends are held").clone();
-                self.hold_back(from, request, &to, lacking);
+                self.hold_back(now, from, request, &to, lacking);
             }
-            Fate::HeldFor(to) => self.hold_back(from, request, &to, Shortage::Destination),
+            Fate::HeldFor(to) => self.hold_back(now, from, request, &to, Shortage::Destination),
             Fate::Fence => {
                 self.gates.shut(from, token, confirm);
                 self.work(now, limits::COMMAND_STEPS_MAX);

@@ -226,7 +226,7 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant(
             "what a transaction has settled waits for all",
             Mutant::ForgetHolds,
-            " and has ",
+            " are held, and ",
         ),
         Defect::mutant(
             "nobody hears where a committed message is",
@@ -275,6 +275,7 @@ fn forgotten_votes_and_outcomes_are_caught() {
     catch([
         Defect::mutant("votes are forgotten", Mutant::ForgetPrepared, "is forgotten"),
         Defect::mutant("outcomes are forgotten", Mutant::ForgetOutcomes, "was refused: Xa(NotA)"),
+        Defect::mutant("decisions are forgotten", Mutant::ForgetDecisions, "is not told"),
     ]);
 }
 

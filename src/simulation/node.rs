@@ -277,7 +277,7 @@ impl Node {
                 let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
             }
-            Job::Peek(_) => {}
+            Job::Peek(_) | Job::Join(_) => {}
             Job::Forget(delta) => drop(delta),
             Job::Checkpoint(job) => {
                 let result = self.index.commit(&job.delta, job.replay);
@@ -363,10 +363,7 @@ impl Node {
             }
             let bytes: u64 = entries.iter().map(|(_, entry)| entry.charge()).sum();
             let staged = branches.staged.get(&id).copied().unwrap_or_default();
-            if row.staged != staged {
-                let said = row.staged;
-                return Err(format!("{} waits for {staged} messages, not {said}", row.name));
-            }
+            check_units(row, staged, &entries)?;
             if bytes != row.bytes {
                 return Err(format!("{} says {} bytes and has {bytes}", row.name, row.bytes));
             }
@@ -505,6 +502,18 @@ impl Node {
             Some(other) => Err(format!("message {number} is there twice: {place:?}, {other:?}")),
         }
     }
+}
+
+/// What a queue's row says of transactions that have no outcome.
+fn check_units(row: &QueueRow, staged: u64, entries: &[(Place, Entry)]) -> Result<(), String> {
+    if row.staged != staged {
+        return Err(format!("{} waits for {staged} messages, not {}", row.name, row.staged));
+    }
+    let held = entries.iter().filter(|(_, entry)| entry.held).count() as u64;
+    if row.held != held {
+        return Err(format!("{} says {} are held, and {held} are", row.name, row.held));
+    }
+    Ok(())
 }
 
 /// What prepared branches have done.

@@ -427,6 +427,7 @@ mod tests {
                 redelivered_through: lent.map(|seq| seq / 2).into(),
                 staged: last_seq / 4,
                 staged_bytes: last_seq / 5,
+                held: last_seq / 6,
                 expiring: last_seq % 2 == 1,
                 delayed: last_seq / 4, restored_through: last_seq / 5,
             };

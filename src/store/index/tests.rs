@@ -122,6 +122,7 @@ fn queue_row(name: &str, depth: u64) -> QueueRow {
         redelivered_through: [0; 10].into(),
         staged: depth / 2,
         staged_bytes: depth,
+        held: depth / 3,
         expiring: false,
         delayed: 0,
         restored_through: 0,
