@@ -310,6 +310,3 @@ pub const OPENWIRE_PROPERTIES_MAX: usize = 64;
 
 /// Bytes that the marshalling cache of an OpenWire connection holds at most in one direction.
 pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;
-
-/// Bytes of an OpenWire frame at most before its sender has said who he is.
-pub const OPENWIRE_GREETING_BYTES_MAX: usize = 64 << 10;

@@ -147,15 +147,32 @@ pub fn encode<T: Object>(
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
     let opening = structure.code() == OPENING[0];
-    let mut writer = Writer::new(if opening { Format::OPENING } else { format });
-    structure.write_fields(&mut writer);
-    let (booleans, data) = writer.finish()?;
-    let size = 1 + booleans.len() + data.len();
-    put_size(size, limit, out)?;
-    out.reserve(size);
+    let format = if opening { Format::OPENING } else { format };
+    if format.tight {
+        let mut writer = Writer::new(format);
+        structure.write_fields(&mut writer);
+        let (booleans, data) = writer.finish()?;
+        put_size(1 + booleans.len() + data.len(), limit, out)?;
+        out.put_u8(structure.code());
+        out.put_slice(&booleans);
+        out.put_slice(&data);
+        return Ok(());
+    }
+    // Written in place: a body is copied once. The size is known behind it.
+    let start = out.len();
+    out.put_slice(&[0; SIZE_BYTES]);
     out.put_u8(structure.code());
-    out.put_slice(&booleans);
-    out.put_slice(&data);
+    let mut writer = Writer::behind(std::mem::take(out), format);
+    structure.write_fields(&mut writer);
+    let (written, error) = writer.into_data();
+    *out = written;
+    let mut size = BytesMut::with_capacity(SIZE_BYTES);
+    let fits = put_size(out.len() - start - SIZE_BYTES, limit, &mut size);
+    if let Err(error) = error.map_or(fits, Err) {
+        out.truncate(start);
+        return Err(error);
+    }
+    out[start..start + SIZE_BYTES].copy_from_slice(&size);
     Ok(())
 }
 

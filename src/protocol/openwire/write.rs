@@ -26,7 +26,12 @@ pub struct Writer {
 impl Writer {
     /// A writer for the fields of one frame.
     pub(super) fn new(format: Format) -> Self {
-        let (data, booleans) = (BytesMut::new(), Vec::new());
+        Self::behind(BytesMut::new(), format)
+    }
+
+    /// A writer in a loose format, behind other bytes.
+    pub(super) fn behind(data: BytesMut, format: Format) -> Self {
+        let booleans = Vec::new();
         Self { format, data, booleans, bits: 0, error: None, elsewhere: None, hole: None }
     }
 
@@ -74,6 +79,11 @@ impl Writer {
             block.put_slice(&self.booleans);
         }
         Ok((block, self.data))
+    }
+
+    /// The data alone, which is everything in a loose format, and what was too long in it.
+    pub(super) fn into_data(self) -> (BytesMut, Option<EncodeError>) {
+        (self.data, self.error)
     }
 
     /// A structure inside another, from its type code on.
