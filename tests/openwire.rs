@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::{Bytes, BytesMut};
 use escrowmq::protocol::openwire::primitive::{Map, Room};
 use escrowmq::protocol::openwire::{
-    Decoder, Format, SIZE_BYTES, Splitter, Structure, Version, WireFormat,
+    Decoder, Format, Limits, Receiver, SIZE_BYTES, Splitter, Structure, Version, WireFormat,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -22,10 +22,10 @@ fn a_length_at_its_extremes_anywhere_takes_less_than_a_mebibyte() {
         assert!(read(*format, frame), "{frame:?}");
     }
     let before = resident_peak();
-    let unlimited = getrlimit(Resource::As);
-    let current = Some(status("VmSize:") + GROWTH_MAX);
+    let unlimited = getrlimit(Resource::Data);
+    let current = Some(status("VmData:") + GROWTH_MAX);
     // What is set aside and not used is no less an allocation: beyond this it ends the process.
-    setrlimit(Resource::As, Rlimit { current, ..unlimited }).unwrap();
+    setrlimit(Resource::Data, Rlimit { current, ..unlimited }).unwrap();
     let (mut attacks, mut taken) = (0_u64, 0_u64);
     for (format, frame) in &frames {
         for at in 0..frame.len() {
@@ -38,7 +38,7 @@ fn a_length_at_its_extremes_anywhere_takes_less_than_a_mebibyte() {
             }
         }
     }
-    setrlimit(Resource::As, unlimited).unwrap();
+    setrlimit(Resource::Data, unlimited).unwrap();
     let after = resident_peak();
     println!("{attacks} attacks, {taken} of them frames; {before} bytes, then {after}");
     assert!(taken > 0 && taken < attacks);
@@ -47,6 +47,9 @@ fn a_length_at_its_extremes_anywhere_takes_less_than_a_mebibyte() {
 
 /// The type that opens a connection.
 const WIRE_FORMAT_INFO: u8 = 1;
+
+/// A first frame that says nothing but its version.
+const OPENING: &[u8] = b"\0\0\0\x0e\x01ActiveMQ\0\0\0\x0c\0";
 
 /// The ends of what lengths of two and four bytes can say, and something between.
 const HOSTILE: [&[u8]; 8] = [
@@ -89,9 +92,10 @@ fn read(format: Format, bytes: &[u8]) -> bool {
     let mut input = BytesMut::from(bytes);
     let mut splitter = Splitter::new(usize::MAX);
     if bytes[SIZE_BYTES] != WIRE_FORMAT_INFO {
-        let mut opening = BytesMut::from(&b"\0\0\0\x0e\x01ActiveMQ\0\0\0\x0c\0"[..]);
+        let mut opening = BytesMut::from(OPENING);
         splitter.poll(&mut opening).expect("a first frame");
     }
+    in_pieces(format, bytes);
     let Ok(Some(frame)) = splitter.poll(&mut input) else { return false };
     let Ok(structure) = Decoder::new(format).decode(frame) else { return false };
     match structure {
@@ -104,6 +108,17 @@ fn read(format: Format, bytes: &[u8]) -> bool {
         _ => {}
     }
     input.is_empty()
+}
+
+/// Reads the bytes as a connection would that takes little of anything whole.
+fn in_pieces(format: Format, bytes: &[u8]) {
+    let limits = Limits { frame_bytes: usize::MAX, whole_bytes: 96, head_bytes: 64 };
+    let mut receiver = Receiver::new(limits);
+    let mut opening = BytesMut::from(OPENING);
+    receiver.poll(&mut opening).expect("a first frame");
+    receiver.agree(format, limits);
+    let mut input = BytesMut::from(bytes);
+    while let Ok(Some(_)) = receiver.poll(&mut input) {}
 }
 
 /// The most memory that the process has had resident, in bytes.
