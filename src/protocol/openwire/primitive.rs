@@ -33,7 +33,7 @@ pub enum Value {
     Double(u64),
     /// A number of four bytes with a point, by its bits.
     Float(u32),
-    /// Text, as it came.
+    /// Text of up to [`Text::BYTES_MAX`] bytes, as it came.
     Text(Bytes),
     /// Bytes.
     Bytes(Bytes),
@@ -140,14 +140,14 @@ impl Value {
             Self::Null => out.put_u8(0),
             Self::Bool(byte) => out.put_slice(&[1, *byte]),
             Self::Byte(number) => out.put_slice(&[2, number.cast_unsigned()]),
-            Self::Char(unit) => (out.put_u8(3), out.put_u16(*unit)).1,
-            Self::Short(number) => (out.put_u8(4), out.put_i16(*number)).1,
-            Self::Int(number) => (out.put_u8(5), out.put_i32(*number)).1,
-            Self::Long(number) => (out.put_u8(6), out.put_i64(*number)).1,
-            Self::Double(bits) => (out.put_u8(7), out.put_u64(*bits)).1,
-            Self::Float(bits) => (out.put_u8(8), out.put_u32(*bits)).1,
-            Self::Text(bytes) => (out.put_u8(9), put_short_bytes(bytes, out)).1,
-            Self::Bytes(bytes) => (out.put_u8(10), put_long_bytes(bytes, out)).1,
+            Self::Char(unit) => tag(3, out).put_u16(*unit),
+            Self::Short(number) => tag(4, out).put_i16(*number),
+            Self::Int(number) => tag(5, out).put_i32(*number),
+            Self::Long(number) => tag(6, out).put_i64(*number),
+            Self::Double(bits) => tag(7, out).put_u64(*bits),
+            Self::Float(bits) => tag(8, out).put_u32(*bits),
+            Self::Text(bytes) => put_short_bytes(bytes, tag(9, out)),
+            Self::Bytes(bytes) => put_long_bytes(bytes, tag(10, out)),
             Self::Map(map) => {
                 out.put_u8(11);
                 match map {
@@ -162,7 +162,7 @@ impl Value {
                     value.write(out);
                 }
             }
-            Self::BigText(bytes) => (out.put_u8(13), put_long_bytes(bytes, out)).1,
+            Self::BigText(bytes) => put_long_bytes(bytes, tag(13, out)),
         }
     }
 }
@@ -264,6 +264,12 @@ fn take(input: &mut Bytes, length: usize) -> Result<Bytes, DecodeError> {
         return Err(DecodeError::Truncated);
     }
     Ok(input.split_to(length))
+}
+
+/// Writes the number of a value, before what follows it.
+fn tag(code: u8, out: &mut BytesMut) -> &mut BytesMut {
+    out.put_u8(code);
+    out
 }
 
 fn put_short_bytes(bytes: &[u8], out: &mut BytesMut) {
