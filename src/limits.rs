@@ -319,3 +319,18 @@ pub const EMBEDDED_PREFETCH: u32 = 100;
 
 /// How often the lock of a store is tried again that another broker has.
 pub const LOCK_RETRY_MILLIS: u64 = 10;
+
+/// Structures, maps and lists of OpenWire inside each other at most; honest ones have six.
+pub const OPENWIRE_NESTING_MAX: usize = 32;
+
+/// Bytes of memory that reading an OpenWire frame may take for its structures, however small it is.
+pub const OPENWIRE_FRAME_ROOM: usize = 64 << 10;
+
+/// And so many more for each byte of the frame: honest structures take less than that.
+pub const OPENWIRE_ROOM_PER_BYTE: usize = 8;
+
+/// Properties in an OpenWire peer's first frame at most.
+pub const OPENWIRE_PROPERTIES_MAX: usize = 64;
+
+/// Bytes that the marshalling cache of an OpenWire connection holds at most in one direction.
+pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;
