@@ -306,6 +306,6 @@ impl Broker {
         self.durable.extend(transaction, number, operation, written.lsn);
         let row = &mut self.changing(queue).row;
         row.staged += 1;
-        row.staged_bytes += u64::from(entry.size);
+        row.staged_bytes += entry.charge();
     }
 }

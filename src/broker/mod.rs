@@ -50,13 +50,13 @@ mod residency;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::broker::counters::Counters;
 use crate::broker::delta::Delta;
 use crate::broker::fact::{ConsumerKey, Effect, Fact};
-use crate::ids::{ConnectionId, IdMap, Lsn, Millis, QueueId, Tag};
+use crate::ids::{ConnectionId, IdTables, Lsn, Millis, QueueId, Tables, Tag};
 use crate::limits;
 use crate::record::Record;
 
@@ -132,14 +132,14 @@ impl Default for Limits {
 pub struct Broker {
     limits: Limits,
     durable: durable::Durable,
-    names: HashMap<Arc<str>, QueueId>,
+    names: Tables<Arc<str>, QueueId>,
     /// The names in order, for those who list them piece by piece.
     sorted: BTreeSet<Arc<str>>,
-    /// Boxed: a map that grows moves what is in it, and keeps as much room for more.
-    queues: IdMap<QueueId, Box<Queue>>,
+    /// Boxed: a table that grows moves what is in it, and keeps as much room for more.
+    queues: IdTables<QueueId, Box<Queue>>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
-    consumers: IdMap<ConsumerKey, consumer::Consumer>,
-    /// The subscriptions of each connection, ended ones included.
+    consumers: IdTables<ConsumerKey, consumer::Consumer>,
+    /// The subscriptions of each connection that have not ended.
     connections: BTreeMap<ConnectionId, BTreeSet<ConsumerKey>>,
     /// Bytes of content that lives in memory alone.
     volatile_bytes: u64,
@@ -151,6 +151,8 @@ pub struct Broker {
     freed: policy::Freed,
     /// Messages published on topics.
     published: u64,
+    /// Topics with a line, each once, in the order of their turns.
+    publishing: VecDeque<Arc<str>>,
     /// What has happened in all queues.
     totals: Counters,
     expiries: queue::Expiries,
@@ -183,8 +185,9 @@ impl Broker {
         let later = later::Later::new(base.delayed);
         let expiries = queue::Expiries::new(scan::plan(&base.queues));
         let policies = Arc::<policy::Policies>::default();
-        let mut names = HashMap::new();
-        let mut queues = IdMap::default();
+        let count = base.queues.len();
+        let mut names = Tables::with_room(count);
+        let mut queues = IdTables::with_room(count);
         for (id, row) in base.queues {
             let rules = policies.redelivery_of(&row.name);
             let queue = Queue::new(id, row, rules);
@@ -198,7 +201,7 @@ impl Broker {
             names,
             queues,
             topics: BTreeMap::new(),
-            consumers: IdMap::default(),
+            consumers: IdTables::default(),
             connections: BTreeMap::new(),
             volatile_bytes: 0,
             last_volatile: 0,
@@ -207,6 +210,7 @@ impl Broker {
             dropped: policy::Dropped::default(),
             freed: policy::Freed::default(),
             published: 0,
+            publishing: VecDeque::new(),
             totals: Counters::default(),
             expiries,
             restless: VecDeque::new(),

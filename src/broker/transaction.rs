@@ -9,7 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, Scope, TransactionRow};
+use crate::broker::delta::{
+    Delta, Entry, Operation, Phase, Resolution, Scope, TransactionRow, charge,
+};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::OperationsPage;
 use crate::broker::{Broker, Written};
@@ -305,7 +307,7 @@ impl Broker {
                 }
                 Settlement::Leave { gone, .. } => {
                     let (messages, bytes) = left.entry(queue).or_insert((row.depth, row.bytes));
-                    let fewer = messages.checked_sub(1).zip(bytes.checked_sub(gone.size.into()));
+                    let fewer = messages.checked_sub(1).zip(bytes.checked_sub(gone.charge()));
                     (*messages, *bytes) = fewer.ok_or("more gone than there is")?;
                 }
                 Settlement::Free { .. } | Settlement::Drop { .. } => {}
@@ -317,7 +319,7 @@ impl Broker {
     fn apply_staged(&mut self, written: Written, staged: &Staged) {
         let Staged { transaction, number, queue, rank, at, expires, upload, once } = *staged;
         if let Some(upload) = upload {
-            self.durable.adopt(upload);
+            self.durable.adopt(upload.upload());
         }
         let entry = Entry::born(written, at, expires, upload);
         self.saw(at);
@@ -327,7 +329,7 @@ impl Broker {
         self.apply_sent_once(written, queue, once, at, Some(transaction));
         let row = &mut self.changing(queue).row;
         row.staged += 1;
-        row.staged_bytes += u64::from(entry.size);
+        row.staged_bytes += entry.charge();
     }
 
     fn apply_taken(&mut self, written: Written, taken: &Taken) {
@@ -354,7 +356,7 @@ impl Broker {
         for outcome in &settled.outcomes {
             match *outcome {
                 Settlement::Enter { queue, place, entry } => {
-                    self.unstage(queue, entry.size);
+                    self.unstage(queue, entry.charge());
                     self.durable.settle_name(entry.birth, Resolution::Commit);
                     self.durable.put(queue, place, entry);
                     // Whoever packs its segment learns here where it is.
@@ -378,20 +380,20 @@ impl Broker {
                     self.count(queue, |c| c.returned += 1);
                 }
                 Settlement::Drop { queue, birth, size, upload } => {
-                    self.unstage(queue, size);
+                    self.unstage(queue, charge(size, upload));
                     self.durable.settle_name(birth, Resolution::Rollback);
                     self.durable.dead(birth, size);
-                    upload.into_iter().for_each(|upload| self.durable.kill(upload));
+                    upload.into_iter().for_each(|body| self.durable.kill(body.upload()));
                     self.free(queue);
                 }
             }
         }
     }
 
-    fn unstage(&mut self, queue: crate::ids::QueueId, size: u32) {
+    fn unstage(&mut self, queue: crate::ids::QueueId, bytes: u64) {
         let row = &mut self.changing(queue).row;
         row.staged -= 1;
-        row.staged_bytes -= u64::from(size);
+        row.staged_bytes -= bytes;
     }
 
     /// Transactions that are not over, and their operations, given all that the index holds; for

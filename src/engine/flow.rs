@@ -10,7 +10,7 @@ use crate::broker::xa::OutcomePage;
 use crate::broker::{Verdict, takes_room};
 use crate::engine::park::{Answer, Waiting};
 use crate::engine::{Engine, Settings};
-use crate::ids::{ConnectionId, Lsn, Millis, TransactionName};
+use crate::ids::{ConnectionId, Lsn, Millis, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Durability};
 use crate::mutant::{self, Mutant};
@@ -251,7 +251,7 @@ impl Engine {
 
     /// Says no. A refusal may tell of a record that is not yet durable, so it waits for the log
     /// like any answer; it does not wait for what is parked, for it confirms nothing.
-    pub(super) fn refuse(&mut self, from: ConnectionId, token: crate::ids::Token, why: Refusal) {
+    pub(super) fn refuse(&mut self, from: ConnectionId, token: Token, why: Refusal) {
         self.refused += 1;
         self.flow.refused += u64::from(why.is_want_of_room());
         self.outbox.answer(from, self.log.appended(), token, Err(why));
@@ -262,6 +262,22 @@ impl Engine {
         if let Some(answer) = self.park.say(answer) {
             self.let_go(answer);
         }
+    }
+
+    /// Says what came of something that took several steps.
+    pub(super) fn tell(&mut self, to: ConnectionId, token: Token, result: Result<Reply, Refusal>) {
+        let need = self.log.appended();
+        let confirm = self.gates.answered(to, token).unwrap_or(Confirm::Always);
+        let (now, in_order) = match (result, confirm) {
+            (Ok(_), Confirm::RefusalOnly) => (None, None),
+            (Ok(reply), Confirm::Always) => (None, Some(Answer { to, token, need, reply })),
+            (result, _) => (Some(result), None),
+        };
+        if let Some(result) = now {
+            self.outbox.answer(to, need, token, result);
+        }
+        let said = self.park.ended((to, token, confirm), in_order);
+        said.into_iter().for_each(|answer| self.let_go(answer));
     }
 
     pub(super) fn let_go(&mut self, answer: Answer) {
@@ -315,8 +331,10 @@ impl Engine {
                     None
                 }
                 Fate::Fence => {
-                    self.gates.shut(from, token);
-                    None
+                    self.gates.shut(from, token, waiting.request.confirm);
+                    self.park.begun(&to, &waiting);
+                    self.work(now, limits::COMMAND_STEPS_MAX);
+                    continue;
                 }
                 Fate::Done(..) | Fate::Later | Fate::Part => None,
                 Fate::Refused(refusal) => {

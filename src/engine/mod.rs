@@ -16,6 +16,7 @@ mod disk;
 mod driver;
 mod effort;
 mod flow;
+mod forget;
 mod gate;
 mod gauges;
 mod inbox;
@@ -361,6 +362,12 @@ impl Engine {
                     self.effort.add(limits::PART_EFFORT);
                     self.look(look, jobs);
                 }
+                Input::Close(id) => {
+                    self.effort.add(limits::COMMAND_EFFORT);
+                    if !self.end_connection(now, id) {
+                        inputs.push_front(Input::Close(id));
+                    }
+                }
                 other => {
                     self.effort.add(limits::COMMAND_EFFORT);
                     self.input(now, other)?;
@@ -386,14 +393,9 @@ impl Engine {
                 }
                 self.outbox.connect(id, mailbox);
             }
-            Input::Close(id) => {
-                self.outbox.discard(id);
-                self.broker.decide_close(now, id, &mut self.facts);
-                self.commit();
-                self.outbox.disconnect(id);
-                self.park.discard(id);
+            Input::Close(_) | Input::Requests(..) | Input::Look(_) => {
+                unreachable!("taken one by one")
             }
-            Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
             // Who waits for what comes of it is told that the broker ends.
             Input::Page(_) if self.stopping => {}
             Input::Page(_) | Input::Pieces(_) | Input::Operations(_) | Input::Loaded(_, Err(_))
@@ -426,6 +428,18 @@ impl Engine {
             Input::Stop => self.stopping = true,
         }
         Ok(())
+    }
+
+    /// Ends a connection, or as many of its subscriptions as one step may; true when it is over.
+    fn end_connection(&mut self, now: Millis, id: ConnectionId) -> bool {
+        self.outbox.discard(id);
+        self.park.discard(id);
+        let over = self.broker.decide_close(now, id, &mut self.facts);
+        self.commit();
+        if over {
+            self.outbox.disconnect(id);
+        }
+        over
     }
 
     fn page(&mut self, page: Page) {
@@ -482,7 +496,7 @@ impl Engine {
             }
             Fate::HeldFor(to) => self.hold_back(now, from, request, &to, Shortage::Destination),
             Fate::Fence => {
-                self.gates.shut(from, token);
+                self.gates.shut(from, token, confirm);
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Fenced;
             }
@@ -586,7 +600,8 @@ impl Engine {
             return;
         }
         let appended = self.log.appended();
-        self.effects.retain(|effect| match effect {
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.retain(|effect| match effect {
             Effect::Deliver(assignment) => {
                 // One that is not in the log waits only for its place in the line.
                 let need = assignment.message.in_log().map_or(Lsn::default(), |_| appended);
@@ -594,21 +609,12 @@ impl Engine {
                 false
             }
             Effect::Answer { to, token, result } => {
-                let (to, token) = (*to, *token);
-                let answer =
-                    result.clone().map(|reply| Answer { to, token, need: appended, reply });
-                let said = match answer {
-                    Ok(answer) => self.park.say(answer).map(|answer| Ok(answer.reply)),
-                    Err(refusal) => Some(Err(refusal)),
-                };
-                self.gates.answered(to, token);
-                if let Some(said) = said {
-                    self.outbox.answer(to, appended, token, said);
-                }
+                self.tell(*to, *token, result.clone());
                 false
             }
             _ => true,
         });
+        self.effects = effects;
     }
 
     fn follow(&mut self, jobs: &mut Vec<Job>) {
@@ -632,6 +638,12 @@ impl Engine {
     /// The end of what may be spoken of.
     fn durable(&self) -> Lsn {
         if mutant::is(Mutant::AnswerBeforeSync) { self.log.appended() } else { self.log.durable() }
+    }
+
+    /// What the last turn has done, for checks.
+    #[cfg(test)]
+    pub(crate) fn effort(&self) -> usize {
+        self.effort.all()
     }
 
     /// The broker's state, for checks.

@@ -14,6 +14,7 @@ use crate::broker::fact::{
 };
 use crate::broker::xa::{OutcomePage, OutcomeRequest};
 use crate::engine::driver::{Driver, Helpers};
+use crate::engine::forget::forget;
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
 use crate::engine::{
@@ -334,7 +335,7 @@ fn checkpoint(
         let job = match jobs.recv_timeout(Duration::from_millis(limits::DISK_LOOK_MILLIS)) {
             Ok(Merge::Checkpoint(job)) => job,
             Ok(Merge::Forget(delta)) => {
-                drop(delta);
+                forget(delta);
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => {

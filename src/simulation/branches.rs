@@ -13,7 +13,7 @@ use crate::ids::{TransactionName, Xid};
 
 use super::clients::{Asked, Client, Surroundings};
 use super::model::{Fate, Model, Step};
-use super::node::Contents;
+use super::node::{Contents, LIMITED};
 use super::units::{InDoubt, Unit};
 
 /// A branch as its transaction manager knows it.
@@ -158,18 +158,16 @@ impl Client {
         let unit = self.unit.take().expect("just seen");
         let number = unit.branch.expect("the caller has seen it");
         let (xid, transaction) = (xid_of(number), TransactionName(unit.name));
-        let how = if fails { EndAs::Fail } else { EndAs::Success };
-        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how };
-        self.ask(around, Command::Xa(end), Asked::Other);
         if fails {
-            unit.undo(around.model);
-            let disposition = Disposition::Return;
-            let rollback = XaCommand::Rollback { xid, disposition };
-            return self.ask(around, Command::Xa(rollback), Asked::Other);
+            return self.fail_branch(around, &unit);
         }
+        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Success };
+        self.ask(around, Command::Xa(end), Asked::Other);
         let (sends, takes) = unit.numbers();
-        // What has voted needs no room at its commit.
-        around.model.overfilled = true;
+        let model = &mut *around.model;
+        // What has voted needs no room at its end.
+        let limited = |it| model.fates.get(it).is_some_and(|fate| fate.may_be_in(LIMITED));
+        model.overfilled |= sends.iter().chain(&takes).any(limited);
         // What was not in the log is from now on, and comes back behind the others.
         for take in &takes {
             if let Some(fate) = around.model.fates.get_mut(take).filter(|fate| !fate.persistent) {
@@ -181,6 +179,19 @@ impl Client {
         let branch = Branch { sends, takes, stage: Stage::Asked, heard: false, operator };
         around.model.branches.insert(number, branch);
         self.ask(around, Command::Xa(XaCommand::Prepare { xid }), Asked::Prepare(number));
+    }
+
+    /// Ends the work in a branch as failed, and undoes it.
+    pub(super) fn fail_branch(&mut self, around: &mut Surroundings<'_>, unit: &Unit) {
+        let number = unit.branch.expect("the caller has seen it");
+        let (xid, transaction) = (xid_of(number), TransactionName(unit.name));
+        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Fail };
+        self.ask(around, Command::Xa(end), Asked::Other);
+        let (sends, _) = unit.numbers();
+        sends.iter().for_each(|number| around.model.once.unsure(*number));
+        unit.undo(around.model);
+        let rollback = XaCommand::Rollback { xid, disposition: Disposition::Return };
+        self.ask(around, Command::Xa(rollback), Asked::Other);
     }
 
     pub(super) fn prepare_answered(

@@ -16,6 +16,7 @@ use crate::engine::{
 use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
+use crate::limits;
 use crate::message::{Content, large_bytes};
 use crate::mutant::{self, Mutant};
 use crate::store::index::Index;
@@ -186,6 +187,9 @@ impl Node {
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
         let mut jobs = Vec::new();
         let turn = self.engine.turn(now, &mut self.inputs, &mut jobs)?;
+        // However much is asked: a turn, what its parts may do beyond it, and one step of each.
+        let effort = self.engine.effort();
+        assert!(effort < 2 * limits::TURN_EFFORT_MAX, "a turn did as much as {effort} messages");
         self.jobs.extend(jobs);
         Ok(turn)
     }
@@ -357,7 +361,7 @@ impl Node {
             if entries.len() as u64 != row.depth {
                 return Err(format!("{} says {} and has {}", row.name, row.depth, entries.len()));
             }
-            let bytes: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+            let bytes: u64 = entries.iter().map(|(_, entry)| entry.charge()).sum();
             let staged = branches.staged.get(&id).copied().unwrap_or_default();
             check_units(row, staged, &entries)?;
             if bytes != row.bytes {
@@ -482,7 +486,9 @@ impl Node {
         let number = number_of(&frame.payload)?;
         match (entry.upload, large_bytes(&frame.payload)) {
             (None, None) => {}
-            (Some(upload), Some(bytes)) => bodies.take(&self.reader, upload, number, bytes)?,
+            (Some(body), Some(bytes)) => {
+                bodies.take(&self.reader, body.upload(), number, bytes)?;
+            }
             (upload, bytes) => return Err(format!("{number}: {upload:?}, but {bytes:?} bytes")),
         }
         let found = Found {

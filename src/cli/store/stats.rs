@@ -17,7 +17,7 @@ use crate::backup::{MANIFEST_NAME, Manifest};
 use crate::broker;
 use crate::broker::delta::{Delta, Entry, PieceAt};
 use crate::cli::print;
-use crate::ids::{Lsn, Millis, QueueId};
+use crate::ids::{Body, Lsn, Millis, QueueId};
 use crate::io::Clock;
 use crate::io::real::SystemClock;
 use crate::store::index::{Base, Index};
@@ -314,7 +314,7 @@ fn count(
         let mut add = |entry: &Entry| -> Result<(), CliError> {
             let home = |birth: Lsn| stats.home(birth.0 / stats.segment_size);
             by_segment.entry(home(entry.birth)).or_default().add(entry);
-            let Some(upload) = entry.upload else { return Ok(()) };
+            let Some(upload) = entry.upload.map(Body::upload) else { return Ok(()) };
             let mut pieces: BTreeMap<u32, PieceAt> = BTreeMap::new();
             pieces_of(index, upload, &mut |number, piece| {
                 pieces.insert(number, piece);
@@ -346,8 +346,8 @@ fn count(
             }
         }
         let first = broker::delta::Place { rank: 0, seq: 0 };
-        let changed = delta.entries.range((id, first)..=(id, broker::delta::Place::END));
-        changed.filter_map(|(_, entry)| entry.as_ref()).try_for_each(add)?;
+        let changed = delta.entries.range(id, first..=broker::delta::Place::END);
+        changed.filter_map(|(_, entry)| entry).try_for_each(add)?;
         stats.add(id, &row.name, &by_segment);
     }
     Ok(())
