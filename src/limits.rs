@@ -82,6 +82,22 @@ pub const DEAD_RETRY_MILLIS: u64 = if cfg!(test) { 50 } else { 60_000 };
 /// Delayed messages that wait in memory, the soonest; the others are in the index.
 pub const DELAYED_WINDOW: usize = if cfg!(test) { 8 } else { 4096 };
 
+/// Messages that come again and again, in the whole store: what there is to say of each is in
+/// memory, some 300 bytes.
+pub const REPEATED_MAX: usize = if cfg!(test) { 64 } else { 100_000 };
+
+/// Of these, how many are read at once because their time has come.
+pub const OCCURRENCES_AT_ONCE: usize = if cfg!(test) { 2 } else { 16 };
+
+/// Bytes of the record of an occurrence at most.
+pub const OCCURRENCE_RECORD_BYTES_MAX: usize = 256;
+
+/// How long one waits whose occurrence finds no room.
+pub const OCCURRENCE_RETRY_MILLIS: u64 = if cfg!(test) { 50 } else { 5_000 };
+
+/// Such messages in one answer to an operator.
+pub const LIST_SCHEDULES_MAX: usize = 128;
+
 /// Where messages go whose payload cannot be read any more.
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 

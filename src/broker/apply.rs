@@ -59,6 +59,7 @@ impl Broker {
             }
             Record::Woken { queue, entries } => self.apply_woken(*queue, entries),
             Record::Scheduled { .. } | Record::Fired { .. } => self.apply_schedule(written, record),
+            Record::Occurred(occurred) => self.apply_occurred(written, occurred),
             Record::DeadLettered { from, to, first, note, why, entries } => {
                 self.apply_dead((*from, *to), *first, (*note, *why), entries);
             }
@@ -187,6 +188,7 @@ impl Broker {
                 self.fit_moved(*from, *to, *first, entries)
             }
             Record::Scheduled { .. } | Record::Fired { .. } => self.fit_schedule(record),
+            Record::Occurred(occurred) => self.fit_occurred(occurred),
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),

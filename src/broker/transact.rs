@@ -261,7 +261,8 @@ impl Broker {
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
         self.check_count(name)?;
-        let rank = 9 - message.priority.get();
+        self.check_repeat(message, upload)?;
+        let (rank, wait) = (9 - message.priority.get(), message.when.wait());
         let (queue, _) = self.queue_or_new(now, name, facts);
         let body = upload.map_or(0, |upload| self.durable.body_bytes(upload));
         let bytes = message.content.len() as u64 + body + limits::STORED_OVERHEAD_BYTES;
@@ -271,7 +272,7 @@ impl Broker {
         // What a branch has sent is to be as durable as its vote.
         let branch = matches!(key, UnitKey::Branch(_));
         let persistent = message.durability == Durability::Persistent;
-        let volatile = !persistent && !branch && upload.is_none();
+        let volatile = !persistent && !branch && upload.is_none() && wait.is_none();
         if volatile && few && self.has_memory(message) {
             let message = self.volatile(now, message);
             let work = VolatileWork::Enqueue { queue, rank, message };
@@ -279,8 +280,9 @@ impl Broker {
             return DONE;
         }
         let (transaction, number) = self.next_operation(key, facts);
-        let (at, expires) = (self.time(now), message.expires);
-        let staged = Staged { transaction, number, queue, rank, at, expires, upload, once: None };
+        let (at, expires, once) = (self.time(now), message.expires, None);
+        let later = wait.map(|wait| (self.note_to_wait(name, wait), wait));
+        let staged = Staged { transaction, number, queue, rank, at, expires, upload, once, later };
         facts.push(Fact::Log(Record::Staged(staged), message.content.clone()));
         DONE
     }

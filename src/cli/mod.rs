@@ -40,6 +40,9 @@ enum Command {
     /// Shows messages that were set apart, and has them tried again.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Shows what is delivered again and again (AMQ_SCHEDULED_PERIOD, _CRON), and ends it.
+    #[command(subcommand)]
+    Schedule(queue::ScheduleCommand),
     /// Looks into a store, copies it, and makes a store of a copy.
     ///
     /// No command changes anything in the store it is given. Those that read a store at rest will
@@ -353,6 +356,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Queue(command) => queue::queue(command),
         Command::Dlq(command) => queue::dead_letters(command),
+        Command::Schedule(command) => queue::schedules(command),
         Command::Store(StoreCommand::Verify { dir }) => store::verify(&dir),
         Command::Store(StoreCommand::Dump { dir }) => store::dump(&dir),
         Command::Store(StoreCommand::Stats { dir, json, quick }) => store::stats(&dir, json, quick),

@@ -5,6 +5,7 @@
 //! recovered and compared with what the clients were promised. A failure prints its seed and
 //! weather; `one_seed` runs them again.
 
+mod again;
 mod backup;
 mod bodies;
 mod branches;
@@ -220,6 +221,8 @@ fn every_defect_on_purpose_is_caught() {
         Defect::mutant("a move forgets one end", Mutant::MoveWithoutLeaving, "is there twice"),
         Defect::mutant("what is set apart is lost", Mutant::DeadLetterIntoNothing, "live bytes"),
         Defect::mutant("what fires waits on", Mutant::FireWithoutLeaving, "is there twice"),
+        Defect::mutant("occurrences are not counted", Mutant::OccurUncounted, "counts its occ"),
+        Defect::mutant("a delay begins with the send", Mutant::WaitFromSend, "before its time"),
         Defect::mutant("delays never end", Mutant::WakeIntoNothing, "are delayed"),
         Defect::mutant("the index never hears of a pack", Mutant::PackWithoutPlace, GONE),
         Defect::mutant("segments go before the index knows", Mutant::RecycleBeforeIndex, GONE),
