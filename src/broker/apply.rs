@@ -35,7 +35,7 @@ impl Broker {
                 self.durable.life_began = written.lsn;
                 self.apply_started(*epoch, *at);
             }
-            Record::Restored { at } => self.apply_restored(*at),
+            Record::Restored { at } => self.apply_restored(written, *at),
             Record::QueueCreated { queue, name, at } => self.apply_created(*queue, name, *at),
             Record::QueueDeleted { queue } => self.apply_deleted(*queue),
             Record::Sent { queue, place, at, expires, lent, upload, once } => {
@@ -244,8 +244,10 @@ impl Broker {
 
     /// What is in the store may have been delivered by the one it is a copy of: the next life
     /// flags it all.
-    fn apply_restored(&mut self, at: Millis) {
+    fn apply_restored(&mut self, written: Written, at: Millis) {
         self.saw(at);
+        self.durable.scalars.restored = written.lsn.0;
+        self.durable.scalars.restored_at = at.0;
         for (id, queue) in &mut self.queues {
             if !mutant::is(Mutant::ForgetRestored) {
                 self.durable.change(*id, &queue.row);

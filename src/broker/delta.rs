@@ -423,4 +423,9 @@ pub struct Scalars {
     pub last_note: u32,
     /// The last transaction id given; 0 before the first.
     pub last_transaction: u64,
+    /// The position of the record `Restored`, 0 where there is none: what was born before may have
+    /// been delivered by the store that this one is a copy of.
+    pub restored: u64,
+    /// When that was, in milliseconds.
+    pub restored_at: u64,
 }

@@ -69,7 +69,12 @@ impl Broker {
         let at = self.time(now);
         let place = Place { rank: from.rank, seq: self.queues[&queue].row.last_seq + 1 };
         let expires = expires_when_new(&entry, at);
-        let occurred = Occurred { queue, from, entry, turn, place, at, expires };
+        // One that was due before a backup was restored may have come in the store before.
+        let scalars = &self.durable.scalars;
+        let due = request.due.at.millis();
+        let seen = entry.birth.0 < scalars.restored && due.0 <= scalars.restored_at;
+        let returns = u32::from(seen);
+        let occurred = Occurred { queue, from, entry, turn, place, at, expires, returns };
         facts.push(Fact::Log(Record::Occurred(occurred), of_job(content, &entry)));
     }
 
@@ -185,8 +190,8 @@ impl Broker {
     }
 
     pub(super) fn apply_occurred(&mut self, written: Written, occurred: &Occurred) {
-        let Occurred { queue, from, entry, turn, place, at, expires } = *occurred;
-        let new = Entry::born(written, at, expires, None);
+        let Occurred { queue, from, entry, turn, place, at, expires, returns } = *occurred;
+        let new = Entry { returns, ..Entry::born(written, at, expires, None) };
         self.apply_birth(queue, place, new);
         self.count(queue, |c| c.sent += 1);
         self.undelay(queue, from, entry.due);

@@ -37,6 +37,13 @@ impl Broker {
         false
     }
 
+    /// A message that enters its queue. One that came with a restored backup may have done so in the
+    /// store before.
+    fn entering(&self, entry: Entry) -> Entry {
+        let seen = entry.birth.0 < self.durable.scalars.restored;
+        Entry { returns: entry.returns.max(u32::from(seen)), ..entry }
+    }
+
     /// States what becomes of the next operations of a transaction.
     pub(super) fn settle(
         &self,
@@ -67,7 +74,7 @@ impl Broker {
         };
         let outcomes = operations.iter().map(|operation| match (*operation, resolution) {
             (Operation::Send { queue, rank, delay, entry }, Resolution::Commit) => {
-                let entry = self.wait_from(now, delay, entry);
+                let entry = self.wait_from(now, delay, self.entering(entry));
                 Settlement::Enter { queue, place: place(queue, rank), entry }
             }
             (Operation::Send { queue, entry, .. }, Resolution::Rollback)

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | 70 | `Staged` | as 50, note u32, delay u64, P if the delay is 0, then perhaps a name |
 //! | 71 | `Scheduled` | as 48, P, then perhaps a name |
-//! | 72 | `Occurred` | queue u64, place, entry as in 41, next u64, base u64, left u64, new place, at u64, expires u64 |
+//! | 72 | `Occurred` | queue u64, place, entry as in 41, next u64, base u64, left u64, new place, at u64, expires u64, returns u32 |
 //!
 //! P is a plan: the bits of a cron expression (minutes u64, hours u32, days u32, months u16, days of
 //! the week u8; all 0 is none), delay u64, period u64, repeat u64. Of `left` and `repeat` 2^64 - 1
@@ -41,6 +41,8 @@ pub struct Occurred {
     pub at: Millis,
     /// When the new message is no longer wanted.
     pub expires: Option<Millis>,
+    /// 1 where it may have come before, in a store of which this one is a copy.
+    pub returns: u32,
 }
 
 impl Occurred {
@@ -53,6 +55,7 @@ impl Occurred {
         w.place(self.place);
         w.u64(self.at.0);
         w.time(self.expires);
+        w.u32(self.returns);
     }
 }
 
@@ -125,6 +128,7 @@ impl Reader<'_> {
             place: self.place()?,
             at: self.millis()?,
             expires: self.time()?,
+            returns: self.u32()?,
         }))
     }
 }

@@ -209,7 +209,8 @@ fn every_kind_that_waits() -> Vec<Record> {
     };
     let turn = Turn { due: Millis(11), base: Millis(12), left: Some(13) };
     let new = Place { rank: 5, seq: 78 };
-    let occurred = Occurred { queue, from: place, entry, turn, place: new, at, expires };
+    let occurred =
+        Occurred { queue, from: place, entry, turn, place: new, at, expires, returns: 1 };
     let once = Some(Identity([7; 16]));
     vec![
         scheduled(Some(plan), None),
@@ -252,8 +253,8 @@ fn records_of_what_comes_later_or_again_have_these_bytes() {
     check(&records[5], 70, &format!("{staged} {} {forever} {name}", u64(0)));
     let entry = format!("{} 02000000 {times} 00000000 {} {} 02000000", u64(1), u64(0), u64(9));
     let head = format!("{} {place} {entry} {} {}", u64(3), u64(11), u64(12));
-    check(&records[6], 72, &format!("{head} {} 05 {} {times}", u64(13), u64(78)));
-    check(&records[7], 72, &format!("{head} {endless} 05 {} {times}", u64(78)));
+    check(&records[6], 72, &format!("{head} {} 05 {} {times} 01000000", u64(13), u64(78)));
+    check(&records[7], 72, &format!("{head} {endless} 05 {} {times} 01000000", u64(78)));
 }
 
 fn xid() -> Xid {

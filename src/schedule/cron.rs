@@ -90,13 +90,13 @@ impl Cron {
     /// # Errors
     /// See [`CronError`].
     pub fn parse(text: &str) -> Result<Self, CronError> {
-        let mut parts = text.split_ascii_whitespace();
-        let mut bits = [0; 5];
-        for (bits, field) in bits.iter_mut().zip(&FIELDS) {
-            *bits = field.parse(parts.next().ok_or(CronError::Fields)?)?;
-        }
-        if parts.next().is_some() {
+        let parts: Vec<_> = text.split_ascii_whitespace().collect();
+        if parts.len() != FIELDS.len() {
             return Err(CronError::Fields);
+        }
+        let mut bits = [0; FIELDS.len()];
+        for ((bits, field), part) in bits.iter_mut().zip(&FIELDS).zip(parts) {
+            *bits = field.parse(part)?;
         }
         let [minutes, hours, days, months, weekdays] = bits;
         let narrow = "a field has no values but its own";

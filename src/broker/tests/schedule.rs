@@ -297,3 +297,21 @@ fn no_more_is_repeated_than_fits_into_memory() {
     assert_eq!(refused, Err(Refusal::TooManySchedules { limit }));
     assert_eq!(bench.schedules().len(), limit);
 }
+
+#[test]
+fn what_a_restored_store_commits_and_repeats_may_have_come_in_the_other() {
+    let mut bench = Bench::new();
+    bench.send_when("q", each_100(Some(9)), false).unwrap();
+    bench.pass_to(1250);
+    let restored = Record::Restored { at: bench.now };
+    bench.commit(vec![Fact::Log(restored, Bytes::new())], &mut Effects::new());
+    bench.restart();
+    bench.subscribe(1, queue("q"), 10);
+    let flags = |bench: &mut Bench| -> Vec<bool> {
+        bench.delivered.drain(..).map(|given| given.redelivered).collect()
+    };
+    bench.pass_to(1299);
+    assert_eq!(flags(&mut bench), [true], "it was there");
+    bench.pass_to(1300);
+    assert_eq!(flags(&mut bench), [false], "its time came later");
+}

@@ -437,6 +437,8 @@ mod tests {
                 last_upload: lent[2],
                 last_note: 7,
                 last_transaction: lent[3],
+                restored: lent[4],
+                restored_at: lent[5],
             };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));
             prop_assert_eq!(decode(b"s", &encode(b"s", &scalars)), Ok(scalars));
