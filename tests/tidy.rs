@@ -64,6 +64,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "broker::policy",
             "io",
             "message",
+            "schedule",
             "ids",
             "limits",
         ],

@@ -37,8 +37,8 @@ impl Broker {
         false
     }
 
-    /// A message that enters its queue. One that came with a restored backup may have done so in the
-    /// store before.
+    /// A message that enters its queue. One that came with a restored backup may have done so in
+    /// the store before.
     fn entering(&self, entry: Entry) -> Entry {
         let seen = entry.birth.0 < self.durable.scalars.restored;
         Entry { returns: entry.returns.max(u32::from(seen)), ..entry }

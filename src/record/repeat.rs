@@ -1,15 +1,16 @@
-//! Records of messages that are sent in a transaction to be delivered later, and of those that come
-//! again and again.
+//! Records of messages that are sent in a transaction to be delivered later, and of those that
+//! come again and again.
 //!
 //! | kind | what | bytes |
 //! |---|---|---|
 //! | 70 | `Staged` | as 50, note u32, delay u64, P if the delay is 0, then perhaps a name |
 //! | 71 | `Scheduled` | as 48, P, then perhaps a name |
-//! | 72 | `Occurred` | queue u64, place, entry as in 41, next u64, base u64, left u64, new place, at u64, expires u64, returns u32 |
+//! | 72 | `Occurred` | queue u64, its place, it as each in 41, T, N |
 //!
-//! P is a plan: the bits of a cron expression (minutes u64, hours u32, days u32, months u16, days of
-//! the week u8; all 0 is none), delay u64, period u64, repeat u64. Of `left` and `repeat` 2^64 - 1
-//! is without end. A name is as in 60 and up.
+//! P is a plan: the bits of a cron expression (minutes u64, hours u32, days u32, months u16, days
+//! of the week u8; all 0 is none), delay u64, period u64, repeat u64. T is the next time u64, the
+//! first of its series u64, left u64; N of the new message place, at u64, expires u64, returns u32.
+//! Of `left` and `repeat` 2^64 - 1 is without end. A name is as in 60 and up.
 
 use super::form::Form;
 use super::transacted::Staged;

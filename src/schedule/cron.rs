@@ -28,9 +28,7 @@ pub enum CronError {
     #[error("a cron expression has five fields: minute hour day-of-month month day-of-week")]
     Fields,
     /// One of them is not understood.
-    #[error(
-        "the {field} of a cron expression is {least} to {most}, *, or lists, ranges and steps of these"
-    )]
+    #[error("the {field} of a cron expression is {least} to {most}, *, a range, a step or a list")]
     Field {
         /// Which.
         field: &'static str,

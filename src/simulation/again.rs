@@ -1,14 +1,15 @@
-//! Messages that come again and again, in the simulation: each occurrence once, whatever crash comes.
+//! Messages that come again and again, in the simulation: each occurrence once, whatever crash
+//! comes.
 //!
-//! An occurrence that has entered its queue stays there until a client has seen it. So at any moment
-//! the occurrences that clients have seen or that are there are exactly those that the schedule
-//! counts as over.
+//! An occurrence that has entered its queue stays there until a client has seen it. So at any
+//! moment the occurrences that clients have seen or that are there are exactly those that the
+//! schedule counts as over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::broker::command::{Command, Delivery, MessageId};
+use crate::broker::command::{Command, Delivery, MessageId, Refusal};
 use crate::ids::Millis;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
 use crate::message::{SCHEDULED_JOB, mark_scheduled};
@@ -51,10 +52,16 @@ pub(super) fn again_of(content: &Bytes) -> Option<u64> {
 }
 
 impl Again {
-    pub(super) fn answered(&mut self, number: u64, refused: bool) {
-        if let Some(known) = self.0.get_mut(&number) {
-            known.send = if refused { Step::Void } else { Step::Confirmed };
+    pub(super) fn answered(&mut self, number: u64, refusal: Option<Refusal>) -> Result<(), String> {
+        let expected =
+            |it: &Refusal| it.is_want_of_room() || matches!(it, Refusal::TooManySchedules { .. });
+        if let Some(refusal) = refusal.as_ref().filter(|it| !expected(it)) {
+            return Err(format!("send refused: {refusal:?}"));
         }
+        if let Some(known) = self.0.get_mut(&number) {
+            known.send = if refusal.is_some() { Step::Void } else { Step::Confirmed };
+        }
+        Ok(())
     }
 
     /// Notes a delivery of such a message; false if it is of another.

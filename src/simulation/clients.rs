@@ -110,7 +110,7 @@ impl Client {
             self.send_on(around);
             return Ok(());
         }
-        match around.random.below(42) {
+        match around.random.below(43) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
             16..26 => self.settle(around),
@@ -123,6 +123,7 @@ impl Client {
             33..37 => self.begin_or_end(around),
             37..39 => self.resend(around),
             39..41 => self.finish_branch(around),
+            41 => self.send_again(around),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
@@ -210,13 +211,7 @@ impl Client {
                 around.model.once.answered(number);
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
-            Asked::SendAgain(number) => {
-                let known = matches!(refusal, Some(Refusal::TooManySchedules { .. }));
-                if refusal.is_some() && !full && !known {
-                    return Err(format!("send refused: {refusal:?}"));
-                }
-                around.model.again.answered(number, refusal.is_some());
-            }
+            Asked::SendAgain(number) => around.model.again.answered(number, refusal)?,
             Asked::Resend(number) => self.resend_answered(around, number, refusal)?,
             Asked::SendIn(unit, number) => {
                 self.part_of_unit_answered(around, unit, Some(number), refusal.as_ref())?;
@@ -297,9 +292,6 @@ impl Client {
         let topic = around.random.one_in(16);
         if self.bodies.sending.is_none() && around.random.one_in(10) {
             return self.send_large(around, number);
-        }
-        if around.random.one_in(20) {
-            return self.send_again(around);
         }
         let queue = QUEUES[around.random.below(3) as usize];
         let name = if topic { TOPIC } else { queue };

@@ -346,7 +346,6 @@ impl Node {
             return Err("the places in windows are counted wrongly".to_owned());
         }
         let mut contents = Contents::default();
-        let mut seen = Late::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let mut in_index = BTreeMap::new();
         let each = self.index.each_piece(&mut |key, piece| {
@@ -354,7 +353,7 @@ impl Node {
         });
         each.map_err(|e| e.to_string())?;
         let branches = self.branches(&mut live, &mut contents)?;
-        seen.notes.clone_from(&branches.notes);
+        let mut seen = Late { notes: branches.notes.clone(), ..Late::default() };
         let mut bodies = Bodies::new(broker.all_pieces(&in_index));
         for piece in bodies.pieces.values() {
             *live.entry(piece.birth.0 / options().segment_size).or_default() +=
