@@ -25,7 +25,7 @@ fn main() {
     let Some(size) = Size::asked("scheduled") else { return };
     let asked = std::env::var("ESCROW_SCHEDULED").ok().map(|n| n.parse().expect("a number"));
     let count = asked.unwrap_or(if size.is_full() { 1_000_000 } else { 3_000 });
-    let starts = if size.is_full() { 9 } else { 1 };
+    let starts = if size.is_full() { 9 } else { 3 };
     headline(&format!("scheduled: {count} messages of {BODY_BYTES} bytes"), 1);
     let plain = Story::live("A, for a consumer", count, starts, |send, _| send);
     let later = Story::live("B, for their time", count, starts, |send, nth| {

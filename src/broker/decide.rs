@@ -14,6 +14,7 @@ use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token, UploadId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::record::{Cause, Gone, Record};
+use crate::schedule::When;
 
 /// What becomes of a command that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,7 +274,7 @@ impl Broker {
             None => (message.durability, 0),
         };
         self.check_repeat(message, upload)?;
-        let size = message.content.len() as u64 + body;
+        let size = message.content.len() as u64 + body + overhead_of(&message.when);
         Ok((durability, self.queue_room(name, durability, size, facts)?))
     }
 
@@ -403,6 +404,11 @@ impl Broker {
         facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));
         Ok(Verdict::Later)
     }
+}
+
+/// What a message takes in the log beside what every message may.
+pub(super) fn overhead_of(when: &When) -> u64 {
+    if when.is_at_once() { 0 } else { limits::SCHEDULED_OVERHEAD_BYTES }
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Refusal> {

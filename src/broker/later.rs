@@ -129,7 +129,7 @@ impl Broker {
     ) -> bool {
         if let Some(after) = self.later.wants() {
             self.later.paging = true;
-            let (limit, generation) = (limits::DELAYED_WINDOW, self.durable.generation);
+            let (limit, generation) = (limits::DELAYED_PAGE, self.durable.generation);
             effects.push(Effect::Later(LaterRequest { after, limit, generation }));
         }
         let is_due = |(due, _): &(&Due, &Entry)| due.at.millis() <= now;

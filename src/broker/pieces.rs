@@ -77,7 +77,7 @@ impl Bench {
                     }
                     Effect::Operations(request) => {
                         let page = OperationsPage { request, rows: Vec::new() };
-                        self.broker.operations_in(&page, &mut facts);
+                        self.broker.operations_in(Millis(0), &page, &mut facts);
                     }
                     Effect::Page(request) => {
                         let after = Bound::Excluded((request.queue, request.after));

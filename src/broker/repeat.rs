@@ -57,7 +57,7 @@ impl Broker {
         let Some(turn) = repeat.plan.next(repeat.turn, now) else { return };
         let (queue, from) = (request.due.queue, request.due.place);
         let name = Arc::clone(&self.queues[&queue].row.name);
-        let bytes = content.len() as u64;
+        let bytes = content.len() as u64 + limits::SCHEDULED_OVERHEAD_BYTES;
         let judged = self.queue_room(&name, Durability::Persistent, bytes, facts);
         if !room || !matches!(judged, Ok(Room::Enough)) {
             facts.clear();

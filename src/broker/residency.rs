@@ -278,7 +278,7 @@ impl Bench {
                         let rows = rows.map(|((_, number), it)| (*number, *it)).collect();
                         let mut facts = Vec::new();
                         let page = OperationsPage { request, rows };
-                        self.broker.operations_in(&page, &mut facts);
+                        self.broker.operations_in(Millis(0), &page, &mut facts);
                         self.commit(facts, &mut effects);
                     }
                     Effect::Answer { .. } => {}

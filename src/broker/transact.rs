@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{Command, Disposition, Outcome, Refusal, Reply, Which, Work};
-use crate::broker::decide::{DONE, Verdict};
+use crate::broker::decide::{DONE, Verdict, overhead_of};
 use crate::broker::delta::{Operation, Place, Resolution};
 use crate::broker::fact::{
     Asker, Change, ConsumerKey, Effect, Fact, Lent, OperationsPage, OperationsRequest, Source,
@@ -265,7 +265,8 @@ impl Broker {
         let (rank, wait) = (9 - message.priority.get(), message.when.wait());
         let (queue, _) = self.queue_or_new(now, name, facts);
         let body = upload.map_or(0, |upload| self.durable.body_bytes(upload));
-        let bytes = message.content.len() as u64 + body + limits::STORED_OVERHEAD_BYTES;
+        let overhead = limits::STORED_OVERHEAD_BYTES + overhead_of(&message.when);
+        let bytes = message.content.len() as u64 + body + overhead;
         self.fits_alone(key, queue, name, bytes)?;
         facts.push(Fact::Memory(Change::Unit(key, UnitChange::Sent { queue, bytes })));
         let few = self.unit(key)?.volatile.len() < limits::TRANSACTION_VOLATILE_MAX;
@@ -507,13 +508,12 @@ impl Broker {
     }
 
     /// Takes in operations that were asked for. What the index has moved past is asked for again.
-    pub fn operations_in(&mut self, page: &OperationsPage, facts: &mut Vec<Fact>) {
+    pub fn operations_in(&mut self, now: Millis, page: &OperationsPage, facts: &mut Vec<Fact>) {
         self.units.reading = false;
         let transaction = page.request.transaction;
         let limit = page.request.limit;
         if let Some(known) = self.durable.next_operations(transaction, limit, Some(page)) {
-            let now = self.time(Millis(0));
-            self.state_settled(now, transaction, &known, facts);
+            self.state_settled(self.time(now), transaction, &known, facts);
         }
     }
 }

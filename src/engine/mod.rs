@@ -411,7 +411,7 @@ impl Engine {
                 self.deferred.push_back(input);
             }
             Input::Operations(page) => {
-                self.broker.operations_in(&page, &mut self.facts);
+                self.broker.operations_in(now, &page, &mut self.facts);
                 self.commit();
             }
             Input::Outcome(page) => self.outcome(page),

@@ -301,7 +301,9 @@ mod tests {
 
     /// Milliseconds of a date, by counting days one by one.
     fn at(year: u64, month: u64, day: u64, hour: u64, minute: u64) -> u64 {
-        let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap = |year: u64| {
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+        };
         let years: u64 = (1970..year).map(|year| if leap(year) { 366 } else { 365 }).sum();
         let february = if leap(year) { 29 } else { 28 };
         let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
