@@ -397,7 +397,7 @@ impl Engine {
             }
             Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
             // Who waits for what comes of it is told that the broker ends.
-            Input::Page(_) if self.stopping => {}
+            Input::Page(_) | Input::Content(..) if self.stopping => {}
             Input::Page(_)
             | Input::Pieces(_)
             | Input::Operations(_)
@@ -407,7 +407,9 @@ impl Engine {
             {
                 self.deferred.push_back(input);
             }
-            Input::Operations(_) if self.checkpoints.is_behind(&self.broker) => {
+            Input::Operations(_) | Input::Content(..)
+                if self.checkpoints.is_behind(&self.broker) =>
+            {
                 self.deferred.push_back(input);
             }
             Input::Operations(page) => {
