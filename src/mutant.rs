@@ -35,8 +35,6 @@ pub(crate) enum Mutant {
     FireWithoutLeaving,
     /// An occurrence of a message that comes again is not counted.
     OccurUncounted,
-    /// A message that is sent in a transaction to be delivered later waits from the send on.
-    WaitFromSend,
     /// A message whose delay is over is not put back where it waits.
     WakeIntoNothing,
     /// A segment is given back for a pack that the index was never told of.

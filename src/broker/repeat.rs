@@ -131,7 +131,7 @@ impl Broker {
     /// A message that a commit puts into its queue, waiting from now on if it is to wait.
     pub(super) fn wait_from(&self, now: Millis, delay: u64, entry: Entry) -> Entry {
         let repeat = entry.note.and_then(|note| self.durable.notes.repeats.get(&note));
-        let from = if mutant::is(Mutant::WaitFromSend) { entry.at } else { self.time(now) };
+        let from = self.time(now);
         let due = match repeat {
             Some(repeat) => repeat.plan.first(from).due,
             None if delay > 0 => Millis(from.0.saturating_add(delay)),
