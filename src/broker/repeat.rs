@@ -18,7 +18,7 @@ use crate::broker::durable::Durable;
 use crate::broker::fact::{ContentRequest, Fact};
 use crate::broker::schedule::expires_when_new;
 use crate::broker::{Broker, Room, Written};
-use crate::ids::{DueTime, Millis, NoteId, QueueId, UploadId};
+use crate::ids::{Body, DueTime, Millis, NoteId, QueueId};
 use crate::limits;
 use crate::message::{Content, Durability, Message, SCHEDULED_JOB};
 use crate::mutant::{self, Mutant};
@@ -31,7 +31,7 @@ impl Broker {
     pub(super) fn check_repeat(
         &self,
         message: &Message,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
     ) -> Result<(), Refusal> {
         let When::Again(_) = message.when else { return Ok(()) };
         if upload.is_some() {

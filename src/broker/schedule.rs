@@ -12,7 +12,7 @@ use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Written};
-use crate::ids::{DueTime, Millis, NoteId, QueueId, UploadId};
+use crate::ids::{Body, DueTime, Millis, NoteId, QueueId};
 use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -26,7 +26,7 @@ impl Broker {
         queue: QueueId,
         name: &str,
         place: Place,
-        (message, upload, wait): (&Message, Option<UploadId>, Wait),
+        (message, upload, wait): (&Message, Option<Body>, Wait),
         facts: &mut Vec<Fact>,
     ) {
         let at = self.time(now);
@@ -66,7 +66,7 @@ impl Broker {
         match record {
             Record::Scheduled { queue, place, at, expires, until, note, upload, once, plan } => {
                 if let Some(upload) = upload {
-                    self.durable.adopt(*upload);
+                    self.durable.adopt(upload.upload());
                 }
                 let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);

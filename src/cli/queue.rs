@@ -1,7 +1,7 @@
 //! `escrowmq queue` and its like: asks the broker that runs on a store about its queues, or to
 //! change them.
 
-mod print;
+pub(super) mod print;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -55,9 +55,9 @@ pub(super) fn schedules(command: ScheduleCommand) -> Result<ExitCode, CliError> 
 }
 
 /// Where the broker is, and how it is asked to answer.
-struct Teller {
-    data: PathBuf,
-    json: bool,
+pub(super) struct Teller {
+    pub(super) data: PathBuf,
+    pub(super) json: bool,
 }
 
 pub(super) fn queue(command: QueueCommand) -> Result<ExitCode, CliError> {
@@ -97,7 +97,7 @@ pub(super) fn dead_letters(command: DlqCommand) -> Result<ExitCode, CliError> {
 }
 
 impl Teller {
-    fn asking(
+    pub(super) fn asking(
         &self,
         what: Ask,
         told: &mut dyn FnMut(Told) -> io::Result<()>,
@@ -201,9 +201,7 @@ impl Teller {
                     eprintln!("{} moved so far", progress.moved);
                     return Ok(());
                 }
-                Told::Queue(_) | Told::Details(_) | Told::Schedule(_) | Told::Removed(_) => {
-                    return Ok(());
-                }
+                _ => return Ok(()),
             };
             out.write_all(text.as_bytes())
         })?;
@@ -212,7 +210,7 @@ impl Teller {
 }
 
 /// What was told, without the word for what it is.
-fn one_line(told: &Told) -> io::Result<String> {
+pub(super) fn one_line(told: &Told) -> io::Result<String> {
     let line = match told {
         Told::Queue(queue) => serde_json::to_string(queue),
         Told::Details(details) => serde_json::to_string(details),
@@ -220,6 +218,8 @@ fn one_line(told: &Told) -> io::Result<String> {
         Told::Progress(progress) => serde_json::to_string(progress),
         Told::Schedule(schedule) => serde_json::to_string(schedule),
         Told::Removed(count) => serde_json::to_string(count),
+        Told::Branch(branch) => serde_json::to_string(branch),
+        Told::BranchesEnd(end) => serde_json::to_string(end),
     };
     Ok(line? + "\n")
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 
+use super::branches::BranchFailure;
 use super::words::{BodyLine, Details, MessageLine, Progress, QueueAsk, ReaderLine, Told};
 use crate::broker::command::{
     Browsable, Browsed, Command, Confirm, Held, MessageId, MovedReply, Output, Pick, Refusal,
@@ -45,6 +46,8 @@ pub(super) enum Failure {
     Damaged(&'static str),
     #[error("there is no schedule 0")]
     NoScheduleZero,
+    #[error(transparent)]
+    Branch(#[from] BranchFailure),
     #[error("the operator has hung up")]
     HungUp,
 }

@@ -6,6 +6,7 @@ mod support;
 mod examples;
 mod failures;
 mod transactions;
+mod xa;
 
 use std::future::Future;
 use std::path::Path;
