@@ -20,6 +20,7 @@ use escrowmq::engine::NO_TOKEN;
 use escrowmq::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag};
 use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
 use escrowmq::record::Record;
+use escrowmq::schedule::When;
 use support::cpu::thread_time;
 use support::report::{Goal, Series, figures, headline, verdict};
 use support::{BODY_BYTES, Size};
@@ -198,7 +199,7 @@ fn send_to(queue: &str) -> Command {
     let body = vec![b'x'; BODY_BYTES].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, delay: 0, content };
+    let message = Message { durability, priority, expires: None, when: When::AtOnce, content };
     Command::Send { to: Destination::Queue(queue.into()), message }
 }
 

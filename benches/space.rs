@@ -22,6 +22,7 @@ use escrowmq::ids::{SubscriptionId, Tag};
 use escrowmq::io::real::{DirStorage, SystemClock};
 use escrowmq::io::{Clock, File, Storage};
 use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use escrowmq::schedule::When;
 use escrowmq::wal;
 use support::Size;
 use support::process::fresh_dir;
@@ -236,7 +237,8 @@ fn content(body: usize) -> bytes::Bytes {
 
 fn send(queue: &str, body: usize) -> Request {
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, delay: 0, content: content(body) };
+    let message =
+        Message { durability, priority, expires: None, when: When::AtOnce, content: content(body) };
     request(Command::Send { to: Destination::Queue(queue.into()), message })
 }
 

@@ -21,6 +21,7 @@ use escrowmq::ids::{Millis, SubscriptionId, Tag};
 use escrowmq::io::real::{DirStorage, SystemClock};
 use escrowmq::io::{Clock, Storage};
 use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use escrowmq::schedule::When;
 use escrowmq::wal;
 use support::Size;
 use support::process::fresh_dir;
@@ -378,6 +379,6 @@ fn send(queue: &str, expires: Option<Millis>) -> Command {
     let body = vec![b'x'; 100].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires, delay: 0, content };
+    let message = Message { durability, priority, expires, when: When::AtOnce, content };
     Command::Send { to: Destination::Queue(queue.into()), message }
 }

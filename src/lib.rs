@@ -67,6 +67,8 @@ pub mod protocol;
 #[doc(hidden)]
 pub mod record;
 #[doc(hidden)]
+pub mod schedule;
+#[doc(hidden)]
 pub mod server;
 #[doc(hidden)]
 pub mod session;

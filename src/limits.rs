@@ -97,6 +97,25 @@ pub const DEAD_RETRY_MILLIS: u64 = if cfg!(test) { 50 } else { 60_000 };
 /// Delayed messages that wait in memory, the soonest; the others are in the index.
 pub const DELAYED_WINDOW: usize = if cfg!(test) { 8 } else { 4096 };
 
+/// Of these, how many are read at once: they lie anywhere in the index, and others wait meanwhile.
+pub const DELAYED_PAGE: usize = if cfg!(test) { 4 } else { 256 };
+
+/// Messages that come again and again, in the whole store: what there is to say of each is in
+/// memory, some 300 bytes.
+pub const REPEATED_MAX: usize = if cfg!(test) { 64 } else { 100_000 };
+
+/// Of these, how many are read at once because their time has come.
+pub const OCCURRENCES_AT_ONCE: usize = if cfg!(test) { 2 } else { 16 };
+
+/// Bytes of the record of an occurrence at most.
+pub const OCCURRENCE_RECORD_BYTES_MAX: usize = 256;
+
+/// How long one waits whose occurrence finds no room.
+pub const OCCURRENCE_RETRY_MILLIS: u64 = if cfg!(test) { 50 } else { 5_000 };
+
+/// Such messages in one answer to an operator.
+pub const LIST_SCHEDULES_MAX: usize = 128;
+
 /// Where messages go whose payload cannot be read any more.
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 
@@ -181,6 +200,9 @@ pub const VOLATILE_OVERHEAD_BYTES: u64 = 384;
 /// What a persistent message takes in the log beside its content, at most: the head of its frame,
 /// its record and padding.
 pub const STORED_OVERHEAD_BYTES: u64 = 112;
+
+/// What more it takes where it says when it is handed out.
+pub const SCHEDULED_OVERHEAD_BYTES: u64 = 64;
 
 /// Places in a queue's window that it may have though all windows together are full.
 pub const QUEUE_WINDOW_MIN: usize = 16;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::ids::Millis;
+use crate::schedule::When;
 
 /// Where a message is sent and from where it is consumed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,10 +103,8 @@ pub struct Message {
     pub priority: Priority,
     /// When it is no longer wanted; `None` is never.
     pub expires: Option<Millis>,
-    /// Milliseconds from when the broker takes it until it is handed out; 0 is at once. A message
-    /// that is to wait is durable whatever it asks for. In a transaction it must be 0: what is
-    /// committed is there at once.
-    pub delay: u64,
+    /// When it is handed out.
+    pub when: When,
     /// Properties and body, in the bytes of [`Content`].
     pub content: Bytes,
 }
@@ -130,6 +129,17 @@ pub const DLQ_ORIGINAL_DESTINATION: &str = "dlqOriginalDestination";
 
 /// The property of such a message that says why, as ActiveMQ names it.
 pub const DLQ_FAILURE_CAUSE: &str = "dlqDeliveryFailureCause";
+
+/// The property of a message that was delivered later than it was sent, as ActiveMQ names it: which
+/// schedule it is of. Empty where the schedule is the message itself: its id stands there then.
+pub const SCHEDULED_JOB: &str = "scheduledJobId";
+
+/// Properties as they are stored of a message that is handed out then.
+pub fn mark_scheduled(when: &When, properties: &mut Vec<(String, String)>) {
+    if !when.is_at_once() {
+        properties.push((SCHEDULED_JOB.to_owned(), String::new()));
+    }
+}
 
 /// From where a message was set apart, as its properties have it: `queue://NAME`, `topic://NAME`,
 /// or the plain name of a queue.

@@ -33,6 +33,8 @@ pub(crate) enum Mutant {
     DeadLetterIntoNothing,
     /// A message that was to wait is handed out and waits on.
     FireWithoutLeaving,
+    /// An occurrence of a message that comes again is not counted.
+    OccurUncounted,
     /// A message whose delay is over is not put back where it waits.
     WakeIntoNothing,
     /// A segment is given back for a pack that the index was never told of.

@@ -21,7 +21,7 @@
 //!
 //! The kinds for messages that are delayed or were set apart are in `delay`; those of transactions,
 //! 50 and up, are in `transacted`, those of branches, 54 and up, in `branch`, and those of names,
-//! 60 and up, in `once`.
+//! 60 and up, in `once`, and those of what comes later or again, 70 and up, in `repeat`.
 
 mod branch;
 mod bytes;
@@ -29,11 +29,13 @@ mod delay;
 mod form;
 mod once;
 mod pieces;
+mod repeat;
 mod transacted;
 
 use crate::broker::delta::{Entry, PieceAt, Place, Why, charge};
 use crate::identity::Identity;
 use crate::ids::{Body, DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
+use crate::schedule::Plan;
 pub use branch::{BranchRecord, Kept};
 use branch::{COMPLETED, KEPT, OUTCOMES_FORGOTTEN, PREPARED};
 use bytes::{Reader, Writer};
@@ -41,6 +43,7 @@ use form::{Form, form_of};
 
 use once::{FORGOTTEN, NAMED, SCHEDULED_ONCE, SENT_ONCE, STAGED_ONCE};
 pub use once::{Forgotten, Named};
+pub use repeat::Occurred;
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
 
@@ -192,7 +195,12 @@ pub enum Record {
         upload: Option<Body>,
         /// As that of [`Record::Sent`].
         once: Option<Identity>,
+        /// It comes again and again; its note is the next, and its own.
+        plan: Option<Plan>,
     },
+    /// An occurrence of a message that comes again: another message enters the queue; its content
+    /// is the payload of the frame.
+    Occurred(Occurred),
     /// The time of scheduled messages has come: each is as new, and takes the next sequence number.
     Fired {
         /// Where.
@@ -353,12 +361,15 @@ impl Record {
             Self::PutOff { .. } => delay::PUT_OFF,
             Self::Woken { .. } => delay::WOKEN,
             Self::DeadLettered { .. } => delay::DEAD_LETTERED,
+            Self::Scheduled { plan: Some(_), .. } => repeat::REPEATED,
             Self::Scheduled { once: Some(_), .. } => SCHEDULED_ONCE,
+            Self::Occurred(_) => repeat::OCCURRED,
             Self::Scheduled { .. } => delay::SCHEDULED,
             Self::Fired { .. } => delay::FIRED,
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
+            Self::Staged(Staged { later: Some(_), .. }) => repeat::STAGED_LATER,
             Self::Staged(Staged { once: Some(_), .. }) => STAGED_ONCE,
             Self::Staged(_) => STAGED,
             Self::Taken(_) => TAKEN,
@@ -378,6 +389,7 @@ impl Record {
             self,
             Self::Sent { .. }
                 | Self::Scheduled { .. }
+                | Self::Occurred(_)
                 | Self::QueueCreated { .. }
                 | Self::Transferred { .. }
                 | Self::Piece { .. }
@@ -490,6 +502,9 @@ impl Record {
             delay::DEAD_LETTERED => r.dead_lettered(),
             delay::SCHEDULED | SCHEDULED_ONCE => r.scheduled(kind == SCHEDULED_ONCE),
             delay::FIRED => r.fired(),
+            repeat::REPEATED => r.repeated(),
+            repeat::OCCURRED => r.occurred(),
+            repeat::STAGED_LATER => r.staged_later(),
             STAGED | STAGED_ONCE => r.staged(kind == STAGED_ONCE),
             TAKEN => r.taken(),
             DECIDED => r.decided(),

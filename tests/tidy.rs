@@ -12,13 +12,17 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("identity", &[]),
     ("io", &["ids"]),
-    ("message", &["ids"]),
-    ("record", &["ids", "identity", "message", "broker::delta"]),
-    ("broker", &["ids", "identity", "limits", "message", "record"]),
+    ("schedule", &["ids"]),
+    ("message", &["ids", "schedule"]),
+    ("record", &["ids", "identity", "message", "schedule", "broker::delta"]),
+    ("broker", &["ids", "identity", "limits", "message", "schedule", "record"]),
     ("wal", &["io", "ids", "limits"]),
     ("store", &["io", "wal", "identity", "ids", "limits", "broker::delta"]),
     ("protocol", &["limits"]),
-    ("session", &["protocol", "broker::command", "message", "identity", "ids", "limits"]),
+    (
+        "session",
+        &["protocol", "broker::command", "message", "schedule", "identity", "ids", "limits"],
+    ),
     ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "limits"]),
     ("backup", &["engine::Store", "broker", "record", "store", "wal", "io", "ids"]),
     (
@@ -60,6 +64,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "broker::policy",
             "io",
             "message",
+            "schedule",
             "ids",
             "limits",
         ],
@@ -75,7 +80,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
 const FOR_ALL: &[&str] = &["mutant"];
 
 /// Rooms without a file, clock, thread or randomness: what they do follows from what they are told.
-const PURE: &[&str] = &["broker", "session", "protocol", "record", "message"];
+const PURE: &[&str] = &["broker", "session", "protocol", "record", "message", "schedule"];
 
 /// What a pure room never names.
 const IMPURE_WORDS: &[&str] = &[

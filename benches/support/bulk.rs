@@ -11,10 +11,15 @@ const AT_ONCE: usize = 500;
 
 /// Sends `count` persistent messages of `body` bytes to `queue` and waits until all are confirmed.
 pub(crate) fn fill(port: u16, queue: &str, count: usize, body: usize) -> Duration {
+    let send = Frame::new("SEND").with("destination", queue).body(vec![b'x'; body]);
+    fill_with(port, &send, count)
+}
+
+/// As [`fill`], with this frame so many times.
+pub(crate) fn fill_with(port: u16, send: &Frame, count: usize) -> Duration {
     let began = Instant::now();
     let mut stomp = Stomp::connect(port, "1.2").expect("connect a producer");
-    let send = |frame: Frame| frame.with("destination", queue).body(vec![b'x'; body]);
-    let one = send(Frame::new("SEND")).encode("1.2");
+    let one = send.encode("1.2");
     let many = one.repeat(AT_ONCE);
     for _ in 0..count / AT_ONCE {
         stomp.write_raw(&many).expect("send");

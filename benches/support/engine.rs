@@ -10,6 +10,7 @@ use escrowmq::engine::{self, Connection, NO_TOKEN, Running, Settings};
 use escrowmq::io::real::{DirStorage, SystemClock};
 use escrowmq::io::{Clock, Storage};
 use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use escrowmq::schedule::When;
 use escrowmq::wal;
 
 use super::BODY_BYTES;
@@ -38,7 +39,7 @@ fn content() -> Bytes {
 
 fn send_of(queue: &str, content: Bytes) -> Request {
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, delay: 0, content };
+    let message = Message { durability, priority, expires: None, when: When::AtOnce, content };
     let command = Command::Send { to: Destination::Queue(queue.into()), message };
     Request { token: NO_TOKEN, confirm: Confirm::Always, command }
 }

@@ -34,7 +34,7 @@ impl Broker {
                 self.durable.life_began = written.lsn;
                 self.apply_started(*epoch, *at);
             }
-            Record::Restored { at } => self.apply_restored(*at),
+            Record::Restored { at } => self.apply_restored(written, *at),
             Record::QueueCreated { queue, name, at } => self.apply_created(*queue, name, *at),
             Record::QueueDeleted { queue } => self.apply_deleted(*queue),
             Record::Sent { queue, place, at, expires, lent, upload, once } => {
@@ -58,6 +58,7 @@ impl Broker {
             }
             Record::Woken { queue, entries } => self.apply_woken(*queue, entries),
             Record::Scheduled { .. } | Record::Fired { .. } => self.apply_schedule(written, record),
+            Record::Occurred(occurred) => self.apply_occurred(written, occurred),
             Record::DeadLettered { from, to, first, note, why, entries } => {
                 self.apply_dead((*from, *to), *first, (*note, *why), entries);
             }
@@ -185,6 +186,7 @@ impl Broker {
                 self.fit_moved(*from, *to, *first, entries)
             }
             Record::Scheduled { .. } | Record::Fired { .. } => self.fit_schedule(record),
+            Record::Occurred(occurred) => self.fit_occurred(occurred),
             Record::Piece { upload, number, .. } => self.durable.fit_piece(*upload, *number),
             Record::Abandoned { uploads } => self.durable.fit_abandoned(uploads),
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
@@ -240,8 +242,10 @@ impl Broker {
 
     /// What is in the store may have been delivered by the one it is a copy of: the next life
     /// flags it all.
-    fn apply_restored(&mut self, at: Millis) {
+    fn apply_restored(&mut self, written: Written, at: Millis) {
         self.saw(at);
+        self.durable.scalars.restored = written.lsn.0;
+        self.durable.scalars.restored_at = at.0;
         for (id, queue) in &mut self.queues {
             if !mutant::is(Mutant::ForgetRestored) {
                 self.durable.change(*id, &queue.row, &mut queue.changed);

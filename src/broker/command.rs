@@ -1,17 +1,19 @@
 //! What a connection may ask of the broker, and what it hears back.
 
 mod once;
+mod schedule;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::broker::policy::Measure;
-use crate::ids::{Lsn, Millis, StageId, SubscriptionId, Tag, Token, TransactionName};
+use crate::ids::{Lsn, Millis, NoteId, StageId, SubscriptionId, Tag, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Message};
 
 pub use self::once::Once;
+pub use self::schedule::ScheduleInfo;
 pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
 pub use crate::broker::counters::Counters;
@@ -187,6 +189,13 @@ pub enum Command {
         /// The queue.
         queue: Box<str>,
     },
+    /// The next messages that come again and again, as [`Reply::Schedules`]: none at the end.
+    ListSchedules {
+        /// After this one; from the first without.
+        after: Option<NoteId>,
+    },
+    /// Removes such a message, as [`Reply::Removed`]: it does not come again.
+    EndSchedule(NoteId),
 }
 
 impl Command {
@@ -509,6 +518,21 @@ pub enum Refusal {
     /// Move of a queue into itself.
     #[error("the queue {0} cannot be moved to itself")]
     SameQueue(Box<str>),
+    /// A large message cannot come again and again.
+    #[error("a message that is delivered again and again may have {limit} bytes at most")]
+    TooLargeToRepeat {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// As many messages come again as the broker keeps.
+    #[error("there are {limit} messages that are delivered again and again, which is the limit")]
+    TooManySchedules {
+        /// The limit.
+        limit: usize,
+    },
+    /// Nothing comes again under that number.
+    #[error("there is no schedule {}", .0.get())]
+    NoSuchSchedule(NoteId),
 }
 
 impl Refusal {
@@ -586,6 +610,8 @@ pub enum Reply {
     Vote(Vote),
     /// Branches that wait for their managers.
     Branches(Vec<BranchInfo>),
+    /// What comes again and again, by number.
+    Schedules(Vec<ScheduleInfo>),
     /// A purge or deletion is done, and has removed so many messages.
     Removed(u64),
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::Broker;
-use crate::broker::delta::{Entry, NoteRow, Place, Why};
+use crate::broker::delta::{Entry, NoteRow, Place, Repeat, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::{Change, Fact, Volatile};
 use crate::broker::redelivery::queue_named;
@@ -37,7 +37,7 @@ impl DeadLetter {
         match self.why {
             Why::Returned => "it came back from its consumers more often than its queue allows",
             Why::Expired => "its time was over before it was consumed",
-            Why::Scheduled => "it was sent to be delivered later",
+            Why::Scheduled | Why::Repeated => "it was sent to be delivered later",
         }
     }
 }
@@ -46,8 +46,10 @@ impl DeadLetter {
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     all: BTreeMap<NoteId, (Arc<DeadLetter>, u64)>,
-    /// For each queue of which there are any, the note of each reason.
+    /// For each queue of which there are any, the note of each reason that messages share.
     by_origin: BTreeMap<Arc<str>, [Option<NoteId>; 3]>,
+    /// What comes again and again.
+    pub(super) repeats: BTreeMap<NoteId, Repeat>,
 }
 
 impl Notes {
@@ -56,17 +58,24 @@ impl Notes {
         for (id, row) in rows {
             let note = DeadLetter { origin: Arc::from(&*row.name), why: row.why };
             notes.insert(*id, note, row.count);
+            notes.repeats.extend(row.repeat.map(|repeat| (*id, repeat)));
         }
         notes
     }
 
     fn insert(&mut self, id: NoteId, note: DeadLetter, count: u64) {
-        self.by_origin.entry(Arc::clone(&note.origin)).or_default()[note.why as usize] = Some(id);
+        if note.why != Why::Repeated {
+            let of_origin = self.by_origin.entry(Arc::clone(&note.origin)).or_default();
+            of_origin[note.why as usize] = Some(id);
+        }
         self.all.insert(id, (Arc::new(note), count));
     }
 
     fn remove(&mut self, id: NoteId) {
         let Some((note, _)) = self.all.remove(&id) else { return };
+        if self.repeats.remove(&id).is_some() {
+            return;
+        }
         let of_origin = self.by_origin.get_mut(&note.origin).expect("inserted with it");
         of_origin[note.why as usize] = None;
         if *of_origin == [None; 3] {
@@ -92,9 +101,19 @@ impl Notes {
 impl Durable {
     /// The note for messages of a queue and a reason: one that is there, or the next.
     pub(super) fn note_or_new(&self, name: &str, why: Why) -> NoteId {
-        let next = NoteId::new(self.scalars.last_note.wrapping_add(1));
-        let found = self.notes.find(name, why);
-        found.or(next).expect("there are not four milliards of reasons")
+        self.notes.find(name, why).unwrap_or_else(|| self.next_note())
+    }
+
+    /// The note that is made next: ids come round, and one that is in use is passed over.
+    pub(super) fn next_note(&self) -> NoteId {
+        let mut id = self.scalars.last_note;
+        loop {
+            id = id % u32::MAX + 1;
+            let next = NoteId::new(id).expect("at least one");
+            if self.notes.get(next).is_none() {
+                return next;
+            }
+        }
     }
 
     /// Whether a record may refer to this note.
@@ -104,8 +123,8 @@ impl Durable {
     }
 
     pub(super) fn refer(&mut self, id: NoteId, name: &Arc<str>, why: Why) {
-        self.scalars.last_note = self.scalars.last_note.max(id.get());
         if self.notes.get(id).is_none() {
+            self.scalars.last_note = id.get();
             self.notes.insert(id, DeadLetter { origin: Arc::clone(name), why }, 0);
         }
         self.notes.all.get_mut(&id).expect("just seen to").1 += 1;
@@ -123,11 +142,12 @@ impl Durable {
         }
     }
 
-    fn note_changed(&mut self, id: NoteId) {
+    pub(super) fn note_changed(&mut self, id: NoteId) {
         let row = self.notes.all.get(&id).map(|(note, count)| NoteRow {
             name: (*note.origin).into(),
             why: note.why,
             count: *count,
+            repeat: self.notes.repeats.get(&id).copied(),
         });
         self.delta.notes.insert(id, row);
     }
@@ -249,7 +269,8 @@ impl Broker {
     /// came from.
     pub(super) fn dead_letter(&self, queue: &str, entry: &Entry) -> Option<Arc<DeadLetter>> {
         let note = self.durable.notes.get(entry.note?)?;
-        let apart = note.why != Why::Scheduled && *note.origin != *queue;
+        let waits = matches!(note.why, Why::Scheduled | Why::Repeated);
+        let apart = !waits && *note.origin != *queue;
         apart.then(|| Arc::clone(note))
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::broker::browse::Browse;
 use crate::broker::command::{Command, Outcome, Refusal, Reply, Which};
-use crate::broker::delta::Place;
+use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
 use crate::broker::policy::Shortage;
 use crate::broker::{Broker, Room, consumer::Consumer};
@@ -14,6 +14,7 @@ use crate::ids::{Body, ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::record::{Cause, Gone, Record};
+use crate::schedule::When;
 
 /// What becomes of a command that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +138,10 @@ impl Broker {
             }
             Command::Purge { queue } => self.decide_sweep(asker, queue, false, facts),
             Command::Delete { queue } => self.decide_sweep(asker, queue, true, facts),
+            Command::ListSchedules { after } => {
+                Ok(Verdict::Answer(Reply::Schedules(self.list_schedules(*after))))
+            }
+            Command::EndSchedule(id) => self.decide_end_schedule(*id, facts),
             _ => unreachable!("the programs' commands are decided before"),
         }
     }
@@ -172,11 +177,25 @@ impl Broker {
         let Some(consumer) = self.consumers.get(&key) else { return };
         let Some(Lent::Durable { place, entry }) = consumer.loans.get(&tag) else { return };
         let Source::Queue(from) = consumer.source else { return };
+        self.state_damaged(now, from, (*place, entry), content, facts);
+        facts.push(Fact::Memory(Change::Forfeit { key, tag }));
+    }
+
+    /// States that a message cannot be read, and that another with the cause as its content is in
+    /// the queue for such.
+    pub(super) fn state_damaged(
+        &self,
+        now: Millis,
+        from: QueueId,
+        (place, entry): (Place, &Entry),
+        content: Bytes,
+        facts: &mut Vec<Fact>,
+    ) {
         let (to, seq) = self.queue_or_new(now, limits::DAMAGED_QUEUE, facts);
         facts.push(Fact::Log(
             Record::Moved {
                 from,
-                gone: Gone::of(*place, entry),
+                gone: Gone::of(place, entry),
                 to,
                 place: Place { rank: 9 - crate::message::Priority::DEFAULT.get(), seq },
                 at: self.time(now),
@@ -184,7 +203,6 @@ impl Broker {
             },
             content,
         ));
-        facts.push(Fact::Memory(Change::Forfeit { key, tag }));
     }
 
     pub(super) fn check(&self, name: &str, message: &Message) -> Result<(), Refusal> {
@@ -227,8 +245,8 @@ impl Broker {
             return DONE;
         }
         let (queue, seq) = self.queue_or_new(now, name, facts);
-        if message.delay > 0 {
-            let what = (message, upload);
+        if let Some(wait) = message.when.wait() {
+            let what = (message, upload, wait);
             self.state_scheduled(now, queue, name, Place { rank, seq }, what, facts);
             return DONE;
         }
@@ -261,10 +279,11 @@ impl Broker {
         // The body of a large message is durable whatever its head asks for.
         let (durability, body) = match upload {
             Some(body) => (Durability::Persistent, body.bytes()),
-            None if message.delay > 0 => (Durability::Persistent, 0),
+            None if !message.when.is_at_once() => (Durability::Persistent, 0),
             None => (message.durability, 0),
         };
-        let size = message.content.len() as u64 + body;
+        self.check_repeat(message, upload)?;
+        let size = message.content.len() as u64 + body + overhead_of(&message.when);
         Ok((durability, self.queue_room(name, durability, size, facts)?))
     }
 
@@ -397,6 +416,11 @@ impl Broker {
         facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));
         Ok(Verdict::Later)
     }
+}
+
+/// What a message takes in the log beside what every message may.
+pub(super) fn overhead_of(when: &When) -> u64 {
+    if when.is_at_once() { 0 } else { limits::SCHEDULED_OVERHEAD_BYTES }
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Refusal> {

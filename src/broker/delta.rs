@@ -18,6 +18,8 @@ use crate::ids::{
     UploadId, Xid,
 };
 
+use crate::schedule::{Plan, Turn};
+
 pub use branch::{BranchRow, HeuristicRow, OutcomeRow, Remembered};
 pub use entries::Entries;
 
@@ -93,6 +95,19 @@ pub enum Why {
     /// They were not set apart: they wait to be handed out for the first time, later than they were
     /// sent.
     Scheduled,
+    /// As those, and it comes again and again: a note of its own.
+    Repeated,
+}
+
+/// A message that comes again and again: each occurrence is another message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeat {
+    /// When.
+    pub plan: Plan,
+    /// The occurrence that comes next.
+    pub turn: Turn,
+    /// Where it waits, as it is there; `None` before its transaction is committed.
+    pub waits: Option<(QueueId, Place, Entry)>,
 }
 
 /// What is remembered of messages that were set apart from one queue for one reason, or that wait
@@ -105,6 +120,8 @@ pub struct NoteRow {
     pub why: Why,
     /// Messages that refer to it; a note without any is gone.
     pub count: u64,
+    /// What there is to say where the reason is [`Why::Repeated`].
+    pub repeat: Option<Repeat>,
 }
 
 /// An operation of a transaction that waits for the outcome.
@@ -116,6 +133,9 @@ pub enum Operation {
         queue: QueueId,
         /// 9 minus its priority.
         rank: u8,
+        /// Milliseconds from the commit until it is handed out, where that is not at once and its
+        /// note does not say when.
+        delay: u64,
         /// The message as it will be there.
         entry: Entry,
     },
@@ -420,4 +440,9 @@ pub struct Scalars {
     pub last_note: u32,
     /// The last transaction id given; 0 before the first.
     pub last_transaction: u64,
+    /// The position of the record `Restored`, 0 where there is none: what was born before may have
+    /// been delivered by the store that this one is a copy of.
+    pub restored: u64,
+    /// When that was, in milliseconds.
+    pub restored_at: u64,
 }

@@ -450,6 +450,19 @@ pub enum Effect {
     Outcome(OutcomeRequest),
     /// The broker needs to know which delayed messages are due next.
     Later(LaterRequest),
+    /// The broker needs the content of a message that comes again.
+    Content(ContentRequest),
+}
+
+/// The content of a message that comes again and whose time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentRequest {
+    /// Which.
+    pub due: Due,
+    /// Where its frame is.
+    pub birth: Lsn,
+    /// Bytes of the frame.
+    pub size: u32,
 }
 
 /// Delayed messages, to be read from the index.

@@ -6,7 +6,7 @@
 //! and the index, so that a million of them cost no more memory than a few thousand.
 //! Always: what is in memory never changes a record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::broker::Broker;
 use crate::broker::Effects;
 use crate::broker::delta::{Delta, Due, Entry, Place, Why};
 use crate::broker::durable::{Durable, newest};
-use crate::broker::fact::{Effect, Fact, LaterPage, LaterRequest};
+use crate::broker::fact::{ContentRequest, Effect, Fact, LaterPage, LaterRequest};
 use crate::broker::redelivery::Ending;
 use crate::ids::{DueTime, Millis, QueueId};
 use crate::limits;
@@ -29,12 +29,15 @@ pub(crate) struct Later {
     horizon: Option<Due>,
     /// What comes next is being read.
     paging: bool,
+    /// Messages that come again and whose time has come: their contents are being read.
+    pub(super) asked: BTreeSet<Due>,
 }
 
 impl Later {
     /// As a life begins: whether the index has any.
     pub(crate) fn new(any: bool) -> Self {
-        Self { soon: BTreeMap::new(), horizon: any.then_some(Due::START), paging: false }
+        let horizon = any.then_some(Due::START);
+        Self { soon: BTreeMap::new(), horizon, paging: false, asked: BTreeSet::new() }
     }
 
     fn admit(&mut self, due: Due, entry: Entry) {
@@ -48,9 +51,21 @@ impl Later {
         }
     }
 
-    /// When the first is due, of those in memory.
+    /// When the first is due, of those in memory of which nobody waits for the content.
     pub(crate) fn next(&self) -> Option<Millis> {
-        self.soon.first_key_value().map(|(due, _)| due.at.millis())
+        self.free().next().map(|(due, _)| due.at.millis())
+    }
+
+    /// Those of which nobody waits for the content; none where that is so of as many as may be.
+    fn free(&self) -> impl Iterator<Item = (&Due, &Entry)> {
+        let none = self.asked.len() >= limits::OCCURRENCES_AT_ONCE;
+        let soon = (!none).then(|| self.soon.iter()).into_iter().flatten();
+        soon.filter(|(due, _)| !self.asked.contains(due))
+    }
+
+    /// A delayed message in memory.
+    pub(super) fn get(&self, due: &Due) -> Option<&Entry> {
+        self.soon.get(due)
     }
 
     /// Whether something is to be done at `now`.
@@ -114,14 +129,22 @@ impl Broker {
     ) -> bool {
         if let Some(after) = self.later.wants() {
             self.later.paging = true;
-            let (limit, generation) = (limits::DELAYED_WINDOW, self.durable.generation);
+            let (limit, generation) = (limits::DELAYED_PAGE, self.durable.generation);
             effects.push(Effect::Later(LaterRequest { after, limit, generation }));
         }
-        let mut due = self.later.soon.iter().take_while(|(due, _)| due.at.millis() <= now);
-        let Some((first, entry)) = due.next() else { return false };
+        let is_due = |(due, _): &(&Due, &Entry)| due.at.millis() <= now;
+        let first = self.later.free().next().filter(is_due);
+        let Some((first, entry)) = first.map(|(due, entry)| (*due, *entry)) else { return false };
         let id = first.queue;
-        let next = self.next(now, id, entry);
-        let mut entries = vec![(first.place, *entry)];
+        let next = self.next(now, id, &entry);
+        if next == Next::Occurs {
+            let Entry { birth, size, .. } = entry;
+            self.later.asked.insert(first);
+            effects.push(Effect::Content(ContentRequest { due: first, birth, size }));
+            return true;
+        }
+        let mut entries = vec![(first.place, entry)];
+        let due = self.later.free().take_while(is_due).skip(1);
         for (due, entry) in due.take(limits::STEP_MESSAGES_MAX - 1) {
             if due.queue != id || self.next(now, id, entry) != next {
                 break;
@@ -134,6 +157,7 @@ impl Broker {
                 facts.push(Fact::Log(record, Bytes::new()));
             }
             Next::Fires => self.state_fired(now, id, entries, facts),
+            Next::Occurs => unreachable!("done above"),
             Next::Dead(why) => self.state_dead(self.time(now), id, why, entries, facts),
         }
         true
@@ -167,6 +191,7 @@ impl Broker {
         self.resident -= usize::from(waited.is_some());
         let due = Due { at, queue: id, place };
         self.durable.delay(due, entry);
+        self.durable.follow(id, place, entry);
         self.later.admit(due, entry);
     }
 
@@ -229,6 +254,8 @@ enum Next {
     Waits,
     /// It is handed out for the first time.
     Fires,
+    /// Another is handed out like it, and it comes again.
+    Occurs,
     /// It was to be set apart before, and there was no room.
     Dead(Why),
 }
@@ -237,7 +264,7 @@ impl Broker {
     fn next(&self, now: Millis, id: QueueId, entry: &Entry) -> Next {
         let queue = &self.queues[&id];
         if self.is_scheduled(entry) {
-            return Next::Fires;
+            return if self.comes_again(now, entry) { Next::Occurs } else { Next::Fires };
         }
         if queue.redelivery.is_too_often(entry.returns) {
             return Next::Dead(Why::Returned);

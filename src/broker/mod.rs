@@ -32,6 +32,7 @@ mod later;
 mod names;
 mod once;
 mod queue;
+mod repeat;
 mod room;
 mod schedule;
 mod settle;

@@ -19,6 +19,7 @@ use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token}
 use crate::limits::STEP_MESSAGES_MAX;
 use crate::message::{Destination, Durability, Message, Priority};
 use crate::record::Record;
+use crate::schedule::When;
 
 /// A broker with an index and a log that are only maps and lists.
 struct Bench {
@@ -71,10 +72,12 @@ impl Bench {
                     Effect::Answer { result, .. } => self.answers.push(result),
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Outcome(_) => unreachable!("there are no branches here"),
-                    Effect::Later(_) => unreachable!("nothing is delayed here"),
+                    Effect::Later(_) | Effect::Content(_) => {
+                        unreachable!("nothing is delayed here")
+                    }
                     Effect::Operations(request) => {
                         let page = OperationsPage { request, rows: Vec::new() };
-                        self.broker.operations_in(&page, &mut facts);
+                        self.broker.operations_in(Millis(0), &page, &mut facts);
                     }
                     Effect::Page(request) => {
                         let after = Bound::Excluded((request.queue, request.after));
@@ -125,7 +128,7 @@ impl Bench {
             durability,
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
-            delay: 0,
+            when: When::AtOnce,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: Destination::Queue(queue.into()), message });

@@ -15,6 +15,7 @@ use crate::ids::{
 use crate::limits;
 use crate::message::{Destination, Durability, Message, Priority};
 use crate::record::{Cause, Record};
+use crate::schedule::When;
 
 /// One thing that happens to a broker, from outside or beside it.
 #[derive(Clone, Debug)]
@@ -166,7 +167,8 @@ impl Bench {
                     if *persistent { Durability::Persistent } else { Durability::NonPersistent };
                 let priority = Priority::new(*priority).unwrap();
                 let content = Bytes::from_static(b"content");
-                let message = Message { durability, priority, expires: None, delay: 0, content };
+                let message =
+                    Message { durability, priority, expires: None, when: When::AtOnce, content };
                 (9, Command::Send { to: queue(), message })
             }
             Step::Subscribe { connection, prefetch } => {
@@ -266,7 +268,9 @@ impl Bench {
                     }
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Outcome(_) => unreachable!("there are no branches here"),
-                    Effect::Later(_) => unreachable!("nothing is delayed here"),
+                    Effect::Later(_) | Effect::Content(_) => {
+                        unreachable!("nothing is delayed here")
+                    }
                     Effect::Operations(request) => {
                         let after = (request.transaction, request.after + 1);
                         let all = after..=(request.transaction, u64::MAX);
@@ -274,7 +278,7 @@ impl Bench {
                         let rows = rows.map(|((_, number), it)| (*number, *it)).collect();
                         let mut facts = Vec::new();
                         let page = OperationsPage { request, rows };
-                        self.broker.operations_in(&page, &mut facts);
+                        self.broker.operations_in(Millis(0), &page, &mut facts);
                         self.commit(facts, &mut effects);
                     }
                     Effect::Answer { .. } => {}

@@ -16,6 +16,7 @@ use crate::ids::{Body, DueTime, Millis, NoteId, QueueId};
 use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
+use crate::schedule::Wait;
 
 impl Broker {
     /// States that a message enters a queue, to be handed out later.
@@ -25,16 +26,27 @@ impl Broker {
         queue: QueueId,
         name: &str,
         place: Place,
-        (message, upload): (&Message, Option<Body>),
+        (message, upload, wait): (&Message, Option<Body>, Wait),
         facts: &mut Vec<Fact>,
     ) {
         let at = self.time(now);
-        let until = DueTime::at(Millis(at.0.saturating_add(message.delay)));
-        let note = self.durable.note_or_new(name, Why::Scheduled);
-        let expires = message.expires;
-        let once = None;
-        let record = Record::Scheduled { queue, place, at, expires, until, note, upload, once };
+        let (until, plan) = match wait {
+            Wait::After(millis) => (Millis(at.0.saturating_add(millis)), None),
+            Wait::Again(plan) => (plan.first(at).due, Some(plan)),
+        };
+        let (until, note) = (DueTime::at(until), self.note_to_wait(name, wait));
+        let (expires, once) = (message.expires, None);
+        let record =
+            Record::Scheduled { queue, place, at, expires, until, note, upload, once, plan };
         facts.push(Fact::Log(record, message.content.clone()));
+    }
+
+    /// The note of a message that is to wait.
+    pub(super) fn note_to_wait(&self, name: &str, wait: Wait) -> NoteId {
+        match wait {
+            Wait::After(_) => self.durable.note_or_new(name, Why::Scheduled),
+            Wait::Again(_) => self.durable.next_note(),
+        }
     }
 
     /// States that the time of messages has come.
@@ -52,14 +64,17 @@ impl Broker {
 
     pub(super) fn apply_schedule(&mut self, written: Written, record: &Record) {
         match record {
-            Record::Scheduled { queue, place, at, expires, until, note, upload, once } => {
+            Record::Scheduled { queue, place, at, expires, until, note, upload, once, plan } => {
                 if let Some(upload) = upload {
                     self.durable.adopt(upload.upload());
                 }
                 let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);
                 let name = self.queues[queue].row.name.clone();
-                self.durable.refer(*note, &name, Why::Scheduled);
+                match plan {
+                    None => self.durable.refer(*note, &name, Why::Scheduled),
+                    Some(plan) => self.durable.refer_again(*note, &name, *plan),
+                }
                 let entry = Entry { due: Some(*until), note: Some(*note), ..entry };
                 self.apply_changed(*queue, *place, entry);
                 self.apply_sent_once(written, *queue, *once, *at, None);
@@ -86,14 +101,17 @@ impl Broker {
     pub(super) fn fit_schedule(&self, record: &Record) -> Result<(), &'static str> {
         let row = |id| self.queues.get(id).map(|queue| &queue.row).ok_or("no such queue");
         match record {
-            Record::Scheduled { queue, place, note, upload, once, .. } => {
+            Record::Scheduled { queue, place, note, upload, once, plan, .. } => {
                 let row = row(queue)?;
                 if row.last_seq + 1 != place.seq {
                     return Err("its sequence number is not the next");
                 }
                 self.durable.fit_sent(*upload)?;
                 self.durable.fit_name(Scope::Queue(*queue), *once)?;
-                self.durable.fit_note(*note, &row.name, Why::Scheduled)
+                match plan {
+                    None => self.durable.fit_note(*note, &row.name, Why::Scheduled),
+                    Some(_) => self.durable.fit_own_note(*note),
+                }
             }
             Record::Fired { queue, first, entries, .. } => {
                 let row = row(queue)?;
@@ -120,7 +138,7 @@ impl Broker {
     pub(super) fn is_scheduled(&self, entry: &Entry) -> bool {
         let of = |note: NoteId| self.durable.notes.get(note);
         let note = entry.note.and_then(of);
-        note.is_some_and(|note| note.why == Why::Scheduled)
+        note.is_some_and(|note| matches!(note.why, Why::Scheduled | Why::Repeated))
     }
 }
 
@@ -138,7 +156,12 @@ impl Durable {
 
 /// The entry of a message that has waited and is as new now.
 fn fired(entry: &Entry, at: Millis, returns: u32) -> Entry {
-    let lasts = entry.expires.map(|end| end.0.saturating_sub(entry.at.0));
-    let expires = lasts.map(|lasts| Millis(at.0.saturating_add(lasts)));
+    let expires = expires_when_new(entry, at);
     Entry { at, expires, returns, due: None, note: None, ..*entry }
+}
+
+/// When a message is no longer wanted that is handed out as if it were sent at that time.
+pub(super) fn expires_when_new(entry: &Entry, at: Millis) -> Option<Millis> {
+    let lasts = entry.expires.map(|end| end.0.saturating_sub(entry.at.0));
+    lasts.map(|lasts| Millis(at.0.saturating_add(lasts)))
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::broker::Broker;
 use crate::broker::command::Disposition;
-use crate::broker::delta::{Holder, Operation, Place, Resolution};
+use crate::broker::delta::{Entry, Holder, Operation, Place, Resolution};
 use crate::broker::fact::{Change, Fact, UnitKey};
 use crate::ids::{Millis, QueueId, TransactionId};
 use crate::record::{Decided, Gone, Record, Settled, Settlement};
@@ -34,6 +34,13 @@ impl Broker {
             facts.push(Fact::Log(Record::Decided(decided), Bytes::new()));
         }
         false
+    }
+
+    /// A message that enters its queue. One that came with a restored backup may have done so in
+    /// the store before.
+    fn entering(&self, entry: Entry) -> Entry {
+        let seen = entry.birth.0 < self.durable.scalars.restored;
+        Entry { returns: entry.returns.max(u32::from(seen)), ..entry }
     }
 
     /// States what becomes of the next operations of a transaction.
@@ -65,16 +72,14 @@ impl Broker {
             Fact::Memory(Change::Relend { key, tag, queue, place, entry })
         };
         let outcomes = operations.iter().map(|operation| match (*operation, resolution) {
-            (Operation::Send { queue, rank, entry }, Resolution::Commit) => {
+            (Operation::Send { queue, rank, delay, entry }, Resolution::Commit) => {
+                let entry = self.wait_from(now, delay, self.entering(entry));
                 Settlement::Enter { queue, place: place(queue, rank), entry }
             }
-            (Operation::Send { queue, entry, .. }, Resolution::Rollback) => {
-                let (birth, size, upload) = (entry.birth, entry.size, entry.upload);
-                Settlement::Drop { queue, birth, size, upload }
-            }
-            (Operation::Keep { queue, entry, returned: false, .. }, Resolution::Commit) => {
-                let (birth, size, upload) = (entry.birth, entry.size, entry.upload);
-                Settlement::Drop { queue, birth, size, upload }
+            (Operation::Send { queue, entry, .. }, Resolution::Rollback)
+            | (Operation::Keep { queue, entry, returned: false, .. }, Resolution::Commit) => {
+                let Entry { birth, size, upload, note, .. } = entry;
+                Settlement::Drop { queue, birth, size, upload, note }
             }
             (Operation::Keep { queue, rank, entry, holder, .. }, _) => {
                 let place = place(queue, rank);

@@ -8,7 +8,7 @@ mod topics;
 mod transactions;
 mod uploads;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,11 +21,13 @@ use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
 
 use crate::message::{Destination, Durability, Message, Priority};
 use crate::record::Record;
+use crate::schedule::When;
 
 /// A broker with a log that is only a list.
 struct Bench {
     broker: Broker,
     log: Vec<(Written, Record)>,
+    contents: BTreeMap<Lsn, Bytes>,
     delivered: VecDeque<Assignment>,
     answers: Vec<Result<Reply, Refusal>>,
     now: Millis,
@@ -40,6 +42,7 @@ impl Bench {
         Self {
             broker: Broker::new(Base::default(), limits, 1 << 20),
             log: Vec::new(),
+            contents: BTreeMap::new(),
             delivered: VecDeque::new(),
             answers: Vec::new(),
             now: Millis(1000),
@@ -54,6 +57,7 @@ impl Bench {
                     let written = Written { lsn, frame_len: 64 + payload.len() as u32 };
                     self.broker.apply_record(written, &record).unwrap();
                     self.log.push((written, record));
+                    self.contents.insert(lsn, payload);
                 }
                 Fact::Memory(change) => self.broker.apply_change(change, effects),
             }
@@ -75,6 +79,12 @@ impl Bench {
                     }
                     Effect::Later(request) => {
                         self.broker.later_in(&LaterPage { request, rows: Vec::new() });
+                    }
+                    Effect::Content(request) => {
+                        let mut facts = Vec::new();
+                        let content = self.contents[&request.birth].clone();
+                        self.broker.content_in(self.now, &request, &content, true, &mut facts);
+                        self.commit(facts, &mut effects);
                     }
                     Effect::Operations(_) => unreachable!("all of them are in the deltas"),
                     Effect::Outcome(request) => {
@@ -128,7 +138,7 @@ impl Bench {
             durability,
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
-            delay: 0,
+            when: When::AtOnce,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: queue(name), message }).unwrap();
@@ -173,6 +183,8 @@ impl Bench {
             next.broker.apply_record(written, &record).unwrap();
             next.log.push((written, record));
         }
+        next.contents = std::mem::take(&mut self.contents);
+        next.now = self.now;
         let epoch = next.broker.epoch() + 1;
         let started = Record::Started { epoch, at: self.now };
         next.commit(vec![Fact::Log(started, Bytes::new())], &mut Effects::new());
@@ -304,7 +316,7 @@ fn a_slow_subscriber_of_a_topic_misses_the_oldest_and_the_others_miss_nothing() 
             durability: Durability::Persistent,
             priority: Priority::DEFAULT,
             expires: None,
-            delay: 0,
+            when: When::AtOnce,
             content: Bytes::from_static(b"news"),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -326,7 +338,7 @@ fn a_subscriber_that_never_settles_holds_its_share_of_the_memory_and_no_more() {
             durability: Durability::NonPersistent,
             priority: Priority::DEFAULT,
             expires: None,
-            delay: 0,
+            when: When::AtOnce,
             content: Bytes::new(),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -392,7 +404,7 @@ fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
         durability,
         priority: Priority::DEFAULT,
         expires: None,
-        delay: 0,
+        when: When::AtOnce,
         content: vec![0; size].into(),
     };
     let send = |name: &str, size, durability| Command::Send {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{Command, Disposition, Outcome, Refusal, Reply, Which, Work};
-use crate::broker::decide::{DONE, Verdict};
+use crate::broker::decide::{DONE, Verdict, overhead_of};
 use crate::broker::delta::{Operation, Place, Resolution};
 use crate::broker::fact::{
     Asker, Change, ConsumerKey, Effect, Fact, Lent, OperationsPage, OperationsRequest, Source,
@@ -265,17 +265,19 @@ impl Broker {
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
         self.check_count(name)?;
-        let rank = 9 - message.priority.get();
+        self.check_repeat(message, upload)?;
+        let (rank, wait) = (9 - message.priority.get(), message.when.wait());
         let (queue, _) = self.queue_or_new(now, name, facts);
         let body = upload.map_or(0, Body::bytes);
-        let bytes = message.content.len() as u64 + body + limits::STORED_OVERHEAD_BYTES;
+        let overhead = limits::STORED_OVERHEAD_BYTES + overhead_of(&message.when);
+        let bytes = message.content.len() as u64 + body + overhead;
         self.fits_alone(key, queue, name, bytes)?;
         facts.push(Fact::Memory(Change::Unit(key, UnitChange::Sent { queue, bytes })));
         let few = self.unit(key)?.volatile.len() < limits::TRANSACTION_VOLATILE_MAX;
         // What a branch has sent is to be as durable as its vote.
         let branch = matches!(key, UnitKey::Branch(_));
         let persistent = message.durability == Durability::Persistent;
-        let volatile = !persistent && !branch && upload.is_none();
+        let volatile = !persistent && !branch && upload.is_none() && wait.is_none();
         if volatile && few && self.has_memory(message) {
             let message = self.volatile(now, message);
             let work = VolatileWork::Enqueue { queue, rank, message };
@@ -283,8 +285,9 @@ impl Broker {
             return DONE;
         }
         let (transaction, number) = self.next_operation(key, facts);
-        let (at, expires) = (self.time(now), message.expires);
-        let staged = Staged { transaction, number, queue, rank, at, expires, upload, once: None };
+        let (at, expires, once) = (self.time(now), message.expires, None);
+        let later = wait.map(|wait| (self.note_to_wait(name, wait), wait));
+        let staged = Staged { transaction, number, queue, rank, at, expires, upload, once, later };
         facts.push(Fact::Log(Record::Staged(staged), message.content.clone()));
         DONE
     }
@@ -509,13 +512,12 @@ impl Broker {
     }
 
     /// Takes in operations that were asked for. What the index has moved past is asked for again.
-    pub fn operations_in(&mut self, page: &OperationsPage, facts: &mut Vec<Fact>) {
+    pub fn operations_in(&mut self, now: Millis, page: &OperationsPage, facts: &mut Vec<Fact>) {
         self.units.reading = false;
         let transaction = page.request.transaction;
         let limit = page.request.limit;
         if let Some(known) = self.durable.next_operations(transaction, limit, Some(page)) {
-            let now = self.time(Millis(0));
-            self.state_settled(now, transaction, &known, facts);
+            self.state_settled(self.time(now), transaction, &known, facts);
         }
     }
 }

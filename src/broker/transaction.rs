@@ -267,6 +267,7 @@ impl Broker {
         }
         self.durable.fit_operation(staged.transaction, staged.number)?;
         self.durable.fit_name(Scope::Queue(staged.queue), staged.once)?;
+        self.fit_later(staged)?;
         self.durable.fit_sent(staged.upload)
     }
 
@@ -317,14 +318,15 @@ impl Broker {
     }
 
     fn apply_staged(&mut self, written: Written, staged: &Staged) {
-        let Staged { transaction, number, queue, rank, at, expires, upload, once } = *staged;
+        let Staged { transaction, number, queue, rank, at, expires, upload, once, .. } = *staged;
         if let Some(upload) = upload {
             self.durable.adopt(upload.upload());
         }
         let entry = Entry::born(written, at, expires, upload);
         self.saw(at);
         self.durable.born(&entry);
-        let operation = Operation::Send { queue, rank, entry };
+        let (entry, delay) = self.apply_later(staged, entry);
+        let operation = Operation::Send { queue, rank, delay, entry };
         self.durable.extend(transaction, number, operation, written.lsn);
         self.apply_sent_once(written, queue, once, at, Some(transaction));
         let row = &mut self.changing(queue).row;
@@ -358,12 +360,17 @@ impl Broker {
                 Settlement::Enter { queue, place, entry } => {
                     self.unstage(queue, entry.charge());
                     self.durable.settle_name(entry.birth, Resolution::Commit);
+                    let waits = entry.due.map(|_| entry);
+                    let entry = Entry { due: None, ..entry };
                     self.durable.put(queue, place, entry);
                     // Whoever packs its segment learns here where it is.
                     if !mutant::is(Mutant::ForgetEntered) {
                         self.durable.delta.moved.insert(entry.birth, (queue, place));
                     }
                     self.arrive(queue, place, entry);
+                    if let Some(entry) = waits {
+                        self.apply_changed(queue, place, entry);
+                    }
                     self.count(queue, |c| c.sent += 1);
                 }
                 Settlement::Leave { queue, gone } => {
@@ -379,8 +386,9 @@ impl Broker {
                     }
                     self.count(queue, |c| c.returned += 1);
                 }
-                Settlement::Drop { queue, birth, size, upload } => {
+                Settlement::Drop { queue, birth, size, upload, note } => {
                     self.unstage(queue, charge(size, upload));
+                    note.into_iter().for_each(|note| self.durable.unrefer(note));
                     self.durable.settle_name(birth, Resolution::Rollback);
                     self.durable.dead(birth, size);
                     upload.into_iter().for_each(|body| self.durable.kill(body.upload()));

@@ -153,7 +153,9 @@ impl Broker {
         let (mut entries, mut carried) = (Vec::new(), Vec::new());
         let mut moved = 0;
         let mut after = self.walk(page, transfer.rest.after, |seen| {
-            if !seen.lent && transfer.takes(seen.spot) {
+            // What comes again stays: it is no message yet.
+            let again = matches!(seen.what, What::Durable(entry) if self.is_repeated(&entry));
+            if !seen.lent && !again && transfer.takes(seen.spot) {
                 moved += 1;
                 match (seen.spot, seen.what) {
                     (Spot::Durable(place), What::Durable(entry)) => {

@@ -41,6 +41,9 @@ enum Command {
     /// Shows messages that were set apart, and has them tried again.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Shows what is delivered again and again (AMQ_SCHEDULED_PERIOD, _CRON), and ends it.
+    #[command(subcommand)]
+    Schedule(queue::ScheduleCommand),
     /// Shows branches of global transactions that wait for their managers, and decides of them.
     ///
     /// Speaks with a running broker as `queue` does. A branch that has voted (is prepared) ends by
@@ -362,6 +365,7 @@ pub fn main() -> ExitCode {
         Command::Queue(command) => queue::queue(command),
         Command::Xa(command) => xa::xa(command),
         Command::Dlq(command) => queue::dead_letters(command),
+        Command::Schedule(command) => queue::schedules(command),
         Command::Store(StoreCommand::Verify { dir }) => store::verify(&dir),
         Command::Store(StoreCommand::Dump { dir }) => store::dump(&dir),
         Command::Store(StoreCommand::Stats { dir, json, quick }) => store::stats(&dir, json, quick),

@@ -1,4 +1,5 @@
-//! `escrowmq queue`: asks the broker that runs on a store about its queues, or to change them.
+//! `escrowmq queue` and its like: asks the broker that runs on a store about its queues, or to
+//! change them.
 
 pub(super) mod print;
 
@@ -14,6 +15,44 @@ use crate::io::look::LookStorage;
 use crate::io::real::{ADMIN_SOCKET_NAME, LockError, SystemClock};
 use crate::server::admin::{Ask, AskError, ask};
 use crate::server::words::{Details, QueueAsk, Told};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum ScheduleCommand {
+    /// Prints a table of all messages that are delivered again and again.
+    ///
+    /// LEFT is how often after the next time, of a series where CRON begins more than one. Messages
+    /// that are delivered once, however late, are in their queues: `queue browse`.
+    List {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Prints a line of JSON for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ends one: it is not delivered again. What was delivered before stays where it is.
+    Remove {
+        /// Directory of the broker's store. [default: ./escrowmq-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Its number, as `schedule list` shows it.
+        id: u32,
+    },
+}
+
+/// What concerns messages that are delivered again and again.
+pub(super) fn schedules(command: ScheduleCommand) -> Result<ExitCode, CliError> {
+    let teller = |data: Option<PathBuf>, json| {
+        let data = data.unwrap_or_else(|| Config::default().data);
+        Teller { data, json }
+    };
+    match command {
+        ScheduleCommand::List { data, json } => teller(data, json).schedules(),
+        ScheduleCommand::Remove { data, id } => {
+            teller(data, false).remove(Ask::Queue(QueueAsk::EndSchedule { id }))
+        }
+    }
+}
 
 /// Where the broker is, and how it is asked to answer.
 pub(super) struct Teller {
@@ -95,6 +134,20 @@ impl Teller {
         print(&print::table(&queues))
     }
 
+    fn schedules(&self) -> Result<ExitCode, CliError> {
+        if self.json {
+            return self.tell_all(QueueAsk::Schedules);
+        }
+        let mut all = Vec::new();
+        self.asking(Ask::Queue(QueueAsk::Schedules), &mut |told| {
+            if let Told::Schedule(schedule) = told {
+                all.push(schedule);
+            }
+            Ok(())
+        })?;
+        print(&print::schedules(&all))
+    }
+
     fn show(&self, name: String, over: f64) -> Result<ExitCode, CliError> {
         let ask = QueueAsk::Show { queue: name };
         if self.json {
@@ -163,6 +216,7 @@ pub(super) fn one_line(told: &Told) -> io::Result<String> {
         Told::Details(details) => serde_json::to_string(details),
         Told::Message(message) => serde_json::to_string(message),
         Told::Progress(progress) => serde_json::to_string(progress),
+        Told::Schedule(schedule) => serde_json::to_string(schedule),
         Told::Removed(count) => serde_json::to_string(count),
         Told::Branch(branch) => serde_json::to_string(branch),
         Told::BranchesEnd(end) => serde_json::to_string(end),

@@ -11,7 +11,7 @@ use super::error::SettleError;
 use super::link::Link;
 use crate::broker::command::{self, BadMessageId, Command, Outcome, Which};
 use crate::ids::{Millis, SubscriptionId, Tag};
-use crate::message::{BodyKind, Content, Destination};
+use crate::message::{BodyKind, Content, Destination, SCHEDULED_JOB};
 
 /// Names a message for as long as its store exists; the same at each redelivery. Other wires show
 /// it as the end of their message ids, and `escrowmq queue browse` as it is displayed here.
@@ -56,8 +56,16 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn new(link: &Arc<Link>, mut about: command::Delivery, content: Content) -> Self {
+    pub(super) fn new(
+        link: &Arc<Link>,
+        mut about: command::Delivery,
+        mut content: Content,
+    ) -> Self {
         about.content = Bytes::new();
+        let properties = content.properties.iter_mut();
+        for (_, job) in properties.filter(|(name, job)| name == SCHEDULED_JOB && job.is_empty()) {
+            *job = about.message.to_string();
+        }
         Self { link: Arc::clone(link), about, content, settled: AtomicBool::new(false) }
     }
 

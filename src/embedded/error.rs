@@ -135,7 +135,7 @@ pub enum SendError {
         /// Bytes of the body.
         size: u64,
         /// The limit in bytes: [`Builder::message_limit`](crate::Builder::message_limit), or less
-        /// for a topic.
+        /// for a topic and for what is repeated.
         limit: u64,
     },
     /// A property cannot go with a message; it was not sent.
@@ -145,6 +145,12 @@ pub enum SendError {
         name: String,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// It cannot be delivered when it says; it was not sent.
+    #[error("the message says when it is to be delivered, but {reason}")]
+    Schedule {
+        /// What is wrong with that.
+        reason: String,
     },
     /// The broker has ended: unless it was confirmed before, the message may have been sent.
     #[error(transparent)]

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::error::SendError;
 use crate::ids::Millis;
 use crate::limits;
-use crate::message::{self, BodyKind, Content, Durability, LargeHead, Priority};
+use crate::message::{self, BodyKind, Content, Destination, Durability, LargeHead, Priority};
+use crate::schedule::{PlanError, When};
 use crate::session::stomp::OF_THE_FRAME;
 
 /// A message to be sent: a body, and properties beside it.
@@ -37,6 +38,10 @@ pub struct Message {
     priority: Priority,
     durability: Durability,
     expires: Option<Millis>,
+    cron: Option<String>,
+    delay: u64,
+    period: u64,
+    repeat: Option<u32>,
 }
 
 impl Message {
@@ -58,6 +63,10 @@ impl Message {
             priority: Priority::DEFAULT,
             durability: Durability::Persistent,
             expires: None,
+            cron: None,
+            delay: 0,
+            period: 0,
+            repeat: Some(0),
         }
     }
 
@@ -96,8 +105,51 @@ impl Message {
         }
     }
 
+    /// Delivers it so much later than the broker takes it, to the millisecond; in a transaction, so
+    /// much later than the commit. It is stored whatever it asks for, and counts for the limits of
+    /// its queue from the beginning; its expiry counts from its delivery. Of messages to queues
+    /// only.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = millis(delay);
+        self
+    }
+
+    /// Delivers it again and again: `times` more after the first time (`None` is without end),
+    /// with `period` in between, which without a [`Message::delay`] comes before the first time,
+    /// too. Each time it is a message of its own, with the property `scheduledJobId`. Of what falls
+    /// into a time in which no broker runs one comes late, and the others in their time, so that it
+    /// is as many in the end. Of bodies of 256 KiB at most; `escrowmq schedule` shows and ends what
+    /// is repeated.
+    pub fn repeat(mut self, period: Duration, times: Option<u32>) -> Self {
+        (self.period, self.repeat) = (millis(period), times);
+        self
+    }
+
+    /// Delivers it at the times of a cron expression, in UTC, for ever: minute, hour, day of the
+    /// month, month, day of the week. Each time is the beginning of what [`Message::delay`] and
+    /// [`Message::repeat`] say; those that come before that is over are left out. Otherwise as
+    /// [`Message::repeat`].
+    pub fn cron(mut self, expression: impl Into<String>) -> Self {
+        self.cron = Some(expression.into());
+        self
+    }
+
+    fn when(&self) -> Result<When, PlanError> {
+        When::of(self.cron.as_deref(), self.delay, self.period, self.repeat)
+    }
+
+    /// Whether it comes again and again.
+    pub(super) fn comes_again(&self) -> bool {
+        matches!(self.when(), Ok(When::Again(_)))
+    }
+
     /// Checks what the broker's codecs rely on.
-    pub(super) fn check(&self) -> Result<(), SendError> {
+    pub(super) fn check(&self, to: &Destination) -> Result<(), SendError> {
+        let wrong = |reason: String| SendError::Schedule { reason };
+        let when = self.when().map_err(|why| wrong(why.to_string()))?;
+        if matches!(to, Destination::Topic(_)) && !when.is_at_once() {
+            return Err(wrong("only a message to a queue can be delivered later".to_owned()));
+        }
         let wrong = |name: &str, reason| SendError::Property { name: name.to_owned(), reason };
         let mut bytes = 0;
         for (index, (name, value)) in self.properties.iter().enumerate() {
@@ -117,18 +169,27 @@ impl Message {
 
     /// As the broker takes it, body and all.
     pub(super) fn whole(self) -> message::Message {
-        let Self { body, kind, properties, priority, durability, expires } = self;
+        let when = self.when().expect("checked before");
+        let Self { body, kind, mut properties, priority, durability, expires, .. } = self;
+        message::mark_scheduled(&when, &mut properties);
         let content = Content { kind, properties, body }.encode();
-        message::Message { durability, priority, expires, delay: 0, content }
+        message::Message { durability, priority, expires, when, content }
     }
 
     /// As the broker takes it beside a body that has gone ahead in pieces.
     pub(super) fn head(self) -> message::Message {
-        let Self { body, kind, properties, priority, expires, .. } = self;
+        let when = self.when().expect("checked before");
+        let Self { body, kind, mut properties, priority, expires, .. } = self;
+        message::mark_scheduled(&when, &mut properties);
         let content = LargeHead { kind, properties, bytes: body.len() as u64 }.encode();
         let durability = Durability::Persistent;
-        message::Message { durability, priority, expires, delay: 0, content }
+        message::Message { durability, priority, expires, when, content }
     }
+}
+
+/// What is longer than a clock can tell is as long as it can.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl From<&str> for Message {

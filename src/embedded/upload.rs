@@ -19,10 +19,11 @@ impl Link {
         message: Message,
         transaction: Option<TransactionName>,
     ) -> Result<Asked, SendError> {
-        message.check()?;
+        message.check(&to)?;
         let size = message.body.len() as u64;
         let whole = limits::WHOLE_BODY_BYTES_MAX as u64;
         let limit = match to {
+            Destination::Queue(_) if message.comes_again() => self.way.message_limit.min(whole),
             Destination::Queue(_) => self.way.message_limit,
             Destination::Topic(_) => self.way.message_limit.min(whole),
         };

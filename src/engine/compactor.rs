@@ -277,6 +277,7 @@ fn payload_of(frame: &Candidate) -> Option<(&Candidate, PayloadOf)> {
         Record::Sent { queue, place, .. } => PayloadOf::Message(queue, place),
         Record::Moved { to, place, .. } => PayloadOf::Message(to, place),
         Record::Scheduled { queue, place, .. } => PayloadOf::Message(queue, place),
+        Record::Occurred(it) => PayloadOf::Message(it.queue, it.place),
         Record::Piece { upload, number, .. } => PayloadOf::Piece(upload, number),
         Record::Staged(staged) => PayloadOf::Staged(staged.transaction, staged.number),
         Record::Branch(BranchRecord::Kept(kept)) => {

@@ -40,8 +40,8 @@ use bytes::Bytes;
 use crate::broker::command::{Confirm, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    Change, Effect, Fact, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page,
-    PageRequest, PiecesPage, PiecesRequest, Purpose,
+    Change, ContentRequest, Effect, Fact, LaterPage, LaterRequest, OperationsPage,
+    OperationsRequest, Page, PageRequest, PiecesPage, PiecesRequest, Purpose,
 };
 use crate::broker::policy::Shortage;
 use crate::broker::{Broker, Effects, Written, takes_room, xa};
@@ -95,6 +95,8 @@ pub enum Input {
     Pieces(PiecesPage),
     /// It has been read which delayed messages are due next.
     Later(LaterPage),
+    /// The content of a message that comes again has been read, or cannot be.
+    Content(ContentRequest, Result<Bytes, ReadError>),
     /// Operations of a transaction have been read.
     Operations(OperationsPage),
     /// The outcome of a branch has been looked up.
@@ -145,6 +147,8 @@ pub enum Job {
     Pieces(PiecesRequest),
     /// Read from the index which delayed messages are due next.
     Later(LaterRequest),
+    /// Read the content of a message that comes again from the log.
+    Content(ContentRequest),
     /// Read operations of a transaction from the index.
     Operations(OperationsRequest),
     /// Look up the outcome of a branch in the index.
@@ -196,6 +200,8 @@ pub struct Engine {
     effort: Effort,
     /// What would be logged by itself, and must wait because the log cannot take it.
     deferred: VecDeque<Input>,
+    /// Contents to be read once they are on the disk.
+    contents: Vec<ContentRequest>,
     // Buffers, reused.
     facts: Vec<Fact>,
     effects: Effects,
@@ -227,6 +233,7 @@ impl Engine {
             refused: 0,
             effort: Effort::default(),
             deferred: VecDeque::new(),
+            contents: Vec::new(),
             facts: Vec::new(),
             effects: Effects::new(),
             record: Vec::new(),
@@ -297,6 +304,7 @@ impl Engine {
         self.effort.leave_some();
         let more = worked | self.unpark(now);
         self.follow(jobs);
+        self.fetch(jobs);
         let freezing =
             self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         let most = self.effort.leave_some() / limits::RELEASE_EFFORT;
@@ -397,23 +405,30 @@ impl Engine {
                 unreachable!("taken one by one")
             }
             // Who waits for what comes of it is told that the broker ends.
-            Input::Page(_) if self.stopping => {}
-            Input::Page(_) | Input::Pieces(_) | Input::Operations(_) | Input::Loaded(_, Err(_))
+            Input::Page(_) | Input::Content(..) if self.stopping => {}
+            Input::Page(_)
+            | Input::Pieces(_)
+            | Input::Operations(_)
+            | Input::Content(..)
+            | Input::Loaded(_, Err(_))
                 if !self.has_room() =>
             {
                 self.deferred.push_back(input);
             }
-            Input::Operations(_) if self.checkpoints.is_behind(&self.broker) => {
+            Input::Operations(_) | Input::Content(..)
+                if self.checkpoints.is_behind(&self.broker) =>
+            {
                 self.deferred.push_back(input);
             }
             Input::Operations(page) => {
-                self.broker.operations_in(&page, &mut self.facts);
+                self.broker.operations_in(now, &page, &mut self.facts);
                 self.commit();
             }
             Input::Outcome(page) => self.outcome(page),
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
             Input::Later(page) => self.broker.later_in(&page),
+            Input::Content(request, content) => return self.content(now, request, content),
             Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
             Input::Loaded(load, Err(ReadError::Damaged(damage))) => self.lost(now, &load, &damage),
@@ -623,6 +638,7 @@ impl Engine {
                 Effect::Page(request) => jobs.push(Job::Page(request)),
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
                 Effect::Later(request) => jobs.push(Job::Later(request)),
+                Effect::Content(request) => self.contents.push(request),
                 Effect::Operations(request) => jobs.push(Job::Operations(request)),
                 Effect::Outcome(request) => jobs.push(Job::Outcome(request)),
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),

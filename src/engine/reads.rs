@@ -6,15 +6,15 @@
 use bytes::Bytes;
 
 use crate::broker::command::MessageId;
-use crate::broker::fact::{PiecesPage, PiecesPurpose, PiecesRequest};
+use crate::broker::fact::{ContentRequest, PiecesPage, PiecesPurpose, PiecesRequest};
 use crate::engine::outbox::Load;
 use crate::engine::stream::Lookup;
-use crate::engine::{Engine, Job, StopError};
+use crate::engine::{Engine, Input, Job, StopError};
 use crate::ids::{Lsn, Millis};
 use crate::limits;
 use crate::message::{BodyKind, Content};
 use crate::store::index::IndexError;
-use crate::wal::Damage;
+use crate::wal::{Admission, Class, Damage, Log, ReadError};
 
 impl Engine {
     /// It is known where pieces of a large body lie.
@@ -45,6 +45,49 @@ impl Engine {
                 return Err(StopError::Index(IndexError::Damaged { reason }));
             }
         }
+        Ok(())
+    }
+
+    /// Has the contents of messages read that come again and whose time has come.
+    pub(super) fn fetch(&mut self, jobs: &mut Vec<Job>) {
+        let durable = self.durable();
+        let written = |it: &mut ContentRequest| it.birth.0 + u64::from(it.size) <= durable.0;
+        jobs.extend(self.contents.extract_if(.., written).map(Job::Content));
+    }
+
+    /// The content of a message that comes again is here, or will never be.
+    pub(super) fn content(
+        &mut self,
+        now: Millis,
+        request: ContentRequest,
+        content: Result<Bytes, ReadError>,
+    ) -> Result<(), StopError> {
+        match content {
+            Ok(content) => {
+                let bytes = Log::frame_bytes(limits::OCCURRENCE_RECORD_BYTES_MAX, content.len());
+                let bytes = bytes.max(limits::STEP_LOG_BYTES_MAX).min(self.log.frame_bytes_max());
+                let room = match self.log.admit(bytes, Class::Send) {
+                    Admission::Wait => {
+                        self.deferred.push_back(Input::Content(request, Ok(content)));
+                        return Ok(());
+                    }
+                    Admission::Full => false,
+                    Admission::Yes => !self.disk.is_low(),
+                };
+                self.broker.content_in(now, &request, &content, room, &mut self.facts);
+            }
+            Err(ReadError::Damaged(damage)) => {
+                tracing::error!(%damage, "what comes again is damaged; it is set apart");
+                let content = lost_content(request.birth, &damage);
+                self.broker.content_lost(now, &request, content, &mut self.facts);
+            }
+            // One that was removed meanwhile may be read too late, when its segment is gone.
+            Err(error) if self.broker.awaits_content(&request) => {
+                return Err(StopError::Read(error));
+            }
+            Err(_) => self.broker.content_gone(&request),
+        }
+        self.commit();
         Ok(())
     }
 

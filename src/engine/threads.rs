@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
-    LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest, PiecesPage,
-    PiecesRequest,
+    ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest,
+    PiecesPage, PiecesRequest,
 };
 use crate::broker::xa::{OutcomePage, OutcomeRequest};
 use crate::engine::driver::{Driver, Helpers};
@@ -40,6 +40,7 @@ pub(crate) enum Read {
     Page(PageRequest),
     Pieces(PiecesRequest),
     Later(LaterRequest),
+    Content(ContentRequest),
     Operations(OperationsRequest),
     Outcome(OutcomeRequest),
     Load(Load),
@@ -238,6 +239,10 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                         Ok(page) => Input::Outcome(page),
                         Err(error) => Input::Failed(error),
                     }
+                }
+                Read::Content(request) => {
+                    let frame = reader.read(request.birth, request.size);
+                    Input::Content(request, frame.map(|frame| frame.payload))
                 }
                 Read::Load(load) => {
                     let frame = reader.read(load.birth, load.size);

@@ -66,10 +66,11 @@ impl Record {
                     Why::Returned => 1,
                     Why::Expired => 2,
                     Why::Scheduled => 3,
+                    Why::Repeated => 4,
                 });
                 w.entries(Form::Full, entries);
             }
-            Self::Scheduled { queue, place, at, expires, until, note, upload, once } => {
+            Self::Scheduled { queue, place, at, expires, until, note, upload, once, plan } => {
                 w.u64(queue.0);
                 w.place(*place);
                 w.u64(at.0);
@@ -77,6 +78,7 @@ impl Record {
                 w.u64(until.millis().0);
                 w.u32(note.get());
                 w.upload(Form::Full, *upload);
+                plan.iter().for_each(|plan| w.plan(plan));
                 w.identity(*once);
             }
             Self::Fired { queue, first, at, entries } => {
@@ -85,6 +87,7 @@ impl Record {
                 w.u64(at.0);
                 w.entries(Form::Full, entries);
             }
+            Self::Occurred(occurred) => occurred.encode(w),
             _ => transacted::encode(self, w),
         }
     }
@@ -112,7 +115,7 @@ impl Reader<'_> {
         if form < Form::Full { Some(None) } else { self.u32().map(NoteId::new) }
     }
 
-    fn until(&mut self) -> Option<DueTime> {
+    pub(super) fn until(&mut self) -> Option<DueTime> {
         self.due(Form::Full)?
     }
 
@@ -126,6 +129,7 @@ impl Reader<'_> {
             note: self.note(Form::Full)??,
             upload: self.upload(Form::Full)?,
             once: self.identity(once)?,
+            plan: None,
         })
     }
 

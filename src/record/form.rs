@@ -40,6 +40,7 @@ impl Record {
             Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
                 transacted::size_max(self)
             }
+            Self::Occurred(_) | Self::Scheduled { .. } => FIXED + 96,
             Self::Branch(record) => record.size_max(),
             _ => FIXED,
         }

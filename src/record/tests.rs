@@ -4,6 +4,7 @@ use super::*;
 use crate::broker::delta::Scope;
 use crate::broker::delta::{Holder, Resolution};
 use crate::ids::{ConnectionId, SubscriptionId, Tag, TransactionId, Xid};
+use crate::schedule::{Cron, Turn, Wait};
 use proptest::prelude::*;
 
 fn every_kind() -> Vec<Record> {
@@ -119,6 +120,7 @@ fn every_kind() -> Vec<Record> {
             note,
             upload: Some(body),
             once: None,
+            plan: None,
         },
         Record::DeadLettered {
             from: queue,
@@ -131,6 +133,11 @@ fn every_kind() -> Vec<Record> {
     ]
 }
 
+fn all_kinds() -> impl Iterator<Item = Record> {
+    let some = every_kind().into_iter().chain(every_kind_with_a_name());
+    some.chain(every_kind_that_waits())
+}
+
 /// Records with names, in each form.
 fn every_kind_with_a_name() -> Vec<Record> {
     let (id, other) = (Identity([7; 16]), Identity([8; 16]));
@@ -138,7 +145,10 @@ fn every_kind_with_a_name() -> Vec<Record> {
         (QueueId(3), Place { rank: 5, seq: 77 }, Body::from_word(7).unwrap());
     let (at, expires, once) = (Millis(3), Some(Millis(4)), Some(id));
     let (transaction, number, rank) = (TransactionId(5), 6, 4);
-    let staged = |once| Staged { transaction, number, queue, rank, at, expires, upload, once };
+    let staged = |once| {
+        let later = None;
+        Staged { transaction, number, queue, rank, at, expires, upload, once, later }
+    };
     let named = |transaction, operations| Record::Named(Named { id, at, transaction, operations });
     vec![
         Record::Sent { queue, place, at, expires, lent: true, upload: None, once },
@@ -152,6 +162,7 @@ fn every_kind_with_a_name() -> Vec<Record> {
             note: NoteId::new(2).unwrap(),
             upload,
             once,
+            plan: None,
         },
         Record::Staged(staged(None)),
         Record::Staged(staged(once)),
@@ -159,6 +170,93 @@ fn every_kind_with_a_name() -> Vec<Record> {
         named(None, Some(other)),
         named(None, None),
     ]
+}
+
+/// Records of what comes later or again, in each form.
+fn every_kind_that_waits() -> Vec<Record> {
+    let (queue, place, note) = (QueueId(3), Place { rank: 5, seq: 77 }, NoteId::new(2).unwrap());
+    let (at, expires, due) = (Millis(3), Some(Millis(4)), DueTime::at(Millis(9)));
+    let cron = Some(Cron::parse("1 2 3 4 5").unwrap());
+    let plan = Plan { cron, delay: 6, period: 7, repeat: Some(8) };
+    let endless = Plan { cron: None, repeat: None, ..plan };
+    let scheduled = |plan, once| {
+        let (until, upload) = (due, None);
+        Record::Scheduled { queue, place, at, expires, until, note, upload, once, plan }
+    };
+    let staged = |wait, once| {
+        let (transaction, number) = (TransactionId(5), 6);
+        let (rank, upload, later) = (4, None, Some((note, wait)));
+        Record::Staged(Staged {
+            transaction,
+            number,
+            queue,
+            rank,
+            at,
+            expires,
+            upload,
+            once,
+            later,
+        })
+    };
+    let entry = Entry {
+        birth: Lsn(1),
+        size: 2,
+        at,
+        expires,
+        returns: 0,
+        upload: None,
+        due: Some(due),
+        note: Some(note),
+        held: false,
+    };
+    let turn = Turn { due: Millis(11), base: Millis(12), left: Some(13) };
+    let new = Place { rank: 5, seq: 78 };
+    let occurred =
+        Occurred { queue, from: place, entry, turn, place: new, at, expires, returns: 1 };
+    let once = Some(Identity([7; 16]));
+    vec![
+        scheduled(Some(plan), None),
+        scheduled(Some(endless), once),
+        staged(Wait::After(10), None),
+        staged(Wait::After(10), once),
+        staged(Wait::Again(plan), None),
+        staged(Wait::Again(endless), once),
+        Record::Occurred(occurred),
+        Record::Occurred(Occurred { turn: Turn { left: None, ..turn }, ..occurred }),
+    ]
+}
+
+fn hex_of(record: &Record) -> String {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn records_of_what_comes_later_or_again_have_these_bytes() {
+    let u64 = |number: u8| format!("{number:02x}00000000000000");
+    let check = |record: &Record, kind: u16, hex: &str| {
+        assert_eq!((record.kind(), hex_of(record)), (kind, hex.replace(' ', "")));
+    };
+    let records = every_kind_that_waits();
+    let (name, endless, none) = ("07".repeat(16), "ff".repeat(8), "00".repeat(19));
+    let cron = format!("{} 04000000 08000000 1000 20", u64(2));
+    let plan = format!("{cron} {} {} {}", u64(6), u64(7), u64(8));
+    let forever = format!("{none} {} {} {endless}", u64(6), u64(7));
+    let place = format!("05 {}", u64(77));
+    let times = format!("{} {}", u64(3), u64(4));
+    let scheduled = format!("{} {place} {times} {} 02000000 {}", u64(3), u64(9), u64(0));
+    check(&records[0], 71, &format!("{scheduled} {plan}"));
+    check(&records[1], 71, &format!("{scheduled} {forever} {name}"));
+    let staged = format!("{} {} {} 04 {times} {} 02000000", u64(5), u64(6), u64(3), u64(0));
+    check(&records[2], 70, &format!("{staged} {}", u64(10)));
+    check(&records[3], 70, &format!("{staged} {} {name}", u64(10)));
+    check(&records[4], 70, &format!("{staged} {} {plan}", u64(0)));
+    check(&records[5], 70, &format!("{staged} {} {forever} {name}", u64(0)));
+    let entry = format!("{} 02000000 {times} 00000000 {} {} 02000000", u64(1), u64(0), u64(9));
+    let head = format!("{} {place} {entry} {} {}", u64(3), u64(11), u64(12));
+    check(&records[6], 72, &format!("{head} {} 05 {} {times} 01000000", u64(13), u64(78)));
+    check(&records[7], 72, &format!("{head} {endless} 05 {} {times} 01000000", u64(78)));
 }
 
 fn xid() -> Xid {
@@ -235,7 +333,7 @@ fn records_with_names_have_these_bytes() {
 
 #[test]
 fn every_kind_reads_back_as_it_was_written() {
-    for record in every_kind().into_iter().chain(every_kind_with_a_name()) {
+    for record in all_kinds() {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         assert!(bytes.len() <= record.size_max());
@@ -245,7 +343,7 @@ fn every_kind_reads_back_as_it_was_written() {
 
 #[test]
 fn a_record_cut_short_is_refused_or_another_whole_record() {
-    for record in every_kind().into_iter().chain(every_kind_with_a_name()) {
+    for record in all_kinds() {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         for end in 0..bytes.len() {

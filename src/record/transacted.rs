@@ -14,13 +14,16 @@
 //! - 1 `Enter`: queue u64, place, entry, body u64, due u64, note u32
 //! - 2 `Leave`: queue u64, place, birth u64, size u32, body u64, due u64, note u32
 //! - 3 `Free`: as 1
-//! - 4 `Drop`: queue u64, birth u64, size u32, body u64
+//! - 4 `Drop`: queue u64, birth u64, size u32, body u64, note u32
 
 use super::form::Form;
 use super::{Gone, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Holder, Place, Resolution};
 use crate::identity::Identity;
-use crate::ids::{Body, ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId};
+use crate::ids::{
+    Body, ConnectionId, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
+};
+use crate::schedule::Wait;
 
 pub(super) const STAGED: u16 = 50;
 pub(super) const TAKEN: u16 = 51;
@@ -47,6 +50,9 @@ pub struct Staged {
     pub upload: Option<Body>,
     /// The name under which it was sent: taken in its queue until the outcome, and by a commit.
     pub once: Option<Identity>,
+    /// It is handed out later than it is committed: its note, as that of [`Record::Scheduled`], and
+    /// when.
+    pub later: Option<(NoteId, Wait)>,
 }
 
 /// Messages were settled in a transaction: they are held until it has its outcome. The first
@@ -140,6 +146,8 @@ pub enum Settlement {
         size: u32,
         /// Where its body lies, if that is in pieces.
         upload: Option<Body>,
+        /// Its note, if it has one.
+        note: Option<NoteId>,
     },
 }
 
@@ -172,14 +180,14 @@ pub(super) fn size_max(record: &Record) -> usize {
     match record {
         Record::Taken(taken) => 48 + taken.messages.len() * MESSAGE_BYTES,
         Record::Settled(settled) => 32 + settled.outcomes.len() * (1 + MESSAGE_BYTES),
-        _ => 96,
+        _ => 160,
     }
 }
 
 pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
     match record {
         Record::Staged(staged) => {
-            let Staged { transaction, number, queue, rank, at, expires, upload, once } = staged;
+            let Staged { transaction, number, queue, rank, at, expires, upload, .. } = staged;
             w.u64(transaction.0);
             w.u64(*number);
             w.u64(queue.0);
@@ -187,7 +195,8 @@ pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
             w.u64(at.0);
             w.time(*expires);
             w.upload(Form::Full, *upload);
-            w.identity(*once);
+            w.later(staged.later);
+            w.identity(staged.once);
         }
         Record::Taken(taken) => {
             w.u64(taken.transaction.0);
@@ -243,12 +252,13 @@ impl Writer<'_> {
                 self.u64(queue.0);
                 self.message(*place, entry);
             }
-            Settlement::Drop { queue, birth, size, upload } => {
+            Settlement::Drop { queue, birth, size, upload, note } => {
                 self.0.push(4);
                 self.u64(queue.0);
                 self.u64(birth.0);
                 self.u32(*size);
                 self.upload(Form::Full, *upload);
+                self.u32(note.map_or(0, NoteId::get));
             }
         }
     }
@@ -285,6 +295,7 @@ impl Reader<'_> {
             expires: self.time()?,
             upload: self.upload(Form::Full)?,
             once: self.identity(once)?,
+            later: None,
         }))
     }
 
@@ -334,6 +345,7 @@ impl Reader<'_> {
                 birth: Lsn(self.u64()?),
                 size: self.u32()?,
                 upload: self.upload(Form::Full)?,
+                note: self.note(Form::Full)?,
             },
             _ => return None,
         })

@@ -162,7 +162,9 @@ async fn serve_one(
         (Ok(Ok(_)), None) => "error this is no request that this broker knows\n".to_owned(),
         (Ok(Ok(_)), Some(ask)) => {
             match &ask {
-                Ask::Queue(QueueAsk::Move { .. } | QueueAsk::Retry { .. })
+                Ask::Queue(
+                    QueueAsk::Move { .. } | QueueAsk::Retry { .. } | QueueAsk::EndSchedule { .. },
+                )
                 | Ask::Purge(_)
                 | Ask::Xa(XaAsk::Decide { .. } | XaAsk::Forget { .. })
                 | Ask::Delete(_) => tracing::info!(?ask, "an operator asks"),

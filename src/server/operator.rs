@@ -17,7 +17,7 @@ use crate::broker::command::{
     Reply, Request, Returns, Spot,
 };
 use crate::engine::{Closed, Connection, Handle};
-use crate::ids::{QueueId, Token};
+use crate::ids::{NoteId, QueueId, Token};
 use crate::limits;
 use crate::message::{BodyKind, Content, Destination, LargeHead, origin_of};
 
@@ -44,6 +44,8 @@ pub(super) enum Failure {
          {0} --properties` tells which they were, and `escrowmq queue purge {0}` removes them"
     )]
     Damaged(&'static str),
+    #[error("there is no schedule 0")]
+    NoScheduleZero,
     #[error(transparent)]
     Branch(#[from] BranchFailure),
     #[error("the operator has hung up")]
@@ -111,6 +113,8 @@ pub(super) async fn perform<W: AsyncWrite + Unpin>(
     let mut session = Session { handle, connection, out };
     match ask {
         QueueAsk::List => session.list().await,
+        QueueAsk::Schedules => session.schedules().await,
+        QueueAsk::EndSchedule { id } => session.end_schedule(id).await,
         QueueAsk::Show { queue } => session.show(&queue).await,
         QueueAsk::Browse { queue, from, skip, count, properties, body } => {
             let wanted = Wanted { properties, body };
@@ -156,6 +160,26 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
                 self.out.tell(&Told::Queue(queue.into())).await?;
             }
         }
+    }
+
+    async fn schedules(&mut self) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let reply = request(&self.connection, Command::ListSchedules { after }).await?;
+            let Reply::Schedules(all) = reply else { unreachable!("it was these that were asked") };
+            let Some(last) = all.last() else { return Ok(()) };
+            after = Some(last.id);
+            for schedule in &all {
+                self.out.tell(&Told::Schedule(schedule.into())).await?;
+            }
+        }
+    }
+
+    async fn end_schedule(&mut self, id: u32) -> Result<(), Failure> {
+        let id = NoteId::new(id).ok_or(Failure::NoScheduleZero)?;
+        let reply = request(&self.connection, Command::EndSchedule(id)).await?;
+        let Reply::Removed(count) = reply else { unreachable!("it was a removal that was asked") };
+        self.out.tell(&Told::Removed(count)).await
     }
 
     async fn show(&mut self, queue: &str) -> Result<(), Failure> {

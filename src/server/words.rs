@@ -9,7 +9,7 @@ mod branches;
 
 use serde::{Deserialize, Serialize};
 
-use crate::broker::command::{Counters, QueueInfo, ReaderInfo, WhenFull};
+use crate::broker::command::{Counters, MessageId, QueueInfo, ReaderInfo, ScheduleInfo, WhenFull};
 
 pub use branches::{BranchLine, BranchState, BranchesEnd, QueueWork, XaAsk, shown};
 
@@ -50,6 +50,13 @@ pub enum QueueAsk {
         /// These; all that wait if it names none.
         ids: Vec<String>,
     },
+    /// What is delivered again and again.
+    Schedules,
+    /// Ends one of these.
+    EndSchedule {
+        /// Its number.
+        id: u32,
+    },
     /// Takes messages that were set apart back to where they came from.
     Retry {
         /// Where they are.
@@ -75,12 +82,37 @@ pub enum Told {
     Message(MessageLine),
     /// How far a move has come.
     Progress(Progress),
+    /// A message that is delivered again and again.
+    Schedule(ScheduleLine),
     /// So many messages were removed.
     Removed(u64),
     /// A branch of a global transaction.
     Branch(BranchLine),
     /// The end of a list of them.
     BranchesEnd(BranchesEnd),
+}
+
+/// A message that is delivered again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleLine {
+    /// Its number.
+    pub id: u32,
+    /// Its queue.
+    pub queue: String,
+    /// What its occurrences have as their `scheduledJobId`.
+    pub job: String,
+    /// The next.
+    pub next: u64,
+    /// Times in UTC at which a series begins, if more than one does.
+    pub cron: Option<String>,
+    /// Milliseconds from there to the first; 0 stands for the period.
+    pub delay: u64,
+    /// Milliseconds from one to the next.
+    pub period: u64,
+    /// How often after the first; `None` is without end.
+    pub repeat: Option<u32>,
+    /// Of these, how many come after the next.
+    pub left: Option<u32>,
 }
 
 /// A queue.
@@ -254,6 +286,23 @@ impl From<&QueueInfo> for QueueLine {
             dead_lettered,
             moved_in,
             moved_out,
+        }
+    }
+}
+
+impl From<&ScheduleInfo> for ScheduleLine {
+    fn from(info: &ScheduleInfo) -> Self {
+        let ScheduleInfo { id, queue, message, plan, next, left } = info;
+        Self {
+            id: id.get(),
+            queue: queue.to_string(),
+            job: MessageId::Durable(*message).to_string(),
+            next: next.0,
+            cron: plan.cron.map(|cron| cron.to_string()),
+            delay: plan.delay,
+            period: plan.period,
+            repeat: plan.repeat,
+            left: *left,
         }
     }
 }

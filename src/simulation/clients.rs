@@ -16,7 +16,9 @@ use crate::limits;
 use crate::message::{
     BodyKind, Content, DLQ_FAILURE_CAUSE, Destination, Durability, Message, Priority,
 };
+use crate::schedule::When;
 
+use super::again::AGAIN;
 use super::bodies::{Bodies, Receiving, Sending};
 use super::model::{Fate, Model, Step};
 use super::node::{DEAD_LETTERS, number_of};
@@ -53,6 +55,8 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) enum Asked {
     Send(u64),
+    /// Of one that comes again.
+    SendAgain(u64),
     /// The same again, under the same id.
     Resend(u64),
     /// A send, or the settlement of some, in the transaction of that name.
@@ -108,7 +112,7 @@ impl Client {
             self.send_on(around);
             return Ok(());
         }
-        match around.random.below(42) {
+        match around.random.below(43) {
             0..12 => self.send(around),
             12..16 => self.subscribe(around),
             16..26 => self.settle(around),
@@ -121,6 +125,7 @@ impl Client {
             33..37 => self.begin_or_end(around),
             37..39 => self.resend(around),
             39..41 => self.finish_branch(around),
+            41 => self.send_again(around),
             _ => self.ask(around, Command::Barrier, Asked::Other),
         }
         Ok(())
@@ -208,6 +213,7 @@ impl Client {
                 around.model.once.answered(number);
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
+            Asked::SendAgain(number) => around.model.again.answered(number, refusal)?,
             Asked::Resend(number) => self.resend_answered(around, number, refusal)?,
             Asked::SendIn(unit, number) => {
                 self.part_of_unit_answered(around, unit, Some(number), refusal.as_ref())?;
@@ -295,11 +301,8 @@ impl Client {
         let priority = if around.random.one_in(4) { around.random.below(10) as u8 } else { 4 };
         let expires =
             around.random.one_in(16).then(|| Millis(around.now.0 + 1 + around.random.below(200)));
-        let delay = if !topic && self.unit.is_none() && around.random.one_in(12) {
-            1 + around.random.below(200)
-        } else {
-            0
-        };
+        let delay =
+            if !topic && around.random.one_in(12) { 1 + around.random.below(200) } else { 0 };
         // What is to wait is durable whatever it asks for.
         let kept = persistent || delay > 0;
         let size = match around.random.below(40) {
@@ -315,6 +318,7 @@ impl Client {
             // It takes its place when it fires.
             moved: delay > 0,
             not_before: Millis(if delay > 0 { around.now.0 + delay } else { 0 }),
+            delay,
             // What is not persistent makes room for others in the queue that is swept.
             doomed: expires.is_some() || topic || (!kept && name == QUEUES[2]),
             ..Fate::asked()
@@ -331,7 +335,7 @@ impl Client {
             durability,
             priority: Priority::new(priority).expect("below 10"),
             expires,
-            delay,
+            when: if delay > 0 { When::After(delay) } else { When::AtOnce },
             content: content.encode(),
         };
         let to = if topic { Destination::Topic(name.into()) } else { queue_named(name) };
@@ -390,7 +394,7 @@ impl Client {
         around.model.fates.insert(number, fate);
         self.bodies.sent.insert(number, stage);
         let (durability, content) = (Durability::Persistent, sending.content());
-        let message = Message { durability, priority, expires, delay: 0, content };
+        let message = Message { durability, priority, expires, when: When::AtOnce, content };
         let command = Command::SendStaged { stage, to: queue_named(queue), message };
         self.ask(around, command, Asked::Send(number));
     }
@@ -438,6 +442,8 @@ impl Client {
             Destination::Topic(TOPIC.into())
         } else if around.random.one_in(12) {
             queue_named(DEAD_LETTERS[around.random.below(2) as usize])
+        } else if around.random.one_in(6) {
+            queue_named(AGAIN)
         } else {
             queue_named(QUEUES[around.random.below(3) as usize])
         };
@@ -460,7 +466,7 @@ impl Client {
     }
 
     pub(super) fn subscribe_to_all(&mut self, around: &mut Surroundings<'_>) {
-        for name in QUEUES.into_iter().chain(DEAD_LETTERS) {
+        for name in QUEUES.into_iter().chain(DEAD_LETTERS).chain([AGAIN]) {
             self.subscribe_to(around, queue_named(name), 7);
         }
     }
@@ -653,6 +659,9 @@ pub(super) fn take(
 }
 
 fn delivered(delivery: &Delivery, model: &mut Model, first_life: bool) -> Result<(), String> {
+    if model.again.delivered(delivery, model.now)? {
+        return Ok(());
+    }
     let number = number_of(&delivery.content)?;
     let now = model.now;
     let fate = model.fates.get_mut(&number).ok_or(format!("{number} was over, and came"))?;

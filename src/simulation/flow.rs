@@ -16,6 +16,7 @@ use crate::engine::{Input, Mailbox, ParkLimits, Settings};
 use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Token};
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
+use crate::schedule::When;
 
 use super::node::{Node, number_of, settings};
 
@@ -175,7 +176,7 @@ fn sized(to: &Destination, number: u64, durability: Durability, size: usize) -> 
     let priority = Priority::DEFAULT;
     Command::Send {
         to: to.clone(),
-        message: Message { durability, priority, expires: None, delay: 0, content },
+        message: Message { durability, priority, expires: None, when: When::AtOnce, content },
     }
 }
 
@@ -488,7 +489,7 @@ fn the_pieces_of_a_large_body_are_taken_while_sends_wait_and_its_end_waits_behin
     let properties = vec![("number".to_owned(), "3".to_owned())];
     let content = LargeHead { kind: BodyKind::Bytes, properties, bytes }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, delay: 0, content };
+    let message = Message { durability, priority, expires: None, when: When::AtOnce, content };
     let ends = bench.ask(1, Confirm::Always, Command::SendStaged { stage, to: q.clone(), message });
     bench.quiet();
     // Their answers say nothing to the peer: the session reads on by them, and comes to its ACKs.

@@ -10,6 +10,7 @@ use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::schedule::When;
 use crate::store::reserve::RESERVE_NAME;
 
 use super::node::{Node, options, settings};
@@ -98,7 +99,7 @@ fn message() -> Command {
         durability: Durability::Persistent,
         priority: Priority::DEFAULT,
         expires: None,
-        delay: 0,
+        when: When::AtOnce,
         content: content.encode(),
     };
     Command::Send { to: Destination::Queue("q".into()), message }

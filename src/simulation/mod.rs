@@ -5,6 +5,7 @@
 //! recovered and compared with what the clients were promised. A failure prints its seed and
 //! weather; `one_seed` runs them again.
 
+mod again;
 mod backup;
 mod bodies;
 mod branches;
@@ -244,6 +245,12 @@ fn every_defect_on_purpose_is_caught() {
         ),
     ];
     catch(defects);
+}
+
+#[test]
+fn every_defect_of_what_comes_later_is_caught() {
+    let (name, says) = ("occurrences are not counted", "its occurrences");
+    catch([Defect::mutant(name, Mutant::OccurUncounted, says)]);
 }
 
 #[test]

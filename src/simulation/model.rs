@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::command::Output;
 use crate::ids::Millis;
 
+use super::again::Again;
 use super::branches::Branch;
 use super::node::{Contents, DEAD_LETTERS, Found, LIMITED, dead_letters_of, number_of};
 use super::once::OnceSent;
@@ -35,6 +36,8 @@ pub(super) struct Fate {
     pub(super) returns_confirmed: u32,
     /// It was sent to be delivered later.
     pub(super) not_before: Millis,
+    /// So much later.
+    pub(super) delay: u64,
     /// The connection's end returned it: counted without being asked.
     pub(super) returns_by_end: u32,
 }
@@ -58,6 +61,7 @@ impl Fate {
             returns_confirmed: 0,
             returns_by_end: 0,
             not_before: Millis(0),
+            delay: 0,
         }
     }
 }
@@ -117,6 +121,8 @@ pub(super) struct Model {
     pub(super) last_branch: u64,
     /// What was sent under ids.
     pub(super) once: OnceSent,
+    /// What comes again and again.
+    pub(super) again: Again,
 }
 
 impl Model {
@@ -138,6 +144,7 @@ impl Model {
                 return Err(format!("{number} is lost: {fate:?}"));
             }
         }
+        self.again.check(&contents.again)?;
         self.check_atoms(contents)?;
         self.check_branches(contents)?;
         self.check_order(contents)
@@ -189,6 +196,7 @@ impl Model {
     /// A crash has happened and `contents` is what was left: what was unknown is known now.
     pub(super) fn resolve(&mut self, contents: &Contents) {
         self.units.clear();
+        self.again.resolve(&contents.again);
         let before = self.of_branches(contents);
         let again = self.once.resolve(&self.fates, contents);
         for (number, fate) in &mut self.fates {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::backup::Source;
 use crate::broker::Limits;
+use crate::broker::command::MessageId;
 use crate::broker::delta::{Due, Entry, Operation, Phase, PieceAt, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::broker::redelivery::{Ending, Redelivery};
@@ -22,6 +23,7 @@ use crate::mutant::{self, Mutant};
 use crate::store::index::Index;
 use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 
+use super::again::{FoundAgain, again_of};
 use super::bodies::{is_of, number_of_large};
 use super::branches::number_of_xid;
 
@@ -132,6 +134,8 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) messages: BTreeMap<u64, Found>,
+    /// What comes again and again.
+    pub(super) again: BTreeMap<u64, FoundAgain>,
     /// Large bodies of which pieces are still to be given back.
     pub(super) uploads: usize,
     /// Bytes of the log that are needed.
@@ -273,6 +277,10 @@ impl Node {
                     Err(error) => Input::Failed(error),
                 });
             }
+            Job::Content(request) => {
+                let frame = self.ahead.read(request.birth, request.size);
+                self.inputs.push_back(Input::Content(request, frame.map(|frame| frame.payload)));
+            }
             Job::Load(load) => {
                 let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
@@ -342,7 +350,6 @@ impl Node {
             return Err("the places in windows are counted wrongly".to_owned());
         }
         let mut contents = Contents::default();
-        let mut seen = Late::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let mut in_index = BTreeMap::new();
         let each = self.index.each_piece(&mut |key, piece| {
@@ -350,6 +357,7 @@ impl Node {
         });
         each.map_err(|e| e.to_string())?;
         let branches = self.branches(&mut live, &mut contents)?;
+        let mut seen = Late { notes: branches.notes.clone(), ..Late::default() };
         let mut bodies = Bodies::new(broker.all_pieces(&in_index));
         for piece in bodies.pieces.values() {
             *live.entry(piece.birth.0 / options().segment_size).or_default() +=
@@ -457,6 +465,9 @@ impl Node {
             }
             match operation {
                 Operation::Send { queue, entry, .. } | Operation::Keep { queue, entry, .. } => {
+                    if let Some(note) = entry.note {
+                        *branches.notes.entry(note).or_default() += 1;
+                    }
                     *branches.staged.entry(queue).or_default() += 1;
                     *live.entry(entry.birth.0 / options().segment_size).or_default() +=
                         u64::from(entry.size);
@@ -484,6 +495,14 @@ impl Node {
         let frame = self.reader.read(entry.birth, entry.size);
         let frame = frame.map_err(|error| format!("{id} {place:?}: {error}"))?;
         let number = number_of(&frame.payload)?;
+        if again_of(&frame.payload).is_some() {
+            let found = contents.again.entry(number).or_default();
+            match self.engine.broker().occurrences_left(entry) {
+                Some(left) => found.left += left as usize,
+                None => drop(found.there.insert(MessageId::Durable(entry.birth))),
+            }
+            return Ok(());
+        }
         match (entry.upload, large_bytes(&frame.payload)) {
             (None, None) => {}
             (Some(body), Some(bytes)) => {
@@ -522,6 +541,8 @@ struct Branches {
     /// Messages that they have sent, or will put back.
     staged: BTreeMap<QueueId, u64>,
     held: BTreeSet<(QueueId, Place)>,
+    /// Notes of messages that they have sent to be delivered later.
+    notes: BTreeMap<NoteId, u64>,
 }
 
 /// What entries say of delays and notes.

@@ -9,6 +9,7 @@ use crate::ids::{ConnectionId, Millis, Token};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::schedule::When;
 
 use super::node::{Node, options, settings};
 
@@ -45,7 +46,7 @@ impl Bench {
         let body = vec![number as u8; bytes].into();
         let content = Content { kind: BodyKind::Bytes, properties, body }.encode();
         let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-        let message = Message { durability, priority, expires: None, delay: 0, content };
+        let message = Message { durability, priority, expires: None, when: When::AtOnce, content };
         self.ask(Command::Send { to: Destination::Queue(queue.into()), message });
     }
 

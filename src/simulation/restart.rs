@@ -10,6 +10,7 @@ use crate::io::Storage;
 use crate::io::blocks::BLOCK;
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::schedule::When;
 
 use super::node::Node;
 
@@ -52,8 +53,13 @@ fn send(number: u64) -> Request {
     let properties = vec![("number".to_owned(), number.to_string())];
     let content = Content { kind: BodyKind::Bytes, properties, body: vec![0; 100].into() };
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message =
-        Message { durability, priority, expires: None, delay: 0, content: content.encode() };
+    let message = Message {
+        durability,
+        priority,
+        expires: None,
+        when: When::AtOnce,
+        content: content.encode(),
+    };
     let command = Command::Send { to: Destination::Queue("q".into()), message };
     Request { token: Token(number), confirm: Confirm::Always, command }
 }

@@ -4,7 +4,7 @@
 //! commit; what it settles in it must go to nobody meanwhile; a crash leaves all of it or nothing.
 
 use crate::broker::command::{Command, Disposition, Refusal, Work};
-use crate::ids::{SubscriptionId, Tag, TransactionName};
+use crate::ids::{Millis, SubscriptionId, Tag, TransactionName};
 
 use super::clients::{Asked, Client, Surroundings};
 use super::model::{Model, Step};
@@ -134,6 +134,13 @@ impl Client {
             return;
         }
         let unit = self.unit.take().expect("just seen");
+        for number in &unit.sends {
+            // Its delay begins with the commit.
+            let fate = around.model.fates.get_mut(number).filter(|fate| fate.delay > 0);
+            if let Some(fate) = fate.filter(|fate| fate.not_before > Millis(0)) {
+                fate.not_before = Millis(around.now.0 + fate.delay);
+            }
+        }
         around.model.in_doubt((self.connection.0, unit.name), &unit);
         let command = Command::Commit { transaction: TransactionName(unit.name) };
         self.ask(around, command, Asked::Commit(unit));

@@ -1,7 +1,9 @@
 //! What programs that embed a broker do in transactions: all of it happens, or nothing.
 
 use escrowmq::io::sim::SimDisk;
-use escrowmq::{Destination, Message, TransactionError};
+use std::time::{Duration, Instant};
+
+use escrowmq::{Destination, Message, SendError, TransactionError};
 
 use super::{drain, next, on_disk, orders, story};
 
@@ -92,6 +94,45 @@ fn a_crash_leaves_all_of_a_committed_transaction_and_nothing_of_an_open_one() {
     story(async {
         let broker = on_disk(&after).open().await.unwrap();
         assert_eq!(drain(&broker.connect().unwrap(), &orders()).await, ["1", "2"]);
+        broker.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_message_comes_later_and_again_and_in_a_transaction_from_its_commit() {
+    story(async {
+        let broker = on_disk(&SimDisk::new()).open().await.unwrap();
+        let connection = broker.connect().unwrap();
+        let mut consumer = connection.subscribe(orders()).await.unwrap();
+        let wait = Duration::from_millis(100);
+        let began = Instant::now();
+        let twice = Message::text("twice").non_persistent().repeat(wait, Some(1));
+        connection.send(orders(), twice).await.unwrap();
+        let first = next(&mut consumer).await;
+        let job = first.property("scheduledJobId").unwrap().to_owned();
+        first.acknowledge().await.unwrap();
+        let last = next(&mut consumer).await;
+        assert!(began.elapsed() >= 2 * wait);
+        assert_eq!(
+            (last.property("scheduledJobId"), last.id().to_string()),
+            (Some(&*job), job.clone())
+        );
+        last.acknowledge().await.unwrap();
+
+        let transaction = connection.transaction().await.unwrap();
+        transaction.send(orders(), Message::text("later").delay(wait)).await.unwrap();
+        let began = Instant::now();
+        transaction.commit().await.unwrap();
+        let later = next(&mut consumer).await;
+        assert!(later.text() == Some("later") && began.elapsed() >= wait);
+        later.acknowledge().await.unwrap();
+
+        let never = Message::text("never").cron("0 0 31 2 *");
+        let refused = connection.send(orders(), never).await;
+        assert!(matches!(refused, Err(SendError::Schedule { .. })), "{refused:?}");
+        let topic = Destination::topic("t");
+        let refused = connection.send(topic, Message::text("late").delay(wait)).await;
+        assert!(matches!(refused, Err(SendError::Schedule { .. })), "{refused:?}");
         broker.close().await.unwrap();
     });
 }

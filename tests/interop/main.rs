@@ -87,6 +87,7 @@ mod stomp_py {
         unsubscribed_gets_no_more in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         errors_say_why in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         error_names_the_receipt_it_answers in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
+        a_schedule_repeats_and_a_transaction_delays in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
         many_messages_keep_their_order in v1_0 = "1.0", v1_1 = "1.1", v1_2 = "1.2";
     }
 }

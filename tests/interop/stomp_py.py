@@ -364,6 +364,28 @@ def a_commit_does_all_and_an_abort_nothing():
     same(rest_of(target), ["moved"])
 
 
+def a_schedule_repeats_and_a_transaction_delays():
+    client = Client()
+    client.subscribe("/queue/py.later", ack="client-individual")
+    repeated = {"AMQ_SCHEDULED_PERIOD": "100", "AMQ_SCHEDULED_REPEAT": "2"}
+    client.send("/queue/py.later", "again", **repeated)
+    frames = [client.message() for _ in range(3)]
+    same([frame.body for frame in frames], ["again"] * 3)
+    same(len({frame.headers["message-id"] for frame in frames}), 3)
+    same(len({frame.headers["scheduledJobId"] for frame in frames}), 1)
+    unit = client.conn.begin()
+    client.send("/queue/py.later", "late", transaction=unit, AMQ_SCHEDULED_DELAY="200")
+    committed = time.monotonic()
+    client.end(client.conn.commit, unit)
+    late = client.message()
+    same(late.body, "late")
+    assert time.monotonic() - committed >= 0.2, "it came before its time"
+    for frame in [*frames, late]:
+        client.ack(frame)
+    client.disconnect()
+    same(rest_of("/queue/py.later"), [])
+
+
 def many_messages_keep_their_order():
     client = Client()
     client.subscribe("/queue/py.many", ack="client-individual")

@@ -211,7 +211,7 @@ fn a_non_persistent_message_that_comes_back_too_often_goes_as_its_queue_says() {
             durability: Durability::NonPersistent,
             priority: Priority::new(4).unwrap(),
             expires: None,
-            delay: 0,
+            when: When::AtOnce,
             content: content.encode(),
         };
         bench.ask(9, &Command::Send { to: queue("q"), message }).unwrap();

@@ -16,7 +16,7 @@ fn id(number: u64) -> Identity {
 
 fn message(durability: Durability) -> Message {
     let content = Bytes::from_static(b"content");
-    Message { durability, priority: Priority::DEFAULT, expires: None, delay: 0, content }
+    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
 }
 
 fn send_once(name: &str, number: u64) -> Command {
@@ -101,7 +101,7 @@ fn a_message_with_an_id_is_durable_whatever_it_asks_for_and_goes_to_no_topic() {
 #[test]
 fn a_message_that_is_to_wait_is_there_once_too() {
     let mut bench = Bench::new();
-    let message = Message { delay: 1000, ..message(Durability::Persistent) };
+    let message = Message { when: When::After(1000), ..message(Durability::Persistent) };
     let send = Command::Once(Once::send(id(1), Command::Send { to: queue("q"), message }));
     assert_eq!(bench.ask(1, &send), ONCE);
     assert_eq!(bench.ask(1, &send), AGAIN);

@@ -13,7 +13,7 @@ fn publish() -> Command {
         durability: Durability::NonPersistent,
         priority: Priority::DEFAULT,
         expires: None,
-        delay: 0,
+        when: When::AtOnce,
         content: Bytes::from_static(b"news"),
     };
     Command::Send { to: topic("t"), message }

@@ -9,7 +9,7 @@ const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
 
 fn text(durability: Durability) -> Message {
     let content = Bytes::from_static(b"content");
-    Message { durability, priority: Priority::DEFAULT, expires: None, delay: 0, content }
+    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
 }
 
 impl Bench {

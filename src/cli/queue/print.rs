@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::broker::command::WhenFull;
 use crate::cli::store::describe::time;
 use crate::ids::Millis;
-use crate::server::words::{BodyLine, Details, MessageLine, QueueLine};
+use crate::server::words::{BodyLine, Details, MessageLine, QueueLine, ScheduleLine};
 
 /// The table of `queue list`.
 pub(super) fn table(queues: &[QueueLine]) -> String {
@@ -15,6 +15,31 @@ pub(super) fn table(queues: &[QueueLine]) -> String {
     for (name, queue) in names.iter().zip(queues) {
         let (depth, consumers) = (queue.depth, queue.consumers);
         writeln!(text, "{name:<width$}  {depth:>10}  {consumers:>9}").expect("a string takes all");
+    }
+    text
+}
+
+/// The table of `schedule list`.
+pub(super) fn schedules(all: &[ScheduleLine]) -> String {
+    let mut text =
+        format!("{:>6}  {:<24}  {:>8}  {:<10}  PLAN, QUEUE\n", "ID", "NEXT", "LEFT", "JOB");
+    for schedule in all {
+        let ScheduleLine { id, queue, job, next, cron, delay, period, repeat, left } = schedule;
+        let left = left.map_or("no end".to_owned(), |left| left.to_string());
+        let mut plan = String::new();
+        if let Some(cron) = cron {
+            write!(plan, "cron {cron}, ").expect("a string takes all");
+        }
+        if *delay > 0 {
+            write!(plan, "delay {delay} ms, ").expect("a string takes all");
+        }
+        if *repeat != Some(0) {
+            let times = repeat.map_or("without end".to_owned(), |times| format!("{times} times"));
+            write!(plan, "every {period} ms {times}, ").expect("a string takes all");
+        }
+        let (next, queue) = (time(Millis(*next)), plain(queue));
+        writeln!(text, "{id:>6}  {next:<24}  {left:>8}  {job:<10}  {plan}{queue}")
+            .expect("a string takes all");
     }
     text
 }

@@ -10,6 +10,7 @@ use crate::identity::Identity;
 use crate::ids::{Body, Millis, QueueId};
 use crate::message::{BodyKind, Content, LargeHead};
 use crate::record::{BranchRecord, Forgotten, Gone, Named, Record, Settlement};
+use crate::schedule::{Plan, Wait};
 
 /// Characters of a body that are shown.
 const SHOWN_CHARS: usize = 60;
@@ -87,10 +88,16 @@ fn late(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
             let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
             format!("PutOff in {} until {}: {list}", queue(id), time(until.millis()))
         }
-        Record::Scheduled { queue: id, place: to, at, until, upload, once, .. } => {
+        Record::Scheduled { queue: id, place: to, at, until, upload, once, plan, .. } => {
             let (to, at, until) = (place(*to), time(*at), time(until.millis()));
             let (body, name) = (body(*upload), name(*once));
-            format!("Scheduled in {} {to} at {at} until {until}{body}{name}", queue(id))
+            let again = plan.map_or(String::new(), |plan| format!(", {}", again(&plan)));
+            format!("Scheduled in {} {to} at {at} until {until}{again}{body}{name}", queue(id))
+        }
+        Record::Occurred(it) => {
+            let (from, to, next) = (place(it.from), place(it.place), time(it.turn.due));
+            let (id, at, birth) = (queue(&it.queue), time(it.at), it.entry.birth);
+            format!("Occurred in {id} {to} at {at}, of {from} born {birth}, again at {next}")
         }
         Record::Fired { queue: id, first, at, entries } => {
             let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
@@ -110,14 +117,26 @@ fn late(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
     }
 }
 
+fn again(plan: &Plan) -> String {
+    let Plan { cron, delay, period, repeat } = plan;
+    let times = repeat.map_or("for ever".to_owned(), |times| format!("{times} times more"));
+    let cron = cron.map_or(String::new(), |cron| format!("cron {cron}, "));
+    format!("{cron}delay {delay} ms, period {period} ms, {times}")
+}
+
 /// What happens in transactions.
 fn transacted(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
     match record {
         Record::Staged(staged) => {
             let (to, at, body) = (queue(&staged.queue), time(staged.at), body(staged.upload));
             let (number, transaction) = (staged.number, staged.transaction);
-            let name = name(staged.once);
-            format!("Staged as {number} of {transaction} to {to} at {at}{body}{name}")
+            let (name, wait) = (name(staged.once), staged.later.map(|(_, wait)| wait));
+            let later = match wait {
+                None => String::new(),
+                Some(Wait::After(millis)) => format!(", {millis} ms after the commit"),
+                Some(Wait::Again(plan)) => format!(", from the commit on {}", again(&plan)),
+            };
+            format!("Staged as {number} of {transaction} to {to} at {at}{later}{body}{name}")
         }
         Record::Taken(taken) => {
             let list = some(&taken.messages, |(_, at, entry)| {

@@ -275,7 +275,8 @@ impl<'a> LogCheck<'a> {
         let decoded = match record {
             Record::Sent { upload: None, .. }
             | Record::Moved { upload: None, .. }
-            | Record::Scheduled { upload: None, .. } => Content::decode(payload.clone()).map(drop),
+            | Record::Scheduled { upload: None, .. }
+            | Record::Occurred(_) => Content::decode(payload.clone()).map(drop),
             Record::Sent { .. } | Record::Moved { .. } | Record::Scheduled { .. } => {
                 LargeHead::decode(payload.clone()).map(drop)
             }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::command::Command;
 use crate::message::{Durability, Message, Priority};
+use crate::schedule::When;
 
 fn queue(name: &str) -> Destination {
     Destination::Queue(name.into())
@@ -13,7 +14,7 @@ fn request(token: u64, to: &Destination, confirm: Confirm) -> Request {
         durability: Durability::Persistent,
         priority: Priority::DEFAULT,
         expires: None,
-        delay: 0,
+        when: When::AtOnce,
         content: bytes::Bytes::from_static(b"content"),
     };
     let command = Command::Send { to: to.clone(), message };

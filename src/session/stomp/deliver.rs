@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::names::{AckName, DestinationName, MessageName};
 use super::subscription::{AckMode, Subscription};
 use crate::broker::command::Delivery;
-use crate::message::{Content, LargeHead, MalformedContent};
+use crate::message::{Content, LargeHead, MalformedContent, SCHEDULED_JOB};
 use crate::protocol::stomp::{Command, FrameEncoder, Version};
 
 /// What of a body is still to be written.
@@ -62,7 +62,10 @@ pub(super) fn encode_message(
         }
     }
     for (name, value) in &properties {
-        frame = frame.header(name, value);
+        frame = match name == SCHEDULED_JOB && value.is_empty() {
+            true => frame.display(name, delivery.message),
+            false => frame.header(name, value),
+        };
     }
     Ok(match body {
         Some(body) => {

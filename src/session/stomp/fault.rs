@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use crate::broker::command::Refusal;
 use crate::protocol::stomp::{Command, DecodeError, FrameEncoder, Version};
+use crate::schedule::PlanError;
 
 /// Why a session said ERROR. Its text is the frame's `message` header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,15 @@ pub enum Fault {
         /// Its values.
         expected: &'static str,
     },
+    /// What a SEND says of when its message is to be delivered is nothing.
+    #[error("the headers AMQ_SCHEDULED_ say when to deliver the message, but {0}")]
+    Schedule(PlanError),
+    /// A message to a topic is delivered at once.
+    #[error(
+        "the headers AMQ_SCHEDULED_ say when to deliver the message, but only a message to a queue \
+         can be delivered later"
+    )]
+    ScheduledTopic,
     /// BEGIN with the name of a transaction that has not ended.
     #[error("the header transaction is {name:?}, which has begun already and not ended")]
     TransactionExists {

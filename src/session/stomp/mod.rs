@@ -17,6 +17,7 @@ mod large;
 mod names;
 mod outputs;
 mod receipts;
+mod schedule;
 mod send;
 mod settle;
 mod subscription;

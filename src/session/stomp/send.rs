@@ -4,18 +4,25 @@ use bytes::{Bytes, BytesMut};
 
 use super::fault::Fault;
 use super::names::parse_destination;
+use super::schedule::when;
 use super::transactions::within;
 use super::upload::Upload;
 use crate::broker::command::{Command, Once};
 use crate::identity::Identity;
 use crate::ids::{Millis, TransactionName};
-use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
+use crate::message::{
+    BodyKind, Content, Destination, Durability, LargeHead, Message, Priority, mark_scheduled,
+};
 use crate::protocol::stomp::{self, Head};
+use crate::schedule::When;
 
 /// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE.
 /// Sorted, to be searched.
-pub const OF_THE_FRAME: [&str; 14] = [
+pub const OF_THE_FRAME: [&str; 17] = [
+    "AMQ_SCHEDULED_CRON",
     "AMQ_SCHEDULED_DELAY",
+    "AMQ_SCHEDULED_PERIOD",
+    "AMQ_SCHEDULED_REPEAT",
     "JMSXDeliveryCount",
     "ack",
     "content-length",
@@ -42,7 +49,7 @@ pub(super) struct Send {
     durability: Durability,
     priority: Priority,
     expires: Option<Millis>,
-    delay: u64,
+    when: When,
     kind: Option<BodyKind>,
     properties: Vec<(String, String)>,
     pub(super) content_length: Option<u64>,
@@ -73,7 +80,7 @@ impl Send {
             (Some("bytes"), _) | (_, Some(_)) => Some(BodyKind::Bytes),
             (_, None) => None,
         };
-        let delay = delay(headers, &to)?;
+        let when = when(headers, &to)?;
         let properties = headers
             .iter()
             .filter(|(name, _)| OF_THE_FRAME.binary_search(name).is_err())
@@ -86,13 +93,18 @@ impl Send {
             durability,
             priority: priority(headers)?,
             expires: expires(headers)?,
-            delay,
+            when,
             kind,
             properties,
             content_length: head.content_length,
             body: Body::Whole(Bytes::new()),
             upload: None,
         })
+    }
+
+    /// Whether it is to be delivered again and again.
+    pub(super) fn comes_again(&self) -> bool {
+        matches!(self.when, When::Again(_))
     }
 
     /// The next piece of the body. Its length is bounded by the decoder's limit.
@@ -150,7 +162,8 @@ impl Send {
             _ if utf8 => BodyKind::Text,
             _ => BodyKind::Bytes,
         };
-        let properties = self.properties;
+        let mut properties = self.properties;
+        mark_scheduled(&self.when, &mut properties);
         let content = match &self.upload {
             Some(upload) => LargeHead { kind, properties, bytes: upload.bytes() }.encode(),
             None => Content { kind, properties, body }.encode(),
@@ -159,7 +172,7 @@ impl Send {
             durability: self.durability,
             priority: self.priority,
             expires: self.expires,
-            delay: self.delay,
+            when: self.when,
             content,
         };
         let command = match self.upload {
@@ -196,32 +209,6 @@ fn priority(headers: &stomp::Headers) -> Result<Priority, Fault> {
     match value.as_bytes() {
         [digit @ b'0'..=b'9'] => Ok(Priority::new(digit - b'0').expect("one digit is at most 9")),
         _ => Err(Fault::bad_header("priority", value, "a number from 0 to 9")),
-    }
-}
-
-/// How long the message is to wait. What would have it come again and again is refused: to deliver
-/// it once, without a word, is not what was asked for.
-fn delay(headers: &stomp::Headers, to: &Destination) -> Result<u64, Fault> {
-    for name in ["AMQ_SCHEDULED_CRON", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_REPEAT"] {
-        if let Some(value) = headers.get(name) {
-            let must = "left out: this version delivers a scheduled message once";
-            return Err(Fault::bad_header(name, value, must));
-        }
-    }
-    let name = "AMQ_SCHEDULED_DELAY";
-    let Some(value) = headers.get(name) else { return Ok(0) };
-    let plain = value.bytes().all(|byte| byte.is_ascii_digit());
-    if headers.get("transaction").is_some() && value != "0" {
-        let must = "left out in a transaction: this version delivers what it commits at once";
-        return Err(Fault::bad_header(name, value, must));
-    }
-    match (value.parse(), to) {
-        (Ok(delay), Destination::Topic(_)) if delay > 0 => {
-            let must = "0 or left out: only a message to a queue can be delivered later";
-            Err(Fault::bad_header(name, value, must))
-        }
-        (Ok(delay), _) if plain => Ok(delay),
-        _ => Err(Fault::bad_header(name, value, "a number of milliseconds")),
     }
 }
 

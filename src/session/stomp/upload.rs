@@ -113,6 +113,10 @@ impl StompSession {
                 Refusal::TooLargeForTopic { limit: self.config.pieces.whole_bytes as u64 };
             return Err(Fault::Refused { asked: Asked::Send.name(), refusal });
         }
+        if send.comes_again() {
+            let refusal = Refusal::TooLargeToRepeat { limit: self.config.pieces.whole_bytes };
+            return Err(Fault::Refused { asked: Asked::Send.name(), refusal });
+        }
         self.uploads.last_stage += 1;
         let stage = StageId(self.uploads.last_stage);
         let (part, text, listing) = (BytesMut::new(), Utf8::default(), Listing::default());

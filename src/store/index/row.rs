@@ -79,8 +79,9 @@ pub(super) const META_SCALARS: &str = "scalars";
 pub(super) const META_REMEMBERED: &str = "remembered";
 
 /// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
-/// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies.
-pub(super) const FORMAT: u32 = 7;
+/// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies, in 7 nothing that comes
+/// again.
+pub(super) const FORMAT: u32 = 8;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
@@ -438,6 +439,8 @@ mod tests {
                 last_upload: lent[2],
                 last_note: 7,
                 last_transaction: lent[3],
+                restored: lent[4],
+                restored_at: lent[5],
             };
             prop_assert_eq!(decode(b"q", &encode(b"q", &row)), Ok(row));
             prop_assert_eq!(decode(b"s", &encode(b"s", &scalars)), Ok(scalars));
