@@ -14,6 +14,7 @@ use escrowmq::ids::SubscriptionId;
 use escrowmq::message::Destination;
 use support::cpu::CpuTimes;
 use support::engine::{Producer, open};
+use support::memory::anonymous;
 use support::process::fresh_dir;
 use support::report::{Goal, Series, figures, headline, hold_all};
 use support::{Size, wait_for_room_ahead};
@@ -105,12 +106,4 @@ async fn idle(running: &Running, queues: &[String]) -> f64 {
         }
     }
     (anonymous() - before) / queues.len() as f64
-}
-
-/// Bytes of memory of this process that no file backs.
-fn anonymous() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or_default() * 1024.0
 }

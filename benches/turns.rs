@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 use escrowmq::broker::Limits;
 use escrowmq::broker::browse::Browsed;
 use escrowmq::broker::command::{
-    Command, Confirm, Outcome, Output, Pick, Reply, Request, Returns, Which,
+    Command, Confirm, Disposition, Outcome, Output, Pick, Reply, Request, Returns, Which, Work,
 };
 use escrowmq::engine::{self, Connection, NO_TOKEN, Running, Settings};
-use escrowmq::ids::{Millis, SubscriptionId, Tag};
+use escrowmq::ids::{Millis, SubscriptionId, Tag, TransactionName};
 use escrowmq::io::real::{DirStorage, SystemClock};
 use escrowmq::io::{Clock, Storage};
 use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
@@ -62,6 +62,8 @@ fn main() {
         many_queues(&mut bench, queues).await;
         bench.data = dir.path().join("topic");
         topic(&mut bench, if full { 10_000 } else { 100 }).await;
+        bench.data = dir.path().join("transactions");
+        transactions(&mut bench, messages).await;
         for Worst { what, longest, longer } in bench.worst {
             let over = format!("{what}: longer than {TURN_MAX} ms");
             hold(&over, "of 1000", longer, Goal::AtMost(LONGER_MAX));
@@ -103,6 +105,29 @@ async fn while_moving(peer: &mut Peer) {
             },
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// A transaction of so many sends, committed, and another, rolled back.
+async fn transactions(bench: &mut Bench, operations: usize) {
+    let transaction = TransactionName(1);
+    let disposition = Disposition::Return;
+    for (what, end) in [
+        ("commit of a large transaction", Command::Commit { transaction }),
+        ("rollback of a large transaction", Command::Rollback { transaction, disposition }),
+    ] {
+        let sent = (0..operations).map(|_| match send("transacted", None) {
+            Command::Send { to, message } => {
+                Command::Transact { transaction, work: Work::Send { to, message } }
+            }
+            other => other,
+        });
+        let whole = async |peer: &mut Peer| {
+            peer.ask(Command::Begin { transaction }).await;
+            peer.ask_all(sent).await;
+            peer.ask(end).await;
+        };
+        bench.run(what, whole).await;
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) mod cpu;
 pub(crate) mod crowd;
 pub(crate) mod disk;
 pub(crate) mod engine;
+pub(crate) mod log;
+pub(crate) mod memory;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod process;
 pub(crate) mod report;

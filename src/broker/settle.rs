@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::broker::Broker;
 use crate::broker::command::Disposition;
 use crate::broker::delta::{Entry, Holder, Operation, Place, Resolution};
-use crate::broker::fact::{Change, Fact, UnitKey};
+use crate::broker::fact::{Change, ConsumerKey, Fact, Source, UnitKey};
 use crate::ids::{Millis, QueueId, TransactionId};
 use crate::record::{Decided, Gone, Record, Settled, Settlement};
 
@@ -54,6 +54,8 @@ impl Broker {
     ) {
         let row = self.durable.transactions.get(transaction).expect("the caller has seen it");
         let (mut last, mut kept) = (BTreeMap::new(), Vec::new());
+        // What stays with its consumer at a new place is lent there from now on.
+        let mut lent = BTreeMap::new();
         let mut place = |queue: QueueId, rank| {
             let seq = last.entry(queue).or_insert_with(|| self.queues[&queue].row.last_seq);
             *seq += 1;
@@ -84,6 +86,7 @@ impl Broker {
             (Operation::Keep { queue, rank, entry, holder, .. }, _) => {
                 let place = place(queue, rank);
                 if keeps(holder) {
+                    lent.insert((queue, rank), place.seq);
                     kept.push(relend(holder, queue, place, entry));
                     return Settlement::Enter { queue, place, entry };
                 }
@@ -104,7 +107,28 @@ impl Broker {
         let outcomes: Vec<_> = outcomes.collect();
         let last = row.settled + outcomes.len() as u64 == row.operations;
         let settled = Settled { transaction, first: row.settled + 1, resolution, last, outcomes };
+        // First, so that no crash comes between: a mark too many does no harm.
+        facts.extend(lent.into_iter().map(mark));
         facts.push(Fact::Log(Record::Settled(settled), Bytes::new()));
         facts.append(&mut kept);
     }
+}
+
+impl Broker {
+    /// A consumer that has a delivery again, and no credit left by that, waits for no other.
+    pub(super) fn leave_line(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(&key) else { return };
+        let Source::Queue(id) = consumer.source else { return };
+        if !consumer.in_line || consumer.credit() > 0 {
+            return;
+        }
+        consumer.in_line = false;
+        let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
+        queue.ready.retain(|other| *other != key);
+    }
+}
+
+/// States that what is in a queue up to there may have been delivered.
+fn mark(((queue, rank), through): ((QueueId, u8), u64)) -> Fact {
+    Fact::Log(Record::Lent { queue, rank, through }, Bytes::new())
 }

@@ -2,6 +2,7 @@
 
 mod branches;
 mod dead;
+mod model;
 mod once;
 mod schedule;
 mod topics;

@@ -624,5 +624,6 @@ impl Broker {
         queue.on_loan.insert(place);
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
         consumer.loans.insert(tag, Lent::Durable { place, entry });
+        self.leave_line(key);
     }
 }

@@ -208,26 +208,13 @@ impl SimDisk {
     #[must_use]
     pub fn snapshot_crash(&self, seed: u64) -> Self {
         let disk = self.disk();
-        let weather = disk.weather(seed);
-        let names = weather.names(&disk.durable_names, &disk.pending_names);
-        let mut inodes = BTreeMap::new();
-        for (name, inode) in &names {
-            let file = &disk.inodes[inode];
-            let found = weather.file(*inode, &file.durable, &file.pending);
-            let name = name.clone();
-            let found = Inode { name, durable: found.clone(), now: found, ..Inode::default() };
-            inodes.insert(*inode, found);
-        }
-        Self(Arc::new(Mutex::new(Disk {
-            durable_names: names.clone(),
-            names,
-            inodes,
-            last_inode: disk.last_inode,
-            capacity: disk.capacity,
-            lying_syncs: disk.lying_syncs.clone(),
-            lying_sync_dir: disk.lying_sync_dir,
-            ..Disk::default()
-        })))
+        disk.found_after(disk.weather(seed))
+    }
+
+    /// The same where the power cut loses everything that is not synced.
+    #[must_use]
+    pub fn snapshot_synced(&self) -> Self {
+        self.disk().found_after(Weather::nothing_survives())
     }
 
     /// The disk as the next process finds it when this one was killed: all that it saw is there,

@@ -19,6 +19,7 @@ mod once;
 mod random;
 mod rest;
 mod restart;
+mod scripts;
 mod slow_checkpoint;
 mod units;
 mod world;

@@ -128,6 +128,8 @@ pub(super) struct Found {
     pub(super) place: Place,
     pub(super) returns: u32,
     pub(super) redelivered: bool,
+    /// A branch that has no outcome has settled it.
+    pub(super) held: bool,
 }
 
 /// What a store holds, by the name each message carries in its content.
@@ -515,6 +517,7 @@ impl Node {
             place,
             returns: entry.returns,
             redelivered: self.engine.broker().may_be_seen(id, place, entry),
+            held: entry.held,
         };
         match contents.messages.insert(number, found) {
             None => Ok(()),

@@ -35,7 +35,7 @@ fn vote(vote: Vote) -> Said {
 
 impl Bench {
     /// Asks until it is done, and gives the answer, however it came.
-    fn xa(&mut self, connection: u64, command: XaCommand) -> Said {
+    pub(super) fn xa(&mut self, connection: u64, command: XaCommand) -> Said {
         let command = Command::Xa(command);
         loop {
             self.answers.clear();
@@ -81,7 +81,7 @@ impl Bench {
         self.xa(51, XaCommand::Rollback { xid: xid(branch), disposition })
     }
 
-    fn recover(&mut self) -> Vec<BranchInfo> {
+    pub(super) fn recover(&mut self) -> Vec<BranchInfo> {
         match self.xa(52, XaCommand::Recover { after: None }) {
             Ok(Some(Reply::Branches(found))) => found,
             other => panic!("{other:?}"),

@@ -119,6 +119,7 @@ impl Broker {
                     consumer.held_bytes += message.charge();
                 }
                 consumer.loans.insert(tag, loan);
+                self.leave_line(key);
             }
             None => self.take_back(&source, loan, true),
         }

@@ -11,8 +11,10 @@
 //! Always: a choice depends on the seed, the inode or ordinal, and the offset; on nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use super::image::Image;
+use super::{Disk, Inode, SimDisk};
 
 /// Bytes a disk writes at once.
 const SECTOR: u64 = 512;
@@ -27,7 +29,7 @@ pub(super) struct Effect {
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    Data { offset: u64, bytes: std::sync::Arc<[u8]> },
+    Data { offset: u64, bytes: Arc<[u8]> },
     Zeros { offset: u64, len: u64 },
     Length { from: u64, to: u64 },
 }
@@ -164,6 +166,10 @@ impl Weather {
         Self { seed, mood, grain }
     }
 
+    pub(super) fn nothing_survives() -> Self {
+        Self { seed: 0, mood: Mood::Nothing, grain: Grain::Sector }
+    }
+
     fn keeps(&self, ordinal: u64, dice: u64) -> bool {
         match self.mood {
             Mood::Nothing => false,
@@ -292,6 +298,31 @@ impl Weather {
             change.kind.apply(&mut names);
         }
         names
+    }
+}
+
+impl Disk {
+    /// The disk after a power cut of this kind.
+    pub(super) fn found_after(&self, weather: Weather) -> SimDisk {
+        let names = weather.names(&self.durable_names, &self.pending_names);
+        let mut inodes = BTreeMap::new();
+        for (name, inode) in &names {
+            let file = &self.inodes[inode];
+            let found = weather.file(*inode, &file.durable, &file.pending);
+            let name = name.clone();
+            let found = Inode { name, durable: found.clone(), now: found, ..Inode::default() };
+            inodes.insert(*inode, found);
+        }
+        SimDisk(Arc::new(Mutex::new(Disk {
+            durable_names: names.clone(),
+            names,
+            inodes,
+            last_inode: self.last_inode,
+            capacity: self.capacity,
+            lying_syncs: self.lying_syncs.clone(),
+            lying_sync_dir: self.lying_sync_dir,
+            ..Disk::default()
+        })))
     }
 }
 

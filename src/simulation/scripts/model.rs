@@ -1,0 +1,300 @@
+//! What a script must come to, in plain lists: no places, no log, no records.
+//!
+//! Always: a step happens whole or not at all, so that what a crash leaves is the model before a
+//! step or after it, and nothing between.
+
+use crate::broker::command::Disposition;
+use crate::broker::delta::Resolution;
+
+use super::{Operation, Step};
+
+/// A message as the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) number: u64,
+    /// It is in the log.
+    logged: bool,
+    returns: u32,
+    /// It has been handed to a consumer, where it lies now.
+    lent: bool,
+    /// That was in an earlier life.
+    seen: bool,
+}
+
+impl Message {
+    pub(super) fn new(number: u64, logged: bool) -> Self {
+        Self { number, logged, returns: 0, lent: false, seen: false }
+    }
+
+    fn returned(self) -> Self {
+        Self { returns: self.returns + 1, ..self }
+    }
+
+    /// As it lies at another place, and in the log.
+    fn placed_anew(self, lent: bool) -> Self {
+        Self { logged: true, lent, seen: false, ..self }
+    }
+
+    fn is_redelivered(&self) -> bool {
+        self.seen || self.returns > 0
+    }
+}
+
+/// One operation of the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Sent { queue: usize, message: Message },
+    Settled { queue: usize, message: Message, returned: bool },
+}
+
+/// How far the transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not begun, or over and forgotten.
+    None,
+    Open,
+    /// A branch to which no connection belongs.
+    Free,
+    Prepared,
+    /// It has ended so, and that is remembered.
+    Over(Resolution),
+    /// An operator has ended it so.
+    Decided(Resolution),
+}
+
+/// A message as a start finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) number: u64,
+    pub(super) returns: u32,
+    /// It came back, or may have been delivered in an earlier life.
+    pub(super) redelivered: bool,
+    /// It waits for the outcome of a branch.
+    pub(super) held: bool,
+}
+
+/// A message as a consumer gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivered {
+    pub(super) number: u64,
+    pub(super) attempt: u32,
+    pub(super) redelivered: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    queues: [Vec<Message>; 2],
+    /// What the consumer of each queue has and has not settled. It takes one at a time.
+    loans: [Vec<u64>; 2],
+    consumes: bool,
+    done: Vec<Done>,
+    branch: bool,
+    pub(super) phase: Phase,
+}
+
+impl Model {
+    pub(super) fn new(queues: [Vec<Message>; 2]) -> Self {
+        let (loans, done) = ([Vec::new(), Vec::new()], Vec::new());
+        let mut model =
+            Self { queues, loans, consumes: true, done, branch: false, phase: Phase::None };
+        model.lend();
+        model
+    }
+
+    /// What is handed to the consumers, of the oldest that are free.
+    fn lend(&mut self) {
+        let held: Vec<u64> = self.held().collect();
+        for (queue, loans) in self.queues.iter_mut().zip(&mut self.loans) {
+            let free =
+                |it: &&mut Message| !held.contains(&it.number) && !loans.contains(&it.number);
+            if self.consumes
+                && loans.is_empty()
+                && let Some(message) = queue.iter_mut().find(free)
+            {
+                message.lent = true;
+                loans.push(message.number);
+            }
+        }
+    }
+
+    fn held(&self) -> impl Iterator<Item = u64> + use<'_> {
+        self.done.iter().filter_map(|done| match done {
+            Done::Settled { message, .. } => Some(message.number),
+            Done::Sent { .. } => None,
+        })
+    }
+
+    /// Nothing was done in the transaction.
+    pub(super) fn is_empty(&self) -> bool {
+        self.done.is_empty()
+    }
+
+    /// The oldest delivery of a queue.
+    pub(super) fn loan(&self, queue: usize) -> Option<u64> {
+        self.loans[queue].first().copied()
+    }
+
+    pub(super) fn take(&mut self, step: Step, number: u64) {
+        match step {
+            Step::Begin => self.phase = Phase::Open,
+            Step::Start => (self.phase, self.branch) = (Phase::Open, true),
+            Step::Do(operation) => self.operate(operation, number),
+            Step::Commit => self.settle(Resolution::Commit, Disposition::Return),
+            Step::Rollback(disposition) => self.settle(Resolution::Rollback, disposition),
+            Step::End => self.phase = Phase::Free,
+            Step::Prepare => self.prepare(),
+            Step::OnePhase | Step::Outcome(..) | Step::Decide(_) => self.end_branch(step),
+            Step::Lose => self.lose(),
+        }
+        self.lend();
+    }
+
+    fn operate(&mut self, operation: Operation, number: u64) {
+        match operation {
+            Operation::Send { queue, persistent } => {
+                let message = Message::new(number, persistent || self.branch);
+                self.done.push(Done::Sent { queue, message });
+            }
+            Operation::Settle { queue, returned } => {
+                let number = self.loans[queue].remove(0);
+                let message = self.queues[queue].iter().find(|it| it.number == number);
+                let message = *message.expect("it is lent");
+                self.done.push(Done::Settled { queue, message, returned });
+            }
+        }
+    }
+
+    /// What was settled and is not in the log leaves its queue for it.
+    fn prepare(&mut self) {
+        if self.done.is_empty() {
+            self.phase = Phase::None;
+            return;
+        }
+        self.phase = Phase::Prepared;
+        for done in &self.done {
+            if let Done::Settled { queue, message, .. } = done
+                && !message.logged
+            {
+                self.queues[*queue].retain(|it| it.number != message.number);
+            }
+        }
+    }
+
+    fn end_branch(&mut self, step: Step) {
+        let (resolution, disposition) = match step {
+            Step::OnePhase => (Resolution::Commit, Disposition::Return),
+            Step::Outcome(resolution, disposition) => (resolution, disposition),
+            Step::Decide(resolution) => (resolution, Disposition::Return),
+            _ => unreachable!("the others end no branch"),
+        };
+        let (voted, worked) = (self.phase == Phase::Prepared, !self.done.is_empty());
+        let is_kept = voted || worked && resolution == Resolution::Commit;
+        self.settle(resolution, disposition);
+        if is_kept {
+            let decided = matches!(step, Step::Decide(_));
+            self.phase = if decided { Phase::Decided(resolution) } else { Phase::Over(resolution) };
+        }
+    }
+
+    /// Everything that was done in the transaction gets its outcome: first what is in the log, in
+    /// the order in which it came there, then what is in memory.
+    pub(super) fn settle(&mut self, resolution: Resolution, disposition: Disposition) {
+        let voted = self.phase == Phase::Prepared;
+        let all = std::mem::take(&mut self.done);
+        let class = |done: &Done| match done {
+            Done::Sent { message, .. } | Done::Settled { message, .. } => u8::from(!message.logged),
+        };
+        let mut ordered = all;
+        ordered.sort_by_key(class);
+        for done in ordered {
+            match done {
+                Done::Sent { queue, message } => {
+                    if resolution == Resolution::Commit {
+                        self.queues[queue].push(message);
+                    }
+                }
+                Done::Settled { queue, message, returned } => {
+                    // It has no place any more.
+                    let kept = voted && !message.logged;
+                    let goes = resolution == Resolution::Commit && !returned;
+                    let stays = resolution == Resolution::Rollback
+                        && disposition == Disposition::Keep
+                        && self.consumes;
+                    let after = if stays { message } else { message.returned() };
+                    let after = if kept { after.placed_anew(stays) } else { after };
+                    let queue_of = &mut self.queues[queue];
+                    let at = queue_of.iter().position(|it| it.number == message.number);
+                    match (at, goes) {
+                        (Some(at), true) => drop(queue_of.remove(at)),
+                        (Some(at), false) => queue_of[at] = after,
+                        (None, true) => {}
+                        (None, false) => queue_of.push(after),
+                    }
+                    if stays && kept {
+                        // One mark for each queue says up to where it was lent.
+                        queue_of.iter_mut().for_each(|it| it.lent = true);
+                    }
+                    if stays {
+                        self.loans[queue].push(message.number);
+                    }
+                }
+            }
+        }
+        self.phase = Phase::None;
+    }
+
+    /// The connection is gone, and with it what only belonged to it.
+    fn lose(&mut self) {
+        if self.phase == Phase::Open {
+            self.settle(Resolution::Rollback, Disposition::Return);
+        }
+        for (queue, loans) in self.queues.iter_mut().zip(&mut self.loans) {
+            for message in queue.iter_mut().filter(|it| loans.contains(&it.number)) {
+                *message = message.returned();
+            }
+            loans.clear();
+        }
+        self.consumes = false;
+    }
+
+    /// The same in a new life.
+    pub(super) fn crashed(&self) -> Self {
+        let mut next = self.clone();
+        next.consumes = false;
+        next.loans = [Vec::new(), Vec::new()];
+        if matches!(next.phase, Phase::Open | Phase::Free) {
+            next.settle(Resolution::Rollback, Disposition::Return);
+        }
+        for queue in &mut next.queues {
+            queue.retain(|message| message.logged);
+            for message in queue {
+                message.seen |= message.lent;
+            }
+        }
+        next
+    }
+
+    /// What a start finds.
+    pub(super) fn found(&self) -> [Vec<Found>; 2] {
+        let held: Vec<u64> = self.held().collect();
+        let found = |it: &Message| Found {
+            number: it.number,
+            returns: it.returns,
+            redelivered: it.is_redelivered(),
+            held: held.contains(&it.number),
+        };
+        [0, 1].map(|queue: usize| self.queues[queue].iter().map(found).collect())
+    }
+
+    /// What a consumer gets who takes everything that is free.
+    pub(super) fn delivered(&self) -> [Vec<Delivered>; 2] {
+        let held: Vec<u64> = self.held().collect();
+        let delivered = |it: &Message| {
+            let redelivered = it.is_redelivered();
+            let attempt = (it.returns + 1).max(1 + u32::from(redelivered));
+            Delivered { number: it.number, attempt, redelivered }
+        };
+        let free = |it: &&Message| !held.contains(&it.number);
+        [0, 1].map(|queue: usize| self.queues[queue].iter().filter(free).map(delivered).collect())
+    }
+}
