@@ -93,6 +93,10 @@ impl Broker {
             }
             Command::Once(once) => self.decide_once(now, Asker { connection, token }, once, facts),
             Command::Barrier => DONE,
+            Command::CloseProducers => {
+                self.state_parting(connection, true, facts);
+                DONE
+            }
             Command::Begin { .. }
             | Command::Transact { .. }
             | Command::Commit { .. }
@@ -143,6 +147,7 @@ impl Broker {
         self.abandon_stages(connection, facts);
         self.decide_close_units(now, connection, facts);
         self.decide_close_branches(connection, facts);
+        self.state_parting(connection, false, facts);
         for key in self.connections.get(&connection).into_iter().flatten() {
             if self.consumers[key].ended.is_none() {
                 facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use crate::broker::delta::{Entry, Place, Scope, Why};
+use crate::broker::delta::{Entry, Place, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
 use crate::broker::queue::Queue;
@@ -92,7 +92,7 @@ impl Broker {
                     return Err("its sequence number is not the next");
                 }
                 self.durable.fit_sent(*upload)?;
-                self.durable.fit_name(Scope::Queue(*queue), *once)?;
+                self.durable.fit_mark(*queue, *once)?;
                 self.durable.fit_note(*note, &row.name, Why::Scheduled)
             }
             Record::Fired { queue, first, entries, .. } => {

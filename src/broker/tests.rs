@@ -3,6 +3,7 @@
 mod branches;
 mod dead;
 mod once;
+mod producers;
 mod schedule;
 mod transactions;
 mod uploads;

@@ -141,6 +141,10 @@ pub struct DuplicatesConfig {
     pub memory: Size,
     /// Hours for which an id is remembered.
     pub hours: u64,
+    /// All that is remembered of producers that count what they send.
+    pub producer_memory: Size,
+    /// Hours for which a producer is remembered whose connection was lost.
+    pub producer_hours: u64,
 }
 
 /// See `default.toml`.
@@ -219,7 +223,13 @@ impl Default for LimitsConfig {
 
 impl Default for DuplicatesConfig {
     fn default() -> Self {
-        Self { ids: 100_000, memory: Size::mib(64), hours: 24 }
+        Self {
+            ids: 100_000,
+            memory: Size::mib(64),
+            hours: 24,
+            producer_memory: Size::mib(64),
+            producer_hours: 24,
+        }
     }
 }
 
@@ -356,9 +366,14 @@ impl Config {
         let ids = self.duplicates.ids;
         let must = "from 1 to 10000000";
         in_range((1..=10_000_000).contains(&ids), "duplicates.ids", ids, must)?;
-        let hours = self.duplicates.hours;
         let must = "from 1 to 8760";
-        in_range((1..=8760).contains(&hours), "duplicates.hours", hours, must)?;
+        let duplicates = &self.duplicates;
+        for (name, hours) in [
+            ("duplicates.hours", duplicates.hours),
+            ("duplicates.producer_hours", duplicates.producer_hours),
+        ] {
+            in_range((1..=8760).contains(&hours), name, hours, must)?;
+        }
         let seconds = self.log.checkpoint_seconds;
         let must = "from 1 to 86400";
         in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
@@ -380,6 +395,12 @@ impl Config {
             ("log.compaction_rate", self.log.compaction_rate, 1 << 20, "at least 1 MiB"),
             ("memory.index", self.memory.index, 1 << 20, "at least 1 MiB"),
             ("duplicates.memory", self.duplicates.memory, 1 << 20, "at least 1 MiB"),
+            (
+                "duplicates.producer_memory",
+                self.duplicates.producer_memory,
+                1 << 20,
+                "at least 1 MiB",
+            ),
             ("memory.connection_window", self.memory.connection_window, 1 << 10, "at least 1 KiB"),
             (
                 "memory.held_by_connection",
@@ -472,6 +493,8 @@ impl Config {
                 names_per_scope: self.duplicates.ids,
                 names_bytes: self.duplicates.memory.bytes(),
                 names_millis: self.duplicates.hours * 3_600_000,
+                producers_bytes: self.duplicates.producer_memory.bytes(),
+                producers_millis: self.duplicates.producer_hours * 3_600_000,
                 resident_of_all: usize::try_from(memory.windows / memory::ENTRY_BYTES)
                     .unwrap_or(usize::MAX),
                 ..crate::broker::Limits::default()
@@ -625,6 +648,8 @@ mod tests {
             ("duplicates.ids = 0", "duplicates.ids"),
             ("duplicates.hours = 0", "duplicates.hours"),
             ("duplicates.memory = 0", "duplicates.memory"),
+            ("duplicates.producer_hours = 0", "duplicates.producer_hours"),
+            ("duplicates.producer_memory = 0", "duplicates.producer_memory"),
             ("limits.topic_backlog = 0", "limits.topic_backlog"),
             ("stomp.prefetch = 32768", "stomp.prefetch"),
             ("stomp.connect_timeout = 0", "stomp.connect_timeout"),

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::error::SendError;
+use crate::identity::{Identity, Numbered};
 use crate::ids::Millis;
 use crate::limits;
 use crate::message::{self, BodyKind, Content, Durability, LargeHead, Priority};
@@ -37,6 +38,7 @@ pub struct Message {
     priority: Priority,
     durability: Durability,
     expires: Option<Millis>,
+    number: Option<Numbered>,
 }
 
 impl Message {
@@ -58,6 +60,7 @@ impl Message {
             priority: Priority::DEFAULT,
             durability: Durability::Persistent,
             expires: None,
+            number: None,
         }
     }
 
@@ -71,6 +74,27 @@ impl Message {
     pub fn priority(mut self, priority: u8) -> Self {
         self.priority = Priority::new(priority.min(9)).expect("9 at most");
         self
+    }
+
+    /// Lets the message be there once, however often it is sent: `producer` names whoever sends, as
+    /// nobody else in this store, and gives each of its messages another `sequence`, best by
+    /// counting. Sent again with both the same, to whatever queue and over whatever crash, it is
+    /// confirmed, and nothing more happens. In a transaction the sequence is taken by the commit,
+    /// and free again after a rollback. The message is persistent whatever it asks for; a topic
+    /// refuses it.
+    ///
+    /// Sequences may have gaps and come in any order; one that is too far behind what the producer
+    /// has sent since, thousands at least, is refused. A producer is remembered for 24 hours after
+    /// its connection has ended, or less where memory is short.
+    pub fn numbered(mut self, producer: impl AsRef<str>, sequence: u64) -> Self {
+        let producer = Identity::of(producer.as_ref().as_bytes());
+        self.number = Some(Numbered { producer, sequence });
+        self
+    }
+
+    /// What of it is to be there once.
+    pub(super) fn number(&self) -> Option<Numbered> {
+        self.number
     }
 
     /// Keeps the message in memory alone: it is gone with the process, and costs no disk. A body of
@@ -117,7 +141,7 @@ impl Message {
 
     /// As the broker takes it, body and all.
     pub(super) fn whole(self) -> message::Message {
-        let Self { body, kind, properties, priority, durability, expires } = self;
+        let Self { body, kind, properties, priority, durability, expires, .. } = self;
         let content = Content { kind, properties, body }.encode();
         message::Message { durability, priority, expires, delay: 0, content }
     }

@@ -7,6 +7,7 @@ use crate::broker::Broker;
 pub(super) struct Told {
     missed: u64,
     forgotten: u64,
+    producers: u64,
 }
 
 impl Told {
@@ -21,6 +22,14 @@ impl Told {
                 forgotten,
                 "ids against duplicates were forgotten before their time, for want of room (see \
                  the settings duplicates)"
+            );
+        }
+        let forgotten = broker.producer_counts().forgotten_early;
+        if has_doubled(&mut self.producers, forgotten) {
+            tracing::warn!(
+                forgotten,
+                "producers that may come back were forgotten, for want of room: what they send \
+                 again will be there twice (see the setting duplicates.producer_memory)"
             );
         }
     }

@@ -77,7 +77,7 @@ impl Record {
                 w.u64(until.millis().0);
                 w.u32(note.get());
                 w.upload(Form::Full, *upload);
-                w.identity(*once);
+                w.mark(*once);
             }
             Self::Fired { queue, first, at, entries } => {
                 w.u64(queue.0);
@@ -116,7 +116,7 @@ impl Reader<'_> {
         self.due(Form::Full)?
     }
 
-    pub(super) fn scheduled(&mut self, once: bool) -> Option<Record> {
+    pub(super) fn scheduled(&mut self, kind: u16) -> Option<Record> {
         Some(Record::Scheduled {
             queue: self.queue()?,
             place: self.place()?,
@@ -125,7 +125,7 @@ impl Reader<'_> {
             until: self.until()?,
             note: self.note(Form::Full)??,
             upload: self.upload(Form::Full)?,
-            once: self.identity(once)?,
+            once: self.mark(kind)?,
         })
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::delta::Scope;
 use crate::broker::delta::{Holder, Resolution};
+use crate::identity::{Identity, Numbered};
 use crate::ids::{ConnectionId, SubscriptionId, Tag, TransactionId, Xid};
 use proptest::prelude::*;
 
@@ -134,7 +135,7 @@ fn every_kind() -> Vec<Record> {
 fn every_kind_with_a_name() -> Vec<Record> {
     let (id, other) = (Identity([7; 16]), Identity([8; 16]));
     let (queue, place, upload) = (QueueId(3), Place { rank: 5, seq: 77 }, UploadId::new(7));
-    let (at, expires, once) = (Millis(3), Some(Millis(4)), Some(id));
+    let (at, expires, once) = (Millis(3), Some(Millis(4)), Some(Mark::Name(id)));
     let (transaction, number, rank) = (TransactionId(5), 6, 4);
     let staged = |once| Staged { transaction, number, queue, rank, at, expires, upload, once };
     let named = |transaction, operations| Record::Named(Named { id, at, transaction, operations });
@@ -231,9 +232,54 @@ fn records_with_names_have_these_bytes() {
     check(&Record::Forgotten(forgotten), 63, &format!("{} {}", u64(9), u64(2)));
 }
 
+/// The same with the number of a producer, and what else there is to say of producers.
+fn every_kind_with_a_number() -> Vec<Record> {
+    let (producer, other) = (Identity([7; 16]), Identity([8; 16]));
+    let mark = Some(Mark::Number(Numbered { producer, sequence: 9 }));
+    let mut records = every_kind_with_a_name();
+    records.truncate(5);
+    for record in &mut records {
+        let (Record::Sent { once, .. }
+        | Record::Scheduled { once, .. }
+        | Record::Staged(Staged { once, .. })) = record
+        else {
+            unreachable!("the first of them are of messages")
+        };
+        *once = mark;
+    }
+    let producers = vec![producer, other];
+    let parted =
+        |closed| ProducersRecord::Parted { at: Millis(3), closed, producers: producers.clone() };
+    records.extend([parted(true), parted(false)].map(Record::Producers));
+    let forgotten = ProducersRecord::Forgotten { producers: producers.clone() };
+    records.push(Record::Producers(forgotten));
+    records
+}
+
+#[test]
+fn records_with_numbers_have_these_bytes() {
+    let hex = |record: &Record| {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let (id, other) = ("07".repeat(16), "08".repeat(16));
+    let named = every_kind_with_a_name();
+    let numbered = every_kind_with_a_number();
+    for (at, kind) in [(0, 65), (1, 65), (2, 67), (4, 66)] {
+        assert_eq!(hex(&numbered[at]), format!("{}0900000000000000", hex(&named[at])));
+        assert_eq!(numbered[at].kind(), kind);
+    }
+    assert_eq!(hex(&numbered[5]), format!("030000000000000001{id}{other}"));
+    assert_eq!(hex(&numbered[6]), format!("030000000000000000{id}{other}"));
+    assert_eq!(hex(&numbered[7]), format!("{id}{other}"));
+    assert_eq!((numbered[5].kind(), numbered[7].kind()), (68, 69));
+}
+
 #[test]
 fn every_kind_reads_back_as_it_was_written() {
-    for record in every_kind().into_iter().chain(every_kind_with_a_name()) {
+    let marked = every_kind_with_a_name().into_iter().chain(every_kind_with_a_number());
+    for record in every_kind().into_iter().chain(marked) {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         assert!(bytes.len() <= record.size_max());

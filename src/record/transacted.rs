@@ -19,7 +19,7 @@
 use super::form::Form;
 use super::{Gone, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Holder, Place, Resolution};
-use crate::identity::Identity;
+use crate::identity::Mark;
 use crate::ids::{
     ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
 };
@@ -47,8 +47,8 @@ pub struct Staged {
     pub expires: Option<Millis>,
     /// Its body lies in the pieces of this upload, and belongs to it from now on.
     pub upload: Option<UploadId>,
-    /// The name under which it was sent: taken in its queue until the outcome, and by a commit.
-    pub once: Option<Identity>,
+    /// The mark under which it was sent: taken until the outcome, and by a commit.
+    pub once: Option<Mark>,
 }
 
 /// Messages were settled in a transaction: they are held until it has its outcome. The first
@@ -189,7 +189,7 @@ pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
             w.u64(at.0);
             w.time(*expires);
             w.upload(Form::Full, *upload);
-            w.identity(*once);
+            w.mark(*once);
         }
         Record::Taken(taken) => {
             w.u64(taken.transaction.0);
@@ -277,7 +277,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn staged(&mut self, once: bool) -> Option<Record> {
+    pub(super) fn staged(&mut self, kind: u16) -> Option<Record> {
         Some(Record::Staged(Staged {
             transaction: self.transaction()?,
             number: self.u64()?,
@@ -286,7 +286,7 @@ impl Reader<'_> {
             at: self.millis()?,
             expires: self.time()?,
             upload: self.upload(Form::Full)?,
-            once: self.identity(once)?,
+            once: self.mark(kind)?,
         }))
     }
 
