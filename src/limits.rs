@@ -276,8 +276,9 @@ pub const NAME_BYTES: u64 = 200;
 /// How long names that are old enough to be forgotten wait for others, so that they go together.
 pub const FORGET_REST_MILLIS: u64 = 60_000;
 /// Spans of numbers remembered of one producer at most: the window within which its repetitions
-/// are told from what is new. At 64 numbers a span and more, however the numbers come.
-pub const PRODUCER_SPANS_MAX: usize = 32;
+/// are told from what is new. At 64 numbers a span and more, however the numbers come. Unit tests
+/// have less, so that the simulation comes to the end of the window.
+pub const PRODUCER_SPANS_MAX: usize = if cfg!(test) { 8 } else { 32 };
 /// What a producer that counts is taken to cost in memory, beside its spans.
 pub const PRODUCER_BYTES: u64 = 240;
 /// How long a producer is remembered whose connection was closed: until its client has surely

@@ -457,8 +457,7 @@ impl Record {
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
             }
-            Self::Named(_) | Self::Forgotten(_) => once::encode(self, &mut w),
-            Self::Producers(record) => record.encode(&mut w),
+            Self::Named(_) | Self::Forgotten(_) | Self::Producers(_) => once::encode(self, &mut w),
             _ => self.encode_delay(&mut w),
         }
     }

@@ -60,6 +60,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "broker::policy",
             "io",
             "message",
+            "identity",
             "ids",
             "limits",
         ],

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::broker::sequences::Sequences;
 use crate::identity::Identity;
 use crate::ids::{
     ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
     UploadId, Xid,
 };
 
+pub use crate::broker::sequences::Sequences;
 pub use branch::{BranchRow, HeuristicRow, OutcomeRow, Remembered};
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.

@@ -44,7 +44,8 @@ pub(super) struct Plan {
 const MIB: u64 = 1 << 20;
 
 /// The parts of the memory limit, as what it is divided by: four sixteenths are named here (one of
-/// them is divided once more), four are non-persistent messages, and the rest is for queues and consumers.
+/// them is divided once more), four are non-persistent messages, and the rest is for queues and
+/// consumers.
 const PARTS: u64 = 16;
 
 /// What a change between two checkpoints costs, about: see `memory.limit` in the settings.

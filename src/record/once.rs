@@ -13,9 +13,9 @@
 //! | 67 | `Scheduled` | as 64 with a number in place of the name |
 //!
 //! A name is the 16 bytes of its digest; a number is those of its producer's, then sequence u64.
-//! What else there is to say of producers is in `producers`. A scope is the number of a queue, or 0 for commits. What
-//! stands at the end of 62 is the digest of what the transaction has done; a commit without it
-//! will never be.
+//! What else there is to say of producers is in `producers`. A scope is the number of a queue, or 0
+//! for commits. What stands at the end of 62 is the digest of what the transaction has done; a
+//! commit without it will never be.
 
 use super::form::Form;
 use super::{FLAG_LENT, Reader, Record, Writer};
@@ -76,6 +76,7 @@ pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
             w.u64(scope.number());
             w.u64(*through);
         }
+        Record::Producers(record) => record.encode(w),
         _ => unreachable!("the other kinds have their bytes elsewhere"),
     }
 }

@@ -197,17 +197,15 @@ impl Client {
                 let lacks =
                     matches!(refusal, Some(Refusal::PieceMissing | Refusal::NoSuchStage(_)),);
                 let gap = lacks && stage.is_some_and(|stage| self.bodies.refused.contains(&stage));
-                let old = matches!(refusal, Some(Refusal::BelowWindow { .. }));
-                if refusal.is_some() && !full && !gap && !old {
+                // Others have counted on while it waited.
+                let gap = gap || matches!(refusal, Some(Refusal::BelowWindow { .. }));
+                if refusal.is_some() && !full && !gap {
                     return Err(format!("send refused: {refusal:?}"));
                 }
                 let fate = around.model.fates.get_mut(&number);
                 let fate = fate.ok_or("an answer about nothing")?;
-                let full = full || gap || old;
-                match refusal {
-                    Some(_) => around.model.once.answered(number),
-                    None => around.model.once.confirmed(number),
-                }
+                let full = full || gap;
+                around.model.once.heard(number, refusal.is_none());
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
             Asked::Resend(number) => self.resend_answered(around, number, refusal)?,
@@ -351,8 +349,7 @@ impl Client {
             let command = around.model.name(self.index, number, command);
             return self.ask(around, command, asked);
         }
-        let command = Command::Send { to, message };
-        let command = around.model.name(self.index, number, command);
+        let command = around.model.name(self.index, number, Command::Send { to, message });
         self.ask(around, command, Asked::Send(number));
     }
 

@@ -29,6 +29,11 @@ impl OnceSent {
         self.unsure.remove(&number);
     }
 
+    /// The first sending of the message was confirmed, or refused.
+    pub(super) fn heard(&mut self, number: u64, confirmed: bool) {
+        if confirmed { self.confirmed(number) } else { self.answered(number) }
+    }
+
     /// The message was confirmed.
     pub(super) fn confirmed(&mut self, number: u64) {
         self.unsure.remove(&number);

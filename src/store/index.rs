@@ -46,9 +46,8 @@ use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{
     self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, ProducerRow, QueueRow,
-    Remembered, Scalars, Scope, TransactionRow, UploadRow,
+    Remembered, Scalars, Scope, Sequences, TransactionRow, UploadRow,
 };
-use crate::broker::sequences::Sequences;
 use crate::identity::Identity;
 use crate::ids::{Lsn, NoteId, QueueId, TransactionId, UploadId, Xid};
 use crate::io::Storage;

@@ -32,7 +32,7 @@ impl super::Index {
     /// # Errors
     /// Those of the disk, and where it is damaged.
     #[cfg(test)]
-    pub(crate) fn producers(&self) -> Result<crate::broker::Base, IndexError> {
+    pub(crate) fn producers(&self) -> Result<crate::broker::delta::Base, IndexError> {
         let mut base = Base::default();
         read(&self.database()?.database().begin_read().map_err(error)?, &mut base)?;
         Ok(base.into_durable())

@@ -53,7 +53,7 @@ pub(super) const OUTCOME_NUMBERS: TableDefinition<'_, u64, &[u8]> =
 /// [`crate::broker::delta::NameRow`] in bincode, by the scope of the name and its number there.
 pub(super) const NAMES: TableDefinition<'_, NameKey, &[u8]> = TableDefinition::new("names");
 /// [`crate::broker::delta::ProducerRow`] in bincode, under the transaction 0; under another, the
-/// [`crate::broker::sequences::Sequences`] that a producer has sent in it.
+/// [`crate::broker::delta::Sequences`] that a producer has sent in it.
 pub(super) const PRODUCERS: TableDefinition<'_, ProducerKey, &[u8]> =
     TableDefinition::new("producers");
 /// Where the pieces of large bodies lie.

@@ -274,12 +274,7 @@ impl Snapshot {
             Stage::Notes(after) => self
                 .rows_after(write, NOTES, after, |_, _| Ok(()))?
                 .map_or(Stage::Names(None), |last| Stage::Notes(Some(last))),
-            Stage::Names(after) => self
-                .rows_after(write, NAMES, after, |_, _| Ok(()))?
-                .map_or(Stage::Producers(None), |last| Stage::Names(Some(last))),
-            Stage::Producers(after) => self
-                .rows_after(write, PRODUCERS, after, |_, _| Ok(()))?
-                .map_or(Stage::Meta, |last| Stage::Producers(Some(last))),
+            Stage::Names(_) | Stage::Producers(_) => self.copy_repetitions(write, stage)?,
             Stage::Meta => {
                 let (from, mut to) = (
                     self.read.open_table(META).map_err(error)?,
@@ -292,6 +287,22 @@ impl Snapshot {
                 Stage::Done
             }
             Stage::Done => Stage::Done,
+        })
+    }
+
+    fn copy_repetitions(
+        &self,
+        write: &redb::WriteTransaction,
+        stage: Stage,
+    ) -> Result<Stage, IndexError> {
+        Ok(match stage {
+            Stage::Names(after) => self
+                .rows_after(write, NAMES, after, |_, _| Ok(()))?
+                .map_or(Stage::Producers(None), |last| Stage::Names(Some(last))),
+            Stage::Producers(after) => self
+                .rows_after(write, PRODUCERS, after, |_, _| Ok(()))?
+                .map_or(Stage::Meta, |last| Stage::Producers(Some(last))),
+            other => other,
         })
     }
 
