@@ -6,10 +6,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use escrowmq::broker::command::{Command, Confirm, Output, Request};
 use escrowmq::engine::{NO_TOKEN, Running, Settings};
 use escrowmq::ids::SubscriptionId;
 use escrowmq::message::Destination;
+use support::cpu::CpuTimes;
 use support::engine::{Producer, open};
 use support::process::fresh_dir;
 use support::report::{Goal, Series, figures, headline, hold_all};
@@ -39,19 +42,40 @@ async fn measure(size: Size) {
     // The queues come into being before anything is measured.
     many.produce(size.turn).await;
     let (mut a, mut b) = (Series::default(), Series::default());
+    let (mut to_few, mut to_many) = (Used::default(), Used::default());
     for _ in 0..size.rounds {
-        a.push(few.produce(size.turn).await.rate());
-        b.push(many.produce(size.turn).await.rate());
+        a.push(to_few.by(&mut few, size.turn).await);
+        b.push(to_many.by(&mut many, size.turn).await);
     }
     running.handle().stop();
     running.join().expect("a clean end");
     headline("queues: a thousand persistent sends under way", size.rounds);
     figures("A: to 10 queues", "messages/s", &a);
     figures(&format!("B: to {count} queues"), "messages/s", &b);
+    to_few.cpu.print("A", to_few.messages);
+    to_many.cpu.print("B", to_many.messages);
     hold_all(&[
         ("B / A", "ratio", b.per(&a), Goal::AtLeast(0.8)),
         ("memory of an idle queue", "bytes", Series::of(idle_bytes), Goal::AtMost(1024.0)),
     ]);
+}
+
+/// What one side has had of the processor.
+#[derive(Default)]
+struct Used {
+    cpu: CpuTimes,
+    messages: usize,
+}
+
+impl Used {
+    /// Lets a producer produce; its rate.
+    async fn by(&mut self, producer: &mut Producer, turn: Duration) -> f64 {
+        let before = CpuTimes::of(std::process::id());
+        let done = producer.produce(turn).await;
+        self.cpu.add(&CpuTimes::of(std::process::id()).since(&before));
+        self.messages += done.messages;
+        done.rate()
+    }
 }
 
 fn producer(running: &Running, queues: &[String]) -> Producer {

@@ -190,6 +190,20 @@ async fn topic(bench: &mut Bench, subscribers: usize) {
         }
     };
     bench.run("a topic with 10k subscribers", publish).await;
+    let lose = async |peer: &mut Peer| {
+        for number in 0..subscribers {
+            // What one program subscribes to is some of both.
+            let from = match number % 2 {
+                0 => Destination::Topic("t".into()),
+                _ => Destination::Queue(format!("many.{:03}", number % 1000).into()),
+            };
+            peer.subscribe_to(from).await;
+        }
+        peer.reconnect().await;
+        // It has ended when what comes after it is answered.
+        peer.ask(Command::ListQueues { after: None }).await;
+    };
+    bench.run("a lost connection with 10k subscriptions", lose).await;
 }
 
 /// A store, and the longest turn of each kind of work so far.

@@ -1,5 +1,7 @@
 //! Identities: each its own type, none interchangeable, each with a `Display` for logs.
 
+mod body;
+mod tables;
 mod xid;
 
 use std::collections::HashMap;
@@ -7,6 +9,8 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::num::{NonZeroU32, NonZeroU64};
 
+pub use body::Body;
+pub use tables::{IdTables, Tables};
 pub use xid::{BadXid, XID_PART_BYTES_MAX, Xid};
 
 macro_rules! id {
@@ -226,7 +230,11 @@ impl Hasher for IdHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
     }
 
     fn finish(&self) -> u64 {

@@ -28,7 +28,8 @@
 //! - A [`Connection`] sends: [`send`](Connection::send) waits until a message is durable,
 //!   [`post`](Connection::post) does not and gives a [`Receipt`].
 //! - A [`Consumer`] receives: each [`Delivery`] is acknowledged, or goes back to its queue.
-//! - A [`Transaction`] sends and acknowledges all or nothing.
+//! - A [`Transaction`] sends and acknowledges all or nothing; through [`Xa`] so do several brokers
+//!   and databases together, in the [`Branch`]es of a global transaction.
 //! - What fails says what is known: [`Ended`] means that what was not confirmed may have been done,
 //!   everything else means that nothing has. No failure ends the process.
 //! - [`Builder::listen`] opens the same broker to STOMP clients. They and this program exchange
@@ -77,9 +78,10 @@ pub mod store;
 pub mod wal;
 
 pub use embedded::{
-    Broker, Builder, Connection, Consumer, Delivery, Ended, Failure, Limit, Message, MessageId,
-    MessageIdError, OpenError, Receipt, RecvError, Refusal, SendError, SettingError, SettleError,
-    StoreRefused, SubscribeError, Transaction, TransactionError, blocking,
+    Branch, BranchError, Broker, Builder, Connection, Consumer, Delivery, Ended, Failure, Limit,
+    Message, MessageId, MessageIdError, OpenError, Receipt, RecoveredBranch, Recovery, RecvError,
+    Refusal, SendError, SettingError, SettleError, StoreRefused, SubscribeError, Suspended,
+    Transaction, TransactionError, Xa, blocking,
 };
 
 /// The examples of the front page of the project, compiled.
@@ -89,5 +91,9 @@ struct Readme;
 
 #[doc(inline)]
 pub use broker::policy::WhenFull;
+#[doc(inline)]
+pub use broker::xa::{Vote, XaError};
+#[doc(inline)]
+pub use ids::{BadXid, Xid};
 #[doc(inline)]
 pub use message::Destination;

@@ -30,6 +30,12 @@ pub const HELD_ANSWERS_MAX: usize = 256;
 const _: () = assert!(2 * HELD_ANSWERS_MAX <= SESSION_RECEIPTS_MAX);
 const _: () = assert!(2 * HELD_ANSWERS_MAX * RECEIPT_NAME_BYTES_MAX <= SESSION_RECEIPT_BYTES_MAX);
 
+/// Changes that the index has taken and that are dropped at once.
+pub const FORGET_AT_ONCE: usize = 512;
+
+/// The rest between two such times.
+pub const FORGET_REST_MICROS: u64 = 100;
+
 /// Bytes of one destination name at most.
 pub const DESTINATION_NAME_BYTES_MAX: usize = 1024;
 
@@ -42,6 +48,15 @@ pub const STEP_MESSAGES_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
 /// Messages one request for a move takes at most; a longer move is several.
 pub const MOVE_MESSAGES_MAX: u64 = 8192;
+
+/// Subscriptions that end in one step at most, when their connection does.
+pub const STEP_ENDS_MAX: usize = if cfg!(test) { 1 } else { 32 };
+
+/// Subscriptions of a topic that get a message in one step at most; one with more takes several.
+pub const PUBLISH_STEP: usize = if cfg!(test) { 1 } else { 64 };
+
+/// What handing a published message to one subscription takes.
+pub const PUBLISH_EFFORT: usize = 2;
 
 /// Queues one page of a list names at most.
 pub const LIST_QUEUES_MAX: usize = 128;
@@ -261,6 +276,15 @@ pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;
 pub const BRANCHES_MAX: usize = 100_000;
 /// Branches in one answer.
 pub const BRANCHES_A_PAGE: usize = 256;
+/// Operations of a branch that are looked at in one step.
+pub const GLIMPSE_OPERATIONS: usize = 256;
+/// Operations of a branch that are looked at for an operator: more are counted and not broken down.
+pub const BRANCH_SHOWN_OPERATIONS: u64 = 4096;
+/// Destinations of a branch that an operator is shown.
+pub const BRANCH_SHOWN_QUEUES: usize = 50;
+/// How long the log says nothing of prepared branches that wait for long after it has: those
+/// found meanwhile share a line.
+pub const OVERDUE_QUIET_MILLIS: u64 = 60_000;
 /// Bytes kept of what a branch's client calls itself.
 pub const BRANCH_CLIENT_BYTES_MAX: usize = 256;
 /// How long a branch may take to vote at most, whatever its manager says: a year.
@@ -306,3 +330,18 @@ pub const EMBEDDED_PREFETCH: u32 = 100;
 
 /// How often the lock of a store is tried again that another broker has.
 pub const LOCK_RETRY_MILLIS: u64 = 10;
+
+/// Structures, maps and lists of OpenWire inside each other at most; honest ones have six.
+pub const OPENWIRE_NESTING_MAX: usize = 32;
+
+/// Bytes of memory that reading an OpenWire frame may take for its structures, however small it is.
+pub const OPENWIRE_FRAME_ROOM: usize = 64 << 10;
+
+/// And so many more for each byte of the frame: honest structures take less than that.
+pub const OPENWIRE_ROOM_PER_BYTE: usize = 8;
+
+/// Properties in an OpenWire peer's first frame at most.
+pub const OPENWIRE_PROPERTIES_MAX: usize = 64;
+
+/// Bytes that the marshalling cache of an OpenWire connection holds at most in one direction.
+pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;

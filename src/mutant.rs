@@ -49,6 +49,8 @@ pub(crate) enum Mutant {
     ForgetPrepared,
     /// How a branch has ended is forgotten at once.
     ForgetOutcomes,
+    /// So is what an operator has decided.
+    ForgetDecisions,
     /// A commit does not wait for room.
     CommitWithoutRoom,
     /// What was done under a name is forgotten when a life begins.

@@ -4,19 +4,20 @@
 //! little-endian. A record carries everything its `apply` changes: replay needs no lookup.
 //! Leaves frames, checksums and positions to `wal`.
 //!
-//! A kind for large bodies is the one it stands for with what it says of uploads behind each
-//! entry, gone message or record, as `upload u64` (0 is none):
+//! A kind for large bodies is the one it stands for with what it says of its body behind each
+//! entry, gone message or record, as `body u64`: 0 is none; else the upload is in the lower 40 bits
+//! and the size, in whole KiB, in those above (`Body`):
 //!
 //! | kind | what | bytes |
 //! |---|---|---|
-//! | 30 | `Sent` | as 5, upload |
-//! | 31 | `Returned` | as 7, each entry with its upload |
-//! | 32 | `Removed` | as 8, each gone message with its upload |
-//! | 33 | `Moved` | as 9, upload of the gone message, upload that goes along |
+//! | 30 | `Sent` | as 5, body |
+//! | 31 | `Returned` | as 7, each entry with its body |
+//! | 32 | `Removed` | as 8, each gone message with its body |
+//! | 33 | `Moved` | as 9, body of the gone message, body that goes along |
 //! | 34 | `Piece` | upload u64, number u32, bytes u32; the payload is the piece |
 //! | 35 | `Abandoned` | upload u64, any number of times |
 //! | 36 | `PiecesGone` | upload u64, first u32, last u8 (0, 1), then birth u64, size u32 of each |
-//! | 37 | `Transferred` | as 20, each entry with its upload |
+//! | 37 | `Transferred` | as 20, each entry with its body |
 //!
 //! The kinds for messages that are delayed or were set apart are in `delay`; those of transactions,
 //! 50 and up, are in `transacted`, those of branches, 54 and up, in `branch`, and those of names
@@ -31,9 +32,9 @@ mod pieces;
 mod producers;
 mod transacted;
 
-use crate::broker::delta::{Entry, PieceAt, Place, Why};
+use crate::broker::delta::{Entry, PieceAt, Place, Why, charge};
 use crate::identity::Mark;
-use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
+use crate::ids::{Body, DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 pub use branch::{BranchRecord, Kept};
 use branch::{COMPLETED, KEPT, OUTCOMES_FORGOTTEN, PREPARED};
 use bytes::{Reader, Writer};
@@ -90,7 +91,7 @@ pub enum Record {
         /// A consumer was waiting: it counts as lent from the start.
         lent: bool,
         /// Its body lies in the pieces of this upload, and belongs to it from now on.
-        upload: Option<UploadId>,
+        upload: Option<Body>,
         /// The name or number under which it was sent: taken from now on.
         once: Option<Mark>,
     },
@@ -133,7 +134,7 @@ pub enum Record {
         /// When.
         at: Millis,
         /// The upload that goes along; without, the one of the message that is gone dies.
-        upload: Option<UploadId>,
+        upload: Option<Body>,
     },
     /// The next piece of a large body; its bytes are the payload of the frame. The first piece
     /// begins its upload.
@@ -192,7 +193,7 @@ pub enum Record {
         /// The note of what waits so in this queue: the next, or one that is there.
         note: NoteId,
         /// As that of [`Record::Sent`].
-        upload: Option<UploadId>,
+        upload: Option<Body>,
         /// As that of [`Record::Sent`].
         once: Option<Mark>,
     },
@@ -278,7 +279,7 @@ pub struct Gone {
     /// Bytes it kept alive.
     pub size: u32,
     /// Where its body lies, if that is in pieces.
-    pub upload: Option<UploadId>,
+    pub upload: Option<Body>,
     /// It was delayed until then.
     pub due: Option<DueTime>,
     /// It was set apart once.
@@ -286,6 +287,12 @@ pub struct Gone {
 }
 
 impl Gone {
+    /// Bytes it counted for in its queue.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        charge(self.size, self.upload)
+    }
+
     /// The end of an entry.
     #[must_use]
     pub fn of(place: Place, entry: &Entry) -> Self {

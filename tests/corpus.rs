@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use escrowmq::protocol::openwire::fuzz::fuzz_openwire;
 use escrowmq::protocol::stomp::fuzz::fuzz_stomp;
 use escrowmq::record::fuzz_record;
 use escrowmq::session::stomp::fuzz::fuzz_stomp_session;
@@ -26,6 +27,11 @@ fn what_stomp_peers_send_never_panics_and_reads_alike_however_it_is_split() {
         fuzz_stomp(data);
         fuzz_stomp_session(data);
     });
+}
+
+#[test]
+fn what_openwire_peers_send_never_panics_and_is_written_as_it_was_read() {
+    run("openwire_decode", 200, fuzz_openwire);
 }
 
 #[test]

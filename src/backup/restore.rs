@@ -240,12 +240,3 @@ fn copy(
     }
     to.sync().map_err(&write)
 }
-
-impl Restored {
-    /// Branches of distributed transactions that wait for their outcome in the new store. There
-    /// are none: this version has no transactions.
-    #[must_use]
-    pub fn prepared(&self) -> &[String] {
-        &[]
-    }
-}

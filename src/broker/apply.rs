@@ -9,13 +9,12 @@ use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
 use crate::broker::delta::{Entry, Marks, Place, QueueRow};
 use crate::broker::fact::{
-    Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
+    Assignment, Change, ConsumerKey, Effect, Lent, Publisher, Source, Spot, Volatile, VolatilePlace,
 };
 use crate::broker::queue::Queue;
-use crate::broker::topic::Topic;
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
-use crate::ids::{Millis, QueueId, Tag, UploadId};
+use crate::ids::{Body, Millis, QueueId, Tag};
 use crate::mutant::{self, Mutant};
 use crate::record::{Gone, Record};
 
@@ -40,7 +39,7 @@ impl Broker {
             Record::QueueDeleted { queue } => self.apply_deleted(*queue),
             Record::Sent { queue, place, at, expires, lent, upload, once } => {
                 if let Some(upload) = upload {
-                    self.durable.adopt(*upload);
+                    self.durable.adopt(upload.upload());
                 }
                 let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);
@@ -122,9 +121,8 @@ impl Broker {
 
     fn apply_moved(&mut self, (from, gone): (QueueId, &Gone), to: (QueueId, Place, Entry)) {
         let (to, place, entry) = to;
-        // An upload that goes along is not left behind.
-        let left = gone.upload.filter(|_| entry.upload.is_none());
-        self.apply_gone(from, &Gone { upload: left, ..*gone });
+        // A body that goes along is not left behind.
+        self.apply_left(from, gone, gone.upload.filter(|_| entry.upload.is_none()));
         self.apply_birth(to, place, entry);
         self.count(from, |c| c.moved_out += 1);
         self.count(to, |c| c.moved_in += 1);
@@ -171,15 +169,15 @@ impl Broker {
                 depth(queue, entries.len())
             }
             Record::Removed { queue, gone, .. } => {
-                let size = gone.iter().map(|gone| u64::from(gone.size)).sum();
+                let size = gone.iter().map(Gone::charge).sum();
                 depth(queue, gone.len()).and_then(|()| bytes(queue, size))
             }
             Record::Moved { gone, upload, .. } if upload.is_some() && *upload != gone.upload => {
                 Err("the upload that goes along is not that of the message")
             }
-            Record::Moved { from, gone, to, place, .. } => depth(from, 1)
-                .and_then(|()| bytes(from, u64::from(gone.size)))
-                .and(next(to, place.seq)),
+            Record::Moved { from, gone, to, place, .. } => {
+                depth(from, 1).and_then(|()| bytes(from, gone.charge())).and(next(to, place.seq))
+            }
             Record::DeadLettered { from, to, first, note, why, entries } => {
                 self.fit_moved(*from, *to, *first, entries)?;
                 self.durable.fit_note(*note, &self.queues[from].row.name, *why)
@@ -207,7 +205,7 @@ impl Broker {
     ) -> Result<(), &'static str> {
         let row = |id| self.queues.get(&id).map(|queue| &queue.row).ok_or("no such queue");
         let (source, target) = (row(from)?, row(to)?);
-        let size: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+        let size: u64 = entries.iter().map(|(_, entry)| entry.charge()).sum();
         match () {
             () if from == to => Err("a queue is not another"),
             () if source.depth < entries.len() as u64 => Err("more messages gone than there are"),
@@ -227,7 +225,7 @@ impl Broker {
         for (id, queue) in &mut self.queues {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
-                self.durable.change(*id, &queue.row);
+                self.durable.change(*id, &queue.row, &mut queue.changed);
                 queue.row.redelivered_through = queue.row.lent_through.clone();
             }
         }
@@ -238,7 +236,7 @@ impl Broker {
     /// checkpoint that has begun keeps the row as it was.
     pub(super) fn changing(&mut self, id: QueueId) -> &mut Queue {
         let queue = self.queues.get_mut(&id).expect("checked when the fact was stated");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue
     }
 
@@ -248,7 +246,7 @@ impl Broker {
         self.saw(at);
         for (id, queue) in &mut self.queues {
             if !mutant::is(Mutant::ForgetRestored) {
-                self.durable.change(*id, &queue.row);
+                self.durable.change(*id, &queue.row, &mut queue.changed);
                 queue.row.lent_through = [queue.row.last_seq; 10].into();
                 queue.row.restored_through = queue.row.last_seq;
             }
@@ -284,10 +282,10 @@ impl Broker {
     pub(super) fn arrive(&mut self, id: QueueId, place: Place, entry: Entry) {
         let max = self.window_max();
         let queue = self.queues.get_mut(&id).expect("fits");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue.row.last_seq = place.seq;
         queue.row.depth += 1;
-        queue.row.bytes += u64::from(entry.size);
+        queue.row.bytes += entry.charge();
         queue.row.expiring |= entry.expires.is_some();
         let before = queue.resident_len();
         queue.admit(place, entry, max, &mut self.expiries);
@@ -298,18 +296,23 @@ impl Broker {
     }
 
     pub(super) fn apply_gone(&mut self, id: QueueId, gone: &Gone) {
+        self.apply_left(id, gone, gone.upload);
+    }
+
+    /// A message is gone from a queue, and so is this body.
+    fn apply_left(&mut self, id: QueueId, gone: &Gone, body: Option<Body>) {
         self.undelay(id, gone.place, gone.due);
         if let Some(note) = gone.note {
             self.durable.unrefer(note);
         }
         self.durable.gone(id, gone);
-        if let Some(upload) = gone.upload.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
-            self.durable.kill(upload);
+        if let Some(body) = body.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
+            self.durable.kill(body.upload());
         }
         let queue = self.queues.get_mut(&id).expect("fits");
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue.row.depth -= 1;
-        queue.row.bytes -= u64::from(gone.size);
+        queue.row.bytes -= gone.charge();
         queue.row.settle_hint();
         let waited = queue.release(gone.place, &mut self.expiries);
         self.resident -= usize::from(waited.is_some());
@@ -333,10 +336,10 @@ impl Broker {
                 let before = known.row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
-            Change::Publish { topic, message } => {
-                self.published += 1;
-                self.publish(&topic, &message, effects);
+            Change::Publish { topic, message, asker, .. } => {
+                self.publish(&topic, message, Publisher::Asker(asker), effects);
             }
+            Change::PublishOn { topic } => self.apply_publish_on(&topic, effects),
             Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),
             Change::Settle { key, which, outcome } => {
                 self.apply_settle(key, which, outcome, effects);
@@ -414,16 +417,14 @@ impl Broker {
     }
 
     fn apply_subscribe(&mut self, key: ConsumerKey, source: Source, prefetch: u32) {
-        match &source {
-            Source::Queue(queue) => drop(self.queue(*queue).consumers.insert(key)),
-            Source::Topic(topic) => {
-                let limit = self.topic_limit(topic);
-                let new = || Topic { subscribers: Vec::new(), limit, watched: false };
-                let known = self.topics.entry(Arc::clone(topic)).or_insert_with(new);
-                known.subscribers.push(key);
+        let seat = match &source {
+            Source::Queue(queue) => {
+                self.queue(*queue).consumers.insert(key);
+                0
             }
-        }
-        self.consumers.insert(key, Consumer::new(source, prefetch));
+            Source::Topic(topic) => self.join_topic(topic, key),
+        };
+        self.consumers.insert(key, Consumer::new(source, prefetch, seat));
         self.connections.entry(key.0).or_default().insert(key);
         self.stand_in_line(key);
     }
@@ -448,6 +449,7 @@ impl Broker {
         for (_, message) in std::mem::take(&mut consumer.backlog) {
             self.volatile_bytes -= message.charge();
         }
+        let seat = consumer.seat;
         match consumer.source.clone() {
             Source::Queue(id) => {
                 let queue = self.queue(id);
@@ -455,7 +457,12 @@ impl Broker {
                 queue.ready.retain(|other| *other != key);
                 queue.rest();
             }
-            Source::Topic(topic) => self.leave_topic(&topic, key),
+            Source::Topic(topic) => self.leave_topic(&topic, seat),
+        }
+        let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
+        of_connection.remove(&key);
+        if of_connection.is_empty() {
+            self.connections.remove(&key.0);
         }
         self.ended.push_back(key);
     }
@@ -603,11 +610,6 @@ impl Broker {
             self.consumers.remove(&key);
             let first = self.ended.pop_front();
             debug_assert_eq!(first, Some(key), "loans return in the order of the ends");
-            let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
-            of_connection.remove(&key);
-            if of_connection.is_empty() {
-                self.connections.remove(&key.0);
-            }
         }
     }
 
@@ -650,7 +652,7 @@ impl Entry {
         written: Written,
         at: Millis,
         expires: Option<Millis>,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
     ) -> Self {
         let Written { lsn: birth, frame_len: size } = written;
         let (due, note, held) = (None, None, false);
@@ -677,6 +679,7 @@ impl QueueRow {
             redelivered_through: Marks::default(),
             staged: 0,
             staged_bytes: 0,
+            held: 0,
             expiring: false,
             delayed: 0,
             restored_through: 0,

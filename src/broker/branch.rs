@@ -6,7 +6,7 @@
 //! number. Memory knows prepared branches, operators' decisions and the outcomes that no
 //! checkpoint has taken; older ones are in the index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::broker::delta::{
@@ -27,6 +27,9 @@ pub(crate) struct KnownBranches {
     prepared: BTreeMap<Xid, TransactionId>,
     heuristics: BTreeMap<Xid, HeuristicRow>,
     pub(super) remembered: Remembered,
+    /// Prepared ones by when they voted, and of these the ones that have been found to wait long.
+    waiting: BTreeSet<(Millis, TransactionId)>,
+    overdue: BTreeSet<(Millis, TransactionId)>,
 }
 
 /// What memory knows of the outcome of a branch.
@@ -43,13 +46,16 @@ impl KnownBranches {
         let rows = base.branches.clone();
         let prepared = rows.iter().map(|(id, row)| (row.xid.clone(), *id)).collect();
         let (heuristics, remembered) = (base.heuristics.clone(), base.remembered.clone());
-        Self { rows, prepared, heuristics, remembered }
+        let waiting = rows.iter().map(|(id, row)| (row.at, *id)).collect();
+        Self { rows, prepared, heuristics, remembered, waiting, overdue: BTreeSet::new() }
     }
 
     /// A defect on purpose.
     pub(super) fn forget_prepared(&mut self) {
         self.rows.clear();
         self.prepared.clear();
+        self.waiting.clear();
+        self.overdue.clear();
     }
 
     /// The transaction of a prepared branch.
@@ -74,7 +80,37 @@ impl KnownBranches {
 
     /// When the oldest of the prepared branches voted.
     pub(super) fn oldest(&self) -> Option<Millis> {
-        self.rows.values().map(|row| row.at).min()
+        let firsts = [self.overdue.first(), self.waiting.first()];
+        firsts.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    /// When the next prepared branch will have waited for so long.
+    pub(super) fn next_overdue(&self, millis: u64) -> Option<Millis> {
+        self.waiting.first().map(|(at, _)| Millis(at.0.saturating_add(millis)))
+    }
+
+    /// The branch that has waited longest of those that have for so long and were not given here.
+    pub(super) fn take_overdue(&mut self, now: Millis, millis: u64) -> Option<&BranchRow> {
+        let due = self.next_overdue(millis)? <= now;
+        let found = if due { self.waiting.pop_first() } else { None }?;
+        self.overdue.insert(found);
+        self.rows.get(&found.1)
+    }
+
+    /// How many have been found to wait for long.
+    pub(super) fn overdue(&self) -> usize {
+        self.overdue.len()
+    }
+
+    /// A branch that waits for its manager, prepared or decided by an operator.
+    pub(super) fn find(
+        &self,
+        xid: &Xid,
+    ) -> Option<Result<(TransactionId, &BranchRow), HeuristicRow>> {
+        match self.prepared.get(xid) {
+            Some(id) => Some(Ok((*id, &self.rows[id]))),
+            None => self.heuristics.get(xid).map(|row| Err(*row)),
+        }
     }
 
     /// Prepared branches and operators' decisions after this name, in the order of names.
@@ -173,10 +209,11 @@ impl Durable {
     }
 
     fn prepare(&mut self, id: TransactionId, began: Lsn, row: BranchRow) {
-        let new = TransactionRow { began, operations: 0, settled: 0, phase: Phase::Open };
+        let new = TransactionRow::new(began);
         self.scalars.last_transaction = self.scalars.last_transaction.max(id.0);
         self.phase(id, new, Phase::Prepared);
         self.branches.prepared.insert(row.xid.clone(), id);
+        self.branches.waiting.insert((row.at, id));
         self.delta.branches.insert(id, Some(row.clone()));
         self.branches.rows.insert(id, row);
     }
@@ -193,10 +230,12 @@ impl Durable {
             self.decide(id, resolution);
             if let Some(row) = self.branches.rows.remove(&id) {
                 self.branches.prepared.remove(&row.xid);
+                self.branches.waiting.remove(&(row.at, id));
+                self.branches.overdue.remove(&(row.at, id));
                 self.delta.branches.insert(id, None);
             }
         }
-        if mutant::is(Mutant::ForgetOutcomes) {
+        if mutant::is(if operator { Mutant::ForgetDecisions } else { Mutant::ForgetOutcomes }) {
             return;
         }
         if operator {
@@ -267,6 +306,6 @@ impl Broker {
         self.durable.extend(transaction, number, operation, written.lsn);
         let row = &mut self.changing(queue).row;
         row.staged += 1;
-        row.staged_bytes += u64::from(entry.size);
+        row.staged_bytes += entry.charge();
     }
 }

@@ -16,13 +16,16 @@ pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
 pub use crate::broker::counters::Counters;
 pub use crate::broker::dead::DeadLetter;
+pub use crate::broker::delta::Resolution;
 pub use crate::broker::fact::Spot;
 pub use crate::broker::once::NameCounts;
 pub use crate::broker::policy::WhenFull;
 pub use crate::broker::produce::ProducerCounts;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
 pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
-pub use crate::broker::xa::{BranchInfo, EndAs, StartAs, Vote, XaCommand, XaError};
+pub use crate::broker::xa::{
+    BranchInfo, EndAs, Glimpse, InDoubt, StartAs, Tally, Vote, XaCommand, XaError,
+};
 
 /// A command with the mark its answer carries.
 #[derive(Clone, Debug)]
@@ -523,6 +526,13 @@ pub enum Refusal {
     /// Delete of a queue in use.
     #[error("the queue {0} has consumers, or messages came in while it was being deleted")]
     QueueInUse(Box<str>),
+    /// Delete of a queue to which transactions without an outcome have sent, or from which they
+    /// have settled messages.
+    #[error(
+        "transactions without an outcome have sent to the queue {0} or taken from it: it can be \
+         deleted when they have ended; `escrowmq xa list` shows those that wait for their managers"
+    )]
+    QueueInTransactions(Box<str>),
     /// Purge, delete or move of a queue while another is under way.
     #[error("the queue {0} is being purged, deleted or moved already: try again when that is done")]
     QueueBusy(Box<str>),

@@ -12,6 +12,8 @@ pub(crate) struct Consumer {
     pub(crate) source: Source,
     prefetch: u32,
     last_tag: u64,
+    /// Its seat in its topic; 0 in a queue.
+    pub(crate) seat: u64,
     /// What it holds, in the order of delivery.
     pub(crate) loans: BTreeMap<Tag, Lent>,
     /// It stands in its queue's line of those with credit.
@@ -38,11 +40,12 @@ impl Ended {
 }
 
 impl Consumer {
-    pub(crate) fn new(source: Source, prefetch: u32) -> Self {
+    pub(crate) fn new(source: Source, prefetch: u32, seat: u64) -> Self {
         Self {
             source,
             prefetch: prefetch.max(1),
             last_tag: 0,
+            seat,
             loans: BTreeMap::new(),
             in_line: false,
             ended: None,

@@ -177,7 +177,7 @@ impl Broker {
         let limit = known.map_or_else(|| self.policies.of_queue(target), |queue| queue.limit);
         let mut held = known.map(|queue| queue.held()).unwrap_or_default();
         let fits = |(_, entry): &&(Place, Entry)| -> bool {
-            let size = u64::from(entry.size);
+            let size = entry.charge();
             let fits = limit.exceeded(held, size).is_none();
             held.messages += 1;
             held.bytes += size;

@@ -10,7 +10,7 @@ use crate::broker::delta::Place;
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
 use crate::broker::policy::Shortage;
 use crate::broker::{Broker, Room, consumer::Consumer};
-use crate::ids::{ConnectionId, Millis, QueueId, Tag, Token, UploadId};
+use crate::ids::{Body, ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::record::{Cause, Gone, Record};
@@ -66,8 +66,11 @@ impl Broker {
                     return Ok(Verdict::Hold(shortage));
                 }
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
-                facts.push(Fact::Memory(Change::Publish { topic, message }));
-                DONE
+                let (asker, reach) = (Asker { connection, token }, self.reach(name));
+                let at_once = reach.is_some();
+                let reach = reach.unwrap_or(0);
+                facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
+                if at_once { DONE } else { Ok(Verdict::Fence) }
             }
             Command::Stage { stage, to, bytes } => {
                 self.decide_stage((connection, *stage), to, *bytes, facts)
@@ -142,17 +145,23 @@ impl Broker {
         }
     }
 
-    /// States the end of a connection, of all its subscriptions, and of what it had begun.
-    pub fn decide_close(&self, now: Millis, connection: ConnectionId, facts: &mut Vec<Fact>) {
+    /// States the end of a connection: of what it had begun, and of some of its subscriptions.
+    /// False while there are more of these.
+    pub fn decide_close(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        facts: &mut Vec<Fact>,
+    ) -> bool {
         self.abandon_stages(connection, facts);
         self.decide_close_units(now, connection, facts);
         self.decide_close_branches(connection, facts);
         self.state_parting(connection, false, facts);
-        for key in self.connections.get(&connection).into_iter().flatten() {
-            if self.consumers[key].ended.is_none() {
-                facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
-            }
+        let Some(subscriptions) = self.connections.get(&connection) else { return true };
+        for key in subscriptions.iter().take(limits::STEP_ENDS_MAX) {
+            facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
         }
+        subscriptions.len() <= limits::STEP_ENDS_MAX
     }
 
     /// States that the payload of a delivery cannot be read: the message moves, with the cause
@@ -208,7 +217,7 @@ impl Broker {
         now: Millis,
         name: &Arc<str>,
         message: &Message,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let durability = match self.judge_send(name, message, upload, facts)? {
@@ -249,14 +258,14 @@ impl Broker {
         &self,
         name: &Arc<str>,
         message: &Message,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
         facts: &mut Vec<Fact>,
     ) -> Result<(Durability, Room), Refusal> {
         self.check(name, message)?;
         self.check_count(name)?;
         // The body of a large message is durable whatever its head asks for.
         let (durability, body) = match upload {
-            Some(upload) => (Durability::Persistent, self.durable.body_bytes(upload)),
+            Some(body) => (Durability::Persistent, body.bytes()),
             None if message.delay > 0 => (Durability::Persistent, 0),
             None => (message.durability, 0),
         };
@@ -384,7 +393,10 @@ impl Broker {
         }
         let queue = &self.queues[id];
         let on_loan = !queue.on_loan.is_empty() || !queue.volatile_on_loan.is_empty();
-        if delete && (!queue.consumers.is_empty() || on_loan || queue.row.staged > 0) {
+        if delete && (queue.row.staged > 0 || queue.row.held > 0) {
+            return Err(Refusal::QueueInTransactions(name.into()));
+        }
+        if delete && (!queue.consumers.is_empty() || on_loan) {
             return Err(Refusal::QueueInUse(name.into()));
         }
         facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));

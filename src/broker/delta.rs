@@ -5,6 +5,7 @@
 //! index; the durable state is always index, then deltas in order, the later one winning.
 
 mod branch;
+mod entries;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
 use crate::ids::{
-    ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
+    Body, ConnectionId, DueTime, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
     UploadId, Xid,
 };
 
 pub use crate::broker::sequences::Sequences;
 pub use branch::{BranchRow, HeuristicRow, OutcomeRow, Remembered};
+pub use entries::Entries;
 
 /// The place of a message in a queue: higher priority first, then the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,7 +45,7 @@ pub struct Entry {
     /// How often it came back from a consumer.
     pub returns: u32,
     /// Where its body lies, if that is in pieces.
-    pub upload: Option<UploadId>,
+    pub upload: Option<Body>,
     /// It is not handed out before.
     pub due: Option<DueTime>,
     /// Why it was set apart and from where, if it ever was.
@@ -52,11 +54,22 @@ pub struct Entry {
     pub held: bool,
 }
 
+/// Bytes for which a message counts in its queue.
+pub(crate) fn charge(size: u32, body: Option<Body>) -> u64 {
+    u64::from(size) + body.map_or(0, Body::bytes)
+}
+
 impl Entry {
     /// Whether it may be handed out: it is not delayed, and no transaction holds it.
     #[must_use]
     pub fn is_free(&self) -> bool {
         !self.held && self.due.is_none()
+    }
+
+    /// Bytes it counts for in its queue: what it keeps alive, its body included.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        charge(self.size, self.upload)
     }
 }
 
@@ -153,6 +166,8 @@ pub struct TransactionRow {
     pub began: Lsn,
     /// Its operations, numbered from 1.
     pub operations: u64,
+    /// Of these, messages that it sends.
+    pub sends: u64,
     /// Those up to this number have had their outcome.
     pub settled: u64,
     /// How far it is.
@@ -337,6 +352,8 @@ pub struct QueueRow {
     pub staged: u64,
     /// Bytes that these keep alive in the log.
     pub staged_bytes: u64,
+    /// Of `depth`, how many transactions have settled that have no outcome.
+    pub held: u64,
     /// Some durable message in it may expire. Certain where false: then nobody need look.
     pub expiring: bool,
     /// Of `depth`, how many are not handed out before some time.
@@ -382,7 +399,7 @@ pub struct Base {
 #[derive(Clone, Debug, Default)]
 pub struct Delta {
     /// The entry as it is now, or `None` where it is gone.
-    pub entries: BTreeMap<(QueueId, Place), Option<Entry>>,
+    pub entries: Entries,
     /// The queue as it is now, or `None` where it is gone.
     pub queues: BTreeMap<QueueId, Option<QueueRow>>,
     /// Where messages were moved to, by their birth: perhaps moved on, or gone, since.

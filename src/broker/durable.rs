@@ -44,6 +44,7 @@ pub(crate) struct Durable {
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
     base_live: BTreeMap<u64, u64>,
+    freezes: Freezes,
     /// Queues whose rows changed since the last freeze.
     dirty: BTreeSet<QueueId>,
     /// Queues whose rows `frozen` is to take and has not taken yet.
@@ -54,6 +55,10 @@ pub(crate) struct Durable {
     pub(crate) generation: u64,
     pub(crate) scalars: Scalars,
 }
+
+/// How often changes were frozen in this life, counted from 1; 0 is before any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Freezes(u64);
 
 impl Durable {
     pub(crate) fn new(base: &Base, segment_size: u64) -> Self {
@@ -71,6 +76,7 @@ impl Durable {
             producers: Producers::new(base),
             freed: 0,
             base_live: base.live.clone(),
+            freezes: Freezes(1),
             dirty: BTreeSet::new(),
             to_freeze: BTreeSet::new(),
             live_bytes: base.live.values().sum(),
@@ -80,8 +86,16 @@ impl Durable {
     }
 
     /// The row of a queue is about to change; `row` is what it was. A checkpoint that has begun
-    /// takes it as it was.
-    pub(crate) fn change(&mut self, queue: QueueId, row: &QueueRow) {
+    /// takes it as it was. Only the first change after a freeze costs anything: `since` keeps
+    /// which.
+    pub(crate) fn change(&mut self, queue: QueueId, row: &QueueRow, since: &mut Freezes) {
+        if *since != self.freezes {
+            *since = self.freezes;
+            self.note(queue, row);
+        }
+    }
+
+    fn note(&mut self, queue: QueueId, row: &QueueRow) {
         self.dirty.insert(queue);
         if !self.to_freeze.is_empty() && self.to_freeze.remove(&queue) {
             self.freeze_row(queue, row);
@@ -105,7 +119,7 @@ impl Durable {
 
     /// A message as the record says that has just changed it; `None` if it has left its queue.
     pub(crate) fn as_stated(&self, queue: QueueId, place: Place) -> Option<Entry> {
-        self.delta.entries.get(&(queue, place)).copied().flatten()
+        self.delta.entries.get(&(queue, place)).flatten().copied()
     }
 
     /// The index need not hear of a message that lived and died since it last did.
@@ -149,7 +163,7 @@ impl Durable {
     }
 
     pub(crate) fn queue_gone(&mut self, queue: QueueId, row: &QueueRow) {
-        self.change(queue, row);
+        self.note(queue, row);
         self.dirty.remove(&queue);
         self.delta.queues.insert(queue, None);
     }
@@ -167,6 +181,7 @@ impl Durable {
         delta.remembered = self.branches.remembered.clone();
         delta.live.retain(|_, change| *change != 0);
         self.settled_through = through;
+        self.freezes.0 += 1;
         self.freed = 0;
         self.frozen = Some(Arc::new(delta));
     }
@@ -235,11 +250,11 @@ impl Durable {
         if end <= after {
             return Some(after);
         }
-        let range = (Excluded((queue, after)), Included((queue, end)));
+        let range = (Excluded(after), Included(end));
         let nothing = Delta::default();
         let frozen = self.frozen.as_deref().unwrap_or(&nothing);
-        let new = self.delta.entries.range(range).map(|(k, v)| (k.1, v.as_ref()));
-        let old = frozen.entries.range(range).map(|(k, v)| (k.1, v.as_ref()));
+        let new = self.delta.entries.range(queue, range);
+        let old = frozen.entries.range(queue, range);
         let index = rows.iter().map(|(place, entry)| (*place, Some(entry)));
         for (looked, (place, entry)) in (1..).zip(newest(new, old, index)) {
             let go_on = entry.is_none_or(|entry| visit(place, entry));
@@ -335,7 +350,7 @@ mod tests {
             let row = QueueRow {
                 name: "q".into(), last_seq: 0, depth: 0, bytes: 0,
                 lent_through: [0; 10].into(), redelivered_through: [0; 10].into(),
-                staged: 0, staged_bytes: 0, expiring: false, delayed: 0,
+                staged: 0, staged_bytes: 0, held: 0, expiring: false, delayed: 0,
                 restored_through: 0,
             };
             for (step, (pick, put)) in changes.iter().enumerate() {
@@ -354,10 +369,10 @@ mod tests {
                 }
                 if step == cuts.0 || (step == cuts.1 && cuts.1 > cuts.0) {
                     if let Some(frozen) = durable.frozen.clone() {
-                        for ((_, place), entry) in &frozen.entries {
+                        for ((_, place), entry) in frozen.entries.iter() {
                             match entry {
-                                Some(entry) => { index.insert(*place, *entry); }
-                                None => { index.remove(place); }
+                                Some(entry) => { index.insert(place, *entry); }
+                                None => { index.remove(&place); }
                             }
                         }
                         durable.install();

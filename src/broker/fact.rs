@@ -35,12 +35,22 @@ impl Fact {
         match self {
             Self::Log(Record::Removed { gone, .. }, _) => gone.len(),
             Self::Log(Record::Returned { entries, .. }, _) => entries.len(),
-            Self::Log(Record::Transferred { entries, .. }, _) => entries.len(),
+            Self::Log(Record::PutOff { entries, .. } | Record::Woken { entries, .. }, _) => {
+                entries.len()
+            }
+            // Out of one queue and into another.
+            Self::Log(
+                Record::Transferred { entries, .. } | Record::DeadLettered { entries, .. },
+                _,
+            ) => 2 * entries.len(),
+            Self::Memory(Change::TransferTo { carried, .. }) => 1 + 2 * carried.len(),
             Self::Log(Record::PiecesGone { gone, .. }, _) => gone.len(),
             Self::Log(Record::Taken(taken), _) => taken.messages.len(),
             Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
             Self::Memory(Change::Drop { places, .. } | Change::Oust { places, .. }) => places.len(),
             Self::Memory(Change::TakeBack { count, .. }) => *count,
+            Self::Memory(Change::Publish { reach, .. }) => 1 + reach * limits::PUBLISH_EFFORT,
+            Self::Memory(Change::PublishOn { .. }) => limits::PUBLISH_STEP * limits::PUBLISH_EFFORT,
             Self::Memory(Change::Unsubscribe { .. }) => limits::COMMAND_EFFORT,
             Self::Log(..) | Self::Memory(_) => 1,
         }
@@ -92,6 +102,15 @@ pub struct Asker {
     pub token: Token,
 }
 
+/// Who hears that a message has gone to every subscription of its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publisher {
+    /// Whoever has sent it.
+    Asker(Asker),
+    /// The unit of work of that ending.
+    Ending(u64),
+}
+
 /// A change of what lives in memory alone.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -126,6 +145,15 @@ pub enum Change {
         topic: Arc<str>,
         /// The message.
         message: Volatile,
+        /// Who hears when all have it, where that takes several steps.
+        asker: Asker,
+        /// How many get it in this step.
+        reach: usize,
+    },
+    /// The first message in the line of a topic goes to some more of its subscriptions.
+    PublishOn {
+        /// Which topic.
+        topic: Arc<str>,
     },
     /// A message is handed to a subscription.
     Lend {

@@ -161,7 +161,7 @@ impl Broker {
         self.durable.put(id, place, entry);
         let queue = self.queues.get_mut(&id).expect("fits");
         let Some(at) = entry.due else { return queue.update(place, entry) };
-        self.durable.change(id, &queue.row);
+        self.durable.change(id, &queue.row, &mut queue.changed);
         queue.row.delayed += 1;
         let waited = queue.release(place, &mut self.expiries);
         self.resident -= usize::from(waited.is_some());

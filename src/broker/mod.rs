@@ -53,13 +53,13 @@ mod residency;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::broker::counters::Counters;
 use crate::broker::delta::Delta;
 use crate::broker::fact::{ConsumerKey, Effect, Fact};
-use crate::ids::{ConnectionId, IdMap, Lsn, Millis, QueueId, Tag};
+use crate::ids::{ConnectionId, IdTables, Lsn, Millis, QueueId, Tables, Tag};
 use crate::limits;
 use crate::record::Record;
 
@@ -92,6 +92,9 @@ pub struct Limits {
     /// Milliseconds after which a branch of a global transaction that has not voted is rolled
     /// back, where its manager does not say.
     pub branch_millis: u64,
+    /// Milliseconds for which a prepared branch may wait for its manager before operators are
+    /// warned.
+    pub branch_warn_millis: u64,
     /// Milliseconds for which the outcome of a branch is remembered.
     pub outcome_millis: u64,
     /// Outcomes of branches remembered at most, and about as many as share a mark.
@@ -123,6 +126,7 @@ impl Default for Limits {
             prefetch: limits::PREFETCH_MAX,
             transaction_operations: 4_000_000,
             branch_millis: 300_000,
+            branch_warn_millis: 600_000,
             outcome_millis: 24 * 3_600_000,
             outcomes: 1_000_000,
             names_per_scope: 100_000,
@@ -140,14 +144,14 @@ impl Default for Limits {
 pub struct Broker {
     limits: Limits,
     durable: durable::Durable,
-    names: HashMap<Arc<str>, QueueId>,
+    names: Tables<Arc<str>, QueueId>,
     /// The names in order, for those who list them piece by piece.
     sorted: BTreeSet<Arc<str>>,
-    /// Boxed: a map that grows moves what is in it, and keeps as much room for more.
-    queues: IdMap<QueueId, Box<Queue>>,
+    /// Boxed: a table that grows moves what is in it, and keeps as much room for more.
+    queues: IdTables<QueueId, Box<Queue>>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
-    consumers: IdMap<ConsumerKey, consumer::Consumer>,
-    /// The subscriptions of each connection, ended ones included.
+    consumers: IdTables<ConsumerKey, consumer::Consumer>,
+    /// The subscriptions of each connection that have not ended.
     connections: BTreeMap<ConnectionId, BTreeSet<ConsumerKey>>,
     /// Bytes of content that lives in memory alone.
     volatile_bytes: u64,
@@ -159,6 +163,8 @@ pub struct Broker {
     freed: policy::Freed,
     /// Messages published on topics.
     published: u64,
+    /// Topics with a line, each once, in the order of their turns.
+    publishing: VecDeque<Arc<str>>,
     /// What has happened in all queues.
     totals: Counters,
     expiries: queue::Expiries,
@@ -195,8 +201,9 @@ impl Broker {
         let later = later::Later::new(base.delayed);
         let expiries = queue::Expiries::new(scan::plan(&base.queues));
         let policies = Arc::<policy::Policies>::default();
-        let mut names = HashMap::new();
-        let mut queues = IdMap::default();
+        let count = base.queues.len();
+        let mut names = Tables::with_room(count);
+        let mut queues = IdTables::with_room(count);
         for (id, row) in base.queues {
             let rules = policies.redelivery_of(&row.name);
             let queue = Queue::new(id, row, rules);
@@ -210,7 +217,7 @@ impl Broker {
             names,
             queues,
             topics: BTreeMap::new(),
-            consumers: IdMap::default(),
+            consumers: IdTables::default(),
             connections: BTreeMap::new(),
             volatile_bytes: 0,
             last_volatile: 0,
@@ -219,6 +226,7 @@ impl Broker {
             dropped: policy::Dropped::default(),
             freed: policy::Freed::default(),
             published: 0,
+            publishing: VecDeque::new(),
             totals: Counters::default(),
             expiries,
             restless: VecDeque::new(),

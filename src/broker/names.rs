@@ -6,7 +6,7 @@
 //! record says so, so that the same log remembers the same whatever the settings are. All names
 //! are in memory: whether one is taken must be known before anything else is decided.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::Limits;
 use crate::broker::delta::{NameRow, Resolution, Scope};
@@ -35,7 +35,7 @@ pub(crate) struct Names {
 struct Known {
     rows: BTreeMap<u64, NameRow>,
     /// The newest row of each name: one that was rolled back may be there, too, until it is gone.
-    by_id: HashMap<Identity, u64>,
+    by_id: BTreeMap<Identity, u64>,
 }
 
 /// What a name that is not free stands for.

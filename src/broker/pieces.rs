@@ -169,10 +169,10 @@ impl Bench {
         let Some((last, _)) = self.log.last() else { return };
         self.broker.freeze(last.lsn);
         let delta = self.broker.freeze_rows(usize::MAX).expect("all rows are taken");
-        for (place, entry) in &delta.entries {
+        for (place, entry) in delta.entries.iter() {
             match entry {
-                Some(entry) => drop(self.index.insert(*place, *entry)),
-                None => drop(self.index.remove(place)),
+                Some(entry) => drop(self.index.insert(place, *entry)),
+                None => drop(self.index.remove(&place)),
             }
         }
         self.broker.install();
@@ -306,7 +306,7 @@ fn apply(bench: &mut Bench, lists: &mut Lists, step: &Step, volatile: bool) {
         }
         Step::GiveBack if lists.consumer.is_some() => {
             let mut facts = Vec::new();
-            bench.broker.decide_close(bench.now, ConnectionId(CONSUMER), &mut facts);
+            assert!(bench.broker.decide_close(bench.now, ConnectionId(CONSUMER), &mut facts));
             bench.settle_down(facts);
             lists.consumer = None;
             lists.queues.iter_mut().flatten().for_each(|known| known.lent = false);

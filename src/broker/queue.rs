@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
+use crate::broker::durable::Freezes;
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
 use crate::broker::policy::{Held, Limit};
 use crate::broker::redelivery::Redelivery;
@@ -56,6 +57,8 @@ pub(crate) struct Queue {
     pub(crate) id: QueueId,
     /// The durable facts about the queue itself.
     pub(crate) row: QueueRow,
+    /// The freeze since which the row has changed.
+    pub(crate) changed: Freezes,
     /// Durable messages that wait, from the head up to the horizon.
     resident: Window,
     /// How far `resident` is complete; `None` where it is so to the end.
@@ -106,6 +109,7 @@ impl Queue {
         Self {
             id,
             row,
+            changed: Freezes::default(),
             resident: Window::default(),
             horizon,
             restless: false,
@@ -339,6 +343,7 @@ mod tests {
             redelivered_through: Marks::default(),
             staged: 0,
             staged_bytes: 0,
+            held: 0,
             expiring: false,
             delayed: 0,
             restored_through: 0,

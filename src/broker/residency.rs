@@ -209,7 +209,7 @@ impl Bench {
 
     fn close(&mut self, connection: u64) {
         let mut facts = Vec::new();
-        self.broker.decide_close(Millis(1), ConnectionId(connection), &mut facts);
+        assert!(self.broker.decide_close(Millis(1), ConnectionId(connection), &mut facts));
         self.held.remove(&connection);
         self.settle_down(facts);
     }
@@ -302,10 +302,10 @@ impl Bench {
                 None => drop(self.operations.remove(number)),
             }
         }
-        for (place, entry) in entries {
+        for (place, entry) in entries.iter() {
             match entry {
-                Some(entry) => drop(self.index.insert(*place, *entry)),
-                None => drop(self.index.remove(place)),
+                Some(entry) => drop(self.index.insert(place, *entry)),
+                None => drop(self.index.remove(&place)),
             }
         }
         self.broker.install();

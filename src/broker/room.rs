@@ -147,6 +147,10 @@ impl Broker {
         if topic.limit.when_full == WhenFull::DropOldest {
             return Ok(Room::Enough);
         }
+        // What stands in line has not taken its room everywhere: until it has, nobody can tell.
+        if !topic.line.is_empty() {
+            return Ok(Room::Lacking(Shortage::Destination));
+        }
         let bytes = content + limits::VOLATILE_OVERHEAD_BYTES;
         let destination = || Destination::Topic(Arc::clone(name));
         never_fits(&topic.limit, bytes, destination)?;
@@ -166,7 +170,7 @@ impl Broker {
     }
 
     fn exceeded_by_subscriber(&self, topic: &Topic, bytes: u64) -> Option<Measure> {
-        topic.subscribers.iter().find_map(|key| {
+        topic.subscribers.values().find_map(|key| {
             let consumer = &self.consumers[key];
             if consumer.credit() > 0 && consumer.backlog.is_empty() {
                 let bytes_alone = Limit { messages: u64::MAX, ..topic.limit };

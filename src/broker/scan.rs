@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::delta::Place;
 use crate::broker::fact::{Change, Effect, Fact, Page, PageWish, Purpose};
 use crate::broker::{Broker, Effects};
-use crate::ids::{IdMap, Millis, QueueId};
+use crate::ids::{IdTables, Millis, QueueId};
 use crate::limits;
 
 /// Which queues are to be looked through, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Scans {
     due: BTreeSet<(Millis, QueueId)>,
-    queues: IdMap<QueueId, Plan>,
+    queues: IdTables<QueueId, Plan>,
     running: Option<Running>,
 }
 
@@ -55,7 +55,7 @@ pub struct Scanned {
 impl Scans {
     /// Something beyond the window of a queue expires at `at`.
     pub(crate) fn note(&mut self, queue: QueueId, at: Millis) {
-        let plan = self.queues.entry(queue).or_default();
+        let plan = self.queues.get_or_default(queue);
         let at = at.max(plan.rested);
         if plan.due.is_some_and(|due| due <= at) {
             return;
@@ -149,7 +149,7 @@ impl Broker {
         let rest = limits::SCAN_REST_MILLIS.max(running.pages * limits::SCAN_PAGE_MILLIS);
         let rested = Millis(running.at.0 + rest);
         scans.running = None;
-        let plan = scans.queues.entry(queue).or_default();
+        let plan = scans.queues.get_or_default(queue);
         plan.rested = rested;
         // What was noted meanwhile waits for the rest, too.
         let due = plan.due.take();

@@ -12,7 +12,7 @@ use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Written};
-use crate::ids::{DueTime, Millis, NoteId, QueueId, UploadId};
+use crate::ids::{Body, DueTime, Millis, NoteId, QueueId};
 use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -25,7 +25,7 @@ impl Broker {
         queue: QueueId,
         name: &str,
         place: Place,
-        (message, upload): (&Message, Option<UploadId>),
+        (message, upload): (&Message, Option<Body>),
         facts: &mut Vec<Fact>,
     ) {
         let at = self.time(now);
@@ -54,7 +54,7 @@ impl Broker {
         match record {
             Record::Scheduled { queue, place, at, expires, until, note, upload, once } => {
                 if let Some(upload) = upload {
-                    self.durable.adopt(*upload);
+                    self.durable.adopt(upload.upload());
                 }
                 let entry = Entry::born(written, *at, *expires, *upload);
                 self.apply_birth(*queue, *place, entry);

@@ -9,7 +9,6 @@ use crate::broker::command::Disposition;
 use crate::broker::delta::{Holder, Operation, Place, Resolution};
 use crate::broker::fact::{Change, Fact, UnitKey};
 use crate::ids::{Millis, QueueId, TransactionId};
-use crate::limits;
 use crate::record::{Decided, Gone, Record, Settled, Settlement};
 
 impl Broker {
@@ -24,7 +23,7 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> bool {
         let unit = key.and_then(|key| self.units.get(key));
-        let few = unit.is_none_or(|unit| unit.volatile.len() <= limits::STEP_MESSAGES_MAX);
+        let few = unit.is_none_or(|unit| self.is_light(unit));
         let Some(transaction) = transaction else { return few };
         if let Some(known) = self.durable.transactions.small(transaction).filter(|_| few) {
             self.settle(now, transaction, known, how, facts);

@@ -5,6 +5,7 @@ mod dead;
 mod once;
 mod producers;
 mod schedule;
+mod topics;
 mod transactions;
 mod uploads;
 
@@ -100,13 +101,23 @@ impl Bench {
     }
 
     fn ask(&mut self, connection: u64, command: &Command) -> Result<Verdict, Refusal> {
+        let (verdict, effects) = self.begin_to(connection, command)?;
+        self.settle_down(effects);
+        Ok(verdict)
+    }
+
+    /// Does what is asked, and nothing of what follows by itself.
+    fn begin_to(
+        &mut self,
+        connection: u64,
+        command: &Command,
+    ) -> Result<(Verdict, Effects), Refusal> {
         let mut facts = Vec::new();
         let id = ConnectionId(connection);
         let verdict = self.broker.decide(self.now, id, Token(1), command, &mut facts)?;
         let mut effects = Effects::new();
         self.commit(facts, &mut effects);
-        self.settle_down(effects);
-        Ok(verdict)
+        Ok((verdict, effects))
     }
 
     fn send(&mut self, name: &str) {
@@ -130,10 +141,12 @@ impl Bench {
     }
 
     fn close(&mut self, connection: u64) {
-        let mut facts = Vec::new();
-        self.broker.decide_close(self.now, ConnectionId(connection), &mut facts);
-        let mut effects = Effects::new();
-        self.commit(facts, &mut effects);
+        let (mut effects, mut over) = (Effects::new(), false);
+        while !over {
+            let mut facts = Vec::new();
+            over = self.broker.decide_close(self.now, ConnectionId(connection), &mut facts);
+            self.commit(facts, &mut effects);
+        }
         self.settle_down(effects);
     }
 

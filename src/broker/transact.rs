@@ -6,6 +6,8 @@
 //! else's; a unit of which a part was refused can only be rolled back; the end of a connection
 //! rolls its units back. The end of a large one takes many steps and is answered after the last.
 
+mod ending;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ use crate::broker::fact::{
 use crate::broker::policy::Held;
 use crate::broker::xa::XaError;
 use crate::broker::{Broker, Effects, Room};
-use crate::ids::{ConnectionId, Millis, QueueId, TransactionId, TransactionName, UploadId};
+use crate::ids::{Body, ConnectionId, Millis, QueueId, TransactionId, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::mutant::{self, Mutant};
@@ -48,6 +50,8 @@ struct Ending {
     resolution: Resolution,
     disposition: Disposition,
     volatile: VecDeque<VolatileWork>,
+    /// Messages that it has published and that have not gone to all of their subscribers.
+    publishing: usize,
     /// Who waits for it.
     asker: Option<Asker>,
 }
@@ -256,14 +260,14 @@ impl Broker {
         key: UnitKey,
         name: &Arc<str>,
         message: &Message,
-        upload: Option<UploadId>,
+        upload: Option<Body>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
         self.check_count(name)?;
         let rank = 9 - message.priority.get();
         let (queue, _) = self.queue_or_new(now, name, facts);
-        let body = upload.map_or(0, |upload| self.durable.body_bytes(upload));
+        let body = upload.map_or(0, Body::bytes);
         let bytes = message.content.len() as u64 + body + limits::STORED_OVERHEAD_BYTES;
         self.fits_alone(key, queue, name, bytes)?;
         facts.push(Fact::Memory(Change::Unit(key, UnitChange::Sent { queue, bytes })));
@@ -559,7 +563,7 @@ impl Broker {
         let id = transaction.or(id).filter(|id| self.durable.transactions.get(*id).is_some());
         self.units.last_ending += 1;
         let number = self.units.last_ending;
-        let ending = Ending { id, resolution, disposition, volatile, asker };
+        let ending = Ending { id, resolution, disposition, volatile, publishing: 0, asker };
         self.units.endings.insert(number, ending);
         if asker.is_none() {
             self.apply_end_on(number, effects);
@@ -600,79 +604,6 @@ impl Broker {
         match source {
             Source::Queue(_) => self.stand_in_line(key),
             Source::Topic(_) => self.serve_subscriber(key, effects),
-        }
-    }
-
-    /// Some more of what a unit has in memory gets its outcome.
-    pub(super) fn apply_end_on(&mut self, number: u64, effects: &mut Effects) {
-        let Some(ending) = self.units.endings.get_mut(&number) else { return };
-        let (resolution, disposition) = (ending.resolution, ending.disposition);
-        let count = ending.volatile.len().min(limits::STEP_MESSAGES_MAX);
-        let works: Vec<_> = ending.volatile.drain(..count).collect();
-        for work in works {
-            self.volatile_bytes -= work.charge();
-            match resolution {
-                Resolution::Commit => self.apply_committed(work, effects),
-                Resolution::Rollback => self.apply_rolled_back(work, disposition),
-            }
-        }
-        self.end_if_done(number, effects);
-    }
-
-    /// The operations of a transaction have all had their outcome.
-    pub(super) fn apply_end_settled(&mut self, id: TransactionId, effects: &mut Effects) {
-        let found = self.units.endings.iter_mut().find(|(_, ending)| ending.id == Some(id));
-        let Some((number, ending)) = found else { return };
-        ending.id = None;
-        let number = *number;
-        self.end_if_done(number, effects);
-    }
-
-    fn end_if_done(&mut self, number: u64, effects: &mut Effects) {
-        let ending = &self.units.endings[&number];
-        if ending.id.is_some() || !ending.volatile.is_empty() {
-            return;
-        }
-        let ending = self.units.endings.remove(&number).expect("just seen");
-        if let Some(Asker { connection: to, token }) = ending.asker {
-            effects.push(Effect::Answer { to, token, result: Ok(Reply::Done) });
-        }
-    }
-
-    fn apply_committed(&mut self, work: VolatileWork, effects: &mut Effects) {
-        match work {
-            // A queue may have been deleted meanwhile, and what was to go there with it.
-            VolatileWork::Enqueue { queue, rank, message } => {
-                if self.queues.contains_key(&queue) {
-                    self.apply_change(Change::Enqueue { queue, rank, message }, effects);
-                }
-            }
-            VolatileWork::Publish { topic, message } => {
-                self.apply_change(Change::Publish { topic, message }, effects);
-            }
-            VolatileWork::Took { source, loan, returned: true, .. } => {
-                self.take_back(&source, loan, true);
-            }
-            VolatileWork::Took { source, loan, .. } => {
-                if let Source::Queue(id) = source {
-                    self.count(id, |c| c.acknowledged += 1);
-                }
-                self.end_loan(&source, &loan);
-            }
-        }
-    }
-
-    fn apply_rolled_back(&mut self, work: VolatileWork, disposition: Disposition) {
-        let VolatileWork::Took { key, tag, source, loan, .. } = work else { return };
-        let living = self.consumers.get_mut(&key).filter(|consumer| consumer.ended.is_none());
-        match living.filter(|_| disposition == Disposition::Keep) {
-            Some(consumer) => {
-                if let Lent::Published { message, .. } = &loan {
-                    consumer.held_bytes += message.charge();
-                }
-                consumer.loans.insert(tag, loan);
-            }
-            None => self.take_back(&source, loan, true),
         }
     }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, TransactionRow};
+use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, TransactionRow, charge};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::OperationsPage;
 use crate::broker::{Broker, Written};
@@ -85,6 +85,11 @@ impl Transactions {
 }
 
 impl TransactionRow {
+    /// One that has no operations yet.
+    pub(super) fn new(began: Lsn) -> Self {
+        Self { began, operations: 0, sends: 0, settled: 0, phase: Phase::Open }
+    }
+
     /// The outcome, once there is one.
     #[must_use]
     pub fn resolution(&self) -> Option<Resolution> {
@@ -117,9 +122,10 @@ impl Durable {
     ) {
         self.delta.operations.insert((id, number), Some(operation));
         self.transactions.remember(id, number, operation);
-        let new = TransactionRow { began, operations: 0, settled: 0, phase: Phase::Open };
+        let new = TransactionRow::new(began);
         let row = self.transactions.rows.entry(id).or_insert(new);
         row.operations = number;
+        row.sends += u64::from(matches!(operation, Operation::Send { .. }));
         self.scalars.last_transaction = self.scalars.last_transaction.max(id.0);
         self.delta.transactions.insert(id, Some(*row));
     }
@@ -281,9 +287,14 @@ impl Broker {
     fn fit_settled(&self, settled: &Settled) -> Result<(), &'static str> {
         self.durable.fit_settled(settled)?;
         let (mut last, mut left) = (BTreeMap::new(), BTreeMap::new());
+        let mut held = BTreeMap::new();
         for outcome in &settled.outcomes {
             let queue = outcome.queue();
             let row = &self.queues.get(&queue).ok_or("no such queue")?.row;
+            if let Settlement::Leave { .. } | Settlement::Free { .. } = outcome {
+                let held = held.entry(queue).or_insert(row.held);
+                *held = held.checked_sub(1).ok_or("more settled than are held")?;
+            }
             match outcome {
                 Settlement::Enter { place, .. } => {
                     let last = last.entry(queue).or_insert(row.last_seq);
@@ -294,7 +305,7 @@ impl Broker {
                 }
                 Settlement::Leave { gone, .. } => {
                     let (messages, bytes) = left.entry(queue).or_insert((row.depth, row.bytes));
-                    let fewer = messages.checked_sub(1).zip(bytes.checked_sub(gone.size.into()));
+                    let fewer = messages.checked_sub(1).zip(bytes.checked_sub(gone.charge()));
                     (*messages, *bytes) = fewer.ok_or("more gone than there is")?;
                 }
                 Settlement::Free { .. } | Settlement::Drop { .. } => {}
@@ -306,7 +317,7 @@ impl Broker {
     fn apply_staged(&mut self, written: Written, staged: &Staged) {
         let Staged { transaction, number, queue, rank, at, expires, upload, once } = *staged;
         if let Some(upload) = upload {
-            self.durable.adopt(upload);
+            self.durable.adopt(upload.upload());
         }
         let entry = Entry::born(written, at, expires, upload);
         self.saw(at);
@@ -316,7 +327,7 @@ impl Broker {
         self.apply_sent_once(written, queue, once, at, Some(transaction));
         let row = &mut self.changing(queue).row;
         row.staged += 1;
-        row.staged_bytes += u64::from(entry.size);
+        row.staged_bytes += entry.charge();
     }
 
     fn apply_taken(&mut self, written: Written, taken: &Taken) {
@@ -332,6 +343,7 @@ impl Broker {
             let waited = known.release(place, &mut self.expiries);
             self.resident -= usize::from(waited.is_some());
         }
+        self.changing(queue).row.held += taken.messages.len() as u64;
     }
 
     fn apply_settled(&mut self, settled: &Settled) {
@@ -343,7 +355,7 @@ impl Broker {
         for outcome in &settled.outcomes {
             match *outcome {
                 Settlement::Enter { queue, place, entry } => {
-                    self.unstage(queue, entry.size);
+                    self.unstage(queue, entry.charge());
                     self.durable.settle_name(entry.birth, Resolution::Commit);
                     self.durable.put(queue, place, entry);
                     // Whoever packs its segment learns here where it is.
@@ -354,10 +366,12 @@ impl Broker {
                     self.count(queue, |c| c.sent += 1);
                 }
                 Settlement::Leave { queue, gone } => {
+                    self.changing(queue).row.held -= 1;
                     self.apply_gone(queue, &gone);
                     self.count(queue, |c| c.acknowledged += 1);
                 }
                 Settlement::Free { queue, place, entry } => {
+                    self.changing(queue).row.held -= 1;
                     self.apply_changed(queue, place, entry);
                     if entry.due.is_none() {
                         self.waits_again(queue, place, entry);
@@ -365,20 +379,20 @@ impl Broker {
                     self.count(queue, |c| c.returned += 1);
                 }
                 Settlement::Drop { queue, birth, size, upload } => {
-                    self.unstage(queue, size);
+                    self.unstage(queue, charge(size, upload));
                     self.durable.settle_name(birth, Resolution::Rollback);
                     self.durable.dead(birth, size);
-                    upload.into_iter().for_each(|upload| self.durable.kill(upload));
+                    upload.into_iter().for_each(|body| self.durable.kill(body.upload()));
                     self.free(queue);
                 }
             }
         }
     }
 
-    fn unstage(&mut self, queue: crate::ids::QueueId, size: u32) {
+    fn unstage(&mut self, queue: crate::ids::QueueId, bytes: u64) {
         let row = &mut self.changing(queue).row;
         row.staged -= 1;
-        row.staged_bytes -= u64::from(size);
+        row.staged_bytes -= bytes;
     }
 
     /// Transactions that are not over, and their operations, given all that the index holds; for

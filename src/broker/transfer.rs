@@ -272,7 +272,7 @@ impl Broker {
         self.durable.left(from, place, entry);
         let queue = self.changing(from);
         queue.row.depth -= 1;
-        queue.row.bytes -= u64::from(entry.size);
+        queue.row.bytes -= entry.charge();
         queue.row.settle_hint();
         let queue = self.queues.get_mut(&from).expect("fits");
         let waited = queue.release(place, &mut self.expiries);

@@ -26,7 +26,7 @@ use crate::broker::fact::{
     Change, Effect, Fact, PiecesPage, PiecesPurpose, PiecesRequest, StageKey, UnitKey,
 };
 use crate::broker::{Broker, Effects, Verdict, Written};
-use crate::ids::{ConnectionId, Millis, StageId, UploadId};
+use crate::ids::{Body, ConnectionId, Millis, StageId, UploadId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message, large_bytes};
 use crate::mutant::{self, Mutant};
@@ -66,11 +66,6 @@ impl Uploads {
 
 /// What apply does, and what it looks at before.
 impl Durable {
-    /// Bytes that have come of the body of an upload that is open.
-    pub(super) fn body_bytes(&self, upload: UploadId) -> u64 {
-        self.uploads.open.get(&upload).map_or(0, |open| open.bytes)
-    }
-
     pub(super) fn dead_uploads(&self) -> usize {
         self.uploads.dead.len()
     }
@@ -84,12 +79,14 @@ impl Durable {
         }
     }
 
-    pub(super) fn fit_sent(&self, upload: Option<UploadId>) -> Result<(), &'static str> {
-        match upload {
-            Some(upload) if !self.uploads.open.contains_key(&upload) => {
-                Err("its upload is not open")
+    pub(super) fn fit_sent(&self, body: Option<Body>) -> Result<(), &'static str> {
+        let Some(body) = body else { return Ok(()) };
+        match self.uploads.open.get(&body.upload()) {
+            None => Err("its upload is not open"),
+            Some(open) if body != Body::new(body.upload(), open.bytes) => {
+                Err("its body is not as large as what came of it")
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
         }
     }
 
@@ -325,6 +322,7 @@ impl Broker {
             return Err(Refusal::PieceMissing);
         }
         let Destination::Queue(name) = to else { unreachable!("a topic was refused") };
+        let upload = upload.map(|upload| Body::new(upload, open.bytes));
         let verdict = match within {
             None => self.decide_send(now, name, message, upload, facts)?,
             Some(unit) => self.decide_send_in(now, unit, name, message, upload, facts)?,

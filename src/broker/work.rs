@@ -59,6 +59,7 @@ impl Broker {
         let uploads = self.has_dead_uploads() || self.has_endings() || self.later.is_due(now);
         let names = || self.has_names_to_forget(now) || self.has_producers_to_state(now);
         uploads
+            || !self.publishing.is_empty()
             || !self.ended.is_empty()
             || !self.restless.is_empty()
             || swept
@@ -84,9 +85,12 @@ impl Broker {
         if self.state_due_branches(now, facts) {
             return true;
         }
-        // A large transaction takes turns with everything else.
+        // Large transactions, and messages for very many, take turns with everything else.
         self.units.rests = !self.units.rests;
         if !self.units.rests && self.state_endings(now, facts, effects) {
+            return true;
+        }
+        if self.units.rests && self.state_publication(facts) {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
@@ -101,7 +105,7 @@ impl Broker {
         }
         // More dead bodies than are given back must not pile up in memory.
         if self.durable.dead_uploads() >= limits::DEAD_UPLOADS_MAX {
-            return false;
+            return self.state_publication(facts);
         }
         if self.expiries.first().is_some_and(|(at, _, _)| *at <= now) {
             self.state_expiry(now, facts);
@@ -112,6 +116,7 @@ impl Broker {
             || self.state_endings(now, facts, effects)
             || self.state_forgotten(now, facts)
             || self.state_producers(now, facts)
+            || self.state_publication(facts)
     }
 
     fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {

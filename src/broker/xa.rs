@@ -12,6 +12,7 @@ mod keep;
 mod life;
 mod steps;
 pub(super) mod table;
+mod view;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::ids::{ConnectionId, Millis, TransactionId, TransactionName, Xid};
 
 pub(crate) use life::Branches;
 pub use table::{EndAs, StartAs, XaError};
+pub use view::{Glimpse, InDoubt, Tally};
 
 /// What a transaction manager or an operator asks of a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +84,11 @@ pub enum XaCommand {
         /// After this one; from the first without.
         after: Option<Arc<Xid>>,
     },
+    /// One of those that [`XaCommand::Recover`] lists, or none, in the same form.
+    Find {
+        /// Which.
+        xid: Arc<Xid>,
+    },
     /// An operator ends a prepared branch without its manager, which hears of it when it asks.
     Decide {
         /// Which.
@@ -99,7 +106,9 @@ impl XaCommand {
             (Refusal::Xa(error), _) => *error,
             (Refusal::RollbackOnly { .. }, _) => XaError::RbRollback,
             // Its work was rolled back.
-            (_, Self::Prepare { .. }) => XaError::RbTransient,
+            (_, Self::Prepare { .. } | Self::Commit { one_phase: true, .. }) => {
+                XaError::RbTransient
+            }
             // It stays as it is, and will be asked again.
             (_, Self::Commit { one_phase: false, .. }) => XaError::Retry,
             (_, Self::Start { .. }) => XaError::RmErr,
@@ -126,8 +135,12 @@ pub struct BranchInfo {
     pub decided: Option<Resolution>,
     /// When it was prepared, or decided.
     pub at: Millis,
-    /// Messages that it has sent and settled.
-    pub operations: u64,
+    /// What it has done, while it is prepared.
+    pub transaction: Option<TransactionId>,
+    /// Messages that it has sent to queues.
+    pub sent: u64,
+    /// Messages of queues that it has settled.
+    pub settled: u64,
     /// Who began it, in words.
     pub client: Box<str>,
 }

@@ -3,6 +3,7 @@
 mod queue;
 mod run;
 mod store;
+mod xa;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,13 @@ enum Command {
     /// Shows messages that were set apart, and has them tried again.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Shows branches of global transactions that wait for their managers, and decides of them.
+    ///
+    /// Speaks with a running broker as `queue` does. A branch that has voted (is prepared) ends by
+    /// what its transaction manager says, and waits for it as long as that takes; these commands
+    /// are for managers that do not come back.
+    #[command(subcommand)]
+    Xa(xa::XaCommand),
     /// Looks into a store, copies it, and makes a store of a copy.
     ///
     /// No command changes anything in the store it is given. Those that read a store at rest will
@@ -352,6 +360,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Queue(command) => queue::queue(command),
+        Command::Xa(command) => xa::xa(command),
         Command::Dlq(command) => queue::dead_letters(command),
         Command::Store(StoreCommand::Verify { dir }) => store::verify(&dir),
         Command::Store(StoreCommand::Dump { dir }) => store::dump(&dir),

@@ -1,6 +1,6 @@
 //! `escrowmq queue`: asks the broker that runs on a store about its queues, or to change them.
 
-mod print;
+pub(super) mod print;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::server::admin::{Ask, AskError, ask};
 use crate::server::words::{Details, QueueAsk, Told};
 
 /// Where the broker is, and how it is asked to answer.
-struct Teller {
-    data: PathBuf,
-    json: bool,
+pub(super) struct Teller {
+    pub(super) data: PathBuf,
+    pub(super) json: bool,
 }
 
 pub(super) fn queue(command: QueueCommand) -> Result<ExitCode, CliError> {
@@ -58,7 +58,7 @@ pub(super) fn dead_letters(command: DlqCommand) -> Result<ExitCode, CliError> {
 }
 
 impl Teller {
-    fn asking(
+    pub(super) fn asking(
         &self,
         what: Ask,
         told: &mut dyn FnMut(Told) -> io::Result<()>,
@@ -148,7 +148,7 @@ impl Teller {
                     eprintln!("{} moved so far", progress.moved);
                     return Ok(());
                 }
-                Told::Queue(_) | Told::Details(_) | Told::Removed(_) => return Ok(()),
+                _ => return Ok(()),
             };
             out.write_all(text.as_bytes())
         })?;
@@ -157,13 +157,15 @@ impl Teller {
 }
 
 /// What was told, without the word for what it is.
-fn one_line(told: &Told) -> io::Result<String> {
+pub(super) fn one_line(told: &Told) -> io::Result<String> {
     let line = match told {
         Told::Queue(queue) => serde_json::to_string(queue),
         Told::Details(details) => serde_json::to_string(details),
         Told::Message(message) => serde_json::to_string(message),
         Told::Progress(progress) => serde_json::to_string(progress),
         Told::Removed(count) => serde_json::to_string(count),
+        Told::Branch(branch) => serde_json::to_string(branch),
+        Told::BranchesEnd(end) => serde_json::to_string(end),
     };
     Ok(line? + "\n")
 }

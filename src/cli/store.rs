@@ -4,6 +4,7 @@
 //! come, and the words for what the survey of a log finds.
 
 mod backup;
+mod branches;
 pub(super) mod describe;
 mod dump;
 mod repair;
@@ -18,16 +19,17 @@ use std::time::{Duration, Instant};
 
 use super::CliError;
 use crate::backup::MANIFEST_NAME;
-use crate::broker::Broker;
 use crate::broker::delta::{Delta, PieceAt};
+use crate::broker::{self, Broker, Written};
 use crate::ids::{Lsn, UploadId};
 use crate::io::Storage;
 use crate::io::alias::AliasStorage;
 use crate::io::look::LookStorage;
 use crate::io::real::{LockError, StoreLock};
+use crate::record::Record;
 use crate::store::index::{Base, INDEX_NAME, Index, IndexError};
 use crate::wal::names;
-use crate::wal::{Finding, Needed};
+use crate::wal::{Finding, Needed, Records};
 
 /// Memory for pages of the index: more would be quicker, and a person waits.
 const INDEX_CACHE_BYTES: usize = 64 << 20;
@@ -47,6 +49,7 @@ pub(super) fn dump(dir: &Path) -> Result<ExitCode, CliError> {
 }
 
 pub(super) use backup::{backup, restore_into};
+pub(super) use branches::branches;
 pub(super) use repair::repair;
 
 pub(super) fn stats(dir: &Path, json: bool, quick: bool) -> Result<ExitCode, CliError> {
@@ -142,6 +145,27 @@ fn pieces_of(
             None => return Ok(()),
         }
     }
+}
+
+/// The state that a start would come to, and its last record.
+fn replayed(
+    base: &Base,
+    records: &mut Records,
+    segment_size: u64,
+    ticker: &mut Ticker,
+) -> Result<(Broker, Lsn), CliError> {
+    let base = base.clone().into_durable();
+    let mut through = base.through;
+    let mut broker = Broker::new(base, broker::Limits::default(), segment_size);
+    while let Some(found) = records.next()? {
+        let record = Record::decode(found.kind, &found.record)
+            .map_err(|error| format!("the record at {}: {error}", found.lsn))?;
+        broker.apply_record(Written { lsn: found.lsn, frame_len: found.frame_len }, &record)?;
+        through = found.lsn;
+        let (done, total) = (records.progress().done >> 20, records.progress().total >> 20);
+        ticker.tick(|| format!("log after the last checkpoint: {done} of {total} MiB"));
+    }
+    Ok((broker, through))
 }
 
 /// Everything that was applied to a broker up to `through`, the last record, and not taken before.

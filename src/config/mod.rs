@@ -6,6 +6,7 @@
 mod memory;
 mod redelivery;
 mod size;
+mod xa;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::wal;
 
 pub use redelivery::RedeliveryConfig;
 pub use size::Size;
+pub use xa::XaConfig;
 
 /// Every setting with its default, as text to read and to start from.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -49,6 +51,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// What is done once.
     pub duplicates: DuplicatesConfig,
+    /// Branches of global transactions.
+    pub xa: XaConfig,
     /// STOMP.
     pub stomp: StompConfig,
 }
@@ -172,6 +176,7 @@ impl Default for Config {
             memory: MemoryConfig::default(),
             limits: LimitsConfig::default(),
             duplicates: DuplicatesConfig::default(),
+            xa: XaConfig::default(),
             stomp: StompConfig::default(),
         }
     }
@@ -374,6 +379,7 @@ impl Config {
         ] {
             in_range((1..=8760).contains(&hours), name, hours, must)?;
         }
+        self.xa.check()?;
         let seconds = self.log.checkpoint_seconds;
         let must = "from 1 to 86400";
         in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
@@ -495,9 +501,13 @@ impl Config {
                 names_millis: self.duplicates.hours * 3_600_000,
                 producers_bytes: self.duplicates.producer_memory.bytes(),
                 producers_millis: self.duplicates.producer_hours * 3_600_000,
+                producers_closed_millis: limits::PRODUCER_CLOSED_MILLIS,
+                branch_millis: self.xa.timeout * 1000,
+                branch_warn_millis: self.xa.warn_after * 1000,
+                outcome_millis: self.xa.outcome_hours * 3_600_000,
+                outcomes: self.xa.outcomes,
                 resident_of_all: usize::try_from(memory.windows / memory::ENTRY_BYTES)
                     .unwrap_or(usize::MAX),
-                ..crate::broker::Limits::default()
             },
             cache_bytes: bytes(self.memory.cache),
             window_bytes: bytes(self.memory.connection_window),

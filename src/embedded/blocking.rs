@@ -22,6 +22,10 @@
 //! Calls that wait panic on a thread that drives a tokio runtime's tasks, as those of tokio do:
 //! they would keep other tasks from running. In `spawn_blocking` they are in their place.
 
+mod xa;
+
+pub use self::xa::{Branch, Recovery, Suspended, Xa};
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;

@@ -10,6 +10,7 @@ use super::error::{Ended, SendError, SubscribeError, TransactionError};
 use super::link::{Link, Way};
 use super::message::Message;
 use super::transaction::Transaction;
+use super::xa::Xa;
 use crate::broker::command::Command;
 use crate::limits;
 use crate::message::Destination;
@@ -120,6 +121,13 @@ impl Connection {
     /// There is no transaction.
     pub async fn transaction(&self) -> Result<Transaction, TransactionError> {
         Transaction::begin(&self.link).await
+    }
+
+    /// This connection as a resource manager of global transactions, for work in several brokers or
+    /// databases that happens in all of them or in none.
+    #[must_use]
+    pub fn xa(&self) -> Xa {
+        Xa::new(&self.link)
     }
 
     /// Begins to consume from a queue, which comes into being if it does not exist, or a topic,

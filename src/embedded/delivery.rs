@@ -189,7 +189,7 @@ impl Delivery {
 }
 
 /// A time that the system's clock cannot tell is as late as a clock may say.
-fn time(at: Millis) -> SystemTime {
+pub(super) fn time(at: Millis) -> SystemTime {
     let longest = Duration::from_secs(u64::from(u32::MAX));
     UNIX_EPOCH.checked_add(Duration::from_millis(at.0)).unwrap_or(UNIX_EPOCH + longest)
 }

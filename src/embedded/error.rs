@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::broker::command;
+use crate::broker::command::{self, XaError};
 use crate::config::ConfigError;
 use crate::engine::{StopError, StoreError};
 use crate::io::real::LockError;
@@ -216,6 +216,46 @@ pub enum TransactionError {
     /// was under way nobody knows.
     #[error(transparent)]
     Ended(#[from] Ended),
+}
+
+/// Why something was not done with a branch of a global transaction, or is not known to be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BranchError {
+    /// A delivery belongs to the connection whose consumer received it, and so to its branches.
+    #[error("the delivery came by another connection than the one that works in this branch")]
+    OtherConnection,
+    /// The broker says no, or tells what has become of the branch.
+    #[error("{}", told(*code, why))]
+    Refused {
+        /// What the XA specification calls it.
+        code: XaError,
+        /// Why, in words.
+        why: Refusal,
+    },
+    /// The broker has ended: of what was under way nobody knows, and
+    /// [`Xa::recover`](crate::Xa::recover) of its next life tells what has become of it.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+impl BranchError {
+    /// What the XA specification calls it.
+    #[must_use]
+    pub fn code(&self) -> XaError {
+        match self {
+            Self::OtherConnection => XaError::Inval,
+            Self::Refused { code, .. } => *code,
+            Self::Ended(_) => XaError::RmFail,
+        }
+    }
+}
+
+fn told(code: XaError, why: &Refusal) -> String {
+    match &why.0 {
+        command::Refusal::Xa(_) => why.to_string(),
+        why => format!("{code}: {why}"),
+    }
 }
 
 impl From<AskError> for TransactionError {

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::error::{AskError, Ended, Failure};
+use super::error::{AskError, BranchError, Ended, Failure, Refusal};
 use super::router::{Answer, Router};
-use crate::broker::command::{Command, Confirm, Reply, Request};
+use crate::broker::command::{Command, Confirm, Reply, Request, XaCommand};
 use crate::engine::{self, Closed, Handle, Permit};
 use crate::ids::{StageId, TransactionName};
 use crate::limits;
@@ -130,6 +130,22 @@ impl Link {
         match asked.0.await.unwrap_or(Err(Closed::Failed)) {
             Ok(result) => result.map_err(AskError::Refused),
             Err(why) => Err(AskError::Ended(self.way.why(why).await)),
+        }
+    }
+
+    /// Asks something about a branch. It is handed in when the future is made.
+    pub(super) fn ask_xa(
+        &self,
+        command: XaCommand,
+    ) -> impl Future<Output = Result<Reply, BranchError>> + use<'_> {
+        let asked = self.ask_small(Command::Xa(command.clone()));
+        async move {
+            self.answer(asked).await.map_err(|error| match error {
+                AskError::Refused(why) => {
+                    BranchError::Refused { code: command.code_of(&why), why: Refusal(why) }
+                }
+                AskError::Ended(ended) => BranchError::Ended(ended),
+            })
         }
     }
 

@@ -5,6 +5,7 @@
 //! store is told to every caller and ends nothing but the broker; a dropped future, delivery,
 //! consumer, connection or broker leaves nothing stuck.
 
+mod branch;
 mod broker;
 mod builder;
 mod connection;
@@ -18,17 +19,20 @@ mod message;
 mod router;
 mod transaction;
 mod upload;
+mod xa;
 
 pub mod blocking;
 
+pub use self::branch::{Branch, Suspended};
 pub use self::broker::Broker;
 pub use self::builder::{Builder, Limit};
 pub use self::connection::{Connection, Receipt};
 pub use self::consumer::Consumer;
 pub use self::delivery::{Delivery, MessageId, MessageIdError};
 pub use self::error::{
-    Ended, Failure, OpenError, RecvError, Refusal, SendError, SettingError, SettleError,
-    StoreRefused, SubscribeError, TransactionError,
+    BranchError, Ended, Failure, OpenError, RecvError, Refusal, SendError, SettingError,
+    SettleError, StoreRefused, SubscribeError, TransactionError,
 };
 pub use self::message::Message;
 pub use self::transaction::Transaction;
+pub use self::xa::{RecoveredBranch, Recovery, Xa};

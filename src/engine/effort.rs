@@ -10,27 +10,43 @@ use crate::engine::inbox::request_bytes;
 use crate::limits;
 
 #[derive(Debug, Default)]
-pub(super) struct Effort(usize);
+pub(super) struct Effort {
+    /// What counts against the part of the turn that is under way.
+    spent: usize,
+    /// What the turn has done in all.
+    #[cfg(test)]
+    all: usize,
+}
 
 impl Effort {
     pub(super) fn add(&mut self, messages: usize) {
-        self.0 += messages;
+        self.spent += messages;
+        #[cfg(test)]
+        {
+            self.all += messages;
+        }
     }
 
     /// A request is about to be decided.
     pub(super) fn add_request(&mut self, request: &Request) {
         // Bytes are copied and summed: many of them are as long as many commands.
         let commands = 1 + request_bytes(request) / limits::COMMAND_BYTES;
-        self.0 += commands * limits::COMMAND_EFFORT;
+        self.add(commands * limits::COMMAND_EFFORT);
     }
 
     pub(super) fn is_spent(&self) -> bool {
-        self.0 >= limits::TURN_EFFORT_MAX
+        self.spent >= limits::TURN_EFFORT_MAX
     }
 
     /// However much was done, what comes next in this turn may do some. Gives how much.
     pub(super) fn leave_some(&mut self) -> usize {
-        self.0 = self.0.min(limits::TURN_EFFORT_MAX - limits::TURN_EFFORT_LEFT);
-        limits::TURN_EFFORT_MAX - self.0
+        self.spent = self.spent.min(limits::TURN_EFFORT_MAX - limits::TURN_EFFORT_LEFT);
+        limits::TURN_EFFORT_MAX - self.spent
+    }
+
+    /// What the turn has done in all; for checks.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> usize {
+        self.all
     }
 }

@@ -10,7 +10,7 @@ use crate::broker::xa::OutcomePage;
 use crate::broker::{Verdict, takes_room};
 use crate::engine::park::{Answer, Waiting};
 use crate::engine::{Engine, Settings};
-use crate::ids::{ConnectionId, Lsn, Millis, TransactionName};
+use crate::ids::{ConnectionId, Lsn, Millis, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Durability};
 use crate::mutant::{self, Mutant};
@@ -137,6 +137,15 @@ impl Engine {
         }
     }
 
+    /// A branch that was refused its vote is rolled back: its manager does not ask for that.
+    fn no_vote(&mut self, now: Millis, command: &Command, refusal: &Refusal) {
+        // What the table says is about the state of the branch, and changes nothing.
+        if let (Command::Xa(xa), false) = (command, matches!(refusal, Refusal::Xa(_))) {
+            self.broker.decide_no_vote(now, xa, &mut self.facts);
+            self.commit();
+        }
+    }
+
     /// Decides a request and makes it true, if it can be now.
     pub(super) fn attempt(&mut self, now: Millis, from: ConnectionId, request: &Request) -> Fate {
         let Request { token, ref command, .. } = *request;
@@ -152,6 +161,7 @@ impl Engine {
             Ok(verdict) => verdict,
             Err(refusal) => {
                 self.doom(from, command.works_in(), &refusal);
+                self.no_vote(now, command, &refusal);
                 return Fate::Refused(refusal);
             }
         };
@@ -159,10 +169,7 @@ impl Engine {
             self.facts.clear();
             if let Fate::Refused(refusal) = &fate {
                 self.doom(from, command.works_in(), refusal);
-                if let Command::Xa(xa) = command {
-                    self.broker.decide_no_vote(now, xa, &mut self.facts);
-                    self.commit();
-                }
+                self.no_vote(now, command, refusal);
             }
             return fate;
         }
@@ -204,6 +211,7 @@ impl Engine {
     /// Lets a send wait for room, or refuses it where too much waits already.
     pub(super) fn hold_back(
         &mut self,
+        now: Millis,
         from: ConnectionId,
         mut request: Request,
         to: &Destination,
@@ -216,11 +224,15 @@ impl Engine {
         }
         let begins = !self.park.has_line(to);
         let works_in = request.command.works_in();
+        let votes = matches!(request.command, Command::Xa(_)).then(|| request.command.clone());
         match self.park.put(from, to, request, lacking) {
             Ok(()) if begins => self.await_room(to, lacking),
             Ok(()) => {}
             Err(refusal) => {
                 self.doom(from, works_in, &refusal);
+                if let Some(command) = votes {
+                    self.no_vote(now, &command, &refusal);
+                }
                 self.refuse(from, token, refusal);
             }
         }
@@ -239,7 +251,7 @@ impl Engine {
 
     /// Says no. A refusal may tell of a record that is not yet durable, so it waits for the log
     /// like any answer; it does not wait for what is parked, for it confirms nothing.
-    pub(super) fn refuse(&mut self, from: ConnectionId, token: crate::ids::Token, why: Refusal) {
+    pub(super) fn refuse(&mut self, from: ConnectionId, token: Token, why: Refusal) {
         self.refused += 1;
         self.flow.refused += u64::from(why.is_want_of_room());
         self.outbox.answer(from, self.log.appended(), token, Err(why));
@@ -250,6 +262,22 @@ impl Engine {
         if let Some(answer) = self.park.say(answer) {
             self.let_go(answer);
         }
+    }
+
+    /// Says what came of something that took several steps.
+    pub(super) fn tell(&mut self, to: ConnectionId, token: Token, result: Result<Reply, Refusal>) {
+        let need = self.log.appended();
+        let confirm = self.gates.answered(to, token).unwrap_or(Confirm::Always);
+        let (now, in_order) = match (result, confirm) {
+            (Ok(_), Confirm::RefusalOnly) => (None, None),
+            (Ok(reply), Confirm::Always) => (None, Some(Answer { to, token, need, reply })),
+            (result, _) => (Some(result), None),
+        };
+        if let Some(result) = now {
+            self.outbox.answer(to, need, token, result);
+        }
+        let said = self.park.ended((to, token, confirm), in_order);
+        said.into_iter().for_each(|answer| self.let_go(answer));
     }
 
     pub(super) fn let_go(&mut self, answer: Answer) {
@@ -303,8 +331,10 @@ impl Engine {
                     None
                 }
                 Fate::Fence => {
-                    self.gates.shut(from, token);
-                    None
+                    self.gates.shut(from, token, waiting.request.confirm);
+                    self.park.begun(&to, &waiting);
+                    self.work(now, limits::COMMAND_STEPS_MAX);
+                    continue;
                 }
                 Fate::Done(..) | Fate::Later | Fate::Part => None,
                 Fate::Refused(refusal) => {

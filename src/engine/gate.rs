@@ -1,19 +1,21 @@
-//! Connections that wait for the end of a large transaction of theirs.
+//! Connections that wait for the end of something long of theirs: of a large transaction, or of a
+//! message to very many subscriptions.
 //!
-//! Its end takes many steps. What the connection asks after it comes after it for everybody else
+//! The end takes many steps. What the connection asks after it comes after it for everybody else
 //! too, so it is not decided before: it waits here, in its order, the connection's own end
 //! included. What waits keeps its share of the inbox, so a connection that sends on is slowed down.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use crate::broker::command::Confirm;
 use crate::engine::Input;
 use crate::ids::{ConnectionId, IdMap, Token};
 
 #[derive(Debug)]
 struct Gate {
     /// The requests whose answers open it, that have not come: more than one where commits that
-    /// had waited for room come to their turns.
-    until: BTreeSet<Token>,
+    /// had waited for room come to their turns. With how their connection wants to hear.
+    until: BTreeMap<Token, Confirm>,
     waiting: VecDeque<Input>,
 }
 
@@ -26,9 +28,9 @@ pub(super) struct Gates {
 
 impl Gates {
     /// Nothing of this connection is decided before the answer to `until`.
-    pub(super) fn shut(&mut self, connection: ConnectionId, until: Token) {
-        let new = || Gate { until: BTreeSet::new(), waiting: VecDeque::new() };
-        self.gates.entry(connection).or_insert_with(new).until.insert(until);
+    pub(super) fn shut(&mut self, connection: ConnectionId, until: Token, confirm: Confirm) {
+        let new = || Gate { until: BTreeMap::new(), waiting: VecDeque::new() };
+        self.gates.entry(connection).or_insert_with(new).until.insert(until, confirm);
     }
 
     /// Gives an input back that nobody waits for, and keeps one of a connection that waits.
@@ -46,12 +48,14 @@ impl Gates {
         }
     }
 
-    /// An answer leaves.
-    pub(super) fn answered(&mut self, connection: ConnectionId, token: Token) {
-        let Some(gate) = self.gates.get_mut(&connection) else { return };
-        if gate.until.remove(&token) && gate.until.is_empty() {
+    /// What was asked is over. Gives how its connection wants to hear, where it has waited.
+    pub(super) fn answered(&mut self, connection: ConnectionId, token: Token) -> Option<Confirm> {
+        let gate = self.gates.get_mut(&connection)?;
+        let confirm = gate.until.remove(&token)?;
+        if gate.until.is_empty() {
             self.opened.push(connection);
         }
+        Some(confirm)
     }
 
     pub(super) fn has_opened(&self) -> bool {
@@ -81,14 +85,14 @@ mod tests {
     fn what_waits_comes_in_its_order_and_before_what_came_later() {
         let (one, two) = (ConnectionId(1), ConnectionId(2));
         let mut gates = Gates::default();
-        gates.shut(one, Token(5));
+        gates.shut(one, Token(5), Confirm::Always);
         let requests = |id| Input::Requests(id, VecDeque::new(), None);
         assert!(gates.pass(requests(one)).is_none());
         assert!(gates.pass(Input::Close(one)).is_none());
         assert!(gates.pass(requests(two)).is_some());
-        gates.answered(one, Token(4));
+        assert_eq!(gates.answered(one, Token(4)), None);
         assert!(!gates.has_opened());
-        gates.answered(one, Token(5));
+        assert_eq!(gates.answered(one, Token(5)), Some(Confirm::Always));
         let mut inputs = VecDeque::from([requests(two)]);
         gates.give_back(&mut inputs);
         assert!(matches!(inputs.pop_front(), Some(Input::Requests(id, ..)) if id == one));

@@ -5,9 +5,10 @@
 
 use tokio::sync::oneshot;
 
-use crate::broker::command::{QueueInfo, Totals};
+use crate::broker::command::{Glimpse, InDoubt, QueueInfo, Totals};
 use crate::engine::{Closed, Engine, Flow, Handle, Input, Job};
-use crate::ids::Lsn;
+use crate::ids::{Lsn, QueueId, TransactionId};
+use crate::limits;
 use crate::wal::ReadError;
 
 /// What somebody wants to see.
@@ -19,6 +20,23 @@ pub enum Look {
     Queues(Option<Box<str>>, oneshot::Sender<Vec<QueueInfo>>),
     /// The payload of a message in the log.
     Payload(Peek),
+    /// What a prepared branch has done, after the operation of this number.
+    Done(TransactionId, u64, oneshot::Sender<Glimpse>),
+    /// The names of queues that there are.
+    Names(Vec<QueueId>, oneshot::Sender<Vec<Option<Box<str>>>>),
+}
+
+/// Operations of a prepared branch to be joined with what the index has of them.
+#[derive(Debug)]
+pub struct Join {
+    /// Of which.
+    pub transaction: TransactionId,
+    /// After which number; [`limits::GLIMPSE_OPERATIONS`] at most.
+    pub after: u64,
+    /// What memory has.
+    pub glimpse: Glimpse,
+    /// Who waits for all of it; never told where the index cannot be read.
+    pub to: oneshot::Sender<Glimpse>,
 }
 
 /// A payload to be read for somebody who looks.
@@ -43,6 +61,8 @@ pub struct Status {
     pub refused: u64,
     /// Of flow control.
     pub flow: Flow,
+    /// Branches of global transactions that wait for their managers.
+    pub in_doubt: InDoubt,
     /// Bytes of log appended and not yet durable.
     pub lag_bytes: u64,
     /// Segments in use, dead ones that wait for a checkpoint included.
@@ -62,6 +82,19 @@ impl Engine {
             Look::Status(to) => drop(to.send(self.status())),
             Look::Queues(after, to) => drop(to.send(self.broker.list(after.as_deref()))),
             Look::Payload(peek) => jobs.push(Job::Peek(peek)),
+            Look::Done(transaction, after, to) => {
+                let most = limits::GLIMPSE_OPERATIONS;
+                let glimpse = self.broker.glimpse(transaction, after, most);
+                if glimpse.complete {
+                    drop(to.send(glimpse));
+                } else {
+                    jobs.push(Job::Join(Join { transaction, after, glimpse, to }));
+                }
+            }
+            Look::Names(queues, to) => {
+                let name = |id: &QueueId| self.broker.queue_name(*id).map(Into::into);
+                drop(to.send(queues.iter().map(name).collect()));
+            }
         }
     }
 
@@ -73,6 +106,7 @@ impl Engine {
             connections: self.outbox.connections(),
             refused: self.refused,
             flow: self.flow(),
+            in_doubt: self.broker.in_doubt(),
             lag_bytes: appended.0.saturating_sub(durable.0),
             segments,
             log_bytes,
@@ -110,6 +144,35 @@ impl Handle {
         size: u32,
     ) -> Result<Result<bytes::Bytes, ReadError>, Closed> {
         self.see(|to| Look::Payload(Peek { birth, size, to })).await
+    }
+
+    /// What a prepared branch has done after the operation of this number, or `None` where the
+    /// index cannot be read.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub async fn done_by(
+        &self,
+        transaction: TransactionId,
+        after: u64,
+    ) -> Result<Option<Glimpse>, Closed> {
+        let (to, seen) = oneshot::channel();
+        if !self.bring(Input::Look(Look::Done(transaction, after, to))) {
+            return Err(self.why_closed());
+        }
+        match seen.await {
+            Ok(glimpse) => Ok(Some(glimpse)),
+            // Either the broker has ended, or the index has failed; the next to ask learns which.
+            Err(_) => self.status().await.map(|_| None),
+        }
+    }
+
+    /// The names of queues, as many as are asked for.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub async fn names(&self, queues: Vec<QueueId>) -> Result<Vec<Option<Box<str>>>, Closed> {
+        self.see(|to| Look::Names(queues, to)).await
     }
 
     async fn see<T>(&self, look: impl FnOnce(oneshot::Sender<T>) -> Look) -> Result<T, Closed> {

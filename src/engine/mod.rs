@@ -16,6 +16,7 @@ mod disk;
 mod driver;
 mod effort;
 mod flow;
+mod forget;
 mod gate;
 mod gauges;
 mod inbox;
@@ -67,7 +68,7 @@ pub use flow::Flow;
 pub use gauges::{Counted, Gauges, Histogram};
 pub use inbox::{Connection, Handle, Permit};
 pub use kept::{Compacted, Dead};
-pub use look::{Look, Peek, Status};
+pub use look::{Join, Look, Peek, Status};
 pub use mailbox::{Closed, Listener, Mailbox, Unseen};
 pub use outbox::Load;
 pub use park::ParkLimits;
@@ -152,6 +153,8 @@ pub enum Job {
     Load(Load),
     /// Read a payload from the log for an operator; it goes to whoever waits for it.
     Peek(Peek),
+    /// Read from the index what a prepared branch has done; it goes to whoever waits for it.
+    Join(Join),
     /// Merge changes into the index.
     Checkpoint(CheckpointJob),
     /// Drop changes that the index has taken; nothing comes back.
@@ -300,13 +303,17 @@ impl Engine {
         let unsaid = self.outbox.release(self.durable(), most, &self.cache, &mut self.loads);
         jobs.extend(self.loads.drain(..).map(Job::Load));
         self.look_up(jobs)?;
-        self.told.tell(&self.broker);
+        self.told.tell(now, &mut self.broker);
         if self.stopping && !unsaid && self.checkpoints.is_final(&self.log) {
             return Ok(Turn::Stopped);
         }
         let more = more || self.gates.has_opened();
         let busy = freezing || unsaid || (!blocked && (more || !inputs.is_empty()));
-        let deadlines = [self.broker.next_deadline(), self.checkpoints.next_deadline()];
+        let deadlines = [
+            self.broker.next_deadline(),
+            self.checkpoints.next_deadline(),
+            self.told.next(&self.broker),
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         Ok(if busy { Turn::Busy } else { Turn::Idle(deadline) })
     }
@@ -355,6 +362,12 @@ impl Engine {
                     self.effort.add(limits::PART_EFFORT);
                     self.look(look, jobs);
                 }
+                Input::Close(id) => {
+                    self.effort.add(limits::COMMAND_EFFORT);
+                    if !self.end_connection(now, id) {
+                        inputs.push_front(Input::Close(id));
+                    }
+                }
                 other => {
                     self.effort.add(limits::COMMAND_EFFORT);
                     self.input(now, other)?;
@@ -380,14 +393,9 @@ impl Engine {
                 }
                 self.outbox.connect(id, mailbox);
             }
-            Input::Close(id) => {
-                self.outbox.discard(id);
-                self.broker.decide_close(now, id, &mut self.facts);
-                self.commit();
-                self.outbox.disconnect(id);
-                self.park.discard(id);
+            Input::Close(_) | Input::Requests(..) | Input::Look(_) => {
+                unreachable!("taken one by one")
             }
-            Input::Requests(..) | Input::Look(_) => unreachable!("taken one by one"),
             // Who waits for what comes of it is told that the broker ends.
             Input::Page(_) if self.stopping => {}
             Input::Page(_) | Input::Pieces(_) | Input::Operations(_) | Input::Loaded(_, Err(_))
@@ -422,6 +430,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Ends a connection, or as many of its subscriptions as one step may; true when it is over.
+    fn end_connection(&mut self, now: Millis, id: ConnectionId) -> bool {
+        self.outbox.discard(id);
+        self.park.discard(id);
+        let over = self.broker.decide_close(now, id, &mut self.facts);
+        self.commit();
+        if over {
+            self.outbox.disconnect(id);
+        }
+        over
+    }
+
     fn page(&mut self, page: Page) {
         // A move takes room, and must leave the reserve to those who make some.
         let takes_room = page.request.purpose == Purpose::Transfer;
@@ -450,12 +470,12 @@ impl Engine {
             return Taken::Done;
         }
         if let Some(to) = self.waits_for_own(from, u64::MAX, &request.command) {
-            self.hold_back(from, request, &to, Shortage::Destination);
+            self.hold_back(now, from, request, &to, Shortage::Destination);
             return Taken::Done;
         }
         if let Some(lacking) = self.queues_up(&request.command) {
             let to = request.command.destination().expect("only sends queue up").clone();
-            self.hold_back(from, request, &to, lacking);
+            self.hold_back(now, from, request, &to, lacking);
             return Taken::Done;
         }
         match self.attempt(now, from, &request) {
@@ -472,11 +492,11 @@ impl Engine {
             Fate::Refused(refusal) => self.refuse(from, token, refusal),
             Fate::Held(lacking) => {
                 let to = request.command.destination().expect("only sends are held").clone();
-                self.hold_back(from, request, &to, lacking);
+                self.hold_back(now, from, request, &to, lacking);
             }
-            Fate::HeldFor(to) => self.hold_back(from, request, &to, Shortage::Destination),
+            Fate::HeldFor(to) => self.hold_back(now, from, request, &to, Shortage::Destination),
             Fate::Fence => {
-                self.gates.shut(from, token);
+                self.gates.shut(from, token, confirm);
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Fenced;
             }
@@ -580,7 +600,8 @@ impl Engine {
             return;
         }
         let appended = self.log.appended();
-        self.effects.retain(|effect| match effect {
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.retain(|effect| match effect {
             Effect::Deliver(assignment) => {
                 // One that is not in the log waits only for its place in the line.
                 let need = assignment.message.in_log().map_or(Lsn::default(), |_| appended);
@@ -588,21 +609,12 @@ impl Engine {
                 false
             }
             Effect::Answer { to, token, result } => {
-                let (to, token) = (*to, *token);
-                let answer =
-                    result.clone().map(|reply| Answer { to, token, need: appended, reply });
-                let said = match answer {
-                    Ok(answer) => self.park.say(answer).map(|answer| Ok(answer.reply)),
-                    Err(refusal) => Some(Err(refusal)),
-                };
-                self.gates.answered(to, token);
-                if let Some(said) = said {
-                    self.outbox.answer(to, appended, token, said);
-                }
+                self.tell(*to, *token, result.clone());
                 false
             }
             _ => true,
         });
+        self.effects = effects;
     }
 
     fn follow(&mut self, jobs: &mut Vec<Job>) {
@@ -626,6 +638,12 @@ impl Engine {
     /// The end of what may be spoken of.
     fn durable(&self) -> Lsn {
         if mutant::is(Mutant::AnswerBeforeSync) { self.log.appended() } else { self.log.durable() }
+    }
+
+    /// What the last turn has done, for checks.
+    #[cfg(test)]
+    pub(crate) fn effort(&self) -> usize {
+        self.effort.all()
     }
 
     /// The broker's state, for checks.

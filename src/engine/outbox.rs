@@ -17,7 +17,7 @@ use crate::engine::cache::Cache;
 use crate::engine::chunks::Chunks;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
 use crate::engine::stream::{End, Lookup, Stream};
-use crate::ids::{ConnectionId, IdMap, Lsn, SubscriptionId, Tag, Token, UploadId};
+use crate::ids::{ConnectionId, IdMap, IdTables, Lsn, SubscriptionId, Tag, Token, UploadId};
 use crate::limits;
 use crate::message::{Destination, large_bytes};
 
@@ -29,7 +29,7 @@ pub(crate) struct Outbox {
     /// Connections with a subscription.
     consuming: usize,
     epoch: u64,
-    connections: IdMap<ConnectionId, Connection>,
+    connections: IdTables<ConnectionId, Connection>,
     held: Line,
     /// Connections with deliveries that could move on.
     lively: BTreeSet<ConnectionId>,
@@ -53,6 +53,8 @@ struct Connection {
     ready: Chunks<Ready>,
     /// The large body that is under way: no other delivery leaves before its end.
     stream: Option<Stream>,
+    /// It is about to end, and gets nothing any more.
+    ending: bool,
 }
 
 #[derive(Debug)]
@@ -147,7 +149,7 @@ impl Outbox {
             windows,
             consuming: 0,
             epoch: 0,
-            connections: IdMap::default(),
+            connections: IdTables::default(),
             held: Line::default(),
             lively: BTreeSet::new(),
             served: ConnectionId(0),
@@ -174,6 +176,7 @@ impl Outbox {
             subscriptions: IdMap::default(),
             ready: Chunks::default(),
             stream: None,
+            ending: false,
         };
         self.connections.insert(id, connection);
     }
@@ -198,8 +201,11 @@ impl Outbox {
 
     /// A connection is about to end: what has not left for it never will.
     pub(crate) fn discard(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !std::mem::replace(&mut connection.ending, true)
+        {
             self.discarded.push_back(std::mem::take(&mut connection.ready));
+            connection.stream = None;
         }
     }
 
@@ -274,7 +280,8 @@ impl Outbox {
                     }
                 }
                 Held::Delivery(assignment) => {
-                    if connection.subscriptions.contains_key(&assignment.key.1) {
+                    let living = connection.subscriptions.contains_key(&assignment.key.1);
+                    if living && !connection.ending {
                         let ready = Ready { assignment, payload: Payload::Unknown };
                         connection.ready.push_back(ready);
                         self.lively.insert(id);
@@ -451,7 +458,8 @@ impl Stream {
         let Lent::Durable { entry, .. } = &assignment.message else { return None };
         // A content that says nothing of a body is found out as one that is too short.
         let bytes = large_bytes(content).unwrap_or(0);
-        entry.upload.map(|upload| Self::new(assignment.key, assignment.tag, upload, bytes))
+        let body = entry.upload?;
+        Some(Self::new(assignment.key, assignment.tag, body.upload(), bytes))
     }
 }
 

@@ -95,6 +95,8 @@ struct Producer {
 enum Slot {
     /// A send waits in a line.
     Waiting,
+    /// It has left its line, and takes several steps.
+    Begun(Token),
     /// To be said once everything before it is over.
     Answer(Answer),
 }
@@ -148,7 +150,8 @@ impl Park {
         if request.confirm == Confirm::RefusalOnly || producer.answers < limit {
             return Ok(());
         }
-        let (destination, _) = producer.lines.first_key_value().expect("something of it waits");
+        // While only what was begun is not over, nothing more of the connection is taken.
+        let Some((destination, _)) = producer.lines.first_key_value() else { return Ok(()) };
         Err(held_full(destination, Measure::Messages(limit as u64), "one connection"))
     }
 
@@ -294,30 +297,70 @@ impl Park {
         waiting: &Waiting,
         answer: Option<Answer>,
     ) -> Vec<Answer> {
+        let (producer, at) = self.leave(to, waiting);
+        match answer {
+            Some(answer) => producer.slots[at].1 = Slot::Answer(answer),
+            None => {
+                producer.answers -= usize::from(waiting.request.confirm == Confirm::Always);
+                drop(producer.slots.remove(at));
+            }
+        }
+        self.say_in_order(waiting.from)
+    }
+
+    /// It has left its line, and is over only with [`Park::ended`].
+    pub(crate) fn begun(&mut self, to: &Destination, waiting: &Waiting) {
+        let (producer, at) = self.leave(to, waiting);
+        // It is counted where it is to be confirmed in its order.
+        producer.slots[at].1 = Slot::Begun(waiting.request.token);
+    }
+
+    /// What took several steps is over, whether or not it had waited in a line. `answer` is what is
+    /// to be said in its order, and `confirm` how it was asked. Gives what may be said now.
+    pub(crate) fn ended(
+        &mut self,
+        (from, token, confirm): (ConnectionId, Token, Confirm),
+        answer: Option<Answer>,
+    ) -> Vec<Answer> {
+        let Some(producer) = self.producers.get_mut(&from) else {
+            return answer.into_iter().collect();
+        };
+        let begun = |(_, slot): &(u64, Slot)| matches!(slot, Slot::Begun(it) if *it == token);
+        match (producer.slots.iter().position(begun), answer) {
+            (Some(at), Some(answer)) => producer.slots[at].1 = Slot::Answer(answer),
+            (Some(at), None) => {
+                producer.answers -= usize::from(confirm == Confirm::Always);
+                drop(producer.slots.remove(at));
+            }
+            (None, Some(answer)) => return self.say(answer).into_iter().collect(),
+            (None, None) => return Vec::new(),
+        }
+        self.say_in_order(from)
+    }
+
+    /// Takes a send out of its line. Gives its producer and its slot there.
+    fn leave(&mut self, to: &Destination, waiting: &Waiting) -> (&mut Producer, usize) {
         self.advance(to);
         let bytes = waiting.request.command.bytes();
         self.parked.messages -= 1;
         self.parked.bytes -= bytes;
         let producer = self.producers.get_mut(&waiting.from).expect("something of it waits");
         producer.leave(to, bytes);
-        let slots = &mut producer.slots;
-        let at = slots.binary_search_by_key(&waiting.arrival, |(arrival, _)| *arrival);
-        let at = at.expect("it has a slot");
-        match answer {
-            Some(answer) => slots[at].1 = Slot::Answer(answer),
-            None => {
-                producer.answers -= usize::from(waiting.request.confirm == Confirm::Always);
-                drop(slots.remove(at));
-            }
-        }
-        let mut said = Vec::new();
+        let at = producer.slots.binary_search_by_key(&waiting.arrival, |(arrival, _)| *arrival);
+        (producer, at.expect("it has a slot"))
+    }
+
+    /// Takes the answers before which nothing waits any more.
+    fn say_in_order(&mut self, from: ConnectionId) -> Vec<Answer> {
+        let producer = self.producers.get_mut(&from).expect("something of it waited");
+        let (slots, mut said) = (&mut producer.slots, Vec::new());
         while let Some((_, Slot::Answer(_))) = slots.front() {
             let Some((_, Slot::Answer(answer))) = slots.pop_front() else { unreachable!() };
             producer.answers -= 1;
             said.push(answer);
         }
         if slots.is_empty() {
-            self.producers.remove(&waiting.from);
+            self.producers.remove(&from);
             self.parked.producers -= 1;
         }
         said

@@ -14,10 +14,11 @@ use crate::broker::fact::{
 };
 use crate::broker::xa::{OutcomePage, OutcomeRequest};
 use crate::engine::driver::{Driver, Helpers};
+use crate::engine::forget::forget;
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
 use crate::engine::{
-    CheckpointJob, CompactStep, Compactor, DiskWatch, Input, Load, Peek, StopError, Store,
+    CheckpointJob, CompactStep, Compactor, DiskWatch, Input, Join, Load, Peek, StopError, Store,
 };
 use crate::io::Clock;
 use crate::limits;
@@ -43,6 +44,7 @@ pub(crate) enum Read {
     Outcome(OutcomeRequest),
     Load(Load),
     Peek(Peek),
+    Join(Join),
 }
 
 /// Work for the checkpointer.
@@ -241,6 +243,16 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     let frame = reader.read(load.birth, load.size);
                     Input::Loaded(load, frame.map(|frame| frame.payload))
                 }
+                Read::Join(join) => {
+                    let Join { transaction, after, mut glimpse, to } = join;
+                    let limit = limits::GLIMPSE_OPERATIONS;
+                    // What damage means, the start and the outcome say.
+                    if let Ok(rows) = index.operations(transaction, after, limit) {
+                        glimpse.join(&rows);
+                        let _ = to.send(glimpse);
+                    }
+                    continue;
+                }
                 Read::Peek(Peek { birth, size, to }) => {
                     // Who has asked may be gone.
                     let _ = to.send(reader.read(birth, size).map(|frame| frame.payload));
@@ -323,7 +335,7 @@ fn checkpoint(
         let job = match jobs.recv_timeout(Duration::from_millis(limits::DISK_LOOK_MILLIS)) {
             Ok(Merge::Checkpoint(job)) => job,
             Ok(Merge::Forget(delta)) => {
-                drop(delta);
+                forget(delta);
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => {

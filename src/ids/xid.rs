@@ -19,7 +19,10 @@ pub struct Xid {
 
 /// This names no branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is no xid: its parts have 64 bytes at most, and its format is not -1")]
+#[error(
+    "this is no xid: an xid has a format, a number that is not -1, and two names of 64 bytes at \
+     most; as text it is FORMAT:GLOBAL:BRANCH, the names in hexadecimal, like 131077:6f7264:01"
+)]
 pub struct BadXid;
 
 impl Xid {

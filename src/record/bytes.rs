@@ -2,7 +2,7 @@
 
 use super::{Cause, Form, Gone, Record};
 use crate::broker::delta::{Entry, Place};
-use crate::ids::{Lsn, Millis, QueueId, UploadId};
+use crate::ids::{Body, Lsn, Millis, QueueId};
 
 pub(super) struct Writer<'a>(pub(super) &'a mut Vec<u8>);
 
@@ -53,9 +53,9 @@ impl Writer<'_> {
     }
 
     /// Only in the kinds that say it: u64, zero is none.
-    pub(super) fn upload(&mut self, form: Form, upload: Option<UploadId>) {
+    pub(super) fn upload(&mut self, form: Form, upload: Option<Body>) {
         if form >= Form::Large {
-            self.u64(upload.map_or(0, UploadId::get));
+            self.u64(Body::word_of(upload));
         }
     }
 }
@@ -101,8 +101,8 @@ impl Reader<'_> {
         Some(Place { rank: self.rank()?, seq: self.u64()? })
     }
 
-    pub(super) fn upload(&mut self, form: Form) -> Option<Option<UploadId>> {
-        if form >= Form::Large { self.u64().map(UploadId::new) } else { Some(None) }
+    pub(super) fn upload(&mut self, form: Form) -> Option<Option<Body>> {
+        if form >= Form::Large { self.u64().and_then(Body::from_word) } else { Some(None) }
     }
 
     pub(super) fn entry(&mut self, form: Form) -> Option<Entry> {

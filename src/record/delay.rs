@@ -9,7 +9,7 @@
 //! | 45 | `PutOff` | queue u64, until u64; each entry as in 41 |
 //! | 46 | `Woken` | queue u64; each entry as in 41 |
 //! | 47 | `DeadLettered` | from u64, to u64, first u64, note u32, why u8; each entry as in 41 |
-//! | 48 | `Scheduled` | queue u64, rank u8, seq, at, expires, until u64, note u32, upload u64 |
+//! | 48 | `Scheduled` | queue u64, rank u8, seq, at, expires, until u64, note u32, body u64 |
 //! | 49 | `Fired` | queue u64, first u64, at u64; each entry as in 41 |
 //!
 //! Why is 1 for returned, 2 for expired. A due time or a note of zero is none. Of 41 to 44 and the

@@ -23,7 +23,8 @@ fn every_kind() -> Vec<Record> {
     let queue = QueueId(3);
     let gone = Gone::of(place, &entry);
     let id = UploadId::new(7).unwrap();
-    let large = Entry { upload: Some(id), ..entry };
+    let body = Body::new(id, 70_000);
+    let large = Entry { upload: Some(body), ..entry };
     let large_gone = Gone::of(place, &large);
     let piece = PieceAt { birth: Lsn(9), size: 8 };
     let (due, note) = (DueTime::at(Millis(99)), NoteId::new(5).unwrap());
@@ -57,7 +58,7 @@ fn every_kind() -> Vec<Record> {
             at: Millis(3),
             expires: None,
             lent: true,
-            upload: Some(id),
+            upload: Some(body),
             once: None,
         },
         Record::Returned { queue, entries: vec![(place, entry), (place, large)] },
@@ -68,7 +69,7 @@ fn every_kind() -> Vec<Record> {
             to: QueueId(4),
             place,
             at: Millis(5),
-            upload: Some(id),
+            upload: Some(body),
         },
         Record::Piece { upload: id, number: 3, bytes: 65_536 },
         Record::Abandoned { uploads: vec![id, id] },
@@ -117,7 +118,7 @@ fn every_kind() -> Vec<Record> {
             expires: None,
             until: due,
             note,
-            upload: Some(id),
+            upload: Some(body),
             once: None,
         },
         Record::DeadLettered {
@@ -134,7 +135,8 @@ fn every_kind() -> Vec<Record> {
 /// Records with names, in each form.
 fn every_kind_with_a_name() -> Vec<Record> {
     let (id, other) = (Identity([7; 16]), Identity([8; 16]));
-    let (queue, place, upload) = (QueueId(3), Place { rank: 5, seq: 77 }, UploadId::new(7));
+    let (queue, place, upload) =
+        (QueueId(3), Place { rank: 5, seq: 77 }, Body::from_word(7).unwrap());
     let (at, expires, once) = (Millis(3), Some(Millis(4)), Some(Mark::Name(id)));
     let (transaction, number, rank) = (TransactionId(5), 6, 4);
     let staged = |once| Staged { transaction, number, queue, rank, at, expires, upload, once };
@@ -317,11 +319,11 @@ fn records_of_uploads_have_these_bytes() {
     check(Record::Abandoned { uploads: vec![id] }, 35, number);
     let record = Record::PiecesGone { upload: id, first: 7, gone: vec![piece], last: true };
     check(record, 36, &format!("{number} 07000000 01 0300000000000000 04000000"));
-    let (place, upload) = (Place { rank: 5, seq: 8 }, Some(id));
+    let (place, upload) = (Place { rank: 5, seq: 8 }, Some(Body::new(id, 2048)));
     let gone = Gone { place, birth: Lsn(3), size: 4, upload, due: None, note: None };
     let record = Record::Removed { queue: QueueId(9), cause: Cause::Accepted, gone: vec![gone] };
     let message = "05 0800000000000000 0300000000000000 04000000";
-    check(record, 32, &format!("0900000000000000 01 {message} {number}"));
+    check(record, 32, &format!("0900000000000000 01 {message} 0201000000 020000"));
 }
 
 #[test]

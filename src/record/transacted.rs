@@ -7,22 +7,20 @@
 //! | 52 | `Decided` | transaction u64, resolution u8 |
 //! | 53 | `Settled` | transaction u64, first u64, resolution u8, last u8 (0, 1), outcomes |
 //!
-//! B is upload u64; the payload is the message. C is subscription u64, returned u8 (0, 1), then of
-//! each message: tag u64, place, entry, upload u64, due u64, note u32.
+//! B is body u64; the payload is the message. C is subscription u64, returned u8 (0, 1), then of
+//! each message: tag u64, place, entry, body u64, due u64, note u32.
 //!
 //! A resolution is 1 for commit and 2 for rollback. An outcome is one of
-//! - 1 `Enter`: queue u64, place, entry, upload u64, due u64, note u32
-//! - 2 `Leave`: queue u64, place, birth u64, size u32, upload u64, due u64, note u32
+//! - 1 `Enter`: queue u64, place, entry, body u64, due u64, note u32
+//! - 2 `Leave`: queue u64, place, birth u64, size u32, body u64, due u64, note u32
 //! - 3 `Free`: as 1
-//! - 4 `Drop`: queue u64, birth u64, size u32, upload u64
+//! - 4 `Drop`: queue u64, birth u64, size u32, body u64
 
 use super::form::Form;
 use super::{Gone, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Holder, Place, Resolution};
 use crate::identity::Mark;
-use crate::ids::{
-    ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, UploadId,
-};
+use crate::ids::{Body, ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId};
 
 pub(super) const STAGED: u16 = 50;
 pub(super) const TAKEN: u16 = 51;
@@ -46,7 +44,7 @@ pub struct Staged {
     /// When it is no longer wanted.
     pub expires: Option<Millis>,
     /// Its body lies in the pieces of this upload, and belongs to it from now on.
-    pub upload: Option<UploadId>,
+    pub upload: Option<Body>,
     /// The mark under which it was sent: taken until the outcome, and by a commit.
     pub once: Option<Mark>,
 }
@@ -141,7 +139,7 @@ pub enum Settlement {
         /// Bytes it kept alive.
         size: u32,
         /// Where its body lies, if that is in pieces.
-        upload: Option<UploadId>,
+        upload: Option<Body>,
     },
 }
 

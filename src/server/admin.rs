@@ -7,6 +7,7 @@
 //! ```text
 //! request   purge NAME | delete NAME
 //!           queue JSON                        everything else about queues: see `words`
+//!           xa JSON                           everything about branches: see `words`
 //!           backup RATE PATH                  see `backup`
 //! reply     told JSON                         any number of times
 //!           ok | error TEXT                   the last line; without it the reply is cut off
@@ -35,8 +36,8 @@ use tokio::time::timeout;
 pub use backup::{Backups, ask_backup};
 
 use super::operator::{self, Failure, Out};
-use super::stopped;
-use super::words::{QueueAsk, Told};
+use super::words::{QueueAsk, Told, XaAsk};
+use super::{branches, stopped};
 use crate::broker::command::{Command, Reply};
 use crate::engine::Handle;
 use crate::limits;
@@ -48,6 +49,8 @@ const SOCKET_MODE: u32 = 0o600;
 pub enum Ask {
     /// What is told in lines.
     Queue(QueueAsk),
+    /// What is told about branches of global transactions.
+    Xa(XaAsk),
     /// Removes the messages of a queue that are not lent to a consumer.
     Purge(String),
     /// Removes a queue without consumers.
@@ -161,8 +164,9 @@ async fn serve_one(
             match &ask {
                 Ask::Queue(QueueAsk::Move { .. } | QueueAsk::Retry { .. })
                 | Ask::Purge(_)
+                | Ask::Xa(XaAsk::Decide { .. } | XaAsk::Forget { .. })
                 | Ask::Delete(_) => tracing::info!(?ask, "an operator asks"),
-                Ask::Queue(_) => tracing::debug!(?ask, "an operator looks"),
+                Ask::Queue(_) | Ask::Xa(_) => tracing::debug!(?ask, "an operator looks"),
             }
             match perform(handle, ask, &mut out).await {
                 Ok(()) => "ok\n".to_owned(),
@@ -177,6 +181,7 @@ async fn serve_one(
 async fn perform(handle: &Handle, ask: Ask, out: &mut Out<OwnedWriteHalf>) -> Result<(), Failure> {
     let command = match ask {
         Ask::Queue(ask) => return operator::perform(handle, ask, out).await,
+        Ask::Xa(ask) => return branches::perform(handle, ask, out).await,
         Ask::Purge(queue) => Command::Purge { queue: queue.into() },
         Ask::Delete(queue) => Command::Delete { queue: queue.into() },
     };
@@ -191,6 +196,9 @@ fn encode_request(ask: &Ask) -> String {
         Ask::Queue(ask) => {
             format!("queue {}\n", serde_json::to_string(ask).expect("strings and numbers are JSON"))
         }
+        Ask::Xa(ask) => {
+            format!("xa {}\n", serde_json::to_string(ask).expect("strings and numbers are JSON"))
+        }
         Ask::Purge(name) => format!("purge {}\n", escape(name)),
         Ask::Delete(name) => format!("delete {}\n", escape(name)),
     }
@@ -201,6 +209,7 @@ fn parse_request(line: &str) -> Option<Ask> {
     let line = line.strip_suffix('\n')?;
     match line.split_once(' ') {
         Some(("queue", json)) => Some(Ask::Queue(serde_json::from_str(json).ok()?)),
+        Some(("xa", json)) => Some(Ask::Xa(serde_json::from_str(json).ok()?)),
         Some(("purge", name)) => Some(Ask::Purge(unescape(name)?)),
         Some(("delete", name)) => Some(Ask::Delete(unescape(name)?)),
         _ => None,

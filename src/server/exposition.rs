@@ -5,7 +5,7 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use crate::broker::command::{Counters, QueueInfo};
+use crate::broker::command::{Counters, InDoubt, QueueInfo};
 use crate::engine::{Counted, Flow, Status};
 use crate::ids::Millis;
 
@@ -123,7 +123,20 @@ impl Page {
         self.gauge("producers", "Producers that count and are remembered", producers.known);
         let help = "Bytes of memory for what is remembered of producers, about";
         self.gauge("producers_bytes", help, producers.bytes);
+        self.in_doubt(&status.in_doubt, numbers.now);
         self.flow(&status.flow);
+    }
+
+    fn in_doubt(&mut self, in_doubt: &InDoubt, now: Millis) {
+        let help = "Prepared branches of global transactions, which wait for their managers";
+        self.gauge("xa_prepared", help, in_doubt.prepared);
+        let help = "Prepared branches found to wait for longer than xa.warn_after";
+        self.gauge("xa_overdue", help, in_doubt.overdue);
+        let help = "Seconds since the oldest prepared branch voted; 0 without one";
+        let age = in_doubt.oldest.map_or(0, |at| now.0.saturating_sub(at.0));
+        self.gauge("xa_oldest_prepared_seconds", help, age / 1000);
+        let help = "Branches that an operator has decided and no manager has had forgotten";
+        self.gauge("xa_heuristic", help, in_doubt.decided);
     }
 
     fn flow(&mut self, flow: &Flow) {

@@ -4,6 +4,7 @@
 //! panic in one touches no other.
 
 pub mod admin;
+mod branches;
 mod connection;
 mod exposition;
 pub mod metrics;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 
+use super::branches::BranchFailure;
 use super::words::{BodyLine, Details, MessageLine, Progress, QueueAsk, ReaderLine, Told};
 use crate::broker::command::{
     Browsable, Browsed, Command, Confirm, Held, MessageId, MovedReply, Output, Pick, Refusal,
@@ -43,6 +44,8 @@ pub(super) enum Failure {
          {0} --properties` tells which they were, and `escrowmq queue purge {0}` removes them"
     )]
     Damaged(&'static str),
+    #[error(transparent)]
+    Branch(#[from] BranchFailure),
     #[error("the operator has hung up")]
     HungUp,
 }

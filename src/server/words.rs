@@ -1,12 +1,17 @@
-//! What an operator's tool and the broker say to each other about queues, as lines of JSON.
+//! What an operator's tool and the broker say to each other about queues and branches, as lines
+//! of JSON.
 //!
 //! Owns the shape of both directions; the same lines are what `--json` prints, so their fields are
 //! for scripts to rely on. Times are milliseconds since 1970. Leaves to others: the socket and
 //! who may use it (`admin`), what the words do (`operator`).
 
+mod branches;
+
 use serde::{Deserialize, Serialize};
 
 use crate::broker::command::{Counters, QueueInfo, ReaderInfo, WhenFull};
+
+pub use branches::{BranchLine, BranchState, BranchesEnd, QueueWork, XaAsk, shown};
 
 /// What an operator can ask about queues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +77,10 @@ pub enum Told {
     Progress(Progress),
     /// So many messages were removed.
     Removed(u64),
+    /// A branch of a global transaction.
+    Branch(BranchLine),
+    /// The end of a list of them.
+    BranchesEnd(BranchesEnd),
 }
 
 /// A queue.

@@ -1,8 +1,9 @@
 //! Branches of the simulated clients, and what a store must look like after each.
 //!
 //! A transaction of a client may be a branch: it is ended, votes, and gets its outcome later, from
-//! whichever client comes by, after whatever has happened meanwhile. A vote that was heard is there
-//! after every crash; an outcome whose answer was lost is told again.
+//! whichever client comes by, after whatever has happened meanwhile, or from an operator. A vote
+//! that was heard is there after every crash; an outcome whose answer was lost is told again, and
+//! what an operator has decided until it is forgotten by request.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::ids::{TransactionName, Xid};
 
 use super::clients::{Asked, Client, Surroundings};
 use super::model::{Fate, Model, Step};
-use super::node::Contents;
+use super::node::{Contents, LIMITED};
 use super::units::{InDoubt, Unit};
 
 /// A branch as its transaction manager knows it.
@@ -23,6 +24,19 @@ pub(super) struct Branch {
     stage: Stage,
     /// Its vote was heard.
     heard: bool,
+    operator: Operator,
+}
+
+/// What an operator has to do with the outcome of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Nothing,
+    /// It was asked to decide.
+    Asked,
+    /// It was, and nobody waits for the answer.
+    Unknown,
+    /// It has: its manager is told so.
+    Decided,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +90,9 @@ impl Model {
     /// Whether every vote that was heard is there.
     pub(super) fn check_branches(&self, contents: &Contents) -> Result<(), String> {
         for (number, branch) in &self.branches {
+            if branch.operator == Operator::Decided && contents.prepared.contains(number) {
+                return Err(format!("what was decided of branch {number} is forgotten"));
+            }
             if branch.stage == Stage::Voted && !contents.prepared.contains(number) {
                 return Err(format!("the vote of branch {number} is forgotten: {branch:?}"));
             }
@@ -101,7 +118,7 @@ impl Model {
         let mut branches = std::mem::take(&mut self.branches);
         branches.retain(|number, branch| {
             if contents.prepared.contains(number) {
-                branch.stage = Stage::Voted;
+                (branch.stage, branch.operator) = (Stage::Voted, Operator::Nothing);
                 branch.heard = true;
                 self.set_sends(&branch.sends, Step::Void);
                 self.set_takes(&branch.takes, Step::Held);
@@ -141,18 +158,16 @@ impl Client {
         let unit = self.unit.take().expect("just seen");
         let number = unit.branch.expect("the caller has seen it");
         let (xid, transaction) = (xid_of(number), TransactionName(unit.name));
-        let how = if fails { EndAs::Fail } else { EndAs::Success };
-        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how };
-        self.ask(around, Command::Xa(end), Asked::Other);
         if fails {
-            unit.undo(around.model);
-            let disposition = Disposition::Return;
-            let rollback = XaCommand::Rollback { xid, disposition };
-            return self.ask(around, Command::Xa(rollback), Asked::Other);
+            return self.fail_branch(around, &unit);
         }
+        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Success };
+        self.ask(around, Command::Xa(end), Asked::Other);
         let (sends, takes) = unit.numbers();
-        // What has voted needs no room at its commit.
-        around.model.overfilled = true;
+        let model = &mut *around.model;
+        // What has voted needs no room at its end.
+        let limited = |it| model.fates.get(it).is_some_and(|fate| fate.may_be_in(LIMITED));
+        model.overfilled |= sends.iter().chain(&takes).any(limited);
         // What was not in the log is from now on, and comes back behind the others.
         for take in &takes {
             if let Some(fate) = around.model.fates.get_mut(take).filter(|fate| !fate.persistent) {
@@ -160,9 +175,23 @@ impl Client {
                 fate.moved = true;
             }
         }
-        let branch = Branch { sends, takes, stage: Stage::Asked, heard: false };
+        let operator = Operator::Nothing;
+        let branch = Branch { sends, takes, stage: Stage::Asked, heard: false, operator };
         around.model.branches.insert(number, branch);
         self.ask(around, Command::Xa(XaCommand::Prepare { xid }), Asked::Prepare(number));
+    }
+
+    /// Ends the work in a branch as failed, and undoes it.
+    pub(super) fn fail_branch(&mut self, around: &mut Surroundings<'_>, unit: &Unit) {
+        let number = unit.branch.expect("the caller has seen it");
+        let (xid, transaction) = (xid_of(number), TransactionName(unit.name));
+        let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Fail };
+        self.ask(around, Command::Xa(end), Asked::Other);
+        let (sends, _) = unit.numbers();
+        sends.iter().for_each(|number| around.model.once.unsure(*number));
+        unit.undo(around.model);
+        let rollback = XaCommand::Rollback { xid, disposition: Disposition::Return };
+        self.ask(around, Command::Xa(rollback), Asked::Other);
     }
 
     pub(super) fn prepare_answered(
@@ -217,8 +246,13 @@ impl Client {
         let model = &mut *around.model;
         let mut branch = model.branches[&number].clone();
         let again = matches!(branch.stage, Stage::Again(_));
+        let operator = branch.stage == Stage::Voted && around.random.one_in(4);
         branch.stage = Stage::Ending(resolution);
+        if branch.operator == Operator::Asked {
+            branch.operator = Operator::Unknown;
+        }
         let xid = xid_of(number);
+        let decide = XaCommand::Decide { xid: Arc::clone(&xid), resolution };
         let command = match resolution {
             Resolution::Commit => {
                 if !again {
@@ -236,6 +270,12 @@ impl Client {
                 XaCommand::Rollback { xid, disposition: Disposition::Return }
             }
         };
+        let command = if operator {
+            branch.operator = Operator::Asked;
+            decide
+        } else {
+            command
+        };
         model.branches.insert(number, branch);
         self.ask(around, Command::Xa(command), Asked::Outcome(number, resolution));
     }
@@ -247,13 +287,19 @@ impl Client {
         resolution: Resolution,
         refusal: Option<&Refusal>,
     ) -> Result<(), String> {
+        let taken = around.model.branches.remove(&number);
+        let mut branch = taken.ok_or("an outcome of no branch")?;
+        let refusal = match self.operator_told(around, number, resolution, &branch, refusal)? {
+            true => None,
+            false => refusal,
+        };
         let model = &mut *around.model;
-        let mut branch = model.branches.remove(&number).ok_or("an outcome of no branch")?;
         let unheard = refusal == Some(&Refusal::Xa(XaError::NotA)) && !branch.heard;
         match refusal {
             Some(refusal) if refusal.is_want_of_room() => {
-                branch.stage = Stage::Again(resolution);
+                (branch.stage, branch.operator) = (Stage::Again(resolution), Operator::Nothing);
                 model.branches.insert(number, branch);
+                return Ok(());
             }
             Some(_) if resolution == Resolution::Rollback && unheard => {}
             Some(refusal) => {
@@ -266,7 +312,38 @@ impl Client {
             }
             None => {}
         }
+        if branch.operator == Operator::Asked {
+            // Its manager will ask, and is told so.
+            (branch.stage, branch.operator) = (Stage::Again(resolution), Operator::Decided);
+            model.branches.insert(number, branch);
+        }
         Ok(())
+    }
+
+    /// Whether a manager was told what an operator has decided, which it must be; it has that
+    /// forgotten then.
+    fn operator_told(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        number: u64,
+        resolution: Resolution,
+        branch: &Branch,
+        refusal: Option<&Refusal>,
+    ) -> Result<bool, String> {
+        let heuristic = Refusal::Xa(match resolution {
+            Resolution::Commit => XaError::HeurCommit,
+            Resolution::Rollback => XaError::HeurRollback,
+        });
+        let may = matches!(branch.operator, Operator::Unknown | Operator::Decided);
+        let told = may && refusal == Some(&heuristic);
+        if branch.operator == Operator::Decided && !told {
+            return Err(format!("what was decided of branch {number} is not told: {refusal:?}"));
+        }
+        if told {
+            let forget = XaCommand::Forget { xid: xid_of(number) };
+            self.ask(around, Command::Xa(forget), Asked::Other);
+        }
+        Ok(told)
     }
 
     /// Nobody will hear the answers that this client still waits for.

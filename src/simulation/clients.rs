@@ -13,7 +13,9 @@ use crate::broker::delta::{Place, Resolution};
 use crate::engine::{Connection, Input, Mailbox};
 use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token};
 use crate::limits;
-use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::message::{
+    BodyKind, Content, DLQ_FAILURE_CAUSE, Destination, Durability, Message, Priority,
+};
 
 use super::bodies::{Bodies, Receiving, Sending};
 use super::model::{Fate, Model, Step};
@@ -625,9 +627,11 @@ impl Client {
     }
 }
 
-/// A non-persistent message that was set apart is a new one.
+/// A non-persistent message that was set apart is a new one, which says why; and it stays one,
+/// wherever an operator moves it.
 fn is_new_dead_letter(delivery: &Delivery) -> bool {
-    !delivery.persistent && delivery.from.name().starts_with("DLQ.")
+    let cause = DLQ_FAILURE_CAUSE.as_bytes();
+    delivery.content.windows(cause.len()).any(|bytes| bytes == cause)
 }
 
 fn queue_named(name: &str) -> Destination {

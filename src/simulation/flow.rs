@@ -429,6 +429,27 @@ fn a_topic_may_hold_its_publishers_until_the_slowest_subscriber_has_room() {
 }
 
 #[test]
+fn publishers_to_very_many_wait_for_the_last_of_them_and_everyone_gets_one_order() {
+    let (mut bench, t) = (Bench::new(&[]), Destination::Topic("t".into()));
+    for who in 1..=4 {
+        bench.subscribe(who, &t, 100);
+    }
+    let mut asked: Vec<_> = (1..=3).map(|number| bench.send(9, &t, number)).collect();
+    bench.ask(9, Confirm::RefusalOnly, send(&t, 4, Durability::NonPersistent));
+    asked.push(bench.ask(9, Confirm::Alone, send(&t, 5, Durability::NonPersistent)));
+    asked.push(bench.ask(9, Confirm::Always, send(&queue("q"), 6, Durability::NonPersistent)));
+    bench.send(8, &t, 7);
+    bench.quiet();
+    assert_eq!(bench.yes(9), asked);
+    let order = bench.numbers(1);
+    assert!(order.iter().filter(|number| **number < 7).copied().eq(1..=5), "{order:?}");
+    assert_eq!(order.len(), 6);
+    for who in 2..=4 {
+        assert_eq!(bench.numbers(who), order);
+    }
+}
+
+#[test]
 fn full_memory_holds_what_is_not_persistent_until_something_is_consumed() {
     let mut bench = Bench::with(&[], |settings| {
         settings.limits = Limits { volatile_bytes: 1000, ..settings.limits };

@@ -16,6 +16,7 @@ use crate::engine::{
 use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
+use crate::limits;
 use crate::message::{Content, large_bytes};
 use crate::mutant::{self, Mutant};
 use crate::store::index::Index;
@@ -186,6 +187,9 @@ impl Node {
     pub(super) fn turn(&mut self, now: Millis) -> Result<Turn, StopError> {
         let mut jobs = Vec::new();
         let turn = self.engine.turn(now, &mut self.inputs, &mut jobs)?;
+        // However much is asked: a turn, what its parts may do beyond it, and one step of each.
+        let effort = self.engine.effort();
+        assert!(effort < 2 * limits::TURN_EFFORT_MAX, "a turn did as much as {effort} messages");
         self.jobs.extend(jobs);
         Ok(turn)
     }
@@ -273,7 +277,7 @@ impl Node {
                 let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));
             }
-            Job::Peek(_) => {}
+            Job::Peek(_) | Job::Join(_) => {}
             Job::Forget(delta) => drop(delta),
             Job::Checkpoint(job) => {
                 let result = self.index.commit(&job.delta, job.replay);
@@ -357,12 +361,9 @@ impl Node {
             if entries.len() as u64 != row.depth {
                 return Err(format!("{} says {} and has {}", row.name, row.depth, entries.len()));
             }
-            let bytes: u64 = entries.iter().map(|(_, entry)| u64::from(entry.size)).sum();
+            let bytes: u64 = entries.iter().map(|(_, entry)| entry.charge()).sum();
             let staged = branches.staged.get(&id).copied().unwrap_or_default();
-            if row.staged != staged {
-                let said = row.staged;
-                return Err(format!("{} waits for {staged} messages, not {said}", row.name));
-            }
+            check_units(row, staged, &entries)?;
             if bytes != row.bytes {
                 return Err(format!("{} says {} bytes and has {bytes}", row.name, row.bytes));
             }
@@ -490,7 +491,9 @@ impl Node {
         let number = number_of(&frame.payload)?;
         match (entry.upload, large_bytes(&frame.payload)) {
             (None, None) => {}
-            (Some(upload), Some(bytes)) => bodies.take(&self.reader, upload, number, bytes)?,
+            (Some(body), Some(bytes)) => {
+                bodies.take(&self.reader, body.upload(), number, bytes)?;
+            }
             (upload, bytes) => return Err(format!("{number}: {upload:?}, but {bytes:?} bytes")),
         }
         let found = Found {
@@ -504,6 +507,18 @@ impl Node {
             Some(other) => Err(format!("message {number} is there twice: {place:?}, {other:?}")),
         }
     }
+}
+
+/// What a queue's row says of transactions that have no outcome.
+fn check_units(row: &QueueRow, staged: u64, entries: &[(Place, Entry)]) -> Result<(), String> {
+    if row.staged != staged {
+        return Err(format!("{} waits for {staged} messages, not {}", row.name, row.staged));
+    }
+    let held = entries.iter().filter(|(_, entry)| entry.held).count() as u64;
+    if row.held != held {
+        return Err(format!("{} says {} are held, and {held} are", row.name, row.held));
+    }
+    Ok(())
 }
 
 /// What prepared branches have done.

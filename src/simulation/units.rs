@@ -142,6 +142,9 @@ impl Client {
     /// Ends the transaction that is open, if one is.
     pub(super) fn roll_back(&mut self, around: &mut Surroundings<'_>) {
         let Some(unit) = self.unit.take() else { return };
+        if unit.branch.is_some() {
+            return self.fail_branch(around, &unit);
+        }
         // What waits for room is overtaken by what comes after the end: kept deliveries are not
         // settled before they are kept.
         unit.sends.iter().for_each(|number| around.model.once.unsure(*number));

@@ -566,8 +566,8 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
                 entries.remove_all(id.0)?;
             }
         }
-        for ((queue, place), entry) in &delta.entries {
-            let key = row::entry_key(*queue, *place);
+        for ((queue, place), entry) in delta.entries.iter() {
+            let key = row::entry_key(queue, place);
             if let Some(entry) = entry {
                 entries.put(key, entry)?;
             } else {

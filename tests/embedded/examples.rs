@@ -25,3 +25,19 @@ fn the_work_queue_does_every_job_once_and_sets_apart_what_cannot_be_done() {
     let done = super::story(work_queue::run(&dir.path().join("jobs"))).unwrap();
     assert_eq!((done.finished, done.set_apart), (work_queue::JOBS - 1, 1));
 }
+
+#[allow(dead_code, unreachable_pub, reason = "it is a program too, with a `main`")]
+#[path = "../../examples/xa_transfer.rs"]
+mod xa_transfer;
+
+#[test]
+fn transfers_between_banks_move_money_and_make_none() {
+    let dir = fresh_dir();
+    let mut told = Vec::new();
+    for expected in [(1000, 0), (249, 751), (61, 939)] {
+        let transfers = if told.is_empty() { 0 } else { 2 };
+        let banks = dir.path().join("banks");
+        let balances = xa_transfer::run(&banks, transfers, &mut |line| told.push(line)).unwrap();
+        assert_eq!(balances, expected, "{told:?}");
+    }
+}

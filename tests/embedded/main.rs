@@ -7,6 +7,7 @@ mod examples;
 mod failures;
 mod producers;
 mod transactions;
+mod xa;
 
 use std::future::Future;
 use std::path::Path;

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::broker::command::{
-    BranchInfo, Disposition, EndAs, StartAs, Vote, Work, XaCommand, XaError,
+    BranchInfo, Disposition, EndAs, Glimpse, InDoubt, StartAs, Tally, Vote, Work, XaCommand,
+    XaError,
 };
 use crate::broker::delta::Resolution;
-use crate::ids::{TransactionName, Xid};
+use crate::ids::{QueueId, TransactionName, Xid};
 
 const NAME: TransactionName = TransactionName(7);
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
@@ -366,11 +367,78 @@ fn a_queue_that_a_prepared_branch_needs_is_not_deleted_and_a_purge_leaves_its_me
     bench.close(1);
     bench.restart();
     for name in ["in", "out"] {
+        let why = bench.ask(9, &Command::Delete { queue: name.into() }).unwrap_err();
+        assert_eq!(why, Refusal::QueueInTransactions(name.into()));
         bench.ask(9, &Command::Purge { queue: name.into() }).unwrap();
-        let _ = bench.ask(9, &Command::Delete { queue: name.into() });
     }
     assert_eq!(bench.commit_branch(1, false), YES);
     assert_eq!((bench.waiting("in"), bench.waiting("out")), (0, 1));
+    bench.ask(9, &Command::Delete { queue: "in".into() }).unwrap();
+    assert!(bench.depth("in").is_none());
+}
+
+#[test]
+fn a_branch_that_waits_for_long_is_found_once_in_each_life_and_until_it_ends() {
+    let mut bench = Bench::new();
+    let long = Limits::default().branch_warn_millis;
+    bench.prepared(1);
+    let voted = bench.now;
+    bench.now = Millis(voted.0 + 5);
+    bench.prepared(2);
+    for _ in 0..2 {
+        assert_eq!(bench.broker.next_overdue(), Some(Millis(voted.0 + long)));
+        bench.now = Millis(voted.0 + long - 1);
+        assert_eq!(bench.broker.take_overdue(bench.now), None);
+        bench.now = Millis(voted.0 + long);
+        assert_eq!(bench.broker.take_overdue(bench.now).map(|row| row.at), Some(voted));
+        assert_eq!(bench.broker.take_overdue(bench.now), None);
+        let InDoubt { prepared, overdue, oldest, decided } = bench.broker.in_doubt();
+        assert_eq!((prepared, overdue, oldest, decided), (2, 1, Some(voted), 0));
+        bench.restart();
+    }
+    bench.broker.take_overdue(bench.now);
+    assert_eq!(bench.commit_branch(1, false), YES);
+    let InDoubt { prepared, overdue, oldest, .. } = bench.broker.in_doubt();
+    assert_eq!((prepared, overdue, oldest), (1, 0, Some(Millis(voted.0 + 5))));
+}
+
+#[test]
+fn what_a_branch_has_done_is_seen_in_pieces_and_counted_by_queue() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("in"), 1);
+    bench.send("in");
+    bench.start(1, 1);
+    bench.take_within(1, Which::One(Tag(1))).unwrap();
+    (0..600).for_each(|_| bench.send_within(1, "out", Durability::Persistent));
+    bench.end_branch(1, 1);
+    assert_eq!(bench.prepare(1), vote(Vote::Ok));
+    let found = match bench.xa(9, XaCommand::Find { xid: xid(1) }) {
+        Ok(Some(Reply::Branches(mut found))) => found.pop().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((found.sent, found.settled, &*found.client), (600, 1, "a client"));
+    let none = XaCommand::Find { xid: xid(2) };
+    assert_eq!(bench.xa(9, none), Ok(Some(Reply::Branches(Vec::new()))));
+    let (mut tally, mut pieces) = (Tally::default(), 0);
+    loop {
+        let id = found.transaction.unwrap();
+        let all = bench.broker.glimpse(id, tally.counted, crate::limits::GLIMPSE_OPERATIONS);
+        assert!(all.complete);
+        // What the index has and memory has too is counted once.
+        let mut glimpse = Glimpse { operations: all.operations[..9].to_vec(), complete: false };
+        glimpse.join(&all.operations[5..]);
+        assert_eq!(glimpse.operations, all.operations);
+        pieces += 1;
+        if !tally.add(&glimpse) {
+            break;
+        }
+    }
+    assert_eq!((pieces, tally.counted), (3, 601));
+    let named = |(id, work): (&QueueId, &(u64, u64))| (bench.broker.queue_name(*id), *work);
+    let named: Vec<_> = tally.queues.iter().map(named).collect();
+    assert_eq!(named, [(Some("in"), (0, 1)), (Some("out"), (600, 0))]);
+    assert_eq!(bench.commit_branch(1, false), YES);
+    assert!(bench.broker.glimpse(found.transaction.unwrap(), 0, 256).operations.is_empty());
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Promises of large bodies: pieces are counted, owned, and given back.
 
 use super::*;
+use crate::broker::command::{Pick, Returns};
 use crate::broker::delta::UploadRow;
-use crate::ids::{StageId, UploadId};
+use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
+use crate::ids::{Body, StageId, UploadId};
 use crate::message::{BodyKind, LargeHead};
 
 const STAGE: StageId = StageId(1);
@@ -12,7 +14,11 @@ fn piece(number: u32, bytes: usize) -> Command {
 }
 
 fn begin(to: Destination) -> Command {
-    Command::Stage { stage: STAGE, to, bytes: 0 }
+    begin_of(to, 0)
+}
+
+fn begin_of(to: Destination, bytes: u64) -> Command {
+    Command::Stage { stage: STAGE, to, bytes }
 }
 
 fn end(bytes: u64, durability: Durability) -> Command {
@@ -54,7 +60,7 @@ fn the_pieces_of_a_body_live_as_long_as_its_message() {
     assert_eq!(bench.live_bytes(), live);
     bench.subscribe(2, queue("q"), 1);
     let Lent::Durable { entry, .. } = &bench.delivered[0].message else { panic!("durable") };
-    assert_eq!(entry.upload, UploadId::new(1));
+    assert_eq!(entry.upload.map(Body::upload), UploadId::new(1));
     bench.settle(2, Which::One(Tag(1)), Outcome::Returned).unwrap();
     assert_eq!(bench.live_bytes(), live);
     bench.settle(2, Which::One(Tag(2)), Outcome::Accepted).unwrap();
@@ -165,4 +171,31 @@ fn the_index_tells_of_uploads_that_no_message_owns() {
     assert_eq!(row(&mut bench), ([(id, open)].into(), 1));
     bench.ask(1, &end(100, Durability::Persistent)).unwrap();
     assert_eq!(row(&mut bench), ([(id, None)].into(), 0));
+}
+
+#[test]
+fn a_limit_of_bytes_counts_bodies_wherever_their_messages_are() {
+    let limit = Limit { messages: u64::MAX, bytes: 8000, when_full: WhenFull::Refuse };
+    let limits = vec![(Pattern::parse("queue://q").unwrap(), limit)];
+    let policies = Arc::new(Policies::new(limits, WhenFull::Refuse).unwrap());
+    let mut bench = Bench::new();
+    bench.broker.govern(Arc::clone(&policies));
+    bench.ask(1, &begin(queue("q"))).unwrap();
+    bench.ask(1, &piece(1, 5000)).unwrap();
+    bench.ask(1, &end(5000, Durability::Persistent)).unwrap();
+    let held = |bench: &Bench, id: u64| bench.broker.queues[&crate::ids::QueueId(id)].row.bytes;
+    assert!((5120..6000).contains(&held(&bench, 1)), "{}", held(&bench, 1));
+    let full = bench.ask(1, &begin_of(queue("q"), 3000));
+    assert!(matches!(full, Err(Refusal::DestinationFull { .. })), "{full:?}");
+    bench.restart();
+    bench.broker.govern(policies);
+    assert!(bench.ask(1, &begin_of(queue("q"), 3000)).is_err());
+    let (from, to, returns) = ("q".into(), "other".into(), Returns::Keep);
+    bench.ask(1, &Command::Move { from, to, pick: Pick::First(1), returns }).unwrap();
+    assert_eq!(held(&bench, 1), 0);
+    assert!(held(&bench, 2) > 5000);
+    bench.ask(1, &begin_of(queue("q"), 3000)).unwrap();
+    bench.subscribe(2, queue("other"), 1);
+    bench.settle(2, Which::One(Tag(1)), Outcome::Accepted).unwrap();
+    assert_eq!(held(&bench, 2), 0);
 }

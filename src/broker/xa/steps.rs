@@ -7,9 +7,7 @@ use bytes::Bytes;
 
 use super::life::By;
 use super::table::{State, Step, Verb, next};
-use super::{
-    BranchChange, BranchInfo, EndAs, OutcomePage, OutcomeRequest, StartAs, Vote, XaCommand, XaError,
-};
+use super::{BranchChange, EndAs, OutcomePage, OutcomeRequest, StartAs, Vote, XaCommand, XaError};
 use crate::broker::branch::Recall;
 use crate::broker::command::{Disposition, Refusal, Reply};
 use crate::broker::decide::{DONE, Verdict};
@@ -66,20 +64,14 @@ impl Broker {
             }
             XaCommand::Recover { after } => {
                 let after = self.durable.branches.after(after.as_deref());
-                let page = after.take(limits::BRANCHES_A_PAGE).map(|(xid, known)| match known {
-                    Ok((id, row)) => {
-                        let transaction = self.durable.transactions.get(id);
-                        let operations = transaction.map_or(0, |row| row.operations);
-                        let (at, client) = (row.at, row.client.clone());
-                        BranchInfo { xid: xid.clone(), decided: None, at, operations, client }
-                    }
-                    Err(row) => {
-                        let (decided, at) = (Some(row.resolution), row.at);
-                        let client = "".into();
-                        BranchInfo { xid: xid.clone(), decided, at, operations: 0, client }
-                    }
-                });
+                let page = after.take(limits::BRANCHES_A_PAGE);
+                let page = page.map(|(xid, known)| self.branch_info(xid, known));
                 Ok(Verdict::Answer(Reply::Branches(page.collect())))
+            }
+            XaCommand::Find { xid } => {
+                let found = self.durable.branches.find(xid);
+                let found = found.map(|known| self.branch_info(xid, known));
+                Ok(Verdict::Answer(Reply::Branches(found.into_iter().collect())))
             }
         }
     }
@@ -308,9 +300,13 @@ impl Broker {
         facts.push(of(xid, BranchChange::Break { why, deadline }));
     }
 
-    /// A vote that could not be written is no vote, and after that nobody asks for a rollback.
+    /// A vote that is refused is a no, and so is a commit without one; after that nobody asks for a
+    /// rollback.
     pub fn decide_no_vote(&self, now: Millis, command: &XaCommand, facts: &mut Vec<Fact>) {
-        let XaCommand::Prepare { xid } = command else { return };
+        let (XaCommand::Prepare { xid } | XaCommand::Commit { xid, one_phase: true }) = command
+        else {
+            return;
+        };
         if let State::Open(..) = self.state_of(xid, None) {
             self.state_end_open(now, xid, UNDO, None, facts);
         }
@@ -389,13 +385,6 @@ impl Broker {
 
     pub(crate) fn apply_recall(&mut self, request: OutcomeRequest, effects: &mut Effects) {
         effects.push(Effect::Outcome(request));
-    }
-
-    /// Prepared branches, those an operator has decided, and when the oldest of the first voted.
-    #[must_use]
-    pub fn in_doubt(&self) -> (usize, usize, Option<Millis>) {
-        let (prepared, decided) = self.durable.branches.counts();
-        (prepared, decided, self.durable.branches.oldest())
     }
 }
 

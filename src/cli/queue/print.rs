@@ -136,12 +136,12 @@ pub(super) fn message(message: &MessageLine) -> String {
 }
 
 /// Text without control characters: a name must not be able to write elsewhere on a terminal.
-fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     let tame = |c: char| !c.is_control();
     if text.chars().all(tame) { text.to_owned() } else { text.escape_debug().to_string() }
 }
 
-fn age(now: Millis, at: Option<u64>) -> String {
+pub(in crate::cli) fn age(now: Millis, at: Option<u64>) -> String {
     let Some(at) = at else { return "-".to_owned() };
     let millis = now.0.saturating_sub(at);
     let (seconds, millis) = (millis / 1000, millis % 1000);

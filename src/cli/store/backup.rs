@@ -8,12 +8,17 @@ use std::process::ExitCode;
 
 use super::{INDEX_CACHE_BYTES, Ticker, describe, look};
 use crate::backup::{self, MANIFEST_NAME, Place, Progress, Source, Summary, restore};
+use crate::cli::xa::branch as describe_branch;
 use crate::cli::{CliError, print};
 use crate::io::Clock;
 use crate::io::look::LookStorage;
 use crate::io::real::{LockError, SystemClock};
 use crate::server::admin::{AskError, ask_backup};
+use crate::server::words::BranchesEnd;
 use crate::wal::names;
+
+/// Branches that a restore names.
+const BRANCHES_SHOWN: u64 = 100;
 
 /// Makes a backup of the store `dir` in `target`, by its broker if one runs.
 pub(in crate::cli) fn backup(dir: &Path, target: &Path, rate: u64) -> Result<ExitCode, CliError> {
@@ -87,16 +92,33 @@ pub(in crate::cli) fn restore_into(from: &Path, dir: &Path) -> Result<ExitCode, 
     writeln!(text, "from the backup of {at} of the store {:032x}", made.from)?;
     writeln!(text, "with the new id {:032x}", made.store)?;
     writeln!(text, "every message in it will be flagged as redelivered")?;
-    match made.prepared() {
-        [] => writeln!(text, "prepared transactions: none")?,
-        branches => {
-            writeln!(text, "prepared transactions that wait for their outcome:")?;
-            for branch in branches {
-                writeln!(text, "  {branch}")?;
-            }
-        }
+    print(&text)?;
+    tell_branches(dir)
+}
+
+/// What waits for an outcome that only its transaction manager, or an operator, can give it here.
+fn tell_branches(dir: &Path) -> Result<ExitCode, CliError> {
+    let now = SystemClock::new().wall();
+    let mut text = String::new();
+    let told = super::branches(dir, None, BRANCHES_SHOWN, &mut |branch| {
+        text.push_str(&describe_branch(now, &branch));
+        Ok(())
+    });
+    let dir = dir.display();
+    let end =
+        told.map_err(|error| format!("the store is made, and not all of it told: {error}"))?;
+    if end.prepared + end.decided == 0 {
+        return print("prepared transactions: none\n");
     }
-    print(&text)
+    if end.more {
+        writeln!(text, "and more: `escrowmq xa list --store {dir}` shows all")?;
+    }
+    let BranchesEnd { prepared, decided, .. } = end;
+    print(&format!(
+        "prepared transactions that wait for their outcome: {prepared} (and {decided} that an \
+         operator has decided); the store they come from may have ended them otherwise since\n\
+         {text}"
+    ))
 }
 
 fn check(look: &LookStorage, path: &Path) -> Result<(), CliError> {

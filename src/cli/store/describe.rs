@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::broker::delta::{Place, Scope};
 use crate::identity::Mark;
-use crate::ids::{Millis, QueueId, UploadId};
+use crate::ids::{Body, Millis, QueueId};
 use crate::message::{BodyKind, Content, LargeHead};
 use crate::record::{BranchRecord, Forgotten, Gone, Named, ProducersRecord, Record, Settlement};
 
@@ -232,7 +232,7 @@ fn gone(gone: &Gone) -> String {
 }
 
 /// Where a body lies that is in pieces.
-fn body(upload: Option<UploadId>) -> String {
+fn body(upload: Option<Body>) -> String {
     upload.map_or(String::new(), |upload| format!(" body in {upload}"))
 }
 

@@ -11,20 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use super::{CliError, Looked, Ticker, freeze, needed, pieces_of};
+use super::{CliError, Looked, Ticker, freeze, needed, pieces_of, replayed};
 use crate::backup::{MANIFEST_NAME, Manifest};
+use crate::broker;
 use crate::broker::delta::{Delta, Entry, PieceAt};
-use crate::broker::{self, Broker, Written};
 use crate::cli::print;
-use crate::ids::{Lsn, Millis, QueueId};
+use crate::ids::{Body, Lsn, Millis, QueueId};
 use crate::io::Clock;
 use crate::io::real::SystemClock;
-use crate::record::Record;
 use crate::store::index::{Base, Index};
 use crate::wal::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, frame_bytes};
-use crate::wal::{self, Item, PackId, Peek, Records, ReplayPoint};
+use crate::wal::{self, Item, PackId, Peek, ReplayPoint};
 
 /// Rows of the index read at once.
 const PAGE_ROWS: usize = 4096;
@@ -143,6 +141,10 @@ struct Stats {
     queues: BTreeMap<QueueId, QueueStats>,
     /// Damage met while the log was read.
     damages: u64,
+    /// Branches of global transactions that wait for their managers, and those that an operator
+    /// has decided.
+    prepared: Vec<String>,
+    decided: Vec<String>,
 }
 
 fn gather(store: &Looked, quick: bool, ticker: &mut Ticker) -> Result<Stats, CliError> {
@@ -171,17 +173,24 @@ fn gather(store: &Looked, quick: bool, ticker: &mut Ticker) -> Result<Stats, Cli
         packed: BTreeMap::new(),
         queues: BTreeMap::new(),
         damages: 0,
+        prepared: Vec::new(),
+        decided: Vec::new(),
     };
     let Some((index, base)) = opened else { return Ok(stats) };
     stats.index_bytes = index.stats()?.file_bytes;
     let mut records = peek.records(base.replay).map_err(|error| refused(&error))?;
-    let (delta, live) = replay(&base, &mut records, identity.segment_size, ticker)
-        .map_err(|error| refused(&error))?;
+    let (mut broker, through) =
+        replayed(&base, &mut records, identity.segment_size, ticker).map_err(|e| refused(&e))?;
+    let delta = freeze(&mut broker, through);
+    for branch in broker.branches_after(None, usize::MAX) {
+        let list = if branch.decided.is_some() { &mut stats.decided } else { &mut stats.prepared };
+        list.push(branch.xid.to_string());
+    }
     stats.end = records.end();
     stats.list_segments(&peek, base.replay);
     stats.list_packs(store, &base)?;
     count(&mut stats, &index, &base, &delta, ticker)?;
-    for (ordinal, bytes) in live {
+    for (ordinal, bytes) in broker.live() {
         if let Some(segment) = stats.segments.get_mut(&stats.home(ordinal)) {
             segment.live_bytes += bytes;
             segment.need = Need::Messages;
@@ -191,27 +200,6 @@ fn gather(store: &Looked, quick: bool, ticker: &mut Ticker) -> Result<Stats, Cli
         read_segments(&mut stats, store, &base, ticker)?;
     }
     Ok(stats)
-}
-
-/// What the log has changed since the last checkpoint.
-fn replay(
-    base: &Base,
-    records: &mut Records,
-    segment_size: u64,
-    ticker: &mut Ticker,
-) -> Result<(Arc<Delta>, BTreeMap<u64, u64>), CliError> {
-    let base = base.clone().into_durable();
-    let mut through = base.through;
-    let mut broker = Broker::new(base, broker::Limits::default(), segment_size);
-    while let Some(found) = records.next()? {
-        let record = Record::decode(found.kind, &found.record)
-            .map_err(|error| format!("the record at {}: {error}", found.lsn))?;
-        broker.apply_record(Written { lsn: found.lsn, frame_len: found.frame_len }, &record)?;
-        through = found.lsn;
-        let (done, total) = (records.progress().done >> 20, records.progress().total >> 20);
-        ticker.tick(|| format!("log after the last checkpoint: {done} of {total} MiB"));
-    }
-    Ok((freeze(&mut broker, through), broker.live()))
 }
 
 impl Stats {
@@ -326,7 +314,7 @@ fn count(
         let mut add = |entry: &Entry| -> Result<(), CliError> {
             let home = |birth: Lsn| stats.home(birth.0 / stats.segment_size);
             by_segment.entry(home(entry.birth)).or_default().add(entry);
-            let Some(upload) = entry.upload else { return Ok(()) };
+            let Some(upload) = entry.upload.map(Body::upload) else { return Ok(()) };
             let mut pieces: BTreeMap<u32, PieceAt> = BTreeMap::new();
             pieces_of(index, upload, &mut |number, piece| {
                 pieces.insert(number, piece);
@@ -358,8 +346,8 @@ fn count(
             }
         }
         let first = broker::delta::Place { rank: 0, seq: 0 };
-        let changed = delta.entries.range((id, first)..=(id, broker::delta::Place::END));
-        changed.filter_map(|(_, entry)| entry.as_ref()).try_for_each(add)?;
+        let changed = delta.entries.range(id, first..=broker::delta::Place::END);
+        changed.filter_map(|(_, entry)| entry).try_for_each(add)?;
         stats.add(id, &row.name, &by_segment);
     }
     Ok(())

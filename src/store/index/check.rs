@@ -9,7 +9,7 @@ use super::error::{error, guarded};
 use super::row::{self, ENTRIES, MOVED, OPERATIONS};
 use super::{Index, IndexError, State, UNPOISONED, pieces, read_base};
 use crate::broker::delta::Operation;
-use crate::ids::{Lsn, QueueId, UploadId};
+use crate::ids::{Body, Lsn, QueueId, UploadId};
 
 /// Rows between two calls of the progress function.
 const PROGRESS_ROWS: u64 = 64 * 1024;
@@ -116,7 +116,9 @@ fn check_entries(
         match row::decode_entry(key, value.value()) {
             Ok(entry) => {
                 moved.remove(&entry.birth);
-                if let Some(upload) = entry.upload.filter(|upload| !owned.insert(*upload)) {
+                if let Some(upload) =
+                    entry.upload.map(Body::upload).filter(|upload| !owned.insert(*upload))
+                {
                     report.problem(format!("two messages have the body {upload}"));
                 }
             }
@@ -148,7 +150,9 @@ fn check_operations(
         let key = key.value();
         match row::decode(&row::operation_key_bytes(key), value.value()) {
             Ok(Operation::Send { entry, .. }) => {
-                if let Some(upload) = entry.upload.filter(|upload| !owned.insert(*upload)) {
+                if let Some(upload) =
+                    entry.upload.map(Body::upload).filter(|upload| !owned.insert(*upload))
+                {
                     report.problem(format!("two messages have the body {upload}"));
                 }
             }

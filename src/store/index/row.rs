@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::ReplayPoint;
 use crate::broker::delta::{Due, Entry, PieceAt, Place};
 use crate::identity::Identity;
-use crate::ids::{DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
+use crate::ids::{Body, DueTime, Lsn, Millis, NoteId, QueueId};
 use crate::limits;
 use crate::wal::PackId;
 
@@ -86,8 +86,8 @@ pub(super) const META_SCALARS: &str = "scalars";
 pub(super) const META_REMEMBERED: &str = "remembered";
 
 /// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
-/// delayed messages, in 5 no names, in 6 no producers.
-pub(super) const FORMAT: u32 = 7;
+/// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies, in 7 no producers.
+pub(super) const FORMAT: u32 = 8;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
@@ -145,7 +145,7 @@ pub(super) fn encode_entry(key: EntryKey, entry: &Entry) -> [u8; ENTRY] {
     bytes.put([expires | held | if late { IS_LATE } else { 0 }]);
     bytes.put(entry.expires.unwrap_or_default().0.to_le_bytes());
     bytes.put(entry.returns.to_le_bytes());
-    bytes.put(entry.upload.map_or(0, UploadId::get).to_le_bytes());
+    bytes.put(Body::word_of(entry.upload).to_le_bytes());
     let crc = checksum(&entry_key_bytes(key), bytes.written());
     bytes.put(crc.to_le_bytes());
     bytes.take()
@@ -198,7 +198,7 @@ pub(super) fn decode_entry(key: EntryKey, row: &[u8; ENTRY]) -> Result<Entry, Ba
     let [flags] = fields.get()?;
     let expiry = Millis(u64::from_le_bytes(fields.get()?));
     let returns = u32::from_le_bytes(fields.get()?);
-    let upload = UploadId::new(u64::from_le_bytes(fields.get()?));
+    let upload = Body::from_word(u64::from_le_bytes(fields.get()?)).ok_or(BadRow)?;
     if flags & !(EXPIRES | HELD | IS_LATE) != 0 {
         return Err(BadRow);
     }
@@ -374,7 +374,7 @@ mod tests {
 
     fn entry() -> Entry {
         let expires = Some(Millis(0x0807_0605));
-        let (birth, at, upload) = (Lsn(0x0102), Millis(0x0506), UploadId::new(0x090a));
+        let (birth, at, upload) = (Lsn(0x0102), Millis(0x0506), Body::from_word(0x090a).unwrap());
         let (due, note, held) = (None, None, false);
         Entry { birth, size: 0x0304, at, expires, returns: 7, upload, due, note, held }
     }
@@ -449,6 +449,7 @@ mod tests {
                 redelivered_through: lent.map(|seq| seq / 2).into(),
                 staged: last_seq / 4,
                 staged_bytes: last_seq / 5,
+                held: last_seq / 6,
                 expiring: last_seq % 2 == 1,
                 delayed: last_seq / 4, restored_through: last_seq / 5,
             };

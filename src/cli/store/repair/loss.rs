@@ -175,8 +175,8 @@ fn count_births(
             let page = index.page(*id, after, PAGE_ROWS)?;
             for (_, entry) in &page {
                 let mut lost = ordinals.contains(&(entry.birth.0 / segment_size));
-                if let Some(upload) = entry.upload {
-                    pieces_of(index, upload, &mut |_, piece| {
+                if let Some(body) = entry.upload {
+                    pieces_of(index, body.upload(), &mut |_, piece| {
                         lost |= ordinals.contains(&(piece.birth.0 / segment_size));
                     })?;
                 }

@@ -17,7 +17,10 @@ struct Store<'a> {
     index_bytes: u64,
     damages: u64,
     totals: Totals,
-    prepared: [(); 0],
+    /// Xids of branches of global transactions that have voted.
+    prepared: &'a [String],
+    /// Xids of those that an operator has decided.
+    decided: &'a [String],
     segments: Vec<Segment<'a>>,
     queues: Vec<Queue<'a>>,
 }
@@ -81,7 +84,8 @@ pub(super) fn json(stats: &Stats) -> String {
         index_bytes: stats.index_bytes,
         damages: stats.damages,
         totals: Totals::of(stats),
-        prepared: [],
+        prepared: &stats.prepared,
+        decided: &stats.decided,
         segments: stats.segments.iter().map(|(home, of)| segment(stats, *home, of)).collect(),
         queues: queues.collect(),
     };

@@ -57,7 +57,13 @@ pub(super) fn table(stats: &Stats, now: Millis) -> String {
     )
     .expect(ENOUGH);
     writeln!(text, "index: {}", size(stats.index_bytes)).expect(ENOUGH);
-    text.push_str("prepared transactions: none\n");
+    match stats.prepared.len() {
+        0 => text.push_str("prepared transactions: none\n"),
+        some => {
+            let more = "which `escrowmq xa list --store DIR` shows";
+            writeln!(text, "prepared transactions: {some}, {more}").expect(ENOUGH);
+        }
+    }
     if stats.damages > 0 {
         let damages = stats.damages;
         writeln!(text, "DAMAGED: {damages}; `escrowmq store verify` names them").expect(ENOUGH);

@@ -1,0 +1,265 @@
+//! The entries that a delta changes, queue by queue.
+//!
+//! With ten thousand queues each message finds nothing of its own queue in the processor's caches:
+//! what counts is how many places of memory it touches. So a queue's few changes lie side by side,
+//! in the order of delivery; where there are more they are in a tree. Always: the walk over all of
+//! them is in the order of queues and places.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{self, Excluded, Included, Unbounded};
+use std::ops::RangeBounds;
+
+use crate::broker::delta::{Entry, Place};
+use crate::ids::QueueId;
+
+/// Changes of one queue that lie side by side at most.
+const FEW: usize = 32;
+
+/// The entry as it is now, or `None` where it is gone, of each place that has changed.
+#[derive(Clone, Debug, Default)]
+pub struct Entries {
+    queues: BTreeMap<QueueId, Places>,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Places {
+    /// In order. Perhaps none: a queue that is used once is used again.
+    Few(Vec<(Place, Option<Entry>)>),
+    Many(BTreeMap<Place, Option<Entry>>),
+}
+
+/// One of two iterators.
+enum Either<A, B> {
+    One(A),
+    Other(B),
+}
+
+impl<T, A: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Either<A, B> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        match self {
+            Self::One(one) => one.next(),
+            Self::Other(other) => other.next(),
+        }
+    }
+}
+
+impl Entries {
+    /// How many places have changed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What is known of a place; `None` where it has not changed.
+    #[must_use]
+    pub fn get(&self, (queue, place): &(QueueId, Place)) -> Option<Option<&Entry>> {
+        match self.queues.get(queue)? {
+            Places::Few(few) => find(few, *place).ok().map(|at| few[at].1.as_ref()),
+            Places::Many(many) => many.get(place).map(Option::as_ref),
+        }
+    }
+
+    /// Whether a place has changed.
+    #[must_use]
+    pub fn contains_key(&self, key: &(QueueId, Place)) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// A place has changed.
+    pub fn insert(&mut self, (queue, place): (QueueId, Place), entry: Option<Entry>) {
+        let places = self.queues.entry(queue).or_insert_with(|| Places::Few(Vec::new()));
+        self.len += usize::from(places.insert(place, entry));
+    }
+
+    /// A place is as it was.
+    pub fn remove(&mut self, (queue, place): &(QueueId, Place)) {
+        if let Some(places) = self.queues.get_mut(queue) {
+            self.len -= usize::from(places.remove(*place));
+        }
+    }
+
+    /// What is known of the places of one queue, in order.
+    pub fn range(
+        &self,
+        queue: QueueId,
+        range: impl RangeBounds<Place>,
+    ) -> impl Iterator<Item = (Place, Option<&Entry>)> {
+        self.queues.get(&queue).into_iter().flat_map(move |places| {
+            places.range((range.start_bound().cloned(), range.end_bound().cloned()))
+        })
+    }
+
+    /// What is known of all places.
+    pub fn iter(&self) -> impl Iterator<Item = ((QueueId, Place), Option<&Entry>)> {
+        self.queues.iter().flat_map(|(queue, places)| {
+            let all = places.range((Unbounded, Unbounded));
+            all.map(|(place, entry)| ((*queue, place), entry))
+        })
+    }
+}
+
+impl IntoIterator for Entries {
+    type Item = Option<Entry>;
+    type IntoIter = Box<dyn Iterator<Item = Option<Entry>>>;
+
+    /// All of them, to be dropped one by one.
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.queues.into_values().flat_map(|places| match places {
+            Places::Few(few) => Either::One(few.into_iter().map(|(_, entry)| entry)),
+            Places::Many(many) => Either::Other(many.into_values()),
+        }))
+    }
+}
+
+impl FromIterator<((QueueId, Place), Option<Entry>)> for Entries {
+    fn from_iter<T: IntoIterator<Item = ((QueueId, Place), Option<Entry>)>>(all: T) -> Self {
+        let mut entries = Self::default();
+        all.into_iter().for_each(|(key, entry)| entries.insert(key, entry));
+        entries
+    }
+}
+
+impl Places {
+    /// True where the place has not changed before.
+    fn insert(&mut self, place: Place, entry: Option<Entry>) -> bool {
+        let few = match self {
+            Self::Few(few) => few,
+            Self::Many(many) => return many.insert(place, entry).is_none(),
+        };
+        // Nearly all messages come behind all others.
+        let at = match few.last() {
+            Some((last, _)) if *last >= place => find(few, place),
+            _ => Err(few.len()),
+        };
+        match at {
+            Ok(at) => few[at].1 = entry,
+            Err(_) if few.len() == FEW => {
+                let mut many: BTreeMap<_, _> = few.drain(..).collect();
+                many.insert(place, entry);
+                *self = Self::Many(many);
+                return true;
+            }
+            Err(at) => {
+                // A queue in which there is one message takes no room for four.
+                if few.capacity() == 0 {
+                    few.reserve_exact(1);
+                }
+                few.insert(at, (place, entry));
+            }
+        }
+        at.is_err()
+    }
+
+    /// True where the place had changed.
+    fn remove(&mut self, place: Place) -> bool {
+        match self {
+            Self::Few(few) => {
+                let found = find(few, place);
+                found.is_ok_and(|at| {
+                    few.remove(at);
+                    true
+                })
+            }
+            Self::Many(many) => {
+                let removed = many.remove(&place).is_some();
+                if many.is_empty() {
+                    *self = Self::Few(Vec::new());
+                }
+                removed
+            }
+        }
+    }
+
+    fn range(
+        &self,
+        range: (Bound<Place>, Bound<Place>),
+    ) -> impl Iterator<Item = (Place, Option<&Entry>)> {
+        match self {
+            Self::Few(few) => {
+                let from = few.partition_point(|(place, _)| match range.0 {
+                    Included(from) => *place < from,
+                    Excluded(from) => *place <= from,
+                    Unbounded => false,
+                });
+                let within = move |place: &Place| match range.1 {
+                    Included(to) => *place <= to,
+                    Excluded(to) => *place < to,
+                    Unbounded => true,
+                };
+                let some = few[from..].iter().take_while(move |(place, _)| within(place));
+                Either::One(some.map(|(place, entry)| (*place, entry.as_ref())))
+            }
+            Self::Many(many) => {
+                Either::Other(many.range(range).map(|(place, entry)| (*place, entry.as_ref())))
+            }
+        }
+    }
+}
+
+fn find(few: &[(Place, Option<Entry>)], place: Place) -> Result<usize, usize> {
+    few.binary_search_by_key(&place, |(place, _)| *place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Written;
+    use crate::ids::{Lsn, Millis};
+    use proptest::prelude::*;
+
+    fn entry(birth: u64) -> Entry {
+        Entry::born(Written { lsn: Lsn(birth), frame_len: 1 }, Millis(1), None, None)
+    }
+
+    proptest! {
+        #[test]
+        fn few_and_many_are_one_map_in_the_order_of_queues_and_places(
+            steps in proptest::collection::vec((0u8..4, 1u64..3, 0u8..2, 0u64..60), 0..400),
+            (after, through) in (0u64..60, 0u64..60),
+        ) {
+            let (mut entries, mut model) = (Entries::default(), BTreeMap::new());
+            for (birth, (what, queue, rank, seq)) in (1..).zip(steps) {
+                let key = (QueueId(queue), Place { rank, seq });
+                match what {
+                    0 | 1 => {
+                        entries.insert(key, Some(entry(birth)));
+                        model.insert(key, Some(entry(birth)));
+                    }
+                    2 => {
+                        entries.insert(key, None);
+                        model.insert(key, None);
+                    }
+                    _ => {
+                        entries.remove(&key);
+                        model.remove(&key);
+                    }
+                }
+                prop_assert_eq!(entries.get(&key), model.get(&key).map(Option::as_ref));
+                prop_assert_eq!(entries.len(), model.len());
+                prop_assert_eq!(entries.is_empty(), model.is_empty());
+            }
+            let all: Vec<_> = entries.iter().collect();
+            let expected: Vec<_> = model.iter().map(|(key, it)| (*key, it.as_ref())).collect();
+            prop_assert_eq!(all, expected);
+            let place = |rank, seq| Place { rank, seq };
+            let bounds = (Excluded(place(0, after)), Included(place(1, through)));
+            let some: Vec<_> = entries.range(QueueId(1), bounds).collect();
+            let (first, last) = (place(0, after), place(1, through));
+            let expected = model.iter().filter(|((queue, at), _)| {
+                *queue == QueueId(1) && *at > first && *at <= last
+            });
+            let expected: Vec<_> = expected.map(|((_, at), it)| (*at, it.as_ref())).collect();
+            prop_assert_eq!(some, expected);
+            prop_assert_eq!(entries.into_iter().count(), model.len());
+        }
+    }
+}

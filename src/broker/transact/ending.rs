@@ -1,0 +1,126 @@
+//! What comes of a unit's work that lives in memory alone, some at a time.
+//!
+//! Owns how much of it one step does. Always: a unit is over when all of it is done, what it has
+//! published included, and whoever waits for that is told once. Leaves what is durable to `settle`.
+
+use crate::broker::command::{Disposition, Reply};
+use crate::broker::delta::Resolution;
+use crate::broker::fact::{Asker, Change, Effect, Lent, Publisher, Source, VolatileWork};
+use crate::broker::transact::Unit;
+use crate::broker::{Broker, Effects};
+use crate::ids::TransactionId;
+use crate::limits;
+
+impl Broker {
+    /// Messages that some work of a unit touches when the unit is committed; `None` where that
+    /// takes several steps.
+    fn weight(&self, work: &VolatileWork) -> Option<usize> {
+        match work {
+            VolatileWork::Publish { topic, .. } => Some(1 + self.reach(topic)?),
+            VolatileWork::Enqueue { .. } | VolatileWork::Took { .. } => Some(1),
+        }
+    }
+
+    /// Whether what a unit has in memory gets its outcome in one step.
+    pub(in crate::broker) fn is_light(&self, unit: &Unit) -> bool {
+        let most = limits::STEP_MESSAGES_MAX;
+        let weights = unit.volatile.iter().map(|work| self.weight(work));
+        let weigh = |all: usize, weight: Option<usize>| Some(all + weight?);
+        unit.volatile.len() <= most
+            && weights.into_iter().try_fold(0, weigh).is_some_and(|all| all <= most)
+    }
+
+    /// Some more of what a unit has in memory gets its outcome.
+    pub(in crate::broker) fn apply_end_on(&mut self, number: u64, effects: &mut Effects) {
+        let Some(ending) = self.units.endings.get_mut(&number) else { return };
+        let (resolution, disposition) = (ending.resolution, ending.disposition);
+        let mut works = std::mem::take(&mut ending.volatile);
+        let (mut left, mut publishing) = (limits::STEP_MESSAGES_MAX, 0);
+        while left > 0
+            && let Some(work) = works.pop_front()
+        {
+            left = left.saturating_sub(self.weight(&work).unwrap_or(1));
+            self.volatile_bytes -= work.charge();
+            match resolution {
+                Resolution::Commit => {
+                    publishing += usize::from(self.apply_committed(work, number, effects));
+                }
+                Resolution::Rollback => self.apply_rolled_back(work, disposition),
+            }
+        }
+        let ending = self.units.endings.get_mut(&number).expect("just seen");
+        ending.volatile = works;
+        ending.publishing += publishing;
+        self.end_if_done(number, effects);
+    }
+
+    /// A message that a unit has published has gone to all of its subscribers.
+    pub(in crate::broker) fn apply_published(&mut self, number: u64, effects: &mut Effects) {
+        let ending = self.units.endings.get_mut(&number).expect("it waits for what it publishes");
+        ending.publishing -= 1;
+        self.end_if_done(number, effects);
+    }
+
+    /// The operations of a transaction have all had their outcome.
+    pub(in crate::broker) fn apply_end_settled(
+        &mut self,
+        id: TransactionId,
+        effects: &mut Effects,
+    ) {
+        let found = self.units.endings.iter_mut().find(|(_, ending)| ending.id == Some(id));
+        let Some((number, ending)) = found else { return };
+        ending.id = None;
+        let number = *number;
+        self.end_if_done(number, effects);
+    }
+
+    fn end_if_done(&mut self, number: u64, effects: &mut Effects) {
+        let ending = &self.units.endings[&number];
+        if ending.id.is_some() || !ending.volatile.is_empty() || ending.publishing > 0 {
+            return;
+        }
+        let ending = self.units.endings.remove(&number).expect("just seen");
+        if let Some(Asker { connection: to, token }) = ending.asker {
+            effects.push(Effect::Answer { to, token, result: Ok(Reply::Done) });
+        }
+    }
+
+    /// True where it is not over with this step.
+    fn apply_committed(&mut self, work: VolatileWork, number: u64, effects: &mut Effects) -> bool {
+        match work {
+            // A queue may have been deleted meanwhile, and what was to go there with it.
+            VolatileWork::Enqueue { queue, rank, message } => {
+                if self.queues.contains_key(&queue) {
+                    self.apply_change(Change::Enqueue { queue, rank, message }, effects);
+                }
+            }
+            VolatileWork::Publish { topic, message } => {
+                return self.publish(&topic, message, Publisher::Ending(number), effects);
+            }
+            VolatileWork::Took { source, loan, returned: true, .. } => {
+                self.take_back(&source, loan, true);
+            }
+            VolatileWork::Took { source, loan, .. } => {
+                if let Source::Queue(id) = source {
+                    self.count(id, |c| c.acknowledged += 1);
+                }
+                self.end_loan(&source, &loan);
+            }
+        }
+        false
+    }
+
+    fn apply_rolled_back(&mut self, work: VolatileWork, disposition: Disposition) {
+        let VolatileWork::Took { key, tag, source, loan, .. } = work else { return };
+        let living = self.consumers.get_mut(&key).filter(|consumer| consumer.ended.is_none());
+        match living.filter(|_| disposition == Disposition::Keep) {
+            Some(consumer) => {
+                if let Lent::Published { message, .. } = &loan {
+                    consumer.held_bytes += message.charge();
+                }
+                consumer.loans.insert(tag, loan);
+            }
+            None => self.take_back(&source, loan, true),
+        }
+    }
+}
