@@ -63,8 +63,6 @@ pub(crate) enum Mutant {
     ForgetNumbers,
     /// A number below the window of its producer is taken for a new one.
     TakeBelow,
-    /// A number below the window of its producer is taken for a repetition.
-    RepeatBelow,
     /// A transaction that is rolled back keeps the numbers of its messages.
     KeepNumbers,
     /// The index names a pack that is not durable.

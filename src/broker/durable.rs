@@ -73,7 +73,7 @@ impl Durable {
             branches: KnownBranches::new(base),
             life_began: Lsn::default(),
             names: Names::new(&base.names),
-            producers: Producers::new(base),
+            producers: Producers::default(),
             freed: 0,
             base_live: base.live.clone(),
             freezes: Freezes(1),

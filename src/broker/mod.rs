@@ -196,8 +196,9 @@ impl Broker {
     /// A broker that knows what the index knows; recovery then applies the records of the log
     /// after it. `segment_size` tells to which segment a position belongs.
     #[must_use]
-    pub fn new(base: Base, limits: Limits, segment_size: u64) -> Self {
-        let durable = durable::Durable::new(&base, segment_size);
+    pub fn new(mut base: Base, limits: Limits, segment_size: u64) -> Self {
+        let mut durable = durable::Durable::new(&base, segment_size);
+        durable.producers = producers::Producers::new(&mut base);
         let later = later::Later::new(base.delayed);
         let expiries = queue::Expiries::new(scan::plan(&base.queues));
         let policies = Arc::<policy::Policies>::default();

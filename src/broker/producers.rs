@@ -61,13 +61,14 @@ pub(super) struct Leaving {
 }
 
 impl Producers {
-    pub(super) fn new(base: &Base) -> Self {
-        let mut this = Self::default();
-        for (id, row) in &base.producers {
-            this.put(*id, row.clone());
-        }
-        for ((transaction, id), set) in &base.numbered {
-            this.stage(*id, *transaction, set.clone());
+    /// Those that the index has, taken out of what was read: there may be very many.
+    pub(super) fn new(base: &mut Base) -> Self {
+        let rows = std::mem::take(&mut base.producers);
+        let bytes = rows.values().map(|row| limits::PRODUCER_BYTES + row.seen.bytes()).sum();
+        let order = rows.iter().map(|(id, row)| (row.bond, row.at, *id)).collect();
+        let mut this = Self { rows, order, bytes, ..Self::default() };
+        for ((transaction, id), set) in std::mem::take(&mut base.numbered) {
+            this.stage(id, transaction, set);
         }
         this
     }
@@ -218,7 +219,6 @@ impl Durable {
             Seen::Yes => Taken::Done,
             Seen::No => Taken::Free,
             Seen::Below if mutant::is(Mutant::TakeBelow) => Taken::Free,
-            Seen::Below if mutant::is(Mutant::RepeatBelow) => Taken::Done,
             Seen::Below => Taken::Below(row.seen.floor()),
         }
     }
