@@ -20,6 +20,7 @@ use escrowmq::broker::command::{
 use escrowmq::engine::{Connection, NO_TOKEN, Running, Settings};
 use escrowmq::ids::{TransactionName, Xid};
 use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use escrowmq::schedule::When;
 use support::engine::{Producer, open};
 use support::memory::anonymous;
 use support::process::fresh_dir;
@@ -264,7 +265,7 @@ fn message() -> Message {
     let body = vec![b'x'; 100].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    Message { durability, priority, expires: None, delay: 0, content }
+    Message { durability, priority, expires: None, when: When::AtOnce, content }
 }
 
 fn send(queue: &str) -> Command {

@@ -30,6 +30,24 @@ impl std::fmt::Display for Identity {
     }
 }
 
+/// A message by its producer's count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Numbered {
+    /// The producer, whoever speaks for it.
+    pub producer: Identity,
+    /// Which of all that it has sent, wherever to.
+    pub sequence: u64,
+}
+
+/// What tells a message that is sent from all others, so that a repetition is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A name of its own among all that is sent to its queue.
+    Name(Identity),
+    /// Its number among all that its producer sends.
+    Number(Numbered),
+}
+
 /// The digest of a list of things as it grows: of other things, or of the same in another order,
 /// or cut in another way, it is another.
 #[derive(Clone, Debug, Default)]

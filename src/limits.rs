@@ -321,6 +321,17 @@ pub const KEPT_BYTES_A_STEP: usize = 256 << 10;
 pub const NAME_BYTES: u64 = 200;
 /// How long names that are old enough to be forgotten wait for others, so that they go together.
 pub const FORGET_REST_MILLIS: u64 = 60_000;
+/// Spans of numbers remembered of one producer at most: the window within which its repetitions
+/// are told from what is new. At 64 numbers a span and more, however the numbers come. Unit tests
+/// have less, so that the simulation comes to the end of the window.
+pub const PRODUCER_SPANS_MAX: usize = if cfg!(test) { 8 } else { 32 };
+/// What a producer that counts is taken to cost in memory, beside its spans.
+pub const PRODUCER_BYTES: u64 = 240;
+/// How long a producer is remembered whose connection was closed: until its client has surely
+/// heard so, or has come back for the answer.
+pub const PRODUCER_CLOSED_MILLIS: u64 = 60_000;
+/// How exactly the time of a producer's last message is known while it is connected.
+pub const PRODUCER_AT_MILLIS: u64 = 60_000;
 /// Bytes of a client's name for a transaction at most.
 pub const TRANSACTION_NAME_BYTES_MAX: usize = 512;
 

@@ -61,6 +61,12 @@ pub(crate) enum Mutant {
     RepeatBeforeSync,
     /// A transaction that is rolled back keeps its names.
     KeepNames,
+    /// Which numbers of producers were seen is forgotten over a checkpoint.
+    ForgetNumbers,
+    /// A number below the window of its producer is taken for a new one.
+    TakeBelow,
+    /// A transaction that is rolled back keeps the numbers of its messages.
+    KeepNumbers,
     /// The index names a pack that is not durable.
     NameUnsyncedPack,
     /// What is needed of a segment is judged by one state of the index, and whether all of it was

@@ -20,8 +20,9 @@
 //! | 37 | `Transferred` | as 20, each entry with its body |
 //!
 //! The kinds for messages that are delayed or were set apart are in `delay`; those of transactions,
-//! 50 and up, are in `transacted`, those of branches, 54 and up, in `branch`, and those of names,
-//! 60 and up, in `once`, and those of what comes later or again, 70 and up, in `repeat`.
+//! 50 and up, are in `transacted`, those of branches, 54 and up, in `branch`, those of names and
+//! numbers, 60 and up, in `once` and `producers`, and those of what comes later or again, 70 and
+//! up, in `repeat`.
 
 mod branch;
 mod bytes;
@@ -29,11 +30,12 @@ mod delay;
 mod form;
 mod once;
 mod pieces;
+mod producers;
 mod repeat;
 mod transacted;
 
 use crate::broker::delta::{Entry, PieceAt, Place, Why, charge};
-use crate::identity::Identity;
+use crate::identity::Mark;
 use crate::ids::{Body, DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 use crate::schedule::Plan;
 pub use branch::{BranchRecord, Kept};
@@ -43,6 +45,9 @@ use form::{Form, form_of};
 
 use once::{FORGOTTEN, NAMED, SCHEDULED_ONCE, SENT_ONCE, STAGED_ONCE};
 pub use once::{Forgotten, Named};
+use once::{SCHEDULED_NUMBERED, SENT_NUMBERED, STAGED_NUMBERED};
+pub use producers::ProducersRecord;
+use producers::{PRODUCERS_FORGOTTEN, PRODUCERS_PARTED};
 pub use repeat::Occurred;
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
@@ -91,8 +96,8 @@ pub enum Record {
         lent: bool,
         /// Its body lies in the pieces of this upload, and belongs to it from now on.
         upload: Option<Body>,
-        /// The name under which it was sent: taken in its queue from now on.
-        once: Option<Identity>,
+        /// The name or number under which it was sent: taken from now on.
+        once: Option<Mark>,
     },
     /// Messages are about to leave for consumers.
     Lent {
@@ -194,7 +199,7 @@ pub enum Record {
         /// As that of [`Record::Sent`].
         upload: Option<Body>,
         /// As that of [`Record::Sent`].
-        once: Option<Identity>,
+        once: Option<Mark>,
         /// It comes again and again; its note is the next, and its own.
         plan: Option<Plan>,
     },
@@ -256,6 +261,8 @@ pub enum Record {
     Named(Named),
     /// Names are not remembered any more.
     Forgotten(Forgotten),
+    /// Something about producers that count what they send.
+    Producers(ProducersRecord),
 }
 
 /// Why messages left a queue.
@@ -348,9 +355,10 @@ impl Record {
             Self::Restored { .. } => RESTORED,
             Self::QueueCreated { .. } => QUEUE_CREATED,
             Self::QueueDeleted { .. } => QUEUE_DELETED,
-            Self::Sent { once: Some(_), .. } => SENT_ONCE,
-            Self::Sent { upload: None, .. } => SENT,
-            Self::Sent { .. } => SENT_LARGE,
+            Self::Sent { upload, once, .. } => {
+                let bare = if upload.is_some() { SENT_LARGE } else { SENT };
+                once::marked([bare, SENT_ONCE, SENT_NUMBERED], *once)
+            }
             Self::Lent { .. } => LENT,
             Self::Returned { .. } => self.kind_of([RETURNED, RETURNED_LARGE, delay::RETURNED]),
             Self::Removed { .. } => self.kind_of([REMOVED, REMOVED_LARGE, delay::REMOVED]),
@@ -362,22 +370,25 @@ impl Record {
             Self::Woken { .. } => delay::WOKEN,
             Self::DeadLettered { .. } => delay::DEAD_LETTERED,
             Self::Scheduled { plan: Some(_), .. } => repeat::REPEATED,
-            Self::Scheduled { once: Some(_), .. } => SCHEDULED_ONCE,
             Self::Occurred(_) => repeat::OCCURRED,
-            Self::Scheduled { .. } => delay::SCHEDULED,
+            Self::Scheduled { once, .. } => {
+                once::marked([delay::SCHEDULED, SCHEDULED_ONCE, SCHEDULED_NUMBERED], *once)
+            }
             Self::Fired { .. } => delay::FIRED,
             Self::Piece { .. } => PIECE,
             Self::Abandoned { .. } => ABANDONED,
             Self::PiecesGone { .. } => PIECES_GONE,
             Self::Staged(Staged { later: Some(_), .. }) => repeat::STAGED_LATER,
-            Self::Staged(Staged { once: Some(_), .. }) => STAGED_ONCE,
-            Self::Staged(_) => STAGED,
+            Self::Staged(Staged { once, .. }) => {
+                once::marked([STAGED, STAGED_ONCE, STAGED_NUMBERED], *once)
+            }
             Self::Taken(_) => TAKEN,
             Self::Decided(_) => DECIDED,
             Self::Settled(_) => SETTLED,
             Self::Branch(record) => record.kind(),
             Self::Named(_) => NAMED,
             Self::Forgotten(_) => FORGOTTEN,
+            Self::Producers(record) => record.kind(),
         }
     }
 
@@ -422,7 +433,7 @@ impl Record {
                 w.time(*expires);
                 w.0.push(if *lent { FLAG_LENT } else { 0 });
                 w.upload(form, *upload);
-                w.identity(*once);
+                w.mark(*once);
             }
             Self::Lent { queue, rank, through } => {
                 w.u64(queue.0);
@@ -466,7 +477,7 @@ impl Record {
             Self::Piece { .. } | Self::Abandoned { .. } | Self::PiecesGone { .. } => {
                 self.encode_pieces(&mut w);
             }
-            Self::Named(_) | Self::Forgotten(_) => once::encode(self, &mut w),
+            Self::Named(_) | Self::Forgotten(_) | Self::Producers(_) => once::encode(self, &mut w),
             _ => self.encode_delay(&mut w),
         }
     }
@@ -488,7 +499,7 @@ impl Record {
             RESTORED => r.millis().map(|at| Self::Restored { at }),
             QUEUE_CREATED => r.queue_created(),
             QUEUE_DELETED => r.u64().map(|queue| Self::QueueDeleted { queue: QueueId(queue) }),
-            SENT | SENT_LARGE | SENT_ONCE => r.sent(form_of(kind), kind == SENT_ONCE),
+            SENT | SENT_LARGE | SENT_ONCE | SENT_NUMBERED => r.sent(form_of(kind), kind),
             LENT => r.lent(),
             RETURNED | RETURNED_LARGE | delay::RETURNED => r.returned(form_of(kind)),
             REMOVED | REMOVED_LARGE | delay::REMOVED => r.removed(form_of(kind)),
@@ -500,18 +511,19 @@ impl Record {
             delay::PUT_OFF => r.put_off(),
             delay::WOKEN => r.woken(),
             delay::DEAD_LETTERED => r.dead_lettered(),
-            delay::SCHEDULED | SCHEDULED_ONCE => r.scheduled(kind == SCHEDULED_ONCE),
+            delay::SCHEDULED | SCHEDULED_ONCE | SCHEDULED_NUMBERED => r.scheduled(kind),
             delay::FIRED => r.fired(),
             repeat::REPEATED => r.repeated(),
             repeat::OCCURRED => r.occurred(),
             repeat::STAGED_LATER => r.staged_later(),
-            STAGED | STAGED_ONCE => r.staged(kind == STAGED_ONCE),
+            STAGED | STAGED_ONCE | STAGED_NUMBERED => r.staged(kind),
             TAKEN => r.taken(),
             DECIDED => r.decided(),
             SETTLED => r.settled(),
             KEPT | PREPARED | COMPLETED | branch::FORGOTTEN | OUTCOMES_FORGOTTEN => r.branch(kind),
             NAMED => r.named(),
             FORGOTTEN => r.forgotten(),
+            PRODUCERS_PARTED | PRODUCERS_FORGOTTEN => r.producers(kind),
             other => return Err(RecordError::UnknownKind(other)),
         }
         // A record has one form: the long one only where it is needed.

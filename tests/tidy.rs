@@ -65,6 +65,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "io",
             "message",
             "schedule",
+            "identity",
             "ids",
             "limits",
         ],

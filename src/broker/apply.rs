@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
-use crate::broker::delta::{Entry, Marks, Place, QueueRow, Scope};
+use crate::broker::delta::{Entry, Marks, Place, QueueRow};
 use crate::broker::fact::{
     Assignment, Change, ConsumerKey, Effect, Lent, Publisher, Source, Spot, Volatile, VolatilePlace,
 };
@@ -85,6 +85,7 @@ impl Broker {
             Record::Branch(record) => self.apply_branch(written, record),
             Record::Named(named) => self.apply_named(written, named),
             Record::Forgotten(it) => self.durable.forget_names(it.scope, it.through),
+            Record::Producers(record) => self.apply_producers(record),
             _ => self.apply_transacted(written, record),
         }
         Ok(())
@@ -162,7 +163,7 @@ impl Broker {
             },
             Record::Sent { queue, place, upload, once, .. } => next(queue, place.seq)
                 .and(self.durable.fit_sent(*upload))
-                .and(self.durable.fit_name(Scope::Queue(*queue), *once)),
+                .and(self.durable.fit_mark(*queue, *once)),
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
             Record::PutOff { queue, entries, .. } | Record::Woken { queue, entries } => {
@@ -192,7 +193,7 @@ impl Broker {
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
             Record::Branch(record) => self.fit_branch(record),
             Record::Named(named) => self.durable.fit_named(named),
-            Record::Forgotten(_) => Ok(()),
+            Record::Forgotten(_) | Record::Producers(_) => Ok(()),
             _ => self.fit_transacted(record),
         }
     }
@@ -219,6 +220,7 @@ impl Broker {
     fn apply_started(&mut self, epoch: u64, at: Millis) {
         self.durable.scalars.epoch = epoch;
         self.saw(at);
+        self.durable.scalars.life_at = at.0;
         self.durable.kill_open();
         self.durable.roll_back_open();
         self.durable.forget_all_names();
@@ -383,6 +385,8 @@ impl Broker {
             Change::Branch(xid, change) => self.apply_branch_change(&xid, change, effects),
             Change::Recall(request) => self.apply_recall(request, effects),
             Change::Repeated => self.counts.repeated += 1,
+            Change::Speaks { connection, producer } => self.apply_speaks(connection, producer),
+            Change::Part { connection, closed } => self.apply_part(connection, closed),
             Change::EndOn { number } => self.apply_end_on(number, effects),
             Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
             Change::Relend { key, tag, queue, place, entry } => {

@@ -22,6 +22,7 @@ pub use crate::broker::delta::Resolution;
 pub use crate::broker::fact::Spot;
 pub use crate::broker::once::NameCounts;
 pub use crate::broker::policy::WhenFull;
+pub use crate::broker::produce::ProducerCounts;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
 pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
 pub use crate::broker::xa::{
@@ -146,6 +147,9 @@ pub enum Command {
     Xa(XaCommand),
     /// Sends or commits under a name, and does nothing where that was done before.
     Once(Once),
+    /// Says that the producers of this connection will not come back, so that nothing need be
+    /// remembered of what they have sent. Its answer confirms like that of [`Command::Barrier`].
+    CloseProducers,
     /// Asks for nothing: its answer confirms what this connection asked before.
     Barrier,
     /// The next queues in the order of names, as [`Reply::Queues`]: none at the end.
@@ -475,6 +479,32 @@ pub enum Refusal {
          has, and use no id twice at a time"
     )]
     NamePending,
+    /// The same number of a producer was used in a transaction that has no outcome.
+    #[error(
+        "a transaction that has not ended has sent a message with the same producer-sequence: send \
+         again when it has"
+    )]
+    NumberPending,
+    /// The number is too far behind what its producer has sent since.
+    #[error(
+        "producer-sequence {sequence} is too old to tell whether it was sent before: of this \
+         producer what is below {floor} is not remembered any more, and nothing was done"
+    )]
+    BelowWindow {
+        /// The number.
+        sequence: u64,
+        /// The first of which it is known.
+        floor: u64,
+    },
+    /// The numbers that a producer has used in one transaction lie too far apart.
+    #[error(
+        "the transaction has messages of one producer whose producer-sequences have gaps in more \
+         than {limit} places, which is the limit: count by one"
+    )]
+    TooManyGaps {
+        /// The limit.
+        limit: usize,
+    },
     /// The name of a commit was used for another.
     #[error(
         "another transaction, which did something else, was committed under this commit-id: \

@@ -97,6 +97,10 @@ impl Broker {
             }
             Command::Once(once) => self.decide_once(now, Asker { connection, token }, once, facts),
             Command::Barrier => DONE,
+            Command::CloseProducers => {
+                self.state_parting(connection, true, facts);
+                DONE
+            }
             Command::Begin { .. }
             | Command::Transact { .. }
             | Command::Commit { .. }
@@ -157,6 +161,7 @@ impl Broker {
         self.abandon_stages(connection, facts);
         self.decide_close_units(now, connection, facts);
         self.decide_close_branches(connection, facts);
+        self.state_parting(connection, false, facts);
         let Some(subscriptions) = self.connections.get(&connection) else { return true };
         for key in subscriptions.iter().take(limits::STEP_ENDS_MAX) {
             facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));

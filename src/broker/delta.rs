@@ -20,6 +20,7 @@ use crate::ids::{
 
 use crate::schedule::{Plan, Turn};
 
+pub use crate::broker::sequences::Sequences;
 pub use branch::{BranchRow, HeuristicRow, OutcomeRow, Remembered};
 pub use entries::Entries;
 
@@ -254,6 +255,28 @@ pub struct NameRow {
     pub operations: Option<Identity>,
 }
 
+/// A producer that counts what it sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerRow {
+    /// What it has sent.
+    pub seen: Sequences,
+    /// Whether it may come back.
+    pub bond: Bond,
+    /// Since when; of one that is there, when it sent last, about.
+    pub at: Millis,
+}
+
+/// Whether a producer may come back, from the least worth remembering to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Bond {
+    /// It has said that it does not.
+    Closed,
+    /// Its connection was lost.
+    Lost,
+    /// It is there, unless the broker's life has ended since.
+    There,
+}
+
 /// Where a piece of a large body lies in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceAt {
@@ -378,6 +401,10 @@ pub struct Base {
     pub remembered: Remembered,
     /// Names that are taken, numbered in their scopes in the order of time.
     pub names: BTreeMap<(Scope, u64), NameRow>,
+    /// Producers that count what they send.
+    pub producers: BTreeMap<Identity, ProducerRow>,
+    /// What producers have sent in transactions that are not over.
+    pub numbered: BTreeMap<(TransactionId, Identity), Sequences>,
     /// What is remembered of messages that were set apart or wait for their time.
     pub notes: BTreeMap<NoteId, NoteRow>,
     /// Some message is delayed.
@@ -419,6 +446,10 @@ pub struct Delta {
     pub remembered: Remembered,
     /// The name with that number, or `None` where it is forgotten.
     pub names: BTreeMap<(Scope, u64), Option<NameRow>>,
+    /// The producer as it is now, or `None` where it is forgotten.
+    pub producers: BTreeMap<Identity, Option<ProducerRow>>,
+    /// What a producer has sent in a transaction, or `None` where that is over.
+    pub numbered: BTreeMap<(TransactionId, Identity), Option<Sequences>>,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.
@@ -434,6 +465,8 @@ pub struct Scalars {
     pub last_at: u64,
     /// The epoch of the last `Started` record.
     pub epoch: u64,
+    /// The time of that record.
+    pub life_at: u64,
     /// The last upload id given; 0 before the first.
     pub last_upload: u64,
     /// The last note id given; 0 before the first.

@@ -10,6 +10,7 @@ use crate::broker::branch::KnownBranches;
 use crate::broker::dead::Notes;
 use crate::broker::delta::{Base, Delta, Entry, Place, QueueRow, Scalars};
 use crate::broker::names::Names;
+use crate::broker::producers::Producers;
 use crate::broker::transaction::Transactions;
 use crate::broker::upload::Uploads;
 use crate::ids::{Lsn, QueueId};
@@ -37,6 +38,8 @@ pub(crate) struct Durable {
     pub(super) life_began: Lsn,
     /// Names that are taken.
     pub(super) names: Names,
+    /// Producers that count what they send.
+    pub(super) producers: Producers,
     /// Bytes that the index counts as needed and that no longer are.
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
@@ -70,6 +73,7 @@ impl Durable {
             branches: KnownBranches::new(base),
             life_began: Lsn::default(),
             names: Names::new(&base.names),
+            producers: Producers::default(),
             freed: 0,
             base_live: base.live.clone(),
             freezes: Freezes(1),
@@ -172,6 +176,7 @@ impl Durable {
         assert!(through >= self.settled_through, "a checkpoint went back");
         let mut delta = std::mem::take(&mut self.delta);
         self.to_freeze = std::mem::take(&mut self.dirty);
+        self.producers.freeze();
         delta.scalars = self.scalars;
         delta.remembered = self.branches.remembered.clone();
         delta.live.retain(|_, change| *change != 0);
@@ -192,7 +197,8 @@ impl Durable {
             let Some(queue) = self.to_freeze.pop_first() else { break };
             self.freeze_row(queue, row(queue));
         }
-        self.to_freeze.is_empty().then(|| self.frozen.clone()).flatten()
+        let whole = self.freeze_producers(count) && self.to_freeze.is_empty();
+        if whole { self.frozen.clone() } else { None }
     }
 
     /// The index has taken what was frozen. Gives it back: to drop so much takes its time.

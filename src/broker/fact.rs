@@ -11,6 +11,7 @@ use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place, Resolution};
 use crate::broker::scan::Scanned;
 use crate::broker::transfer::{Rest, Transfer};
 use crate::broker::xa::{BranchChange, OutcomeRequest};
+use crate::identity::Identity;
 use crate::ids::{
     BranchId, ConnectionId, Lsn, Millis, QueueId, StageId, SubscriptionId, Tag, Token,
     TransactionId, TransactionName, UploadId, Xid,
@@ -279,6 +280,20 @@ pub enum Change {
     Recall(OutcomeRequest),
     /// What was asked had happened before under the same name.
     Repeated,
+    /// A connection speaks for a producer from now on.
+    Speaks {
+        /// Which.
+        connection: ConnectionId,
+        /// For whom.
+        producer: Identity,
+    },
+    /// The producers of a connection have gone; the next turns say so of each.
+    Part {
+        /// Which.
+        connection: ConnectionId,
+        /// It has said that they would.
+        closed: bool,
+    },
     /// A unit that has its outcome gets on with it.
     EndOn {
         /// The number of its ending.

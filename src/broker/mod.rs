@@ -19,6 +19,7 @@ pub mod fact;
 pub mod policy;
 pub mod redelivery;
 pub mod scan;
+pub mod sequences;
 pub mod transfer;
 pub mod view;
 pub mod xa;
@@ -31,6 +32,8 @@ mod durable;
 mod later;
 mod names;
 mod once;
+mod produce;
+mod producers;
 mod queue;
 mod repeat;
 mod room;
@@ -103,6 +106,12 @@ pub struct Limits {
     pub names_bytes: u64,
     /// Milliseconds after which a name is forgotten.
     pub names_millis: u64,
+    /// Bytes of memory for all producers that count what they send, about.
+    pub producers_bytes: u64,
+    /// Milliseconds after which a producer is forgotten whose connection was lost.
+    pub producers_millis: u64,
+    /// The same of one whose connection was closed.
+    pub producers_closed_millis: u64,
 }
 
 impl Default for Limits {
@@ -124,6 +133,9 @@ impl Default for Limits {
             names_per_scope: 100_000,
             names_bytes: 64 << 20,
             names_millis: 24 * 60 * 60 * 1000,
+            producers_bytes: 64 << 20,
+            producers_millis: 24 * 60 * 60 * 1000,
+            producers_closed_millis: limits::PRODUCER_CLOSED_MILLIS,
         }
     }
 }
@@ -175,14 +187,19 @@ pub struct Broker {
     /// Where more names are remembered than should be.
     crowded: Option<delta::Scope>,
     counts: once::NameCounts,
+    /// Who speaks for producers that count.
+    speakers: produce::Speakers,
+    /// Of these, how many were forgotten before their time.
+    producers_forgotten: u64,
 }
 
 impl Broker {
     /// A broker that knows what the index knows; recovery then applies the records of the log
     /// after it. `segment_size` tells to which segment a position belongs.
     #[must_use]
-    pub fn new(base: Base, limits: Limits, segment_size: u64) -> Self {
-        let durable = durable::Durable::new(&base, segment_size);
+    pub fn new(mut base: Base, limits: Limits, segment_size: u64) -> Self {
+        let mut durable = durable::Durable::new(&base, segment_size);
+        durable.producers = producers::Producers::new(&mut base);
         let later = later::Later::new(base.delayed);
         let expiries = queue::Expiries::new(scan::plan(&base.queues));
         let policies = Arc::<policy::Policies>::default();
@@ -224,6 +241,8 @@ impl Broker {
             branches: xa::Branches::default(),
             crowded: None,
             counts: once::NameCounts::default(),
+            speakers: produce::Speakers::default(),
+            producers_forgotten: 0,
         }
     }
 
@@ -257,7 +276,8 @@ impl Broker {
         let delta = &self.durable.delta;
         let tables = delta.entries.len() + delta.pieces.len() + delta.due.len();
         let branches = delta.branches.len() + delta.outcomes.len() + delta.heuristics.len();
-        tables + delta.operations.len() + delta.names.len() + branches
+        let producers = self.durable.producers.changes() + delta.numbered.len();
+        tables + delta.operations.len() + delta.names.len() + branches + producers
     }
 
     /// Begins a checkpoint of everything up to `through`, the last record applied.
@@ -297,7 +317,8 @@ impl Broker {
         let soon = self.expiries.first().map(|(at, _, _)| *at);
         let names = self.durable.names.next_deadline(&self.limits);
         let branches = self.next_branch_deadline();
-        let others = [self.expiries.beyond.next(), self.later.next(), names, branches];
+        let producers = self.durable.producers.next_deadline(&self.limits);
+        let others = [self.expiries.beyond.next(), self.later.next(), names, producers, branches];
         others.into_iter().chain([soon]).flatten().min()
     }
 
@@ -355,6 +376,12 @@ impl Broker {
         index: &BTreeMap<(delta::Scope, u64), delta::NameRow>,
     ) -> bool {
         self.durable.names_agree(index, |queue| self.queues.contains_key(&queue))
+    }
+
+    /// The same of producers.
+    #[cfg(test)]
+    pub(crate) fn producers_agree(&self, index: &Base) -> bool {
+        self.durable.producers_agree(index)
     }
 
     /// All durable messages of a queue, given all that the index holds of it; for checks.

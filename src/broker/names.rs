@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::Limits;
 use crate::broker::delta::{NameRow, Resolution, Scope};
 use crate::broker::durable::Durable;
-use crate::identity::Identity;
+use crate::identity::{Identity, Mark};
 use crate::ids::{Lsn, Millis, QueueId, TransactionId};
 use crate::limits;
 use crate::mutant::{self, Mutant};
@@ -182,10 +182,19 @@ impl Durable {
         }
     }
 
-    pub(super) fn fit_name(&self, scope: Scope, id: Option<Identity>) -> Result<(), &'static str> {
-        match id.and_then(|id| self.standing(scope, id)) {
+    fn fit_name(&self, scope: Scope, id: Identity) -> Result<(), &'static str> {
+        match self.standing(scope, id) {
             Some(_) => Err("its name is taken"),
             None => Ok(()),
+        }
+    }
+
+    /// Whether what a message is sent under is free.
+    pub(super) fn fit_mark(&self, queue: QueueId, once: Option<Mark>) -> Result<(), &'static str> {
+        match once {
+            None => Ok(()),
+            Some(Mark::Name(id)) => self.fit_name(Scope::Queue(queue), id),
+            Some(Mark::Number(it)) => self.fit_number(it),
         }
     }
 
@@ -194,7 +203,7 @@ impl Durable {
         if named.transaction.is_some_and(unknown) {
             return Err("no such transaction");
         }
-        self.fit_name(Scope::Commits, Some(named.id))
+        self.fit_name(Scope::Commits, named.id)
     }
 
     /// A name is taken from now on.

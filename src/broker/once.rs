@@ -1,10 +1,11 @@
 //! What is to happen once, under a name that its program has given it.
 //!
-//! A message has a name of its own in its queue, and a commit over the whole store. Always: what
+//! A message has a name of its own in its queue, or a number of its own among all that its producer
+//! sends; a commit has a name over the whole store. Always: what
 //! has happened under a name does not happen again under it, and whoever asks again hears the same
 //! as the first, once that is durable; a name of which a transaction has not decided is refused,
 //! for nobody knows yet which of the two answers would be true. Leaves to others: what is
-//! remembered, and how long (`names`).
+//! remembered, and how long (`names`, `producers`).
 
 use bytes::Bytes;
 
@@ -12,9 +13,9 @@ use crate::broker::command::{Command, Disposition, Once, Refusal, Reply};
 use crate::broker::decide::Verdict;
 use crate::broker::delta::{NameRow, Resolution, Scope};
 use crate::broker::fact::{Asker, Change, Fact};
-use crate::broker::names::Standing;
+pub(super) use crate::broker::names::Standing;
 use crate::broker::{Broker, Written};
-use crate::identity::Identity;
+use crate::identity::{Identity, Mark};
 use crate::ids::{Millis, QueueId, TransactionId, TransactionName};
 use crate::message::Destination;
 use crate::record::{Named, Record};
@@ -39,11 +40,11 @@ impl Broker {
         once: &Once,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        match (once.command(), once.operations()) {
-            (Command::Commit { transaction }, Some(operations)) => {
-                self.decide_named_commit(now, asker, once.id(), *transaction, operations, facts)
+        match (once.command(), once.mark(), once.operations()) {
+            (Command::Commit { transaction }, Mark::Name(id), Some(operations)) => {
+                self.decide_named_commit(now, asker, id, *transaction, operations, facts)
             }
-            (Command::Barrier, _) => self.decide_outcome(now, once.id(), facts),
+            (Command::Barrier, Mark::Name(id), _) => self.decide_outcome(now, id, facts),
             _ => self.decide_send_once(now, asker, once, facts),
         }
     }
@@ -55,21 +56,19 @@ impl Broker {
         once: &Once,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        let (id, command) = (once.id(), once.command());
+        let (mark, command) = (once.mark(), once.command());
         let to = once.sends_to().expect("made of a send");
         let Destination::Queue(name) = to else { return Err(Refusal::NameOnTopic) };
         let own = match command.works_in() {
             Some(unit) => self.transaction_of(asker.connection, unit)?,
             None => None,
         };
-        let queue = self.names.get(name).copied();
-        let standing = queue.and_then(|queue| self.durable.standing(Scope::Queue(queue), id));
-        match standing {
-            None => {}
-            Some((Standing::Pending(other), _)) if Some(other) != own => {
-                return Err(Refusal::NamePending);
-            }
-            Some(_) => return self.decide_repeated(asker, command, facts),
+        let standing = match mark {
+            Mark::Name(id) => self.name_standing(name, id, own)?,
+            Mark::Number(it) => self.number_standing(it, own)?,
+        };
+        if standing.is_some() {
+            return self.decide_repeated(asker, command, facts);
         }
         let verdict = self.decide(now, asker.connection, asker.token, command, facts)?;
         let sent = facts.iter_mut().find_map(|fact| match fact {
@@ -78,10 +77,29 @@ impl Broker {
             _ => None,
         });
         match sent {
-            Some(once) => *once = Some(id),
-            None => assert!(verdict.is_hold(), "what has a name is durable"),
+            Some(once) => *once = Some(mark),
+            None => {
+                assert!(verdict.is_hold(), "what is to be there once is durable");
+                return Ok(verdict);
+            }
+        }
+        if let Mark::Number(it) = mark {
+            self.state_speaks(asker.connection, it.producer, facts);
         }
         Ok(verdict)
+    }
+
+    fn name_standing(
+        &self,
+        queue: &str,
+        id: Identity,
+        own: Option<TransactionId>,
+    ) -> Result<Option<Standing>, Refusal> {
+        let Some(queue) = self.names.get(queue) else { return Ok(None) };
+        match self.durable.standing(Scope::Queue(*queue), id) {
+            Some((Standing::Pending(other), _)) if Some(other) != own => Err(Refusal::NamePending),
+            known => Ok(known.map(|(standing, _)| standing)),
+        }
     }
 
     /// A message is there already: nothing is done but to say so, and to give back what came of
@@ -190,18 +208,23 @@ impl Broker {
 
 /// What apply does.
 impl Broker {
-    /// A message was sent under a name.
+    /// A message was sent under a name or a number.
     pub(super) fn apply_sent_once(
         &mut self,
         written: Written,
         queue: QueueId,
-        once: Option<Identity>,
+        once: Option<Mark>,
         at: Millis,
         transaction: Option<TransactionId>,
     ) {
-        let Some(id) = once else { return };
-        let row = NameRow { id, birth: written.lsn, at, transaction, operations: None };
-        self.take_name(Scope::Queue(queue), row);
+        match once {
+            None => {}
+            Some(Mark::Name(id)) => {
+                let row = NameRow { id, birth: written.lsn, at, transaction, operations: None };
+                self.take_name(Scope::Queue(queue), row);
+            }
+            Some(Mark::Number(it)) => self.durable.take_number(it, at, transaction),
+        }
     }
 
     pub(super) fn apply_named(&mut self, written: Written, named: &Named) {

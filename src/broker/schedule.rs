@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use crate::broker::delta::{Entry, Place, Scope, Why};
+use crate::broker::delta::{Entry, Place, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
 use crate::broker::queue::Queue;
@@ -107,7 +107,7 @@ impl Broker {
                     return Err("its sequence number is not the next");
                 }
                 self.durable.fit_sent(*upload)?;
-                self.durable.fit_name(Scope::Queue(*queue), *once)?;
+                self.durable.fit_mark(*queue, *once)?;
                 match plan {
                     None => self.durable.fit_note(*note, &row.name, Why::Scheduled),
                     Some(_) => self.durable.fit_own_note(*note),

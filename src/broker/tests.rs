@@ -4,6 +4,7 @@ mod branches;
 mod dead;
 mod model;
 mod once;
+mod producers;
 mod schedule;
 mod topics;
 mod transactions;

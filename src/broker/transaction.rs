@@ -9,9 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::delta::{
-    Delta, Entry, Operation, Phase, Resolution, Scope, TransactionRow, charge,
-};
+use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, TransactionRow, charge};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::OperationsPage;
 use crate::broker::{Broker, Written};
@@ -266,7 +264,7 @@ impl Broker {
             return Err("no such queue");
         }
         self.durable.fit_operation(staged.transaction, staged.number)?;
-        self.durable.fit_name(Scope::Queue(staged.queue), staged.once)?;
+        self.durable.fit_mark(staged.queue, staged.once)?;
         self.fit_later(staged)?;
         self.durable.fit_sent(staged.upload)
     }
@@ -354,6 +352,7 @@ impl Broker {
         self.durable.settle(settled);
         if settled.last {
             self.durable.settle_commit(settled.transaction, settled.resolution);
+            self.durable.settle_numbers(settled.transaction, settled.resolution);
         }
         for outcome in &settled.outcomes {
             match *outcome {

@@ -10,6 +10,7 @@ use crate::broker::delta::Place;
 use crate::broker::fact::{Lent, VolatilePlace};
 use crate::broker::once::NameCounts;
 use crate::broker::policy::Limit;
+use crate::broker::produce::ProducerCounts;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Limits};
 use crate::ids::{ConnectionId, Millis, QueueId, SubscriptionId};
@@ -90,6 +91,8 @@ pub struct Totals {
     pub live_bytes: u64,
     /// Names against repetitions.
     pub names: NameCounts,
+    /// Producers that count what they send.
+    pub producers: ProducerCounts,
 }
 
 impl Broker {
@@ -141,6 +144,7 @@ impl Broker {
             changes: self.delta_len(),
             live_bytes: self.durable.live_bytes(),
             names: self.name_counts(),
+            producers: self.producer_counts(),
         }
     }
 }

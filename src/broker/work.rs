@@ -57,7 +57,7 @@ impl Broker {
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
         let swept = !self.sweeps.is_empty() || self.has_due_branches(now);
         let uploads = self.has_dead_uploads() || self.has_endings() || self.later.is_due(now);
-        let names = || self.has_names_to_forget(now);
+        let names = || self.has_names_to_forget(now) || self.has_producers_to_state(now);
         uploads
             || !self.publishing.is_empty()
             || !self.ended.is_empty()
@@ -115,6 +115,7 @@ impl Broker {
             || self.state_scan(now, effects)
             || self.state_endings(now, facts, effects)
             || self.state_forgotten(now, facts)
+            || self.state_producers(now, facts)
             || self.state_publication(facts)
     }
 

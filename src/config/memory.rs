@@ -32,6 +32,7 @@ impl Config {
             memory.non_persistent.bytes(),
             memory.held.bytes(),
             self.duplicates.memory.bytes(),
+            self.duplicates.producer_memory.bytes(),
             (limits::INBOX_BYTES_MAX + 2 * limits::GATHER_BYTES_MAX) as u64,
             changes,
         ];

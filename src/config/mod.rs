@@ -145,6 +145,10 @@ pub struct DuplicatesConfig {
     pub memory: Size,
     /// Hours for which an id is remembered.
     pub hours: u64,
+    /// All that is remembered of producers that count what they send.
+    pub producer_memory: Size,
+    /// Hours for which a producer is remembered whose connection was lost.
+    pub producer_hours: u64,
 }
 
 /// See `default.toml`.
@@ -224,7 +228,13 @@ impl Default for LimitsConfig {
 
 impl Default for DuplicatesConfig {
     fn default() -> Self {
-        Self { ids: 100_000, memory: Size::mib(64), hours: 24 }
+        Self {
+            ids: 100_000,
+            memory: Size::mib(64),
+            hours: 24,
+            producer_memory: Size::mib(64),
+            producer_hours: 24,
+        }
     }
 }
 
@@ -361,9 +371,14 @@ impl Config {
         let ids = self.duplicates.ids;
         let must = "from 1 to 10000000";
         in_range((1..=10_000_000).contains(&ids), "duplicates.ids", ids, must)?;
-        let hours = self.duplicates.hours;
         let must = "from 1 to 8760";
-        in_range((1..=8760).contains(&hours), "duplicates.hours", hours, must)?;
+        let duplicates = &self.duplicates;
+        for (name, hours) in [
+            ("duplicates.hours", duplicates.hours),
+            ("duplicates.producer_hours", duplicates.producer_hours),
+        ] {
+            in_range((1..=8760).contains(&hours), name, hours, must)?;
+        }
         self.xa.check()?;
         let seconds = self.log.checkpoint_seconds;
         let must = "from 1 to 86400";
@@ -386,6 +401,12 @@ impl Config {
             ("log.compaction_rate", self.log.compaction_rate, 1 << 20, "at least 1 MiB"),
             ("memory.index", self.memory.index, 1 << 20, "at least 1 MiB"),
             ("duplicates.memory", self.duplicates.memory, 1 << 20, "at least 1 MiB"),
+            (
+                "duplicates.producer_memory",
+                self.duplicates.producer_memory,
+                1 << 20,
+                "at least 1 MiB",
+            ),
             ("memory.connection_window", self.memory.connection_window, 1 << 10, "at least 1 KiB"),
             (
                 "memory.held_by_connection",
@@ -478,6 +499,9 @@ impl Config {
                 names_per_scope: self.duplicates.ids,
                 names_bytes: self.duplicates.memory.bytes(),
                 names_millis: self.duplicates.hours * 3_600_000,
+                producers_bytes: self.duplicates.producer_memory.bytes(),
+                producers_millis: self.duplicates.producer_hours * 3_600_000,
+                producers_closed_millis: limits::PRODUCER_CLOSED_MILLIS,
                 branch_millis: self.xa.timeout * 1000,
                 branch_warn_millis: self.xa.warn_after * 1000,
                 outcome_millis: self.xa.outcome_hours * 3_600_000,
@@ -634,6 +658,8 @@ mod tests {
             ("duplicates.ids = 0", "duplicates.ids"),
             ("duplicates.hours = 0", "duplicates.hours"),
             ("duplicates.memory = 0", "duplicates.memory"),
+            ("duplicates.producer_hours = 0", "duplicates.producer_hours"),
+            ("duplicates.producer_memory = 0", "duplicates.producer_memory"),
             ("limits.topic_backlog = 0", "limits.topic_backlog"),
             ("stomp.prefetch = 32768", "stomp.prefetch"),
             ("stomp.connect_timeout = 0", "stomp.connect_timeout"),

@@ -44,7 +44,8 @@ pub(super) struct Plan {
 const MIB: u64 = 1 << 20;
 
 /// The parts of the memory limit, as what it is divided by: four sixteenths are named here (one of
-/// them is halved), four are non-persistent messages, and the rest is for queues and consumers.
+/// them is divided once more), four are non-persistent messages, and the rest is for queues and
+/// consumers.
 const PARTS: u64 = 16;
 
 /// What a change between two checkpoints costs, about: see `memory.limit` in the settings.
@@ -69,7 +70,9 @@ impl Builder {
         memory.limit = Size::new(bytes);
         (memory.cache, memory.index) = (Size::new(part), Size::new(part));
         (memory.held, memory.non_persistent) = (Size::new(part / 2), Size::new(4 * part));
-        self.0.config.duplicates.memory = Size::new(part / 2);
+        let duplicates = &mut self.0.config.duplicates;
+        let part_of_part = Size::new((part / 4).max(MIB));
+        (duplicates.memory, duplicates.producer_memory) = (part_of_part, part_of_part);
         let changes = usize::try_from(part / CHANGE_BYTES).unwrap_or(usize::MAX);
         self.0.config.log.checkpoint_changes = changes.clamp(1, 100_000);
         self

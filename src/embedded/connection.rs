@@ -11,6 +11,7 @@ use super::link::{Link, Way};
 use super::message::Message;
 use super::transaction::Transaction;
 use super::xa::Xa;
+use crate::broker::command::Command;
 use crate::limits;
 use crate::message::Destination;
 
@@ -95,6 +96,20 @@ impl Connection {
             link.answer(asked).await?;
             Ok(())
         })))
+    }
+
+    /// Says that nothing that was sent on this connection under a [number](Message::numbered) will
+    /// be sent again, so that the broker need not remember it for a day. What was not confirmed
+    /// before is unknown then.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    ///
+    /// # Dropping the future
+    /// Polled once, it has been said.
+    pub async fn close_producers(&self) -> Result<(), SendError> {
+        self.link.answer(self.link.ask_small(Command::CloseProducers)).await?;
+        Ok(())
     }
 
     /// Begins a transaction on this connection, for what it sends and what its consumers received.

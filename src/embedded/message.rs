@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::error::SendError;
+use crate::identity::{Identity, Numbered};
 use crate::ids::Millis;
 use crate::limits;
 use crate::message::{self, BodyKind, Content, Destination, Durability, LargeHead, Priority};
@@ -42,6 +43,7 @@ pub struct Message {
     delay: u64,
     period: u64,
     repeat: Option<u32>,
+    number: Option<Numbered>,
 }
 
 impl Message {
@@ -67,6 +69,7 @@ impl Message {
             delay: 0,
             period: 0,
             repeat: Some(0),
+            number: None,
         }
     }
 
@@ -80,6 +83,27 @@ impl Message {
     pub fn priority(mut self, priority: u8) -> Self {
         self.priority = Priority::new(priority.min(9)).expect("9 at most");
         self
+    }
+
+    /// Lets the message be there once, however often it is sent: `producer` names whoever sends, as
+    /// nobody else in this store, and gives each of its messages another `sequence`, best by
+    /// counting. Sent again with both the same, to whatever queue and over whatever crash, it is
+    /// confirmed, and nothing more happens. In a transaction the sequence is taken by the commit,
+    /// and free again after a rollback. The message is persistent whatever it asks for; a topic
+    /// refuses it.
+    ///
+    /// Sequences may have gaps and come in any order; one that is too far behind what the producer
+    /// has sent since, thousands at least, is refused. A producer is remembered for 24 hours after
+    /// its connection has ended, or less where memory is short.
+    pub fn numbered(mut self, producer: impl AsRef<str>, sequence: u64) -> Self {
+        let producer = Identity::of(producer.as_ref().as_bytes());
+        self.number = Some(Numbered { producer, sequence });
+        self
+    }
+
+    /// What of it is to be there once.
+    pub(super) fn number(&self) -> Option<Numbered> {
+        self.number
     }
 
     /// Keeps the message in memory alone: it is gone with the process, and costs no disk. A body of

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use super::error::{AskError, SendError};
 use super::link::{Asked, Link};
 use super::message::Message;
-use crate::broker::command::{Command, Work};
+use crate::broker::command::{Command, Once, Work};
+use crate::identity::Numbered;
 use crate::ids::{StageId, TransactionName};
 use crate::limits;
 use crate::message::Destination;
@@ -33,6 +34,7 @@ impl Link {
         if size > whole {
             return upload(self, to, message, transaction).await;
         }
+        let number = message.number();
         let message = message.whole();
         let room = self.room(message.content.len()).await;
         let command = match transaction {
@@ -41,7 +43,14 @@ impl Link {
                 Command::Transact { transaction, work: Work::Send { to, message } }
             }
         };
-        Ok(self.ask(command, room))
+        Ok(self.ask(numbered(number, command), room))
+    }
+}
+
+fn numbered(number: Option<Numbered>, command: Command) -> Command {
+    match number {
+        Some(it) => Command::Once(Once::numbered(it, command)),
+        None => command,
     }
 }
 
@@ -70,6 +79,7 @@ async fn upload(
     while !under_way.is_empty() {
         first_answer(link, &mut under_way).await?;
     }
+    let number = message.number();
     let message = message.head();
     let room = link.room(message.content.len()).await;
     stage.open = false;
@@ -80,7 +90,7 @@ async fn upload(
             Command::Transact { transaction, work: Work::SendStaged { stage, to, message } }
         }
     };
-    Ok(link.ask(command, room))
+    Ok(link.ask(numbered(number, command), room))
 }
 
 async fn first_answer(link: &Link, under_way: &mut VecDeque<Asked>) -> Result<(), AskError> {

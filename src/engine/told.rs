@@ -9,6 +9,7 @@ use crate::limits;
 pub(super) struct Told {
     missed: u64,
     forgotten: u64,
+    producers: u64,
     overdue: Overdue,
 }
 
@@ -68,6 +69,14 @@ impl Told {
                 forgotten,
                 "ids against duplicates were forgotten before their time, for want of room (see \
                  the settings duplicates)"
+            );
+        }
+        let forgotten = broker.producer_counts().forgotten_early;
+        if has_doubled(&mut self.producers, forgotten) {
+            tracing::warn!(
+                forgotten,
+                "producers that may come back were forgotten, for want of room: what they send \
+                 again will be there twice (see the setting duplicates.producer_memory)"
             );
         }
     }

@@ -79,7 +79,7 @@ impl Record {
                 w.u32(note.get());
                 w.upload(Form::Full, *upload);
                 plan.iter().for_each(|plan| w.plan(plan));
-                w.identity(*once);
+                w.mark(*once);
             }
             Self::Fired { queue, first, at, entries } => {
                 w.u64(queue.0);
@@ -119,7 +119,7 @@ impl Reader<'_> {
         self.due(Form::Full)?
     }
 
-    pub(super) fn scheduled(&mut self, once: bool) -> Option<Record> {
+    pub(super) fn scheduled(&mut self, kind: u16) -> Option<Record> {
         Some(Record::Scheduled {
             queue: self.queue()?,
             place: self.place()?,
@@ -128,7 +128,7 @@ impl Reader<'_> {
             until: self.until()?,
             note: self.note(Form::Full)??,
             upload: self.upload(Form::Full)?,
-            once: self.identity(once)?,
+            once: self.mark(kind)?,
             plan: None,
         })
     }

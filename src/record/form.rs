@@ -1,6 +1,6 @@
 //! How much a record says of each message, and takes: a kind has a short form and longer ones.
 
-use super::{Record, SENT_LARGE, SENT_ONCE, TRANSFERRED_LARGE, delay, transacted};
+use super::{Record, SENT_LARGE, SENT_NUMBERED, SENT_ONCE, TRANSFERRED_LARGE, delay, transacted};
 
 /// How much a record says of each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub(super) enum Form {
 pub(super) fn form_of(kind: u16) -> Form {
     match kind {
         delay::RETURNED..=delay::TRANSFERRED => Form::Full,
-        SENT_LARGE..=TRANSFERRED_LARGE | SENT_ONCE => Form::Large,
+        SENT_LARGE..=TRANSFERRED_LARGE | SENT_ONCE | SENT_NUMBERED => Form::Large,
         _ => Form::Small,
     }
 }
@@ -42,6 +42,7 @@ impl Record {
             }
             Self::Occurred(_) | Self::Scheduled { .. } => FIXED + 96,
             Self::Branch(record) => record.size_max(),
+            Self::Producers(record) => FIXED + record.producers().len() * 16,
             _ => FIXED,
         }
     }

@@ -3,17 +3,19 @@
 //!
 //! | kind | what | bytes |
 //! |---|---|---|
-//! | 70 | `Staged` | as 50, note u32, delay u64, P if the delay is 0, then perhaps a name |
-//! | 71 | `Scheduled` | as 48, P, then perhaps a name |
+//! | 70 | `Staged` | as 50, note u32, delay u64, P if the delay is 0, then perhaps a mark |
+//! | 71 | `Scheduled` | as 48, P, then perhaps a mark |
 //! | 72 | `Occurred` | queue u64, its place, it as each in 41, T, N |
 //!
 //! P is a plan: the bits of a cron expression (minutes u64, hours u32, days u32, months u16, days
 //! of the week u8; all 0 is none), delay u64, period u64, repeat u64. T is the next time u64, the
 //! first of its series u64, left u64; N of the new message place, at u64, expires u64, returns u32.
-//! Of `left` and `repeat` 2^64 - 1 is without end. A name is as in 60 and up.
+//! Of `left` and `repeat` 2^64 - 1 is without end. A mark is a
+//! name or a number as in 60 and up, told apart by their lengths.
 
+use super::delay::SCHEDULED;
 use super::form::Form;
-use super::transacted::Staged;
+use super::transacted::{STAGED, Staged};
 use super::{Reader, Record, Writer};
 use crate::broker::delta::{Entry, Place};
 use crate::ids::{Millis, NoteId, QueueId};
@@ -104,18 +106,18 @@ impl Reader<'_> {
     }
 
     pub(super) fn staged_later(&mut self) -> Option<Record> {
-        let Record::Staged(staged) = self.staged(false)? else { return None };
+        let Record::Staged(staged) = self.staged(STAGED)? else { return None };
         let (note, delay) = (NoteId::new(self.u32()?)?, self.u64()?);
         let wait = if delay > 0 { Wait::After(delay) } else { Wait::Again(self.plan()?) };
-        let once = self.identity(!self.0.is_empty())?;
+        let once = self.mark_at_end()?;
         Some(Record::Staged(Staged { later: Some((note, wait)), once, ..staged }))
     }
 
     pub(super) fn repeated(&mut self) -> Option<Record> {
-        let mut record = self.scheduled(false)?;
-        let (new, name) = (self.plan()?, self.identity(!self.0.is_empty())?);
+        let mut record = self.scheduled(SCHEDULED)?;
+        let (new, mark) = (self.plan()?, self.mark_at_end()?);
         if let Record::Scheduled { plan, once, .. } = &mut record {
-            (*plan, *once) = (Some(new), name);
+            (*plan, *once) = (Some(new), mark);
         }
         Some(record)
     }

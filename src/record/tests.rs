@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::delta::Scope;
 use crate::broker::delta::{Holder, Resolution};
+use crate::identity::{Identity, Numbered};
 use crate::ids::{ConnectionId, SubscriptionId, Tag, TransactionId, Xid};
 use crate::schedule::{Cron, Turn, Wait};
 use proptest::prelude::*;
@@ -135,7 +136,7 @@ fn every_kind() -> Vec<Record> {
 
 fn all_kinds() -> impl Iterator<Item = Record> {
     let some = every_kind().into_iter().chain(every_kind_with_a_name());
-    some.chain(every_kind_that_waits())
+    some.chain(every_kind_with_a_number()).chain(every_kind_that_waits())
 }
 
 /// Records with names, in each form.
@@ -143,7 +144,7 @@ fn every_kind_with_a_name() -> Vec<Record> {
     let (id, other) = (Identity([7; 16]), Identity([8; 16]));
     let (queue, place, upload) =
         (QueueId(3), Place { rank: 5, seq: 77 }, Body::from_word(7).unwrap());
-    let (at, expires, once) = (Millis(3), Some(Millis(4)), Some(id));
+    let (at, expires, once) = (Millis(3), Some(Millis(4)), Some(Mark::Name(id)));
     let (transaction, number, rank) = (TransactionId(5), 6, 4);
     let staged = |once| {
         let later = None;
@@ -213,7 +214,9 @@ fn every_kind_that_waits() -> Vec<Record> {
     let new = Place { rank: 5, seq: 78 };
     let occurred =
         Occurred { queue, from: place, entry, turn, place: new, at, expires, returns: 1 };
-    let once = Some(Identity([7; 16]));
+    let once = Some(Mark::Name(Identity([7; 16])));
+    let producer = Identity([7; 16]);
+    let numbered = Some(Mark::Number(Numbered { producer, sequence: 9 }));
     vec![
         scheduled(Some(plan), None),
         scheduled(Some(endless), once),
@@ -223,6 +226,8 @@ fn every_kind_that_waits() -> Vec<Record> {
         staged(Wait::Again(endless), once),
         Record::Occurred(occurred),
         Record::Occurred(Occurred { turn: Turn { left: None, ..turn }, ..occurred }),
+        scheduled(Some(endless), numbered),
+        staged(Wait::After(10), numbered),
     ]
 }
 
@@ -256,6 +261,8 @@ fn records_of_what_comes_later_or_again_have_these_bytes() {
     let entry = format!("{} 02000000 {times} 00000000 {} {} 02000000", u64(1), u64(0), u64(9));
     let head = format!("{} {place} {entry} {} {}", u64(3), u64(11), u64(12));
     check(&records[6], 72, &format!("{head} {} 05 {} {times} 01000000", u64(13), u64(78)));
+    check(&records[8], 71, &format!("{scheduled} {forever} {name} {}", u64(9)));
+    check(&records[9], 70, &format!("{staged} {} {name} {}", u64(10), u64(9)));
     check(&records[7], 72, &format!("{head} {endless} 05 {} {times} 01000000", u64(78)));
 }
 
@@ -329,6 +336,50 @@ fn records_with_names_have_these_bytes() {
     check(&records[7], 62, &format!("{id} {} {}", u64(3), u64(0)));
     let forgotten = Forgotten { scope: Scope::Queue(QueueId(9)), through: 2 };
     check(&Record::Forgotten(forgotten), 63, &format!("{} {}", u64(9), u64(2)));
+}
+
+/// The same with the number of a producer, and what else there is to say of producers.
+fn every_kind_with_a_number() -> Vec<Record> {
+    let (producer, other) = (Identity([7; 16]), Identity([8; 16]));
+    let mark = Some(Mark::Number(Numbered { producer, sequence: 9 }));
+    let mut records = every_kind_with_a_name();
+    records.truncate(5);
+    for record in &mut records {
+        let (Record::Sent { once, .. }
+        | Record::Scheduled { once, .. }
+        | Record::Staged(Staged { once, .. })) = record
+        else {
+            unreachable!("the first of them are of messages")
+        };
+        *once = mark;
+    }
+    let producers = vec![producer, other];
+    let parted =
+        |closed| ProducersRecord::Parted { at: Millis(3), closed, producers: producers.clone() };
+    records.extend([parted(true), parted(false)].map(Record::Producers));
+    let forgotten = ProducersRecord::Forgotten { producers: producers.clone() };
+    records.push(Record::Producers(forgotten));
+    records
+}
+
+#[test]
+fn records_with_numbers_have_these_bytes() {
+    let hex = |record: &Record| {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let (id, other) = ("07".repeat(16), "08".repeat(16));
+    let named = every_kind_with_a_name();
+    let numbered = every_kind_with_a_number();
+    for (at, kind) in [(0, 65), (1, 65), (2, 67), (4, 66)] {
+        assert_eq!(hex(&numbered[at]), format!("{}0900000000000000", hex(&named[at])));
+        assert_eq!(numbered[at].kind(), kind);
+    }
+    assert_eq!(hex(&numbered[5]), format!("030000000000000001{id}{other}"));
+    assert_eq!(hex(&numbered[6]), format!("030000000000000000{id}{other}"));
+    assert_eq!(hex(&numbered[7]), format!("{id}{other}"));
+    assert_eq!((numbered[5].kind(), numbered[7].kind()), (68, 69));
 }
 
 #[test]

@@ -19,7 +19,7 @@
 use super::form::Form;
 use super::{Gone, Reader, Record, Writer};
 use crate::broker::delta::{Entry, Holder, Place, Resolution};
-use crate::identity::Identity;
+use crate::identity::Mark;
 use crate::ids::{
     Body, ConnectionId, Lsn, Millis, NoteId, QueueId, SubscriptionId, Tag, TransactionId,
 };
@@ -48,8 +48,8 @@ pub struct Staged {
     pub expires: Option<Millis>,
     /// Its body lies in the pieces of this upload, and belongs to it from now on.
     pub upload: Option<Body>,
-    /// The name under which it was sent: taken in its queue until the outcome, and by a commit.
-    pub once: Option<Identity>,
+    /// The mark under which it was sent: taken until the outcome, and by a commit.
+    pub once: Option<Mark>,
     /// It is handed out later than it is committed: its note, as that of [`Record::Scheduled`], and
     /// when.
     pub later: Option<(NoteId, Wait)>,
@@ -196,7 +196,7 @@ pub(super) fn encode(record: &Record, w: &mut Writer<'_>) {
             w.time(*expires);
             w.upload(Form::Full, *upload);
             w.later(staged.later);
-            w.identity(staged.once);
+            w.mark(staged.once);
         }
         Record::Taken(taken) => {
             w.u64(taken.transaction.0);
@@ -285,7 +285,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn staged(&mut self, once: bool) -> Option<Record> {
+    pub(super) fn staged(&mut self, kind: u16) -> Option<Record> {
         Some(Record::Staged(Staged {
             transaction: self.transaction()?,
             number: self.u64()?,
@@ -294,7 +294,7 @@ impl Reader<'_> {
             at: self.millis()?,
             expires: self.time()?,
             upload: self.upload(Form::Full)?,
-            once: self.identity(once)?,
+            once: self.mark(kind)?,
             later: None,
         }))
     }

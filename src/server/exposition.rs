@@ -117,6 +117,12 @@ impl Page {
         let help = "Ids forgotten before their time for want of room since the start";
         self.counter("duplicate_ids_forgotten_total", help, totals.names.forgotten_early);
         self.gauge("duplicate_ids", "Ids that are remembered", totals.names.known);
+        let producers = &totals.producers;
+        let help = "Producers forgotten before their time for want of room since the start";
+        self.counter("producers_forgotten_total", help, producers.forgotten_early);
+        self.gauge("producers", "Producers that count and are remembered", producers.known);
+        let help = "Bytes of memory for what is remembered of producers, about";
+        self.gauge("producers_bytes", help, producers.bytes);
         self.in_doubt(&status.in_doubt, numbers.now);
         self.flow(&status.flow);
     }

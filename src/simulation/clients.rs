@@ -30,7 +30,7 @@ const QUEUES: [&str; 3] = ["a", "b", "swept"];
 const TOPIC: &str = "t";
 
 pub(super) struct Client {
-    index: u64,
+    pub(super) index: u64,
     pub(super) connection: ConnectionId,
     mailbox: Arc<Mailbox>,
     last_token: u64,
@@ -204,13 +204,15 @@ impl Client {
                 let lacks =
                     matches!(refusal, Some(Refusal::PieceMissing | Refusal::NoSuchStage(_)),);
                 let gap = lacks && stage.is_some_and(|stage| self.bodies.refused.contains(&stage));
+                // Others have counted on while it waited.
+                let gap = gap || matches!(refusal, Some(Refusal::BelowWindow { .. }));
                 if refusal.is_some() && !full && !gap {
                     return Err(format!("send refused: {refusal:?}"));
                 }
                 let fate = around.model.fates.get_mut(&number);
                 let fate = fate.ok_or("an answer about nothing")?;
                 let full = full || gap;
-                around.model.once.answered(number);
+                around.model.once.heard(number, refusal.is_none());
                 fate.send = if full { Step::Void } else { Step::Confirmed };
             }
             Asked::SendAgain(number) => around.model.again.answered(number, refusal)?,
@@ -350,10 +352,10 @@ impl Client {
             unit.send(number);
             let asked = Asked::SendIn(unit.name, number);
             let command = self.within(Work::Send { to, message });
-            let command = around.model.name(number, command);
+            let command = around.model.name(self.index, number, command);
             return self.ask(around, command, asked);
         }
-        let command = around.model.name(number, Command::Send { to, message });
+        let command = around.model.name(self.index, number, Command::Send { to, message });
         self.ask(around, command, Asked::Send(number));
     }
 
@@ -568,6 +570,7 @@ impl Client {
     }
 
     fn reconnect(&mut self, around: &mut Surroundings<'_>) {
+        self.close_producers(around);
         self.leave(around);
         *self = Self::connect(self.index, around);
         self.resend(around);

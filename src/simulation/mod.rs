@@ -279,6 +279,15 @@ fn every_defect_of_sends_that_wait_is_caught() {
 }
 
 #[test]
+fn every_defect_of_numbers_is_caught() {
+    catch([
+        Defect::mutant("numbers are forgotten", Mutant::ForgetNumbers, "is there twice"),
+        Defect::mutant("old numbers count as new", Mutant::TakeBelow, "is there twice"),
+        Defect::mutant("a rollback keeps its numbers", Mutant::KeepNumbers, "is lost"),
+    ]);
+}
+
+#[test]
 fn forgotten_votes_and_outcomes_are_caught() {
     catch([
         Defect::mutant("votes are forgotten", Mutant::ForgetPrepared, "is forgotten"),

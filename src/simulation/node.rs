@@ -421,6 +421,11 @@ impl Node {
         if !forgets && !self.engine.broker().names_agree(&names) {
             return Err("the names in memory are not those of the index and its changes".to_owned());
         }
+        let producers = self.index.producers().map_err(|error| error.to_string())?;
+        let forgets = mutant::is(Mutant::ForgetNumbers);
+        if !forgets && !self.engine.broker().producers_agree(&producers) {
+            return Err("the producers in memory are not those of the index".to_owned());
+        }
         Ok(())
     }
 

@@ -198,7 +198,10 @@ impl Client {
         refusal: Option<&Refusal>,
     ) -> Result<(), String> {
         if let Some(refusal) = refusal {
-            if !refusal.is_want_of_room() && !matches!(refusal, Refusal::RollbackOnly { .. }) {
+            let scattered =
+                matches!(refusal, Refusal::TooManyGaps { .. } | Refusal::BelowWindow { .. });
+            let doomed = matches!(refusal, Refusal::RollbackOnly { .. });
+            if !refusal.is_want_of_room() && !doomed && !scattered {
                 return Err(format!("a part of a transaction was refused: {refusal:?}"));
             }
             if let Some(fate) = sent.and_then(|number| around.model.fates.get_mut(&number)) {
@@ -221,7 +224,7 @@ impl Client {
         around.model.units.remove(&(self.connection.0, unit.name));
         let Some(refusal) = refusal else {
             for number in &unit.sends {
-                around.model.once.answered(*number);
+                around.model.once.confirmed(*number);
                 if let Some(fate) = around.model.fates.get_mut(number) {
                     fate.send = Step::Confirmed;
                 }

@@ -16,6 +16,7 @@ mod names;
 mod operations;
 mod packs;
 mod pieces;
+mod producers;
 mod row;
 mod snapshot;
 #[cfg(test)]
@@ -37,16 +38,17 @@ use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
     BRANCHES, BadRow, Checkpoint, DUE, ENTRIES, HEURISTICS, LATE, META, MOVED, NAMES, NOTES,
-    OPERATIONS, PACKS, PIECES, QUEUES, SEGMENTS, TRANSACTIONS, UPLOADS,
+    OPERATIONS, PACKS, PIECES, PRODUCERS, QUEUES, SEGMENTS, TRANSACTIONS, UPLOADS,
 };
 use self::row::{OUTCOME_NUMBERS, OUTCOMES};
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{
-    self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, QueueRow, Remembered,
-    Scalars, Scope, TransactionRow, UploadRow,
+    self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, ProducerRow, QueueRow,
+    Remembered, Scalars, Scope, Sequences, TransactionRow, UploadRow,
 };
+use crate::identity::Identity;
 use crate::ids::{Lsn, NoteId, QueueId, TransactionId, UploadId, Xid};
 use crate::io::Storage;
 use crate::wal::{PackId, ReplayPoint};
@@ -81,6 +83,10 @@ pub struct Base {
     pub remembered: Remembered,
     /// Names that are taken, by scope and number.
     pub names: BTreeMap<(Scope, u64), NameRow>,
+    /// Producers that count what they send.
+    pub producers: BTreeMap<Identity, ProducerRow>,
+    /// What producers have sent in transactions that are not over.
+    pub numbered: BTreeMap<(TransactionId, Identity), Sequences>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
     pub live: BTreeMap<u64, u64>,
     /// The pack in which the live frames of a segment lie, by its ordinal, where they lie in one.
@@ -96,7 +102,7 @@ impl Base {
         let through = self.replay.map_or(Lsn(0), |replay| replay.through);
         let Self { queues, uploads, transactions, notes, delayed, names, .. } = self;
         let Self { branches, heuristics, remembered, .. } = self;
-        let (live, scalars) = (self.live, self.scalars);
+        let Self { producers, numbered, live, scalars, .. } = self;
         delta::Base {
             through,
             queues,
@@ -108,6 +114,8 @@ impl Base {
             notes,
             delayed,
             names,
+            producers,
+            numbered,
             live,
             scalars,
         }
@@ -419,6 +427,7 @@ fn create(
         write.open_table(OUTCOME_NUMBERS).map_err(error)?;
         write.open_table(PACKS).map_err(error)?;
         write.open_table(NAMES).map_err(error)?;
+        write.open_table(PRODUCERS).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
         write.open_table(LATE).map_err(error)?;
         write.open_table(DUE).map_err(error)?;
@@ -521,6 +530,7 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
     base.transactions = operations::read_transactions(read)?;
     branches::read(read, &mut base)?;
     base.names = names::read(read)?;
+    producers::read(read, &mut base)?;
     for found in read.open_table(SEGMENTS).map_err(error)?.iter().map_err(error)? {
         let (ordinal, live) = found.map_err(error)?;
         base.live.insert(ordinal.value(), live.value());
@@ -570,6 +580,7 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         operations::write(&write, delta)?;
         branches::write(&write, delta)?;
         names::write(&write, delta)?;
+        producers::write(&write, delta)?;
         write_live(&write, &delta.live)?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);

@@ -5,6 +5,7 @@ mod support;
 
 mod examples;
 mod failures;
+mod producers;
 mod transactions;
 mod xa;
 

@@ -1,14 +1,14 @@
 //! A request that is to be done once, however often it is asked.
 
 use crate::broker::command::{Command, Work};
-use crate::identity::Identity;
+use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::TransactionName;
 use crate::message::{Destination, Durability};
 
 /// A send or a commit under a name, or the question what became of a commit.
 #[derive(Clone, Debug)]
 pub struct Once {
-    id: Identity,
+    mark: Mark,
     /// What a commit has done.
     operations: Option<Identity>,
     command: Box<Command>,
@@ -22,7 +22,21 @@ impl Once {
     /// # Panics
     /// If the command sends nothing.
     #[must_use]
-    pub fn send(id: Identity, mut command: Command) -> Self {
+    pub fn send(id: Identity, command: Command) -> Self {
+        Self::marked(Mark::Name(id), command)
+    }
+
+    /// The same of a send that has a number of its own among all that its producer sends, wherever
+    /// to.
+    ///
+    /// # Panics
+    /// If the command sends nothing.
+    #[must_use]
+    pub fn numbered(it: Numbered, command: Command) -> Self {
+        Self::marked(Mark::Number(it), command)
+    }
+
+    fn marked(mark: Mark, mut command: Command) -> Self {
         let (Command::Send { message, .. }
         | Command::SendStaged { message, .. }
         | Command::Transact {
@@ -30,10 +44,10 @@ impl Once {
             ..
         }) = &mut command
         else {
-            panic!("a name is given to sends, and not to {command:?}")
+            panic!("a mark is given to sends, and not to {command:?}")
         };
         message.durability = Durability::Persistent;
-        Self { id, operations: None, command: Box::new(command) }
+        Self { mark, operations: None, command: Box::new(command) }
     }
 
     /// A commit under a name that no other has in the whole store; `operations` is a digest of all
@@ -42,20 +56,20 @@ impl Once {
     #[must_use]
     pub fn commit(id: Identity, transaction: TransactionName, operations: Identity) -> Self {
         let command = Box::new(Command::Commit { transaction });
-        Self { id, operations: Some(operations), command }
+        Self { mark: Mark::Name(id), operations: Some(operations), command }
     }
 
     /// Asks whether a commit of that name has happened: [`Reply::Repeated`](super::Reply::Repeated)
     /// if so; else [`Reply::NotCommitted`](super::Reply::NotCommitted), and it never will.
     #[must_use]
     pub fn outcome(id: Identity) -> Self {
-        Self { id, operations: None, command: Box::new(Command::Barrier) }
+        Self { mark: Mark::Name(id), operations: None, command: Box::new(Command::Barrier) }
     }
 
-    /// The name.
+    /// The name or number.
     #[must_use]
-    pub fn id(&self) -> Identity {
-        self.id
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// What a commit has done.

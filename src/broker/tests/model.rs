@@ -16,6 +16,7 @@ use crate::broker::command::{Disposition, EndAs, StartAs, Vote, Work, XaCommand,
 use crate::broker::delta::Resolution;
 use crate::ids::{TransactionName, Xid};
 use crate::mutant::{self, Mutant};
+use crate::schedule::When;
 
 use plain::{CLIENTS, Plain, QUEUES, Unit};
 
@@ -315,7 +316,7 @@ fn durability(persistent: bool) -> Durability {
 /// A message that is known by its length.
 fn sized(number: u64, durability: Durability) -> Message {
     let content = Bytes::from(vec![0; number as usize]);
-    Message { durability, priority: Priority::DEFAULT, expires: None, delay: 0, content }
+    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
 }
 
 fn settle(queue: usize, tag: Tag, returned: bool) -> Work {

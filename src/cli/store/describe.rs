@@ -6,10 +6,10 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use crate::broker::delta::{Place, Scope};
-use crate::identity::Identity;
+use crate::identity::Mark;
 use crate::ids::{Body, Millis, QueueId};
 use crate::message::{BodyKind, Content, LargeHead};
-use crate::record::{BranchRecord, Forgotten, Gone, Named, Record, Settlement};
+use crate::record::{BranchRecord, Forgotten, Gone, Named, ProducersRecord, Record, Settlement};
 use crate::schedule::{Plan, Wait};
 
 /// Characters of a body that are shown.
@@ -168,6 +168,7 @@ fn transacted(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
             format!("Settled {transaction} from {first} on {outcome:?}{end}: {list}")
         }
         Record::Branch(record) => branch(record, queue),
+        Record::Producers(record) => producers(record),
         _ => named(record, queue),
     }
 }
@@ -217,8 +218,24 @@ fn branch(record: &BranchRecord, queue: &dyn Fn(&QueueId) -> String) -> String {
     }
 }
 
-fn name(once: Option<Identity>) -> String {
-    once.map_or(String::new(), |id| format!(" id {id}"))
+fn name(once: Option<Mark>) -> String {
+    match once {
+        None => String::new(),
+        Some(Mark::Name(id)) => format!(" id {id}"),
+        Some(Mark::Number(it)) => format!(" number {} of producer {}", it.sequence, it.producer),
+    }
+}
+
+/// What becomes of producers that count what they send.
+fn producers(record: &ProducersRecord) -> String {
+    let all = some(record.producers(), ToString::to_string);
+    match record {
+        ProducersRecord::Parted { at, closed, .. } => {
+            let how = if *closed { "Closed" } else { "Lost" };
+            format!("{how} at {}: producers {all}", time(*at))
+        }
+        ProducersRecord::Forgotten { .. } => format!("Forgotten producers {all}"),
+    }
 }
 
 fn some<T>(list: &[T], one: impl Fn(&T) -> String) -> String {

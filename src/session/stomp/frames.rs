@@ -115,8 +115,10 @@ impl StompSession {
             Command::Ack => self.settle(head, version, Asked::Ack, Outcome::Accepted),
             Command::Nack => self.settle(head, version, Asked::Nack, Outcome::Returned),
             Command::Disconnect => {
+                // Without a receipt nobody knows what of all that was sent has come through.
                 if let Some(receipt) = self.receipt.take() {
-                    self.submit(Asked::Disconnect, Some(receipt), command::Command::Barrier);
+                    let close = command::Command::CloseProducers;
+                    self.submit(Asked::Disconnect, Some(receipt), close);
                 }
                 self.end(Ending::Disconnect);
                 Ok(())

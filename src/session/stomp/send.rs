@@ -8,7 +8,7 @@ use super::schedule::when;
 use super::transactions::within;
 use super::upload::Upload;
 use crate::broker::command::{Command, Once};
-use crate::identity::Identity;
+use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::{Millis, TransactionName};
 use crate::message::{
     BodyKind, Content, Destination, Durability, LargeHead, Message, Priority, mark_scheduled,
@@ -16,9 +16,11 @@ use crate::message::{
 use crate::protocol::stomp::{self, Head};
 use crate::schedule::When;
 
-/// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE.
+/// Headers that belong to the frame and not to the message: they are regenerated in MESSAGE, or
+/// left out. A producer's number is, since whoever sends a message on with all of its headers would
+/// speak for that producer, and find that this number was sent.
 /// Sorted, to be searched.
-pub const OF_THE_FRAME: [&str; 17] = [
+pub const OF_THE_FRAME: [&str; 19] = [
     "AMQ_SCHEDULED_CRON",
     "AMQ_SCHEDULED_DELAY",
     "AMQ_SCHEDULED_PERIOD",
@@ -31,6 +33,8 @@ pub const OF_THE_FRAME: [&str; 17] = [
     "message-id",
     "persistent",
     "priority",
+    "producer-id",
+    "producer-sequence",
     "receipt",
     "redelivered",
     "subscription",
@@ -42,8 +46,8 @@ pub const OF_THE_FRAME: [&str; 17] = [
 #[derive(Debug)]
 pub(super) struct Send {
     pub(super) to: Destination,
-    /// Its name against repetitions.
-    id: Option<Identity>,
+    /// Its name or number against repetitions.
+    mark: Option<Mark>,
     /// In which it is sent.
     pub(super) transaction: Option<TransactionName>,
     durability: Durability,
@@ -88,7 +92,7 @@ impl Send {
             .collect();
         Ok(Self {
             to,
-            id: identity(headers)?,
+            mark: mark(headers)?,
             transaction,
             durability,
             priority: priority(headers)?,
@@ -180,10 +184,43 @@ impl Send {
             None => Command::Send { to: self.to, message },
         };
         let command = within(self.transaction, command);
-        match self.id {
-            Some(id) => Command::Once(Once::send(id, command)),
+        match self.mark {
+            Some(Mark::Name(id)) => Command::Once(Once::send(id, command)),
+            Some(Mark::Number(it)) => Command::Once(Once::numbered(it, command)),
             None => command,
         }
+    }
+}
+
+fn mark(headers: &stomp::Headers) -> Result<Option<Mark>, Fault> {
+    match (identity(headers)?, number(headers)?) {
+        (Some(_), Some(_)) => {
+            let value = headers.get("producer-id").unwrap_or_default();
+            let must = "left out of a message that has an id against duplicates";
+            Err(Fault::bad_header("producer-id", value, must))
+        }
+        (id, number) => Ok(id.map(Mark::Name).or(number.map(Mark::Number))),
+    }
+}
+
+/// The number of a message among all that its producer sends.
+fn number(headers: &stomp::Headers) -> Result<Option<Numbered>, Fault> {
+    let (id, sequence) = ("producer-id", "producer-sequence");
+    match (headers.get(id), headers.get(sequence)) {
+        (None, None) => Ok(None),
+        (Some(""), _) => Err(Fault::bad_header(id, "", "a name that no other producer has")),
+        (Some(producer), Some(value)) => {
+            let must = "a number that the producer gives to no other message: count by one";
+            let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+            let number = value.parse().ok().filter(|_| plain);
+            let number = number.ok_or_else(|| Fault::bad_header(sequence, value, must))?;
+            let producer = Identity::of(producer.as_bytes());
+            Ok(Some(Numbered { producer, sequence: number }))
+        }
+        (Some(_), None) => {
+            Err(Fault::MissingHeader { command: stomp::Command::Send, header: sequence })
+        }
+        (None, Some(_)) => Err(Fault::MissingHeader { command: stomp::Command::Send, header: id }),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::engine::{Input, Mailbox, Settings};
 use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName, Xid};
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::schedule::When;
 
 use super::model::{self, Delivered, Found, Model, Phase};
 use super::{Operation, Script, Step};
@@ -199,7 +200,7 @@ pub(super) fn message(number: u64, persistent: bool) -> Message {
     let body = vec![number as u8; 3].into();
     let content = Content { kind: BodyKind::Bytes, properties, body }.encode();
     let durability = if persistent { Durability::Persistent } else { Durability::NonPersistent };
-    Message { durability, priority: Priority::DEFAULT, expires: None, delay: 0, content }
+    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
 }
 
 pub(super) fn send(queue: usize, number: u64, persistent: bool) -> Command {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::ReplayPoint;
 use crate::broker::delta::{Due, Entry, PieceAt, Place};
+use crate::identity::Identity;
 use crate::ids::{Body, DueTime, Lsn, Millis, NoteId, QueueId};
 use crate::limits;
 use crate::wal::PackId;
@@ -25,6 +26,8 @@ pub(super) type DueKey = (u64, u64, u8, u64);
 pub(super) type OperationKey = (u64, u64);
 /// Scope, number.
 pub(super) type NameKey = (u64, u64);
+/// Transaction, producer: a number that sorts as the bytes of its identity do.
+pub(super) type ProducerKey = (u64, u128);
 
 pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8; ENTRY]> =
     TableDefinition::new("entries");
@@ -49,6 +52,10 @@ pub(super) const OUTCOME_NUMBERS: TableDefinition<'_, u64, &[u8]> =
     TableDefinition::new("outcome_numbers");
 /// [`crate::broker::delta::NameRow`] in bincode, by the scope of the name and its number there.
 pub(super) const NAMES: TableDefinition<'_, NameKey, &[u8]> = TableDefinition::new("names");
+/// [`crate::broker::delta::ProducerRow`] in bincode, under the transaction 0; under another, the
+/// [`crate::broker::delta::Sequences`] that a producer has sent in it.
+pub(super) const PRODUCERS: TableDefinition<'_, ProducerKey, &[u8]> =
+    TableDefinition::new("producers");
 /// Where the pieces of large bodies lie.
 pub(super) const PIECES: TableDefinition<'_, PieceKey, &[u8; PIECE]> =
     TableDefinition::new("pieces");
@@ -79,8 +86,8 @@ pub(super) const META_SCALARS: &str = "scalars";
 pub(super) const META_REMEMBERED: &str = "remembered";
 
 /// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
-/// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies, in 7 nothing that comes
-/// again.
+/// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies, in 7 no producers and
+/// nothing that comes again.
 pub(super) const FORMAT: u32 = 8;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
@@ -209,6 +216,21 @@ fn piece_key_bytes(key: PieceKey) -> [u8; 12] {
 }
 
 pub(super) fn operation_key_bytes(key: OperationKey) -> [u8; 16] {
+    let mut bytes = Bytes::default();
+    bytes.put(key.0.to_le_bytes());
+    bytes.put(key.1.to_le_bytes());
+    bytes.take()
+}
+
+pub(super) fn producer_key(transaction: u64, id: Identity) -> ProducerKey {
+    (transaction, u128::from_le_bytes(id.0).swap_bytes())
+}
+
+pub(super) fn producer_of(key: ProducerKey) -> Identity {
+    Identity(key.1.swap_bytes().to_le_bytes())
+}
+
+pub(super) fn producer_key_bytes(key: ProducerKey) -> [u8; 24] {
     let mut bytes = Bytes::default();
     bytes.put(key.0.to_le_bytes());
     bytes.put(key.1.to_le_bytes());
@@ -436,6 +458,7 @@ mod tests {
                 last_queue: last_seq,
                 last_at: lent[0],
                 epoch: lent[1],
+                life_at: lent[4],
                 last_upload: lent[2],
                 last_note: 7,
                 last_transaction: lent[3],

@@ -22,6 +22,7 @@ use super::row::UPLOADS;
 use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
 use super::row::{BRANCHES, HEURISTICS, OUTCOME_NUMBERS, OUTCOMES};
 use super::row::{DUE, DueKey, LATE, NAMES, NOTES, NameKey, OPERATIONS, OperationKey, SEGMENTS};
+use super::row::{PRODUCERS, ProducerKey};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -71,6 +72,7 @@ impl Index {
                 PACKS.name(),
                 MOVED.name(),
                 NAMES.name(),
+                PRODUCERS.name(),
                 LATE.name(),
                 DUE.name(),
                 NOTES.name(),
@@ -183,6 +185,7 @@ enum Stage {
     Packs(Option<u64>),
     Moved(Option<u64>),
     Names(Option<NameKey>),
+    Producers(Option<ProducerKey>),
     Late(Option<EntryKey>),
     Due(Option<DueKey>),
     Notes(Option<u32>),
@@ -271,9 +274,7 @@ impl Snapshot {
             Stage::Notes(after) => self
                 .rows_after(write, NOTES, after, |_, _| Ok(()))?
                 .map_or(Stage::Names(None), |last| Stage::Notes(Some(last))),
-            Stage::Names(after) => self
-                .rows_after(write, NAMES, after, |_, _| Ok(()))?
-                .map_or(Stage::Meta, |last| Stage::Names(Some(last))),
+            Stage::Names(_) | Stage::Producers(_) => self.copy_repetitions(write, stage)?,
             Stage::Meta => {
                 let (from, mut to) = (
                     self.read.open_table(META).map_err(error)?,
@@ -286,6 +287,22 @@ impl Snapshot {
                 Stage::Done
             }
             Stage::Done => Stage::Done,
+        })
+    }
+
+    fn copy_repetitions(
+        &self,
+        write: &redb::WriteTransaction,
+        stage: Stage,
+    ) -> Result<Stage, IndexError> {
+        Ok(match stage {
+            Stage::Names(after) => self
+                .rows_after(write, NAMES, after, |_, _| Ok(()))?
+                .map_or(Stage::Producers(None), |last| Stage::Names(Some(last))),
+            Stage::Producers(after) => self
+                .rows_after(write, PRODUCERS, after, |_, _| Ok(()))?
+                .map_or(Stage::Meta, |last| Stage::Producers(Some(last))),
+            other => other,
         })
     }
 

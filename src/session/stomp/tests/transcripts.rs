@@ -134,10 +134,10 @@ fn version_1_1_in_transcripts() {
                 closed: None,
             },
             Case {
-                name: "DISCONNECT with receipt is answered by a barrier, then closed",
+                name: "DISCONNECT with receipt lets the producers go, is answered, then closed",
                 sent: "SEND\ndestination:/queue/a\n\nx^\n\n\
                        DISCONNECT\nreceipt:bye\n\n^SEND\n",
-                requests: &["send queue://a p4 [] text 'x'", "Barrier!"],
+                requests: &["send queue://a p4 [] text 'x'", "CloseProducers!"],
                 got: "RECEIPT\nreceipt-id:bye\n\n^",
                 closed: Some("the client disconnected"),
             },

@@ -1,0 +1,76 @@
+//! Records of producers that count what they send, and their bytes.
+//!
+//! | kind | what | bytes |
+//! |---|---|---|
+//! | 68 | `Parted` | at u64, closed u8 (0, 1), then producers |
+//! | 69 | `Forgotten` | producers |
+//!
+//! A producer is the 16 bytes of the digest of its name. What they send is in `once`.
+
+use super::{Reader, Record, Writer};
+use crate::identity::Identity;
+use crate::ids::Millis;
+
+pub(super) const PRODUCERS_PARTED: u16 = 68;
+pub(super) const PRODUCERS_FORGOTTEN: u16 = 69;
+
+/// Something about producers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProducersRecord {
+    /// Their connection has ended.
+    Parted {
+        /// When.
+        at: Millis,
+        /// It said that it would: they do not come back, unless its answer was lost.
+        closed: bool,
+        /// Which.
+        producers: Vec<Identity>,
+    },
+    /// What they have sent is not remembered any more.
+    Forgotten {
+        /// Which.
+        producers: Vec<Identity>,
+    },
+}
+
+impl ProducersRecord {
+    pub(super) fn kind(&self) -> u16 {
+        match self {
+            Self::Parted { .. } => PRODUCERS_PARTED,
+            Self::Forgotten { .. } => PRODUCERS_FORGOTTEN,
+        }
+    }
+
+    /// Those that it is about.
+    #[must_use]
+    pub fn producers(&self) -> &[Identity] {
+        match self {
+            Self::Parted { producers, .. } | Self::Forgotten { producers } => producers,
+        }
+    }
+
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        if let Self::Parted { at, closed, .. } = self {
+            w.u64(at.0);
+            w.0.push(u8::from(*closed));
+        }
+        self.producers().iter().for_each(|id| w.identity(Some(*id)));
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn producers(&mut self, kind: u16) -> Option<Record> {
+        let parted = match kind {
+            PRODUCERS_PARTED => Some((self.millis()?, self.flag()?)),
+            _ => None,
+        };
+        let mut producers = Vec::new();
+        while !self.0.is_empty() {
+            producers.push(Identity(self.array()?));
+        }
+        Some(Record::Producers(match parted {
+            Some((at, closed)) => ProducersRecord::Parted { at, closed, producers },
+            None => ProducersRecord::Forgotten { producers },
+        }))
+    }
+}
