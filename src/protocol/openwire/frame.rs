@@ -63,15 +63,10 @@ impl Splitter {
     }
 
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, DecodeError> {
-        if self.first {
-            let shown = input.get(SIZE_BYTES..).unwrap_or_default();
-            let so_far = shown.len().min(OPENING.len());
-            // No honest first frame is so large that the upper bytes of its size are in use: those
-            // of HTTP, TLS and STOMP are.
-            let size_is_none = input.first().is_some_and(|byte| *byte != 0);
-            if size_is_none || shown[..so_far] != OPENING[..so_far] {
-                return Err(DecodeError::NotOpenWire);
-            }
+        // No honest first frame is so large that the upper byte of its size is in use: those of
+        // HTTP, TLS and STOMP are.
+        if self.first && input.first().is_some_and(|byte| *byte != 0) {
+            return Err(DecodeError::NotOpenWire);
         }
         let Some(mut prefix) = input.get(..SIZE_BYTES) else { return Ok(None) };
         let size = prefix.get_i32();
@@ -81,6 +76,11 @@ impl Splitter {
         };
         if bytes > self.limit {
             return Err(DecodeError::FrameTooLarge { size: bytes, limit: self.limit });
+        }
+        // Each byte is judged after those before it, so that the verdict is the same in any split.
+        let mut shown = input[SIZE_BYTES..].iter().zip(OPENING);
+        if self.first && (bytes < OPENING.len() || shown.any(|(a, b)| a != b)) {
+            return Err(DecodeError::NotOpenWire);
         }
         if input.len() - SIZE_BYTES < bytes {
             return Ok(None);

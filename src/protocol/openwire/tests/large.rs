@@ -142,8 +142,9 @@ fn only_messages_come_in_pieces_and_not_before_the_first_frame() {
     let mut bytes = BytesMut::new();
     encode(&large_message(), NEWEST, 1 << 16, &mut bytes).unwrap();
     let mut receiver = Receiver::new(LIMITS);
-    assert_eq!(receiver.poll(&mut bytes), Err(DecodeError::NotOpenWire));
-    assert_eq!(receiver.poll(&mut BytesMut::new()), Err(DecodeError::NotOpenWire));
+    let refused = receiver.poll(&mut bytes);
+    assert!(matches!(refused, Err(DecodeError::FrameTooLarge { limit: 2048, .. })), "{refused:?}");
+    assert_eq!(receiver.poll(&mut BytesMut::new()), refused);
 }
 
 #[test]
