@@ -181,7 +181,7 @@ fn scripts_catch_defects_of_transactions() {
     for (mutant, says) in [
         (Mutant::AnswerBeforeSync, "Commit as step 2: Told: found"),
         (Mutant::ForgetLent, "number: 1, returns: 0, redelivered: false"),
-        (Mutant::ForgetHolds, "is held by nobody, or should be"),
+        (Mutant::ForgetHolds, "left says 1 are held, and 0 are"),
         (Mutant::CommitOpen, "number: 11, returns: 0"),
         (Mutant::ForgetPrepared, "Prepare as step 3: Whole: found"),
         (Mutant::ForgetOutcomes, "Err(Xa(NotA)), not Ok(Done)"),
