@@ -12,7 +12,6 @@ use crate::broker::command::{
 use crate::broker::delta::{Place, Resolution};
 use crate::engine::{Connection, Input, Mailbox};
 use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token};
-use crate::limits;
 use crate::message::{
     BodyKind, Content, DLQ_FAILURE_CAUSE, Destination, Durability, Message, Priority,
 };
@@ -23,6 +22,7 @@ use super::bodies::{Bodies, Receiving, Sending};
 use super::model::{Fate, Model, Step};
 use super::node::{DEAD_LETTERS, number_of};
 use super::random::Random;
+use super::settled::settle_answered;
 use super::units::Unit;
 
 /// The last of them is purged and deleted now and then.
@@ -227,27 +227,7 @@ impl Client {
             Asked::Outcome(it, how) => self.outcome_answered(around, it, how, refusal.as_ref())?,
             Asked::Commit(unit) => self.commit_answered(around, &unit, refusal.as_ref())?,
             Asked::Settle(numbers, outcome) => {
-                // A settlement of many is done in parts: one that is refused may be done in part.
-                let parts = numbers.len() > limits::STEP_MESSAGES_MAX;
-                for number in numbers {
-                    let Some(fate) = around.model.fates.get_mut(&number) else { continue };
-                    match (outcome, &refusal) {
-                        (Outcome::Accepted, None) => fate.accept = Step::Confirmed,
-                        (Outcome::Returned, None) => fate.returns_confirmed += 1,
-                        (Outcome::Accepted, Some(_)) => {
-                            fate.accept = Step::Void;
-                            fate.doomed |= parts;
-                        }
-                        (Outcome::Returned, Some(_)) => {
-                            fate.returns_asked -= u32::from(!parts);
-                        }
-                    }
-                }
-                if let Some(refusal) = refusal
-                    && !full
-                {
-                    return Err(format!("settlement refused: {refusal:?}"));
-                }
+                settle_answered(around.model, &numbers, outcome, refusal.as_ref())?;
             }
             Asked::Other => {}
         }

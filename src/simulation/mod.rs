@@ -20,6 +20,7 @@ mod random;
 mod rest;
 mod restart;
 mod scripts;
+mod settled;
 mod slow_checkpoint;
 mod units;
 mod world;

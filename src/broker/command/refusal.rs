@@ -1,0 +1,249 @@
+//! What the broker says no with: each refusal with what there is to know, and what to do next.
+
+use crate::broker::policy::Measure;
+use crate::broker::xa::XaError;
+use crate::ids::{NoteId, StageId, SubscriptionId, Tag};
+use crate::message::Destination;
+
+/// Why the broker will not do what was asked; fit for the peer to read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The session used a subscription id twice.
+    #[error("the subscription {0} exists already on this connection")]
+    SubscriptionExists(SubscriptionId),
+    /// No such subscription on this connection.
+    #[error("there is no subscription {0} on this connection")]
+    NoSuchSubscription(SubscriptionId),
+    /// Settled a delivery that is not outstanding.
+    #[error("{0} is not an outstanding delivery of this subscription")]
+    NotOutstanding(Tag),
+    /// The disk is full.
+    #[error("the store's disk is full: nothing more is stored until there is room again")]
+    StorageFull,
+    /// Non-persistent messages fill the memory set aside for them.
+    #[error("the memory for non-persistent messages ({limit} bytes) is full")]
+    MemoryFull {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The destination holds all that its limit allows.
+    #[error(
+        "{destination} is full: its limit is {limit}; send again when some of it has been \
+         consumed, or raise its limit in the broker's settings (destinations)"
+    )]
+    DestinationFull {
+        /// Where it was sent.
+        destination: Destination,
+        /// The limit.
+        limit: Measure,
+    },
+    /// The message alone exceeds the limit of its destination.
+    #[error(
+        "the message takes {size} bytes and {destination} may hold {limit} bytes in all: send \
+         smaller ones, or raise its limit in the broker's settings (destinations)"
+    )]
+    NeverFits {
+        /// Where it was sent.
+        destination: Destination,
+        /// What it would take.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// As much as may be waits for room already, of this connection or of all.
+    #[error(
+        "{destination} is full, and {limit} wait for room already, which is the limit for \
+         {whose}: wait for confirmations while sending, so that fewer are on their way"
+    )]
+    HeldFull {
+        /// Where it, or what its confirmation waits for, was sent.
+        destination: Destination,
+        /// How much waits.
+        limit: Measure,
+        /// Of whom.
+        whose: &'static str,
+    },
+    /// The disk is nearly full: what is left is kept for acknowledgements and clean-up.
+    #[error(
+        "the store's disk has less than {reserve} bytes free, which are kept for acknowledgements \
+         and clean-up (log.disk_reserve): nothing more is stored until there is more room"
+    )]
+    DiskLow {
+        /// The bytes kept free.
+        reserve: u64,
+    },
+    /// The message is larger than the log takes.
+    #[error("the message has {size} bytes and the limit is {limit}")]
+    MessageTooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A message to a topic does not go in pieces.
+    #[error("a message to a topic may have {limit} bytes at most; a queue takes larger ones")]
+    TooLargeForTopic {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The session used the id of a stage twice, or has too many at a time.
+    #[error("the message {0} has begun already, or too many have on this connection")]
+    StageExists(StageId),
+    /// No such stage on this connection.
+    #[error("the message {0} has not begun on this connection")]
+    NoSuchStage(StageId),
+    /// A piece of the body is missing: it was refused before.
+    #[error("a part of the message is missing: it was refused before, or never sent")]
+    PieceMissing,
+    /// The session used the name of a transaction twice.
+    #[error("the transaction has begun already on this connection")]
+    TransactionExists,
+    /// As many transactions as a connection may have.
+    #[error("the connection has {limit} transactions that have not ended, which is the limit")]
+    TooManyTransactions {
+        /// The limit.
+        limit: usize,
+    },
+    /// No such transaction on this connection.
+    #[error("the transaction has not begun on this connection, or has ended")]
+    NoSuchTransaction,
+    /// A part of the transaction was refused.
+    #[error("the transaction can only be rolled back, because a part of it was refused: {because}")]
+    RollbackOnly {
+        /// Why that was.
+        because: Box<Refusal>,
+    },
+    /// More operations than a transaction may have.
+    #[error(
+        "the transaction has {limit} operations, which is the limit \
+         (limits.transaction_operations)"
+    )]
+    TransactionTooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// What the XA specification says.
+    #[error("{0}")]
+    Xa(XaError),
+    /// There are as many branches of global transactions as the broker keeps.
+    #[error(
+        "there are {limit} branches that wait for their transaction managers, which is the limit"
+    )]
+    TooManyBranches {
+        /// The limit.
+        limit: usize,
+    },
+    /// A message to a topic cannot be sent under a name: nothing remembers it.
+    #[error(
+        "a message to a topic cannot have an id against duplicates: a topic keeps nothing; send \
+         it without, or to a queue"
+    )]
+    NameOnTopic,
+    /// The same name was used in a transaction that has no outcome.
+    #[error(
+        "a transaction that has not ended has done something under the same id: ask again when it \
+         has, and use no id twice at a time"
+    )]
+    NamePending,
+    /// The same number of a producer was used in a transaction that has no outcome.
+    #[error(
+        "a transaction that has not ended has sent a message with the same producer-sequence: send \
+         again when it has"
+    )]
+    NumberPending,
+    /// The number is too far behind what its producer has sent since.
+    #[error(
+        "producer-sequence {sequence} is too old to tell whether it was sent before: of this \
+         producer what is below {floor} is not remembered any more, and nothing was done"
+    )]
+    BelowWindow {
+        /// The number.
+        sequence: u64,
+        /// The first of which it is known.
+        floor: u64,
+    },
+    /// The numbers that a producer has used in one transaction lie too far apart.
+    #[error(
+        "the transaction has messages of one producer whose producer-sequences have gaps in more \
+         than {limit} places, which is the limit: count by one"
+    )]
+    TooManyGaps {
+        /// The limit.
+        limit: usize,
+    },
+    /// The name of a commit was used for another.
+    #[error(
+        "another transaction, which did something else, was committed under this commit-id: \
+         nothing of this one has happened"
+    )]
+    CommitNameTaken,
+    /// Somebody has asked for a commit of that name and heard that it had not happened.
+    #[error(
+        "it was asked before what became of this commit-id, and answered that nothing ever will: \
+         nothing of the transaction has happened; do it again under another id"
+    )]
+    CommitVoid,
+    /// There are as many queues as the configuration allows.
+    #[error("there are {limit} destinations already, which is the limit")]
+    TooManyDestinations {
+        /// The limit.
+        limit: usize,
+    },
+    /// A destination's name is empty or too long.
+    #[error("the destination name is empty or longer than {limit} bytes")]
+    BadDestinationName {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Purge or delete of a queue that does not exist.
+    #[error("there is no queue {0}")]
+    NoSuchQueue(Box<str>),
+    /// Delete of a queue in use.
+    #[error("the queue {0} has consumers, or messages came in while it was being deleted")]
+    QueueInUse(Box<str>),
+    /// Delete of a queue to which transactions without an outcome have sent, or from which they
+    /// have settled messages.
+    #[error(
+        "transactions without an outcome have sent to the queue {0} or taken from it: it can be \
+         deleted when they have ended; `escrowmq xa list` shows those that wait for their managers"
+    )]
+    QueueInTransactions(Box<str>),
+    /// Purge, delete or move of a queue while another is under way.
+    #[error("the queue {0} is being purged, deleted or moved already: try again when that is done")]
+    QueueBusy(Box<str>),
+    /// Move of a queue into itself.
+    #[error("the queue {0} cannot be moved to itself")]
+    SameQueue(Box<str>),
+    /// A large message cannot come again and again.
+    #[error("a message that is delivered again and again may have {limit} bytes at most")]
+    TooLargeToRepeat {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// As many messages come again as the broker keeps.
+    #[error("there are {limit} messages that are delivered again and again, which is the limit")]
+    TooManySchedules {
+        /// The limit.
+        limit: usize,
+    },
+    /// Nothing comes again under that number.
+    #[error("there is no schedule {}", .0.get())]
+    NoSuchSchedule(NoteId),
+}
+
+impl Refusal {
+    /// Whether the same might be taken when there is more room.
+    #[must_use]
+    pub fn is_want_of_room(&self) -> bool {
+        matches!(
+            self,
+            Self::StorageFull
+                | Self::DiskLow { .. }
+                | Self::MemoryFull { .. }
+                | Self::DestinationFull { .. }
+                | Self::NeverFits { .. }
+                | Self::HeldFull { .. }
+        )
+    }
+}
