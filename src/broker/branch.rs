@@ -144,7 +144,9 @@ impl KnownBranches {
             None => (*last, began.0.saturating_add(limits::OUTCOME_MARK_MILLIS)),
         };
         let over = Millis(made.saturating_add(millis));
-        if over <= now || last - forgotten > count { Ok(through) } else { Err(Some(over)) }
+        // Never the newest for their number alone: somebody may still ask for them.
+        let too_many = last - forgotten > count && marks.len() > 1;
+        if over <= now || too_many { Ok(through) } else { Err(Some(over)) }
     }
 }
 

@@ -142,7 +142,11 @@ impl Engine {
         // What the table says is about the state of the branch, and changes nothing.
         if let (Command::Xa(xa), false) = (command, matches!(refusal, Refusal::Xa(_))) {
             self.broker.decide_no_vote(now, xa, &mut self.facts);
-            self.commit();
+            // Where the log cannot take even that, its time runs out.
+            match self.admit() {
+                Admission::Yes => drop(self.commit()),
+                Admission::Wait | Admission::Full => self.facts.clear(),
+            }
         }
     }
 
@@ -160,6 +164,8 @@ impl Engine {
             }
             Ok(verdict) => verdict,
             Err(refusal) => {
+                // What it would have needed is not to be: a queue, for one.
+                self.facts.clear();
                 self.doom(from, command.works_in(), &refusal);
                 self.no_vote(now, command, &refusal);
                 return Fate::Refused(refusal);
@@ -336,7 +342,12 @@ impl Engine {
                     self.work(now, limits::COMMAND_STEPS_MAX);
                     continue;
                 }
-                Fate::Done(..) | Fate::Later | Fate::Part => None,
+                Fate::Part => {
+                    self.park.still(&to, waiting, None);
+                    self.work(now, limits::COMMAND_STEPS_MAX);
+                    continue;
+                }
+                Fate::Done(..) | Fate::Later => None,
                 Fate::Refused(refusal) => {
                     self.refuse(from, token, refusal);
                     None

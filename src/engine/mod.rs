@@ -372,9 +372,7 @@ impl Engine {
                 }
                 Input::Close(id) => {
                     self.effort.add(limits::COMMAND_EFFORT);
-                    if !self.end_connection(now, id) {
-                        inputs.push_front(Input::Close(id));
-                    }
+                    self.end_connection(now, id, inputs);
                 }
                 other => {
                     self.effort.add(limits::COMMAND_EFFORT);
@@ -445,16 +443,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends a connection, or as many of its subscriptions as one step may; true when it is over.
-    fn end_connection(&mut self, now: Millis, id: ConnectionId) -> bool {
+    /// Ends a connection, or as many of its subscriptions as one step may. What its transactions
+    /// come to is logged: where the log cannot take that, the end waits.
+    fn end_connection(&mut self, now: Millis, id: ConnectionId, inputs: &mut VecDeque<Input>) {
         self.outbox.discard(id);
         self.park.discard(id);
         let over = self.broker.decide_close(now, id, &mut self.facts);
+        if self.admit() != Admission::Yes {
+            self.facts.clear();
+            return self.deferred.push_back(Input::Close(id));
+        }
         self.commit();
         if over {
             self.outbox.disconnect(id);
+        } else {
+            inputs.push_front(Input::Close(id));
         }
-        over
     }
 
     fn page(&mut self, page: Page) {

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::broker::command::{
-    Command, Confirm, Delivery, Outcome, Output, Refusal, Reply, Request, Which,
+    Command, Confirm, Delivery, EndAs, Outcome, Output, Refusal, Reply, Request, StartAs, Which,
+    Work, XaCommand,
 };
 use crate::broker::policy::{Limit, Measure, Pattern, Policies, WhenFull};
 use crate::broker::{Limits, Room};
 use crate::engine::{Input, Mailbox, ParkLimits, Settings};
-use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Token};
+use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Token, TransactionName, Xid};
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 use crate::schedule::When;
@@ -204,6 +205,41 @@ fn a_send_to_a_full_queue_is_confirmed_when_a_consumer_has_made_room() {
     assert_eq!(bench.numbers(2), [3]);
     bench.accept(2);
     assert_eq!(bench.numbers(2), [4]);
+}
+
+#[test]
+fn a_vote_that_waited_for_room_and_takes_many_steps_is_heard() {
+    let (mut bench, q, w) = (Bench::new(&holding(1)), queue("q"), queue("w"));
+    for number in 1..=20 {
+        bench.ask(3, Confirm::RefusalOnly, send(&w, number, Durability::NonPersistent));
+    }
+    bench.send(3, &q, 21);
+    bench.subscribe(1, &w, 20);
+    assert_eq!(bench.numbers(1).len(), 20);
+    let (xid, transaction) = (Arc::new(Xid::new(1, b"g", b"b").unwrap()), TransactionName(7));
+    let (how, client) = (StartAs::New, "one".into());
+    let start = XaCommand::Start { xid: Arc::clone(&xid), how, transaction, timeout: None, client };
+    let last = bench.peer(1).delivered.back().unwrap().tag;
+    let (which, outcome) = (Which::Through(last), Outcome::Accepted);
+    let settle = Work::Settle { subscription: SUBSCRIPTION, which, outcome };
+    let Command::Send { to, message } = send(&q, 22, Durability::Persistent) else {
+        unreachable!("it is one")
+    };
+    let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Success };
+    for command in [
+        Command::Xa(start),
+        Command::Transact { transaction, work: settle },
+        Command::Transact { transaction, work: Work::Send { to, message } },
+        Command::Xa(end),
+    ] {
+        bench.ask(1, Confirm::RefusalOnly, command);
+    }
+    let vote = bench.ask(1, Confirm::Always, Command::Xa(XaCommand::Prepare { xid }));
+    bench.quiet();
+    assert_eq!(bench.yes(1), [0; 0], "there is no room for what it sends");
+    bench.subscribe(2, &q, 1);
+    bench.accept(2);
+    assert_eq!(bench.yes(1), [vote]);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::broker::command::{Command, Confirm, Outcome, Output, Refusal, Reply, Request, Which};
+use crate::broker::command::{
+    Command, Confirm, Outcome, Output, Refusal, Reply, Request, Which, Work,
+};
 use crate::broker::policy::WhenFull;
 use crate::engine::{Input, Mailbox, Settings};
-use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token};
+use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
@@ -20,6 +22,7 @@ const NOW: Millis = Millis(1);
 struct Bench {
     disk: SimDisk,
     node: Node,
+    connection: ConnectionId,
     mailbox: Arc<Mailbox>,
     tokens: u64,
     delivered: VecDeque<Tag>,
@@ -36,8 +39,9 @@ impl Bench {
         let disk = SimDisk::new();
         let mut node = Node::open_with(&disk, 7, NOW, &settings).unwrap();
         let mailbox = Arc::new(Mailbox::default());
-        node.inputs.push_back(Input::Connect(ConnectionId(1), Arc::clone(&mailbox)));
-        Self { disk, node, mailbox, tokens: 0, delivered: VecDeque::new() }
+        let connection = ConnectionId(1);
+        node.inputs.push_back(Input::Connect(connection, Arc::clone(&mailbox)));
+        Self { disk, node, connection, mailbox, tokens: 0, delivered: VecDeque::new() }
     }
 
     /// Asks, and runs everything until the answer is there.
@@ -50,17 +54,24 @@ impl Bench {
         self.tokens += 1;
         let token = Token(self.tokens);
         let request = Request { token, confirm: Confirm::Always, command };
-        self.node.inputs.push_back(Input::Requests(ConnectionId(1), [request].into(), None));
+        self.node.inputs.push_back(Input::Requests(self.connection, [request].into(), None));
     }
 
     /// Runs everything until the last question is answered; `None` if that does not happen.
     fn answer(&mut self) -> Option<Result<Reply, Refusal>> {
+        self.answer_helped(true)
+    }
+
+    /// The same; without help nobody makes room for the log.
+    fn answer_helped(&mut self, helped: bool) -> Option<Result<Reply, Refusal>> {
         let token = Token(self.tokens);
         for _ in 0..1_000 {
             self.node.turn(NOW).unwrap();
             self.node.log_step();
-            self.node.room_step();
-            self.node.job_step(0);
+            if helped {
+                self.node.room_step();
+                self.node.job_step(0);
+            }
             let mut outputs = Vec::new();
             self.mailbox.take(&mut outputs).unwrap();
             let mut answer = None;
@@ -71,7 +82,7 @@ impl Bench {
                     }
                     Output::Delivery(delivery) => {
                         self.mailbox.written(usize::MAX);
-                        self.node.inputs.push_back(Input::Writable(ConnectionId(1)));
+                        self.node.inputs.push_back(Input::Writable(self.connection));
                         self.delivered.push_back(delivery.tag);
                     }
                     other => panic!("{other:?}"),
@@ -135,6 +146,52 @@ fn a_full_disk_refuses_sends_takes_acknowledgements_and_recovers_by_itself() {
         assert!(sent < 10_000, "room is never found again");
     }
     bench.send().unwrap();
+}
+
+#[test]
+fn a_connection_that_ends_while_the_log_is_full_gives_back_what_its_transactions_held() {
+    let mut bench = Bench::new();
+    let from = Destination::Queue("q".into());
+    let subscription = SubscriptionId(1);
+    bench.ask(Command::Subscribe { subscription, from: from.clone(), prefetch: 1000 }).unwrap();
+    bench.disk.set_capacity(bench.disk.used());
+    while bench.send().is_ok() {}
+    let sent = bench.delivered.len();
+    // The log is filled to its last block, by as many transactions as there may be.
+    let mut full = false;
+    let mut transaction = TransactionName(0);
+    for tag in std::mem::take(&mut bench.delivered) {
+        if transaction.0 < 100 {
+            transaction.0 += 1;
+            bench.ask(Command::Begin { transaction }).unwrap();
+        }
+        let (which, outcome) = (Which::One(tag), Outcome::Accepted);
+        let work = Work::Settle { subscription, which, outcome };
+        bench.begin(Command::Transact { transaction, work });
+        full = bench.answer_helped(false) != Some(Ok(Reply::Done));
+        if full {
+            break;
+        }
+    }
+    assert!(full, "the log was never full: {sent} were too few");
+    bench.node.inputs.push_back(Input::Close(bench.connection));
+    for _ in 0..100 {
+        bench.node.turn(NOW).unwrap();
+        bench.node.log_step();
+    }
+    bench.disk.set_capacity(u64::MAX);
+    (bench.connection, bench.mailbox) = (ConnectionId(2), Arc::new(Mailbox::default()));
+    let mailbox = Arc::clone(&bench.mailbox);
+    bench.node.inputs.push_back(Input::Connect(bench.connection, mailbox));
+    while bench.ask(message()) == Err(Refusal::StorageFull) {}
+    bench.ask(Command::Subscribe { subscription, from, prefetch: 1000 }).unwrap();
+    for _ in 0..1000 {
+        bench.ask(Command::Barrier).unwrap();
+        if bench.delivered.len() > sent {
+            return;
+        }
+    }
+    panic!("{} of {sent} came back", bench.delivered.len());
 }
 
 #[test]

@@ -207,6 +207,15 @@ fn outcomes_are_forgotten_with_time_and_beyond_a_number() {
     bench.settle_down(Effects::new());
     assert_eq!(bench.commit_branch(1, false), no(XaError::NotA));
     assert_eq!(bench.commit_branch(3, false), YES);
+
+    // However many there may be, the newest is known.
+    let mut bench = Bench::with(limits);
+    for branch in 1..=4 {
+        bench.prepared(branch);
+        assert_eq!(bench.commit_branch(branch, false), YES);
+        bench.settle_down(Effects::new());
+        assert_eq!(bench.commit_branch(branch, false), YES);
+    }
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn check_live(index: &Index, base: &Base, segment_size: u64, damages: &mut Damag
         *live.entry(piece.birth.0 / segment_size).or_default() += u64::from(piece.size);
     });
     let staged = index.each_operation(&mut |_, operation| {
-        if let Operation::Send { entry, .. } = operation {
+        if let Operation::Send { entry, .. } | Operation::Keep { entry, .. } = operation {
             *live.entry(entry.birth.0 / segment_size).or_default() += u64::from(entry.size);
         }
     });
