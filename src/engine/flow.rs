@@ -356,17 +356,22 @@ impl Engine {
             if mutant::is(Mutant::RepeatHeld) {
                 self.attempt(now, from, &waiting.request);
             }
-            let mut said = self.park.served(&to, &waiting, answer);
-            if mutant::is(Mutant::SilenceHeld) {
-                said.clear();
-            }
-            if mutant::is(Mutant::AnswerHeldTwice) {
-                said.extend_from_within(..);
-            }
-            said.into_iter().for_each(|answer| self.let_go(answer));
+            self.served(&to, &waiting, answer);
             self.work(now, limits::COMMAND_STEPS_MAX);
         }
         self.park.has_due()
+    }
+
+    /// What waited for room is over, and so is what waited behind it to be said.
+    fn served(&mut self, to: &Destination, waiting: &Waiting, answer: Option<Answer>) {
+        let mut said = self.park.served(to, waiting, answer);
+        if mutant::is(Mutant::SilenceHeld) {
+            said.clear();
+        }
+        if mutant::is(Mutant::AnswerHeldTwice) {
+            said.extend_from_within(..);
+        }
+        said.into_iter().for_each(|answer| self.let_go(answer));
     }
 
     /// One that stood in front of a line lacks room, there or elsewhere.
