@@ -428,6 +428,10 @@ impl World {
             let done = !drain.is_waiting();
             drain.hear(&mut self.around(), usize::MAX)?;
             drain.accept_all(&mut self.around());
+            if done {
+                // What an operator has decided, its manager has not yet heard.
+                drain.finish_branches(&mut self.around());
+            }
             let done = done && !drain.is_waiting() && self.node.delayed() == 0;
             self.clients.push(drain);
             // What is delayed comes in its time.
