@@ -64,6 +64,26 @@ enum Command {
     Config,
 }
 
+/// What to retry, and how that is told.
+#[derive(Debug, clap::Args)]
+struct Retry {
+    /// Directory of the broker's store. [default: ./escrowmq-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Prints lines of JSON: how far it has come, and at last with `done`.
+    #[arg(long)]
+    json: bool,
+    /// The queue where they are, without `/queue/`.
+    #[arg(default_value = "ActiveMQ.DLQ")]
+    name: String,
+    /// Moves so many at most, from the head.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Moves only those that came from this queue.
+    #[arg(long, value_name = "QUEUE")]
+    origin: Option<String>,
+}
+
 #[derive(Debug, clap::Args)]
 struct RunArgs {
     /// Settings in TOML; `escrowmq config` prints them all. Other options win over the file.
@@ -171,23 +191,7 @@ enum QueueCommand {
     /// originalDestination (or dlqOriginalDestination) names, to be tried as often as a new one;
     /// those without stay. Messages in
     /// ActiveMQ.DLQ.Damaged have lost their content and cannot be retried.
-    Retry {
-        /// Directory of the broker's store. [default: ./escrowmq-data]
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
-        /// Prints lines of JSON: how far it has come, and at last with `done`.
-        #[arg(long)]
-        json: bool,
-        /// The queue where they are, without `/queue/`.
-        #[arg(default_value = "ActiveMQ.DLQ")]
-        name: String,
-        /// Moves so many at most, from the head.
-        #[arg(long, value_name = "N")]
-        count: Option<u64>,
-        /// Moves only those that came from this queue.
-        #[arg(long, value_name = "QUEUE")]
-        origin: Option<String>,
-    },
+    Retry(Retry),
     /// Removes the messages that wait in a queue now.
     ///
     /// What is lent to a consumer stays and can still be acknowledged. When the command ends with
@@ -230,23 +234,7 @@ enum DlqCommand {
         count: u64,
     },
     /// Moves messages that were set apart back to the queues they came from: `queue retry`.
-    Retry {
-        /// Directory of the broker's store. [default: ./escrowmq-data]
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
-        /// Prints lines of JSON: how far it has come, and at last with `done`.
-        #[arg(long)]
-        json: bool,
-        /// The queue where they are, without `/queue/`.
-        #[arg(default_value = "ActiveMQ.DLQ")]
-        name: String,
-        /// Moves so many at most, from the head.
-        #[arg(long, value_name = "N")]
-        count: Option<u64>,
-        /// Moves only those that came from this queue.
-        #[arg(long, value_name = "QUEUE")]
-        origin: Option<String>,
-    },
+    Retry(Retry),
 }
 
 #[derive(Debug, Subcommand)]

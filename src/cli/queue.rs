@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{CliError, DlqCommand, QueueCommand, print};
+use super::{CliError, DlqCommand, QueueCommand, Retry, print};
 use crate::config::Config;
 use crate::io::Clock;
 use crate::io::look::LookStorage;
@@ -76,7 +76,7 @@ pub(super) fn queue(command: QueueCommand) -> Result<ExitCode, CliError> {
         QueueCommand::Move { data, json, from, to, count, id } => {
             teller(data, json).tell_all(QueueAsk::Move { from, to, count, ids: id })
         }
-        QueueCommand::Retry { data, json, name, count, origin } => {
+        QueueCommand::Retry(Retry { data, json, name, count, origin }) => {
             teller(data, json).tell_all(QueueAsk::Retry { queue: name, count, origin })
         }
         QueueCommand::Delete { data, name } => teller(data, false).remove(Ask::Delete(name)),
@@ -90,9 +90,7 @@ pub(super) fn dead_letters(command: DlqCommand) -> Result<ExitCode, CliError> {
             let (from, skip, properties, body) = (None, 0, true, false);
             QueueCommand::Browse { data, json, name, from, skip, count, properties, body }
         }
-        DlqCommand::Retry { data, json, name, count, origin } => {
-            QueueCommand::Retry { data, json, name, count, origin }
-        }
+        DlqCommand::Retry(retry) => QueueCommand::Retry(retry),
     })
 }
 
