@@ -113,12 +113,16 @@ fn a_transaction_delays_from_its_commit() {
     let broker = Broker::start(&dir.path().join("data"));
     let mut stomp = broker.connect();
     stomp.subscribe("s", "/queue/later", "client-individual").unwrap();
+    stomp.subscribe("m", "/queue/marker", "client-individual").unwrap();
     for end in ["ABORT", "COMMIT"] {
         stomp.send(&Frame::new("BEGIN").with("transaction", "t")).unwrap();
         let send = send_to("/queue/later").with("transaction", "t");
         let send = send.with("AMQ_SCHEDULED_DELAY", "600").with("persistent", "false");
         stomp.confirm(send.body(end)).unwrap();
-        std::thread::sleep(Duration::from_millis(700));
+        // When this has come, a delay that had begun with the send would be over.
+        let marker = send_to("/queue/marker").with("AMQ_SCHEDULED_DELAY", "700");
+        stomp.confirm(marker.body("marker")).unwrap();
+        assert_eq!(take(&mut stomp).0, "marker");
         let committed = Instant::now();
         stomp.confirm(Frame::new(end).with("transaction", "t")).unwrap();
         if end == "COMMIT" {
