@@ -70,10 +70,10 @@ impl OpenWireSession {
         self.client =
             Client { name: Text::cut(&name_text), words: client_text, manageable: info.manageable };
         self.phase = Phase::Open;
-        let whole = self.config.pieces.whole_bytes;
+        let whole = self.config.pieces.whole_bytes + limits::OPENWIRE_WHOLE_EXTRA;
         let limits = Limits {
             frame_bytes: self.config.frame_bytes(),
-            whole_bytes: whole + limits::OPENWIRE_WHOLE_EXTRA,
+            whole_bytes: whole,
             head_bytes: limits::OPENWIRE_HEAD_BYTES_MAX.min(whole),
         };
         self.receiver.agree(self.format, limits);
