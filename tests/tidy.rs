@@ -37,9 +37,11 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "limits",
         ],
     ),
+    ("security", &["broker::command", "broker::policy", "message", "ids", "schedule", "limits"]),
     (
         "server",
         &[
+            "security",
             "session",
             "engine",
             "backup",
