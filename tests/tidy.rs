@@ -33,6 +33,8 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "broker::Limits",
             "broker::policy",
             "broker::redelivery",
+            "security::access",
+            "security::users",
             "ids",
             "limits",
         ],
