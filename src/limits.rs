@@ -55,6 +55,9 @@ pub const STEP_ENDS_MAX: usize = if cfg!(test) { 1 } else { 32 };
 /// Subscriptions of a topic that get a message in one step at most; one with more takes several.
 pub const PUBLISH_STEP: usize = if cfg!(test) { 1 } else { 64 };
 
+/// Messages that stand in the line of one topic at most; further publishers wait.
+pub const PUBLICATIONS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
+
 /// What handing a published message to one subscription takes.
 pub const PUBLISH_EFFORT: usize = 2;
 
@@ -256,6 +259,17 @@ pub const SUBSCRIPTION_NAME_BYTES_MAX: usize = 1024;
 /// Deliveries outstanding on one subscription: a larger prefetch counts as this, since the session
 /// remembers each.
 pub const PREFETCH_MAX: u32 = 32_767;
+
+/// Deliveries of queues outstanding on one connection, over all of its subscriptions: with more,
+/// they wait for each other.
+pub const CONNECTION_LOANS_MAX: usize = 2 * PREFETCH_MAX as usize;
+
+/// Of these, how many every connection may have, however many there are in all.
+pub const CONNECTION_LOANS_MIN: usize = if cfg!(test) { 2 } else { 64 };
+
+/// Subscriptions that wait for others of their connection are looked at when it has this part
+/// fewer outstanding than it may: not at each acknowledgement.
+pub const LOANS_REST_PART: usize = 8;
 
 /// Bytes of a frame's headers before the connection is greeted.
 pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;

@@ -665,6 +665,15 @@ pub enum Lent {
 }
 
 impl Lent {
+    /// Bytes that it counts for, as a limit counts them.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        match self {
+            Self::Durable { entry, .. } => entry.charge(),
+            Self::Volatile { message, .. } | Self::Published { message, .. } => message.charge(),
+        }
+    }
+
     /// The position of the payload in the log, and the size of its frame.
     #[must_use]
     pub fn in_log(&self) -> Option<(Lsn, u32)> {

@@ -21,6 +21,8 @@ use crate::schedule::When;
 
 use super::node::{Node, number_of, settings};
 
+mod units;
+
 const NOW: Millis = Millis(1);
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
 
@@ -51,6 +53,8 @@ impl Bench {
         let policies = Policies::new(limits.iter().map(pattern).collect(), WhenFull::Hold).unwrap();
         let mut settings =
             Settings { policies: Arc::new(policies), park: ParkLimits::default(), ..settings() };
+        let Limits { loans, loans_of_all, .. } = Limits::default();
+        settings.limits = Limits { loans, loans_of_all, ..settings.limits };
         set(&mut settings);
         let disk = SimDisk::new();
         let node = Node::open_with(&disk, 7, NOW, &settings).unwrap();

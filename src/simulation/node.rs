@@ -41,7 +41,13 @@ pub(super) fn options() -> wal::Options {
 
 pub(super) fn settings() -> Settings {
     Settings {
-        limits: Limits { resident: 16, topic_backlog: 8, ..Limits::default() },
+        limits: Limits {
+            resident: 16,
+            topic_backlog: 8,
+            loans: 12,
+            loans_of_all: 40,
+            ..Limits::default()
+        },
         cache_bytes: 8 << 10,
         window_bytes: 4 << 10,
         windows_bytes: 12 << 10,
