@@ -16,7 +16,7 @@ use crate::limits;
 
 /// What one costs in memory, about: in the trees of its subscription and of its queue, which are
 /// two thirds full, and what a session remembers of it.
-pub const LOAN_BYTES: usize = size_of::<(Tag, Lent, Place)>() * 3 / 2 + 128;
+pub(super) const LOAN_BYTES: usize = size_of::<(Tag, Lent, Place)>() * 3 / 2 + 128;
 
 /// Outstanding deliveries of all queues.
 #[derive(Debug, Default)]

@@ -25,7 +25,8 @@ pub enum Verdict {
     Later,
     /// Nothing yet: it is to be decided again when there may be room. No facts are stated.
     Hold(Shortage),
-    /// As `Hold`, for want of room in this destination, which the command does not name.
+    /// As `Hold`, for want of room in this destination, which the command does not name. What is
+    /// stated says where there was room.
     HoldFor(Destination, Shortage),
     /// The facts do a part of it; the same command again does the next.
     Part,

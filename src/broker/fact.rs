@@ -342,6 +342,8 @@ pub enum UnitChange {
         /// Bytes, as a limit counts them.
         bytes: u64,
     },
+    /// While it waits, there was room in these queues for what it sends to them.
+    Met(Vec<QueueId>),
     /// A part of it was refused, so it can only be rolled back.
     Doom(Refusal),
     /// Something is done in it that lives in memory alone.

@@ -66,10 +66,8 @@ use crate::ids::{ConnectionId, IdTables, Lsn, Millis, QueueId, Tables, Tag};
 use crate::limits;
 use crate::record::Record;
 
-pub use credit::LOAN_BYTES;
 pub use decide::Verdict;
 pub use delta::Base;
-pub use queue::PLACE_BYTES;
 use queue::Queue;
 pub use room::Room;
 
@@ -120,6 +118,13 @@ pub struct Limits {
     pub producers_millis: u64,
     /// The same of one whose connection was closed.
     pub producers_closed_millis: u64,
+}
+
+impl Limits {
+    /// Bytes of memory that a place costs of which `resident_of_all` says how many there may be.
+    pub const PLACE_BYTES: usize = queue::PLACE_BYTES;
+    /// The same of a delivery, for `loans_of_all`.
+    pub const LOAN_BYTES: usize = credit::LOAN_BYTES;
 }
 
 impl Default for Limits {

@@ -70,6 +70,9 @@ pub(crate) struct Units {
     /// And those of which operations in the log wait for their outcome.
     settling: BTreeMap<TransactionId, u64>,
     last_ending: u64,
+    /// Of those that wait for room in several queues the one that has waited longest, and in which
+    /// of them there was room meanwhile.
+    patient: Option<(UnitKey, BTreeSet<QueueId>)>,
     /// Operations are being read from the index.
     reading: bool,
     /// Others are to be served before the next step.
@@ -94,6 +97,7 @@ impl Units {
     }
 
     pub(super) fn take(&mut self, key: UnitKey) -> Option<Unit> {
+        self.patient.take_if(|(patient, _)| *patient == key);
         self.open.remove(&key)
     }
 
@@ -115,6 +119,15 @@ impl Units {
     /// The transaction that a unit's first operation has begun.
     pub(super) fn transaction(&self, key: UnitKey) -> Option<TransactionId> {
         self.open.get(&key)?.id
+    }
+
+    /// Whether there was room in a queue while a unit waited; `None` where another is more patient.
+    fn has_met(&self, key: UnitKey, queue: QueueId) -> Option<bool> {
+        match &self.patient {
+            Some((patient, met)) if *patient == key => Some(met.contains(&queue)),
+            Some(_) => None,
+            None => Some(false),
+        }
     }
 
     /// One with work in memory that is not done.
@@ -141,13 +154,13 @@ impl Broker {
                 self.decide_work(now, connection, key, work, facts)
             }
             Command::Commit { transaction } => {
-                let unit = self.unit(UnitKey::Local(connection, *transaction))?;
-                if let Some(because) = &unit.doomed {
+                let key = UnitKey::Local(connection, *transaction);
+                if let Some(because) = &self.unit(key)?.doomed {
                     return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
                 }
                 let room = match mutant::is(Mutant::CommitWithoutRoom) {
                     true => None,
-                    false => self.unit_room(unit, facts)?,
+                    false => self.room_of_unit(key, facts)?,
                 };
                 if let Some(wait) = room {
                     return Ok(wait);
@@ -331,37 +344,39 @@ impl Broker {
     }
 
     /// Judges all that a unit sends; what must go for it is stated in `facts`. Gives for what it
-    /// must wait, if for anything: only all of it together may wait, holding no room meanwhile.
-    fn unit_room(&self, unit: &Unit, facts: &mut Vec<Fact>) -> Result<Option<Verdict>, Refusal> {
-        let stated = facts.len();
-        for (id, sent) in &unit.sent {
-            let Some(queue) = self.queues.get(id) else { continue };
-            let taken = unit.taken.get(id).copied().unwrap_or_default();
-            let room = self.room_for_many(*id, queue, (*sent, taken), facts);
-            if let Ok(Room::Enough) = room {
-                continue;
-            }
-            facts.truncate(stated);
-            return Ok(room?.wait(Destination::Queue(Arc::clone(&queue.row.name))));
-        }
-        for (topic, sent) in &unit.published {
-            let room = self.topic_room_for_many(topic, *sent, sent.bytes);
-            if let Ok(Room::Enough) = room {
-                continue;
-            }
-            facts.truncate(stated);
-            return Ok(room?.wait(Destination::Topic(Arc::clone(topic))));
-        }
-        Ok(None)
-    }
-
-    /// As `unit_room`, of the unit of that key.
+    /// must wait, if for anything: only all of it together may wait, holding no room meanwhile. So
+    /// that others do not take the room of each queue in turn, for ever, the one that has waited
+    /// longest does not ask again where there was room since: a queue may have that much too much.
     pub(super) fn room_of_unit(
         &self,
         key: UnitKey,
         facts: &mut Vec<Fact>,
     ) -> Result<Option<Verdict>, Refusal> {
-        self.unit_room(self.unit(key)?, facts)
+        let (unit, stated) = (self.unit(key)?, facts.len());
+        let (mut wait, mut met) = (None, Vec::new());
+        for (id, sent) in &unit.sent {
+            let Some(queue) = self.queues.get(id) else { continue };
+            let taken = unit.taken.get(id).copied().unwrap_or_default();
+            let room = self.room_for_many(*id, queue, (*sent, taken), facts);
+            let has_met = self.units.has_met(key, *id);
+            match room.inspect_err(|_| facts.truncate(stated))? {
+                Room::Enough => met.extend(has_met.filter(|met| !met).map(|_| *id)),
+                Room::Lacking(_) if has_met == Some(true) => {}
+                room => wait = wait.or(room.wait(Destination::Queue(Arc::clone(&queue.row.name)))),
+            }
+        }
+        for (topic, sent) in &unit.published {
+            let room = self.topic_room_for_many(topic, *sent, sent.bytes);
+            let room = room.inspect_err(|_| facts.truncate(stated))?;
+            wait = wait.or(room.wait(Destination::Topic(Arc::clone(topic))));
+        }
+        if wait.is_some() {
+            facts.truncate(stated);
+            if !met.is_empty() {
+                facts.push(Fact::Memory(Change::Unit(key, UnitChange::Met(met))));
+            }
+        }
+        Ok(wait)
     }
 
     /// Whether an open transaction sends to this destination.
@@ -560,6 +575,11 @@ impl Broker {
             UnitChange::Logged(id) => self.open_unit(key).id = Some(id),
             UnitChange::Sent { queue, bytes } => {
                 self.open_unit(key).sent.entry(queue).or_default().add(bytes);
+            }
+            UnitChange::Met(queues) => {
+                let patient = self.units.patient.get_or_insert_with(|| (key, BTreeSet::new()));
+                debug_assert_eq!(patient.0, key, "stated of the one that has waited longest");
+                patient.1.extend(queues);
             }
             UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
             UnitChange::Work(work) => {

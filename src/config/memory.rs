@@ -1,7 +1,7 @@
 //! How the memory limit is divided.
 
 use super::{Config, ConfigError, in_range};
-use crate::broker::{LOAN_BYTES, PLACE_BYTES};
+use crate::broker::Limits;
 use crate::limits;
 
 /// What the changes for one that begins a checkpoint cost, about: there are those that a checkpoint
@@ -43,6 +43,7 @@ impl Config {
         let must = "at least the sum of its parts and 16 MiB: see memory.limit in the defaults";
         in_range(left >= WINDOWS_BYTES_MIN, "memory.limit", memory.limit.bytes(), must)?;
         let windows = usize::try_from(left / 3).unwrap_or(usize::MAX);
-        Ok(Divided { windows, places: windows / PLACE_BYTES, loans: windows / LOAN_BYTES })
+        let (places, loans) = (windows / Limits::PLACE_BYTES, windows / Limits::LOAN_BYTES);
+        Ok(Divided { windows, places, loans })
     }
 }

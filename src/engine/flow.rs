@@ -156,7 +156,8 @@ impl Engine {
                 return Fate::Held(shortage);
             }
             Ok(Verdict::HoldFor(to, shortage)) => {
-                assert!(self.facts.is_empty(), "what is held states nothing");
+                let need = self.commit();
+                assert!(need.is_none(), "what is held states nothing durable");
                 return Fate::HeldFor(to, shortage);
             }
             Ok(verdict) => verdict,

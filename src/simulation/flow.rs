@@ -53,8 +53,6 @@ impl Bench {
         let policies = Policies::new(limits.iter().map(pattern).collect(), WhenFull::Hold).unwrap();
         let mut settings =
             Settings { policies: Arc::new(policies), park: ParkLimits::default(), ..settings() };
-        let Limits { loans, loans_of_all, .. } = Limits::default();
-        settings.limits = Limits { loans, loans_of_all, ..settings.limits };
         set(&mut settings);
         let disk = SimDisk::new();
         let node = Node::open_with(&disk, 7, NOW, &settings).unwrap();
