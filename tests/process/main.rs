@@ -14,6 +14,7 @@ mod producers;
 mod redelivery;
 mod repair;
 mod schedule;
+mod security;
 mod stats;
 mod store_tools;
 mod stories;
