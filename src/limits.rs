@@ -55,6 +55,9 @@ pub const STEP_ENDS_MAX: usize = if cfg!(test) { 1 } else { 32 };
 /// Subscriptions of a topic that get a message in one step at most; one with more takes several.
 pub const PUBLISH_STEP: usize = if cfg!(test) { 1 } else { 64 };
 
+/// Messages that stand in the line of one topic at most; further publishers wait.
+pub const PUBLICATIONS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
+
 /// What handing a published message to one subscription takes.
 pub const PUBLISH_EFFORT: usize = 2;
 
@@ -260,6 +263,17 @@ pub const PREFETCH_MAX: u32 = 32_767;
 /// Deliveries outstanding on one subscription whose client says that it has seen them and wants
 /// more: a transaction may take so many.
 pub const CREDIT_MAX: u32 = 1_000_000;
+
+/// Deliveries of queues outstanding on one connection, over all of its subscriptions: with more,
+/// they wait for each other.
+pub const CONNECTION_LOANS_MAX: usize = 2 * PREFETCH_MAX as usize;
+
+/// Of these, how many every connection may have, however many there are in all.
+pub const CONNECTION_LOANS_MIN: usize = if cfg!(test) { 2 } else { 64 };
+
+/// Subscriptions that wait for others of their connection are looked at when it has this part
+/// fewer outstanding than it may: not at each acknowledgement.
+pub const LOANS_REST_PART: usize = 8;
 
 /// Bytes of a user's or a group's name.
 pub const USER_NAME_BYTES_MAX: usize = 128;

@@ -434,27 +434,11 @@ impl Broker {
         self.stand_in_line(key);
     }
 
-    /// Puts a consumer with credit at the end of its queue's line.
-    pub(super) fn stand_in_line(&mut self, key: ConsumerKey) {
-        let Some(consumer) = self.consumers.get_mut(&key) else { return };
-        let Source::Queue(id) = consumer.source else { return };
-        if consumer.in_line || consumer.credit() == 0 {
-            return;
-        }
-        consumer.in_line = true;
-        let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
-        queue.ready.push_back(key);
-        self.stir(id);
-    }
-
     fn apply_end(&mut self, key: ConsumerKey, unsent_from: Option<Tag>) {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
         consumer.ended = Some(Ended { unsent_from });
         consumer.in_line = false;
-        for (_, message) in std::mem::take(&mut consumer.backlog) {
-            self.volatile_bytes -= message.charge();
-        }
-        let seat = consumer.seat;
+        let (seat, weighed) = (consumer.seat, consumer.weighed.take());
         match consumer.source.clone() {
             Source::Queue(id) => {
                 let queue = self.queue(id);
@@ -462,13 +446,14 @@ impl Broker {
                 queue.ready.retain(|other| *other != key);
                 queue.rest();
             }
-            Source::Topic(topic) => self.leave_topic(&topic, seat),
+            Source::Topic(topic) => self.leave_topic(&topic, seat, weighed),
         }
         let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
         of_connection.remove(&key);
         if of_connection.is_empty() {
             self.connections.remove(&key.0);
         }
+        self.waits_no_more(key);
         self.ended.push_back(key);
     }
 
@@ -499,6 +484,7 @@ impl Broker {
         let queue = self.queues.get_mut(&id).expect("just seen");
         let consumer = self.consumers.get_mut(&key).expect("it stands in line");
         let tag = consumer.lend(message.clone());
+        self.loans.lent_to(key.0);
         if let Lent::Volatile { place, .. } = message {
             queue.volatile_on_loan.insert(place, (key, tag));
         }
@@ -539,6 +525,7 @@ impl Broker {
         let tags = consumer.named(which, usize::MAX).expect("stated of outstanding ones");
         let loans: Vec<_> =
             tags.iter().map(|tag| consumer.loans.remove(tag).expect("named")).collect();
+        let count = loans.len();
         for loan in &loans {
             if let Lent::Published { message, .. } = loan {
                 consumer.held_bytes -= message.charge();
@@ -555,6 +542,7 @@ impl Broker {
                 Outcome::Returned | Outcome::Rejected => self.take_back(&source, loan, true),
             }
         }
+        self.loans_over(key, &source, count);
         match source {
             Source::Queue(_) => self.stand_in_line(key),
             Source::Topic(_) => self.serve_subscriber(key, effects),
@@ -607,7 +595,12 @@ impl Broker {
         let ended = consumer.ended.expect("stated of an ended one");
         let source = consumer.source.clone();
         let loans: Vec<_> = std::iter::from_fn(|| consumer.loans.pop_first()).take(count).collect();
-        let done = consumer.loans.is_empty();
+        let waited = (count - loans.len()).min(consumer.backlog.len());
+        for (_, message) in consumer.backlog.drain(..waited) {
+            self.volatile_bytes -= message.charge();
+        }
+        let done = consumer.loans.is_empty() && consumer.backlog.is_empty();
+        self.loans_over(key, &source, loans.len());
         for (tag, loan) in loans {
             self.take_back(&source, loan, ended.was_sent(tag));
         }
@@ -622,6 +615,7 @@ impl Broker {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
         let source = consumer.source.clone();
         if let Some(loan) = consumer.loans.remove(&tag) {
+            self.loans_over(key, &source, 1);
             self.end_loan(&source, &loan);
         }
         self.stand_in_line(key);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::broker::command::Which;
 use crate::broker::fact::{Lent, Source, Volatile};
-use crate::broker::policy::Held;
+use crate::broker::load::Load;
 use crate::ids::Tag;
 
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Consumer {
     pub(crate) ended: Option<Ended>,
     /// Bytes charged for what it holds of a topic, lent or waiting.
     pub(crate) held_bytes: u64,
+    /// What its topic knows of that, where publishers wait for it.
+    pub(crate) weighed: Option<Load>,
     /// Messages of a topic that wait for credit, oldest first.
     pub(crate) backlog: VecDeque<(u64, Volatile)>,
 }
@@ -50,6 +52,7 @@ impl Consumer {
             in_line: false,
             ended: None,
             held_bytes: 0,
+            weighed: None,
             backlog: VecDeque::new(),
         }
     }
@@ -68,11 +71,6 @@ impl Consumer {
             return 0;
         }
         (self.prefetch as usize).saturating_sub(self.loans.len())
-    }
-
-    /// What waits for it or is lent to it of a topic, as a limit counts it.
-    pub(crate) fn held(&self) -> Held {
-        Held { messages: self.backlog.len() as u64, bytes: self.held_bytes }
     }
 
     pub(crate) fn lend(&mut self, message: Lent) -> Tag {

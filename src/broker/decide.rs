@@ -25,8 +25,9 @@ pub enum Verdict {
     Later,
     /// Nothing yet: it is to be decided again when there may be room. No facts are stated.
     Hold(Shortage),
-    /// As `Hold`, for want of room in this queue, which the command does not name.
-    HoldFor(Arc<str>),
+    /// As `Hold`, for want of room in this destination, which the command does not name. What is
+    /// stated says where there was room.
+    HoldFor(Destination, Shortage),
     /// The facts do a part of it; the same command again does the next.
     Part,
     /// As `Later`, and nothing that its connection asks after it is decided before that.
@@ -36,7 +37,7 @@ pub enum Verdict {
 impl Verdict {
     /// Nothing is stated, and it is to be decided again.
     pub(super) fn is_hold(&self) -> bool {
-        matches!(self, Self::Hold(_) | Self::HoldFor(_))
+        matches!(self, Self::Hold(_) | Self::HoldFor(..))
     }
 }
 

@@ -349,6 +349,8 @@ pub enum UnitChange {
         /// Bytes, as a limit counts them.
         bytes: u64,
     },
+    /// While it waits, there was room in these queues for what it sends to them.
+    Met(Vec<QueueId>),
     /// A part of it was refused, so it can only be rolled back.
     Doom(Refusal),
     /// Something is done in it that lives in memory alone.
@@ -672,6 +674,15 @@ pub enum Lent {
 }
 
 impl Lent {
+    /// Bytes that it counts for, as a limit counts them.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        match self {
+            Self::Durable { entry, .. } => entry.charge(),
+            Self::Volatile { message, .. } | Self::Published { message, .. } => message.charge(),
+        }
+    }
+
     /// The position of the payload in the log, and the size of its frame.
     #[must_use]
     pub fn in_log(&self) -> Option<(Lsn, u32)> {

@@ -27,9 +27,11 @@ pub mod xa;
 mod apply;
 mod branch;
 mod consumer;
+mod credit;
 mod decide;
 mod durable;
 mod later;
+mod load;
 mod names;
 mod once;
 mod produce;
@@ -88,6 +90,10 @@ pub struct Limits {
     pub topic_backlog: usize,
     /// Outstanding deliveries of a subscription at most.
     pub prefetch: u32,
+    /// The same of all of a connection's, of queues.
+    pub loans: usize,
+    /// The same over all connections; beyond it each connection may have a few.
+    pub loans_of_all: usize,
     /// Operations of one transaction at most.
     pub transaction_operations: u64,
     /// Milliseconds after which a branch of a global transaction that has not voted is rolled
@@ -114,6 +120,13 @@ pub struct Limits {
     pub producers_closed_millis: u64,
 }
 
+impl Limits {
+    /// Bytes of memory that a place costs of which `resident_of_all` says how many there may be.
+    pub const PLACE_BYTES: usize = queue::PLACE_BYTES;
+    /// The same of a delivery, for `loans_of_all`.
+    pub const LOAN_BYTES: usize = credit::LOAN_BYTES;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -125,6 +138,8 @@ impl Default for Limits {
             resident_of_all: 3_000_000,
             topic_backlog: 1000,
             prefetch: limits::PREFETCH_MAX,
+            loans: limits::CONNECTION_LOANS_MAX,
+            loans_of_all: 1_000_000,
             transaction_operations: 4_000_000,
             branch_millis: 300_000,
             branch_warn_millis: 600_000,
@@ -152,6 +167,7 @@ pub struct Broker {
     queues: IdTables<QueueId, Box<Queue>>,
     topics: BTreeMap<Arc<str>, topic::Topic>,
     consumers: IdTables<ConsumerKey, consumer::Consumer>,
+    loans: credit::Loans,
     /// The subscriptions of each connection that have not ended.
     connections: BTreeMap<ConnectionId, BTreeSet<ConsumerKey>>,
     /// Bytes of content that lives in memory alone.
@@ -166,6 +182,8 @@ pub struct Broker {
     published: u64,
     /// Topics with a line, each once, in the order of their turns.
     publishing: VecDeque<Arc<str>>,
+    /// Bytes of all that stands in these lines.
+    publishing_bytes: u64,
     /// What has happened in all queues.
     totals: Counters,
     expiries: queue::Expiries,
@@ -221,6 +239,7 @@ impl Broker {
             topics: BTreeMap::new(),
             consumers: IdTables::default(),
             connections: BTreeMap::new(),
+            loans: credit::Loans::default(),
             volatile_bytes: 0,
             last_volatile: 0,
             resident: 0,
@@ -229,6 +248,7 @@ impl Broker {
             freed: policy::Freed::default(),
             published: 0,
             publishing: VecDeque::new(),
+            publishing_bytes: 0,
             totals: Counters::default(),
             expiries,
             restless: VecDeque::new(),

@@ -108,7 +108,7 @@ impl Bench {
             match verdict {
                 Ok(Verdict::Part) => parts += 1,
                 Ok(Verdict::Later | Verdict::Fence) => return parts,
-                Ok(Verdict::Hold(_) | Verdict::HoldFor(_)) => {
+                Ok(Verdict::Hold(_) | Verdict::HoldFor(..)) => {
                     unreachable!("nothing here has a limit")
                 }
                 Ok(Verdict::Answer(reply)) => {

@@ -60,6 +60,14 @@ pub(super) struct Held {
     pub(super) bytes: u64,
 }
 
+impl Held {
+    /// One more message.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+}
+
 /// The limit that a send exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {

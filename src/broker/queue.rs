@@ -19,6 +19,11 @@ use crate::broker::scan::Scans;
 use crate::broker::window::Window;
 use crate::ids::{Millis, QueueId, Tag};
 
+/// What the place of a waiting message costs, about: in the window, a ring that has room for up to
+/// as many again when it grows, and where the message expires in a tree that is two thirds full.
+pub(super) const PLACE_BYTES: usize =
+    size_of::<((Place, Entry), (Millis, QueueId, Spot))>() * 3 / 2;
+
 /// When what waits is no longer wanted.
 #[derive(Debug, Default)]
 pub(crate) struct Expiries {

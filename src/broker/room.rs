@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use crate::broker::command::Refusal;
 use crate::broker::fact::{Change, Fact, VolatilePlace};
-use crate::broker::policy::{Dropped, Held, Limit, Measure, Policies, Shortage, WhenFull};
+use crate::broker::policy::{Dropped, Held, Limit, Policies, Shortage, WhenFull};
 use crate::broker::queue::Queue;
-use crate::broker::topic::Topic;
-use crate::broker::{Broker, Limits};
+use crate::broker::{Broker, Limits, Verdict};
 use crate::ids::QueueId;
 use crate::limits;
 use crate::message::{Destination, Durability};
@@ -23,6 +22,16 @@ pub enum Room {
     Enough,
     /// It must wait.
     Lacking(Shortage),
+}
+
+impl Room {
+    /// What one must do for it that does not name the destination itself.
+    pub(super) fn wait(self, to: Destination) -> Option<Verdict> {
+        match self {
+            Self::Enough => None,
+            Self::Lacking(shortage) => Some(Verdict::HoldFor(to, shortage)),
+        }
+    }
 }
 
 /// Whether it may, and what must go for it.
@@ -118,17 +127,24 @@ impl Broker {
         }
     }
 
-    /// Judges what a transaction sends to a queue, as one; what must go for it is stated in
-    /// `facts`.
+    /// Judges what a transaction sends to a queue, as one, when what it has `taken` out of it goes;
+    /// what must go for it beside that is stated in `facts`.
     pub(super) fn room_for_many(
         &self,
         id: QueueId,
         queue: &Queue,
-        sent: Held,
+        (sent, taken): (Held, Held),
         facts: &mut Vec<Fact>,
     ) -> Result<Room, Refusal> {
-        let held = queue.held();
-        let held = Held { messages: held.messages + sent.messages - 1, ..held };
+        // However full the queue is, this makes it no fuller, and may be all that is ever taken.
+        if sent.messages <= taken.messages && sent.bytes <= taken.bytes {
+            return Ok(Room::Enough);
+        }
+        let Held { messages, bytes } = queue.held();
+        let held = Held {
+            messages: (messages + sent.messages - 1).saturating_sub(taken.messages),
+            bytes: bytes.saturating_sub(taken.bytes),
+        };
         let Some(limit) = queue.limit.exceeded(held, sent.bytes) else { return Ok(Room::Enough) };
         let ousted = match queue.limit.when_full {
             WhenFull::Hold => return Ok(Room::Lacking(Shortage::Destination)),
@@ -143,41 +159,45 @@ impl Broker {
 
     /// Judges a message published on a topic.
     pub(super) fn topic_room(&self, name: &Arc<str>, content: u64) -> Result<Room, Refusal> {
+        let bytes = content + limits::VOLATILE_OVERHEAD_BYTES;
+        self.topic_room_for_many(name, Held { messages: 1, bytes }, 0)
+    }
+
+    /// Judges what is published on a topic as one. So many bytes of it are counted already.
+    pub(super) fn topic_room_for_many(
+        &self,
+        name: &Arc<str>,
+        sent: Held,
+        counted: u64,
+    ) -> Result<Room, Refusal> {
         let Some(topic) = self.topics.get(name) else { return Ok(Room::Enough) };
+        let memory = self.limits.volatile_bytes;
         if topic.limit.when_full == WhenFull::DropOldest {
-            return Ok(Room::Enough);
+            // Nobody is waited for, only the broker itself; one message a topic may always have.
+            let full = !topic.line.is_empty()
+                && (topic.line.len() >= limits::PUBLICATIONS_MAX
+                    || self.publishing_bytes + sent.bytes > memory / limits::TOPIC_SHARE);
+            let lacking = Room::Lacking(Shortage::Destination);
+            return Ok(if full { lacking } else { Room::Enough });
         }
         // What stands in line has not taken its room everywhere: until it has, nobody can tell.
         if !topic.line.is_empty() {
             return Ok(Room::Lacking(Shortage::Destination));
         }
-        let bytes = content + limits::VOLATILE_OVERHEAD_BYTES;
         let destination = || Destination::Topic(Arc::clone(name));
-        never_fits(&topic.limit, bytes, destination)?;
+        never_fits(&topic.limit, sent.bytes, destination)?;
         let refuses = topic.limit.when_full == WhenFull::Refuse;
-        if let Some(limit) = self.exceeded_by_subscriber(topic, bytes) {
+        if let Some(limit) = topic.loads.exceeded(&topic.limit, sent) {
             let refusal = Refusal::DestinationFull { destination: destination(), limit };
             return if refuses { Err(refusal) } else { Ok(Room::Lacking(Shortage::Destination)) };
         }
-        let limit = self.limits.volatile_bytes;
-        let all = bytes.saturating_mul(topic.subscribers.len() as u64);
-        if self.volatile_bytes.saturating_add(all) <= limit {
+        let all = sent.bytes.saturating_mul(topic.subscribers.len() as u64);
+        if (self.volatile_bytes - counted).saturating_add(all) <= memory {
             return Ok(Room::Enough);
         }
-        let refuses = refuses || all > limit;
-        let refusal = Refusal::MemoryFull { limit };
+        let refuses = refuses || all > memory;
+        let refusal = Refusal::MemoryFull { limit: memory };
         if refuses { Err(refusal) } else { Ok(Room::Lacking(Shortage::Memory)) }
-    }
-
-    fn exceeded_by_subscriber(&self, topic: &Topic, bytes: u64) -> Option<Measure> {
-        topic.subscribers.values().find_map(|key| {
-            let consumer = &self.consumers[key];
-            if consumer.credit() > 0 && consumer.backlog.is_empty() {
-                let bytes_alone = Limit { messages: u64::MAX, ..topic.limit };
-                return bytes_alone.exceeded(consumer.held(), bytes);
-            }
-            topic.limit.exceeded(consumer.held(), bytes)
-        })
     }
 
     /// Asks to hear, by [`Broker::take_freed`], when there may be room in a destination again.

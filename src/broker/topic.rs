@@ -17,6 +17,7 @@ use crate::broker::command::Reply;
 use crate::broker::fact::{
     Asker, Assignment, Change, ConsumerKey, Effect, Fact, Lent, Publisher, Source, Volatile,
 };
+use crate::broker::load::{Load, Loads};
 use crate::broker::policy::{Limit, WhenFull};
 use crate::broker::{Broker, Effects};
 use crate::limits;
@@ -31,6 +32,8 @@ pub(crate) struct Topic {
     pub(crate) line: VecDeque<Publication>,
     /// What each of them may hold.
     pub(crate) limit: Limit,
+    /// What each of them holds, where a limit holds publishers or refuses them.
+    pub(crate) loads: Loads,
     /// Someone waits for room in it.
     pub(crate) watched: bool,
 }
@@ -50,7 +53,8 @@ pub(crate) struct Publication {
 impl Topic {
     fn new(limit: Limit) -> Self {
         let (subscribers, line) = (BTreeMap::new(), VecDeque::new());
-        Self { subscribers, last_seat: 0, line, limit, watched: false }
+        let loads = Loads::default();
+        Self { subscribers, last_seat: 0, line, limit, loads, watched: false }
     }
 }
 
@@ -94,6 +98,7 @@ impl Broker {
             self.publishing.push_back(Arc::clone(topic));
         }
         self.volatile_bytes += message.charge();
+        self.publishing_bytes += message.charge();
         known.line.push_back(Publication { number, message, reached: 0, through, publisher });
         true
     }
@@ -124,8 +129,10 @@ impl Broker {
         let turn = self.publishing.pop_front();
         debug_assert_eq!(turn.as_ref(), Some(topic), "stated of the first");
         let known = self.topics.get_mut(topic).expect("just seen");
-        if known.line.is_empty() {
+        if is_over {
             self.freed.tell(&mut known.watched, || Destination::Topic(Arc::clone(topic)));
+        }
+        if known.line.is_empty() {
             if known.subscribers.is_empty() {
                 self.topics.remove(topic);
             }
@@ -134,6 +141,7 @@ impl Broker {
         }
         if let Some(over) = over {
             self.volatile_bytes -= over.message.charge();
+            self.publishing_bytes -= over.message.charge();
             self.tell_publisher(over.publisher, effects);
         }
     }
@@ -160,6 +168,11 @@ impl Broker {
     /// Drops the oldest of what waits for a subscriber beyond its share of the memory, then hands
     /// out what its credit allows. One message it may hold, however large.
     pub(super) fn serve_subscriber(&mut self, key: ConsumerKey, effects: &mut Effects) {
+        self.hand_to_subscriber(key, effects);
+        self.weigh(key);
+    }
+
+    fn hand_to_subscriber(&mut self, key: ConsumerKey, effects: &mut Effects) {
         let limit = self.limits.volatile_bytes;
         let consumer = self.consumers.get_mut(&key).expect("served while it exists");
         let Source::Topic(source) = consumer.source.clone() else { return };
@@ -195,6 +208,14 @@ impl Broker {
         }
     }
 
+    /// What one transaction may publish on a topic: where that is bounded, no more than a
+    /// subscriber may hold that waits for all of it.
+    pub(super) fn topic_bound(&self, topic: &str) -> Limit {
+        let known = self.topics.get(topic).map(|known| known.limit);
+        let limit = known.unwrap_or_else(|| self.topic_limit(topic));
+        if limit.when_full == WhenFull::DropOldest { Limit::NONE } else { limit }
+    }
+
     /// What each subscriber of a topic may hold.
     pub(super) fn topic_limit(&self, topic: &str) -> Limit {
         let messages = self.limits.topic_backlog as u64;
@@ -202,9 +223,10 @@ impl Broker {
         self.policies.of_topic(topic).unwrap_or(general)
     }
 
-    pub(super) fn leave_topic(&mut self, topic: &Arc<str>, seat: u64) {
+    pub(super) fn leave_topic(&mut self, topic: &Arc<str>, seat: u64, weighed: Option<Load>) {
         if let Some(known) = self.topics.get_mut(topic) {
             known.subscribers.remove(&seat);
+            known.loads.replace(seat, weighed, None);
             self.freed.tell(&mut known.watched, || Destination::Topic(Arc::clone(topic)));
             // Whoever stands in line is told first.
             if known.subscribers.is_empty() && known.line.is_empty() {

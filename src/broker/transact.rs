@@ -8,7 +8,7 @@
 
 mod ending;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,6 +40,10 @@ pub(crate) struct Unit {
     pub(super) volatile: VecDeque<VolatileWork>,
     /// What it sends to each queue.
     sent: BTreeMap<QueueId, Held>,
+    /// What it takes out of each.
+    taken: BTreeMap<QueueId, Held>,
+    /// What it publishes on each topic.
+    published: BTreeMap<Arc<str>, Held>,
 }
 
 /// A unit that has its outcome, and is not done.
@@ -61,7 +65,14 @@ struct Ending {
 pub(crate) struct Units {
     open: BTreeMap<UnitKey, Unit>,
     endings: BTreeMap<u64, Ending>,
+    /// Of these, the ones with work in memory that is not done.
+    busy: BTreeSet<u64>,
+    /// And those of which operations in the log wait for their outcome.
+    settling: BTreeMap<TransactionId, u64>,
     last_ending: u64,
+    /// Of those that wait for room in several queues the one that has waited longest, and in which
+    /// of them there was room meanwhile.
+    patient: Option<(UnitKey, BTreeSet<QueueId>)>,
     /// Operations are being read from the index.
     reading: bool,
     /// Others are to be served before the next step.
@@ -86,6 +97,7 @@ impl Units {
     }
 
     pub(super) fn take(&mut self, key: UnitKey) -> Option<Unit> {
+        self.patient.take_if(|(patient, _)| *patient == key);
         self.open.remove(&key)
     }
 
@@ -109,9 +121,18 @@ impl Units {
         self.open.get(&key)?.id
     }
 
+    /// Whether there was room in a queue while a unit waited; `None` where another is more patient.
+    fn has_met(&self, key: UnitKey, queue: QueueId) -> Option<bool> {
+        match &self.patient {
+            Some((patient, met)) if *patient == key => Some(met.contains(&queue)),
+            Some(_) => None,
+            None => Some(false),
+        }
+    }
+
     /// One with work in memory that is not done.
     fn next_ending(&self) -> Option<u64> {
-        self.endings.iter().find(|(_, it)| !it.volatile.is_empty()).map(|(number, _)| *number)
+        self.busy.first().copied()
     }
 }
 
@@ -133,16 +154,16 @@ impl Broker {
                 self.decide_work(now, connection, key, work, facts)
             }
             Command::Commit { transaction } => {
-                let unit = self.unit(UnitKey::Local(connection, *transaction))?;
-                if let Some(because) = &unit.doomed {
+                let key = UnitKey::Local(connection, *transaction);
+                if let Some(because) = &self.unit(key)?.doomed {
                     return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
                 }
                 let room = match mutant::is(Mutant::CommitWithoutRoom) {
                     true => None,
-                    false => self.unit_room(unit, facts)?,
+                    false => self.room_of_unit(key, facts)?,
                 };
-                if let Some(queue) = room {
-                    return Ok(Verdict::HoldFor(queue));
+                if let Some(wait) = room {
+                    return Ok(wait);
                 }
                 let end = (Resolution::Commit, Disposition::Return);
                 Ok(self.decide_end(now, asker, *transaction, end, facts))
@@ -218,6 +239,11 @@ impl Broker {
                     return Err(Refusal::MemoryFull { limit });
                 }
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
+                let before = unit.published.get(name).copied().unwrap_or_default();
+                if let Some(limit) = self.topic_bound(name).exceeded(before, message.charge()) {
+                    let destination = Destination::Topic(topic);
+                    return Err(Refusal::DestinationFull { destination, limit });
+                }
                 let work = VolatileWork::Publish { topic, message };
                 facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
                 DONE
@@ -317,43 +343,58 @@ impl Broker {
         }
     }
 
-    /// Judges all that a unit sends; what must go for it is stated in `facts`. The first queue that
-    /// lacks room, if one does: only all of it together may wait, holding no room meanwhile.
-    fn unit_room(&self, unit: &Unit, facts: &mut Vec<Fact>) -> Result<Option<Arc<str>>, Refusal> {
-        let stated = facts.len();
-        for (id, sent) in &unit.sent {
-            let Some(queue) = self.queues.get(id) else { continue };
-            let name = &queue.row.name;
-            let room = self.room_for_many(*id, queue, *sent, facts);
-            if let Ok(Room::Enough) = room {
-                continue;
-            }
-            facts.truncate(stated);
-            return room.map(|_| Some(Arc::clone(name)));
-        }
-        Ok(None)
-    }
-
-    /// As `unit_room`, of the unit of that key.
+    /// Judges all that a unit sends; what must go for it is stated in `facts`. Gives for what it
+    /// must wait, if for anything: only all of it together may wait, holding no room meanwhile. So
+    /// that others do not take the room of each queue in turn, for ever, the one that has waited
+    /// longest does not ask again where there was room since: a queue may have that much too much.
     pub(super) fn room_of_unit(
         &self,
         key: UnitKey,
         facts: &mut Vec<Fact>,
-    ) -> Result<Option<Arc<str>>, Refusal> {
-        self.unit_room(self.unit(key)?, facts)
+    ) -> Result<Option<Verdict>, Refusal> {
+        let (unit, stated) = (self.unit(key)?, facts.len());
+        let (mut wait, mut met) = (None, Vec::new());
+        for (id, sent) in &unit.sent {
+            let Some(queue) = self.queues.get(id) else { continue };
+            let taken = unit.taken.get(id).copied().unwrap_or_default();
+            let room = self.room_for_many(*id, queue, (*sent, taken), facts);
+            let has_met = self.units.has_met(key, *id);
+            match room.inspect_err(|_| facts.truncate(stated))? {
+                Room::Enough => met.extend(has_met.filter(|met| !met).map(|_| *id)),
+                Room::Lacking(_) if has_met == Some(true) => {}
+                room => wait = wait.or(room.wait(Destination::Queue(Arc::clone(&queue.row.name)))),
+            }
+        }
+        for (topic, sent) in &unit.published {
+            let room = self.topic_room_for_many(topic, *sent, sent.bytes);
+            let room = room.inspect_err(|_| facts.truncate(stated))?;
+            wait = wait.or(room.wait(Destination::Topic(Arc::clone(topic))));
+        }
+        if wait.is_some() {
+            facts.truncate(stated);
+            if !met.is_empty() {
+                facts.push(Fact::Memory(Change::Unit(key, UnitChange::Met(met))));
+            }
+        }
+        Ok(wait)
     }
 
-    /// The queues to which an open transaction sends.
+    /// Whether an open transaction sends to this destination.
+    #[must_use]
     pub fn sends_to(
         &self,
         connection: ConnectionId,
         transaction: TransactionName,
-    ) -> impl Iterator<Item = Destination> {
+        to: &Destination,
+    ) -> bool {
         let key = UnitKey::Local(connection, transaction);
-        let unit = self.units.open.get(&key);
-        let queues = unit.into_iter().flat_map(|unit| unit.sent.keys());
-        let names = queues.filter_map(|id| Some(Arc::clone(&self.queues.get(id)?.row.name)));
-        names.map(Destination::Queue)
+        let Some(unit) = self.units.open.get(&key) else { return false };
+        match to {
+            Destination::Queue(name) => {
+                self.names.get(name).is_some_and(|id| unit.sent.contains_key(id))
+            }
+            Destination::Topic(name) => unit.published.contains_key(name),
+        }
     }
 
     fn decide_take(
@@ -503,7 +544,7 @@ impl Broker {
     ) {
         let row = self.durable.transactions.get(transaction).expect("it is decided");
         let resolution = row.resolution().expect("it is decided");
-        let ending = self.units.endings.values().find(|ending| ending.id == Some(transaction));
+        let ending = self.units.settling.get(&transaction).map(|it| &self.units.endings[it]);
         let disposition = ending.map_or(Disposition::Return, |ending| ending.disposition);
         self.settle(now, transaction, operations, (resolution, disposition), facts);
         if row.settled + operations.len() as u64 == row.operations {
@@ -533,14 +574,21 @@ impl Broker {
             UnitChange::Begin => unreachable!("done above"),
             UnitChange::Logged(id) => self.open_unit(key).id = Some(id),
             UnitChange::Sent { queue, bytes } => {
-                let sent = self.open_unit(key).sent.entry(queue).or_default();
-                sent.messages += 1;
-                sent.bytes += bytes;
+                self.open_unit(key).sent.entry(queue).or_default().add(bytes);
+            }
+            UnitChange::Met(queues) => {
+                let patient = self.units.patient.get_or_insert_with(|| (key, BTreeSet::new()));
+                debug_assert_eq!(patient.0, key, "stated of the one that has waited longest");
+                patient.1.extend(queues);
             }
             UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
             UnitChange::Work(work) => {
                 self.volatile_bytes += work.charge();
-                self.open_unit(key).volatile.push_back(work);
+                let unit = self.open_unit(key);
+                if let VolatileWork::Publish { topic, message } = &work {
+                    unit.published.entry(Arc::clone(topic)).or_default().add(message.charge());
+                }
+                unit.volatile.push_back(work);
             }
             UnitChange::Take { key: consumer, which, returned } => {
                 self.apply_take(key, consumer, which, returned, effects);
@@ -565,6 +613,10 @@ impl Broker {
         let id = transaction.or(id).filter(|id| self.durable.transactions.get(*id).is_some());
         self.units.last_ending += 1;
         let number = self.units.last_ending;
+        if !volatile.is_empty() {
+            self.units.busy.insert(number);
+        }
+        self.units.settling.extend(id.map(|id| (id, number)));
         let ending = Ending { id, resolution, disposition, volatile, publishing: 0, asker };
         self.units.endings.insert(number, ending);
         if asker.is_none() {
@@ -587,8 +639,13 @@ impl Broker {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
         let source = consumer.source.clone();
         let tags = consumer.named(which, usize::MAX).expect("stated of outstanding ones");
+        let count = tags.len();
         for tag in tags {
             let loan = consumer.loans.remove(&tag).expect("named");
+            let unit = self.units.open.get_mut(&unit).expect("stated of one that is open");
+            if let (Source::Queue(id), false) = (&source, returned) {
+                unit.taken.entry(*id).or_default().add(loan.charge());
+            }
             match (&source, &loan) {
                 (Source::Queue(id), Lent::Durable { place, .. }) => {
                     let queue = self.queues.get_mut(id).expect("a loan keeps its queue");
@@ -600,9 +657,9 @@ impl Broker {
             }
             let source = source.clone();
             let work = VolatileWork::Took { key, tag, source, loan, returned };
-            let unit = self.units.open.get_mut(&unit).expect("stated of one that is open");
             unit.volatile.push_back(work);
         }
+        self.loans_over(key, &source, count);
         match source {
             Source::Queue(_) => self.stand_in_line(key),
             Source::Topic(_) => self.serve_subscriber(key, effects),
@@ -624,6 +681,7 @@ impl Broker {
         queue.on_loan.insert(place);
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
         consumer.loans.insert(tag, Lent::Durable { place, entry });
+        self.loans.lent_to(key.0);
         self.leave_line(key);
     }
 }

@@ -122,7 +122,9 @@ impl Broker {
     fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {
         let consumer = &self.consumers[&key];
         let ended = consumer.ended.expect("only ended ones are on the agenda");
-        let count = consumer.loans.len().min(limits::STEP_MESSAGES_MAX);
+        // What has only waited for it goes after what it had.
+        let held = consumer.loans.len() + consumer.backlog.len();
+        let count = held.min(limits::STEP_MESSAGES_MAX);
         if let Source::Queue(queue) = consumer.source {
             let loans = consumer.loans.iter().take(count);
             let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);
@@ -142,8 +144,8 @@ impl Broker {
         effects: &mut Effects,
     ) -> bool {
         let limit = self.window_max();
+        let Some(key) = self.next_ready(id) else { return false };
         let Some(queue) = self.queues.get_mut(&id) else { return false };
-        let Some(key) = queue.ready.front().copied() else { return false };
         if queue.resident_len() < limit.div_ceil(2)
             && !queue.paging
             && let Some(after) = queue.horizon()

@@ -1,14 +1,12 @@
 //! How the memory limit is divided.
 
 use super::{Config, ConfigError, in_range};
+use crate::broker::Limits;
 use crate::limits;
 
 /// What the changes for one that begins a checkpoint cost, about: there are those that a checkpoint
 /// is taking, and the many that may gather behind it.
 const CHANGE_BYTES: u64 = (1 + limits::CHECKPOINTS_AHEAD_MAX as u64) * 150;
-
-/// What the place of a waiting message costs in a queue's window, about.
-pub(super) const ENTRY_BYTES: u64 = 100;
 
 /// What the windows need at least, together.
 const WINDOWS_BYTES_MIN: u64 = 16 << 20;
@@ -16,8 +14,12 @@ const WINDOWS_BYTES_MIN: u64 = 16 << 20;
 /// The parts of the memory limit that have no setting of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Divided {
-    /// For the windows of all connections, and again for those of all queues.
-    pub(super) windows: u64,
+    /// Bytes for the windows of all connections.
+    pub(super) windows: usize,
+    /// Places in the windows of all queues.
+    pub(super) places: usize,
+    /// Deliveries outstanding on all connections.
+    pub(super) loans: usize,
 }
 
 impl Config {
@@ -40,6 +42,8 @@ impl Config {
         let left = memory.limit.bytes().saturating_sub(parts);
         let must = "at least the sum of its parts and 16 MiB: see memory.limit in the defaults";
         in_range(left >= WINDOWS_BYTES_MIN, "memory.limit", memory.limit.bytes(), must)?;
-        Ok(Divided { windows: left / 2 })
+        let windows = usize::try_from(left / 3).unwrap_or(usize::MAX);
+        let (places, loans) = (windows / Limits::PLACE_BYTES, windows / Limits::LOAN_BYTES);
+        Ok(Divided { windows, places, loans })
     }
 }

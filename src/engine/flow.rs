@@ -49,7 +49,7 @@ pub(super) enum Fate {
     /// It must wait for room.
     Held(Shortage),
     /// It must wait for room in this destination, which it does not name itself.
-    HeldFor(Destination),
+    HeldFor(Destination, Shortage),
     /// The log must first write, or make room.
     Wait,
 }
@@ -105,7 +105,7 @@ impl Engine {
             Command::SendStaged { .. } => Shortage::Disk,
             _ => return None,
         };
-        self.park.lacks(shortage).then_some(shortage)
+        self.park.queues_lack(shortage).then_some(shortage)
     }
 
     /// Where sends of the same connection wait that came before this commit, and to where it sends,
@@ -117,11 +117,8 @@ impl Engine {
         command: &Command,
     ) -> Option<Destination> {
         let transaction = command.commits()?;
-        if !self.park.has(from) {
-            return None;
-        }
-        let mut to = self.broker.sends_to(from, transaction);
-        to.find(|to| self.park.stands_before(from, arrival, to))
+        let mut lines = self.park.lines_before(from, arrival);
+        lines.find(|to| self.broker.sends_to(from, transaction, to)).cloned()
     }
 
     /// A part of a transaction was refused: what is left of it must not be committed.
@@ -158,9 +155,10 @@ impl Engine {
                 assert!(self.facts.is_empty(), "what is held states nothing");
                 return Fate::Held(shortage);
             }
-            Ok(Verdict::HoldFor(queue)) => {
-                assert!(self.facts.is_empty(), "what is held states nothing");
-                return Fate::HeldFor(Destination::Queue(queue));
+            Ok(Verdict::HoldFor(to, shortage)) => {
+                let need = self.commit();
+                assert!(need.is_none(), "what is held states nothing durable");
+                return Fate::HeldFor(to, shortage);
             }
             Ok(verdict) => verdict,
             Err(refusal) => {
@@ -196,7 +194,7 @@ impl Engine {
             Verdict::Later => Fate::Later,
             Verdict::Fence => Fate::Fence,
             Verdict::Part => Fate::Part,
-            Verdict::Hold(_) | Verdict::HoldFor(_) => unreachable!("seen above"),
+            Verdict::Hold(_) | Verdict::HoldFor(..) => unreachable!("seen above"),
         }
     }
 
@@ -249,6 +247,10 @@ impl Engine {
             Shortage::Destination => self.broker.watch(to),
             Shortage::Memory => {
                 self.flow.memory_then = self.flow.memory_then.max(self.broker.volatile_bytes());
+                // How much a publication needs changes with its subscribers.
+                if let Destination::Topic(_) = to {
+                    self.broker.watch(to);
+                }
             }
             // Looked at in each turn: it is a flag.
             Shortage::Disk => {}
@@ -306,7 +308,7 @@ impl Engine {
             let (from, token) = (waiting.from, waiting.request.token);
             let command = &waiting.request.command;
             if let Some(other) = self.waits_for_own(from, waiting.arrival(), command) {
-                self.park.shift(&to, waiting, &other);
+                self.park.shift(&to, waiting, (&other, Shortage::Destination));
                 continue;
             }
             self.effort.add_request(&waiting.request);
@@ -325,8 +327,8 @@ impl Engine {
                     self.await_room(&to, lacking);
                     continue;
                 }
-                Fate::HeldFor(other) => {
-                    self.wait_for(&to, waiting, &other);
+                Fate::HeldFor(other, lacking) => {
+                    self.wait_for(&to, waiting, &other, lacking);
                     continue;
                 }
                 Fate::Done(need, reply) if waiting.request.confirm == Confirm::Always => {
@@ -375,13 +377,19 @@ impl Engine {
     }
 
     /// One that stood in front of a line lacks room, there or elsewhere.
-    fn wait_for(&mut self, to: &Destination, waiting: Waiting, other: &Destination) {
+    fn wait_for(
+        &mut self,
+        to: &Destination,
+        waiting: Waiting,
+        other: &Destination,
+        lacking: Shortage,
+    ) {
         if other == to {
-            self.park.still(to, waiting, Some(Shortage::Destination));
+            self.park.still(to, waiting, Some(lacking));
         } else {
-            self.park.shift(to, waiting, other);
+            self.park.shift(to, waiting, (other, lacking));
         }
-        self.await_room(other, Shortage::Destination);
+        self.await_room(other, lacking);
     }
 
     /// Finds out for which lines there may be room.

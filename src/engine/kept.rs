@@ -23,6 +23,10 @@ const FILE_WASTE_PART: u64 = 32;
 /// A pack must set free at least this part of a segment, and this part of what it writes.
 const GAIN_PART: u64 = 16;
 
+/// So many packs of about one size become one, however little they waste: each file costs memory
+/// and time at a start. The new one is of the next size, so that no frame is copied often.
+const MERGED: u64 = 8;
+
 /// What a pack takes beside its frames: a block of header, a directory of two blocks at least,
 /// and an entry in both for every group.
 fn pack_bytes(live: u64) -> u64 {
@@ -163,6 +167,31 @@ impl Kept {
     /// The segments whose live frames are worth packing together now, ascending; all of them lie
     /// before the segment `before`. `None` where there is too little to be gained.
     pub(crate) fn plan(&self, live: &Live, before: u64, resting: bool) -> Option<Vec<u64>> {
+        self.plan_waste(live, before, resting).or_else(|| self.plan_small())
+    }
+
+    /// Packs of about one size, of which there are many.
+    fn plan_small(&self) -> Option<Vec<u64>> {
+        let mut sizes: BTreeMap<u32, Vec<&PackFile>> = BTreeMap::new();
+        let movable = |pack: &&PackFile| pack.ordinals.is_disjoint(&self.left);
+        for pack in self.packs.values().filter(movable) {
+            let size = (self.segment_size / pack.bytes.max(1)).checked_ilog(MERGED).unwrap_or(0);
+            sizes.entry(size).or_default().push(pack);
+        }
+        // One stands for so many segments and no more.
+        sizes.values_mut().for_each(|packs| packs.sort_by_key(|pack| pack.ordinals.len()));
+        // Of size 0 are those of which not so many have room in one.
+        let many = |packs: &Vec<&PackFile>| {
+            let few = packs.get(..MERGED as usize)?.iter();
+            let ordinals: Vec<u64> = few.flat_map(|pack| &pack.ordinals).copied().collect();
+            (ordinals.len() <= PACK_ORDINALS_MAX).then_some(ordinals)
+        };
+        let mut ordinals = sizes.range(1..).find_map(|(_, packs)| many(packs))?;
+        ordinals.sort_unstable();
+        Some(ordinals)
+    }
+
+    fn plan_waste(&self, live: &Live, before: u64, resting: bool) -> Option<Vec<u64>> {
         let mut sources: Vec<Source> = self.sources(live, before).collect();
         let waste: u64 = sources.iter().map(Source::waste).sum();
         let Waste { of_live, of_segment } = if resting { WASTE_RESTING } else { WASTE_BUSY };
@@ -284,6 +313,29 @@ mod tests {
         assert_eq!(kept.take_dead(&Live::new()), Dead { segments: vec![1], packs: vec![] });
         let dead = kept.compacted(&Live::new(), made(1, 16_384, &[1]));
         assert_eq!(dead, Dead { segments: vec![], packs: vec![ID] });
+    }
+
+    #[test]
+    fn a_store_under_constant_load_gathers_few_packs_and_copies_no_frame_often() {
+        const SEGMENT: u64 = 64 << 20;
+        let (mut kept, mut live) = (Kept::new(SEGMENT, Vec::new(), Vec::new()), Live::new());
+        let (mut written, mut number) = (0, 0);
+        for ordinal in 1..=2000 {
+            kept.close(ordinal);
+            live.insert(ordinal, SEGMENT / 100);
+            while let Some(plan) = kept.plan(&live, ordinal, false) {
+                let sum: u64 = plan.iter().map(|ordinal| live[ordinal]).sum();
+                assert!(sum <= SEGMENT);
+                written += sum;
+                number += 1;
+                kept.compacted(&live, made(number, pack_bytes(sum), &plan));
+            }
+            let total: u64 = live.values().sum();
+            let packs = kept.packs.len() as u64;
+            assert!(packs <= 3 * MERGED + MERGED * total / SEGMENT, "{packs} for {total}");
+        }
+        let total: u64 = live.values().sum();
+        assert!(written < 5 * total, "{written} bytes written for {total}");
     }
 
     proptest! {

@@ -447,7 +447,7 @@ impl Engine {
     /// come to is logged: where the log cannot take that, the end waits.
     fn end_connection(&mut self, now: Millis, id: ConnectionId, inputs: &mut VecDeque<Input>) {
         self.outbox.discard(id);
-        self.park.discard(id);
+        self.effort.add(self.park.discard(id));
         let over = self.broker.decide_close(now, id, &mut self.facts);
         if self.admit() != Admission::Yes {
             self.facts.clear();
@@ -513,7 +513,7 @@ impl Engine {
                 let to = request.command.destination().expect("only sends are held").clone();
                 self.hold_back(now, from, request, &to, lacking);
             }
-            Fate::HeldFor(to) => self.hold_back(now, from, request, &to, Shortage::Destination),
+            Fate::HeldFor(to, lacking) => self.hold_back(now, from, request, &to, lacking),
             Fate::Fence => {
                 self.gates.shut(from, token, confirm);
                 self.work(now, limits::COMMAND_STEPS_MAX);

@@ -73,9 +73,20 @@ pub(crate) struct Park {
     parked: Parked,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Line {
-    waiting: VecDeque<Waiting>,
+    /// By arrival, so that what comes over from another line has its place here too.
+    waiting: BTreeMap<u64, Waiting>,
+    /// The front with which it is due.
+    due: Option<u64>,
+    /// Others may wait behind it for memory: they are tried when it waits for that no longer.
+    for_memory: bool,
+}
+
+impl Line {
+    fn front(&self) -> Option<u64> {
+        self.waiting.first_key_value().map(|(arrival, _)| *arrival)
+    }
 }
 
 /// What waits of one connection.
@@ -83,8 +94,8 @@ struct Line {
 struct Producer {
     /// In the order asked, from the first send that waits.
     slots: VecDeque<(u64, Slot)>,
-    /// How many stand in each line.
-    lines: BTreeMap<Destination, usize>,
+    /// Which stand in each line, by arrival.
+    lines: BTreeMap<Destination, BTreeSet<u64>>,
     messages: usize,
     bytes: usize,
     /// Confirmations that wait: of sends, and behind them.
@@ -131,13 +142,25 @@ impl Park {
         self.lines.contains_key(to)
     }
 
-    /// Whether sends wait for want of this, which all destinations share.
+    /// Whether something waits for want of this, which all destinations share.
     pub(crate) fn lacks(&self, shortage: Shortage) -> bool {
         match shortage {
             Shortage::Destination => false,
             Shortage::Memory => !self.for_memory.is_empty(),
             Shortage::Disk => !self.for_disk.is_empty(),
         }
+    }
+
+    /// Whether another send to a queue would wait behind some for want of this. A publication needs
+    /// room for all of its subscribers at once: it waits by itself and keeps nobody from less.
+    pub(crate) fn queues_lack(&self, shortage: Shortage) -> bool {
+        let first = match shortage {
+            Shortage::Destination => None,
+            Shortage::Memory => self.for_memory.first(),
+            Shortage::Disk => self.for_disk.first(),
+        };
+        // Queues sort before topics.
+        matches!(first, Some(Destination::Queue(_)))
     }
 
     /// Whether the confirmation of this request could wait if it must.
@@ -194,11 +217,10 @@ impl Park {
         producer.bytes += bytes;
         producer.answers += usize::from(request.confirm == Confirm::Always);
         producer.slots.push_back((arrival, Slot::Waiting));
-        *producer.lines.entry(to.clone()).or_default() += 1;
+        producer.lines.entry(to.clone()).or_default().insert(arrival);
         let begins = !self.lines.contains_key(to);
-        let line =
-            self.lines.entry(to.clone()).or_insert_with(|| Line { waiting: VecDeque::new() });
-        line.waiting.push_back(Waiting { arrival, from, request });
+        let line = self.lines.entry(to.clone()).or_default();
+        line.waiting.insert(arrival, Waiting { arrival, from, request });
         if begins {
             self.wait_for(to, lacking);
         }
@@ -208,19 +230,42 @@ impl Park {
     fn wait_for(&mut self, to: &Destination, lacking: Shortage) {
         match lacking {
             // The broker says when there is room in it.
-            Shortage::Destination => true,
-            Shortage::Memory => self.for_memory.insert(to.clone()),
-            Shortage::Disk => self.for_disk.insert(to.clone()),
+            Shortage::Destination => self.lacks_no_memory(to),
+            Shortage::Memory => {
+                self.for_memory.insert(to.clone());
+                self.lines.get_mut(to).expect("it waits").for_memory = true;
+            }
+            Shortage::Disk => {
+                self.for_disk.insert(to.clone());
+                self.lacks_no_memory(to);
+            }
         };
+    }
+
+    /// The front of a line does not wait for memory, or not any more: whoever waited behind it for
+    /// that may find what it has not taken.
+    fn lacks_no_memory(&mut self, to: &Destination) {
+        let line = self.lines.get_mut(to).expect("it was taken from it");
+        if std::mem::take(&mut line.for_memory) {
+            self.stir_all(Shortage::Memory);
+        }
     }
 
     /// There may be room in a destination, if a line waits for it.
     pub(crate) fn stir(&mut self, to: &Destination) {
-        let Some(line) = self.lines.get(to) else { return };
-        let front = line.waiting.front().expect("a line is not empty").arrival;
         self.for_memory.remove(to);
         self.for_disk.remove(to);
-        self.due.insert((front, to.clone()));
+        self.make_due(to);
+    }
+
+    /// The front of a line is to be tried.
+    fn make_due(&mut self, to: &Destination) {
+        let Some(line) = self.lines.get_mut(to) else { return };
+        let front = line.front();
+        if let Some(before) = std::mem::replace(&mut line.due, front) {
+            self.due.remove(&(before, to.clone()));
+        }
+        self.due.extend(front.map(|front| (front, to.clone())));
     }
 
     /// There may be more of what all destinations share.
@@ -230,7 +275,13 @@ impl Park {
             Shortage::Memory => std::mem::take(&mut self.for_memory),
             Shortage::Disk => std::mem::take(&mut self.for_disk),
         };
-        lines.iter().for_each(|to| self.stir(to));
+        for to in &lines {
+            if let (Shortage::Memory, Some(line)) = (shortage, self.lines.get_mut(to)) {
+                // All that wait for memory are tried now.
+                line.for_memory = false;
+            }
+            self.stir(to);
+        }
     }
 
     /// Takes the send that has waited longest of those that may find room. It is to be given back
@@ -238,7 +289,8 @@ impl Park {
     pub(crate) fn next(&mut self) -> Option<(Destination, Waiting)> {
         let (_, to) = self.due.pop_first()?;
         let line = self.lines.get_mut(&to).expect("only lines are due");
-        let waiting = line.waiting.pop_front().expect("a line is not empty");
+        line.due = None;
+        let (_, waiting) = line.waiting.pop_first().expect("a line is not empty");
         Some((to, waiting))
     }
 
@@ -248,44 +300,56 @@ impl Park {
 
     /// It still lacks room, or, where it does not, could not be tried.
     pub(crate) fn still(&mut self, to: &Destination, waiting: Waiting, lacking: Option<Shortage>) {
-        let arrival = waiting.arrival;
-        self.lines.get_mut(to).expect("it was taken from it").waiting.push_front(waiting);
+        let line = self.lines.get_mut(to).expect("it was taken from it");
+        line.waiting.insert(waiting.arrival, waiting);
         match lacking {
             Some(lacking) => self.wait_for(to, lacking),
-            None => drop(self.due.insert((arrival, to.clone()))),
+            None => self.make_due(to),
         }
     }
 
-    /// It waits for room in another destination, behind those who do already.
-    pub(crate) fn shift(&mut self, to: &Destination, waiting: Waiting, other: &Destination) {
+    /// It waits for room in another destination, before those there who came after it: what needs
+    /// room in several would otherwise be the last in each.
+    pub(crate) fn shift(
+        &mut self,
+        to: &Destination,
+        waiting: Waiting,
+        (other, lacking): (&Destination, Shortage),
+    ) {
         assert_ne!(to, other, "it stands in its own line");
+        let arrival = waiting.arrival;
         let producer = self.producers.get_mut(&waiting.from).expect("something of it waits");
-        producer.leave_line(to);
-        *producer.lines.entry(other.clone()).or_default() += 1;
-        let new = || Line { waiting: VecDeque::new() };
-        self.lines.entry(other.clone()).or_insert_with(new).waiting.push_back(waiting);
+        producer.leave_line(to, arrival);
+        producer.lines.entry(other.clone()).or_default().insert(arrival);
+        let line = self.lines.entry(other.clone()).or_default();
+        line.waiting.insert(arrival, waiting);
+        match line.due {
+            Some(_) => self.make_due(other),
+            None if line.front() == Some(arrival) => self.wait_for(other, lacking),
+            None => {}
+        }
         self.advance(to);
     }
 
-    /// Whether anything of a connection waits.
-    pub(crate) fn has(&self, from: ConnectionId) -> bool {
-        self.producers.contains_key(&from)
-    }
-
-    /// Whether a send of a connection that came before `arrival` stands in a line.
-    pub(crate) fn stands_before(&self, from: ConnectionId, arrival: u64, to: &Destination) -> bool {
-        let stands = self.producers.get(&from).is_some_and(|it| it.lines.contains_key(to));
-        let line = self.lines.get(to).filter(|_| stands);
-        let mut waiting = line.into_iter().flat_map(|line| &line.waiting);
-        waiting.any(|waiting| waiting.from == from && waiting.arrival < arrival)
+    /// The lines in which sends of a connection stand that came before `arrival`.
+    pub(crate) fn lines_before(
+        &self,
+        from: ConnectionId,
+        arrival: u64,
+    ) -> impl Iterator<Item = &Destination> {
+        let lines = self.producers.get(&from).into_iter().flat_map(|producer| &producer.lines);
+        let before = move |arrivals: &BTreeSet<u64>| arrivals.first().is_some_and(|a| *a < arrival);
+        lines.filter(move |(_, arrivals)| before(arrivals)).map(|(to, _)| to)
     }
 
     /// The front of a line has left it.
     fn advance(&mut self, to: &Destination) {
-        let line = self.lines.get_mut(to).expect("it was taken from it");
-        match line.waiting.front() {
-            Some(next) => drop(self.due.insert((next.arrival, to.clone()))),
-            None => drop(self.lines.remove(to)),
+        self.lacks_no_memory(to);
+        self.make_due(to);
+        if self.lines[to].waiting.is_empty() {
+            self.lines.remove(to);
+            self.for_memory.remove(to);
+            self.for_disk.remove(to);
         }
     }
 
@@ -345,7 +409,7 @@ impl Park {
         self.parked.messages -= 1;
         self.parked.bytes -= bytes;
         let producer = self.producers.get_mut(&waiting.from).expect("something of it waits");
-        producer.leave(to, bytes);
+        producer.leave(to, waiting.arrival, bytes);
         let at = producer.slots.binary_search_by_key(&waiting.arrival, |(arrival, _)| *arrival);
         (producer, at.expect("it has a slot"))
     }
@@ -377,39 +441,38 @@ impl Park {
     }
 
     /// A connection has gone: nothing of it was confirmed, and nothing of it is done any more.
-    pub(crate) fn discard(&mut self, from: ConnectionId) {
-        let Some(producer) = self.producers.remove(&from) else { return };
+    /// Gives how many messages of it waited.
+    pub(crate) fn discard(&mut self, from: ConnectionId) -> usize {
+        let Some(producer) = self.producers.remove(&from) else { return 0 };
         self.parked.producers -= 1;
         self.parked.messages -= producer.messages;
         self.parked.bytes -= producer.bytes;
-        for to in producer.lines.keys() {
+        for (to, arrivals) in &producer.lines {
             let line = self.lines.get_mut(to).expect("it stood in it");
-            let front = line.waiting.front().expect("a line is not empty").arrival;
-            line.waiting.retain(|waiting| waiting.from != from);
-            self.due.remove(&(front, to.clone()));
+            let front = line.front();
+            arrivals.iter().for_each(|arrival| drop(line.waiting.remove(arrival)));
             if line.waiting.is_empty() {
-                self.lines.remove(to);
-                self.for_memory.remove(to);
-                self.for_disk.remove(to);
-            } else {
+                self.advance(to);
+            } else if line.front() != front {
                 // Who is in front now may need less.
                 self.stir(to);
             }
         }
+        producer.messages
     }
 }
 
 impl Producer {
-    fn leave(&mut self, to: &Destination, bytes: usize) {
+    fn leave(&mut self, to: &Destination, arrival: u64, bytes: usize) {
         self.messages -= 1;
         self.bytes -= bytes;
-        self.leave_line(to);
+        self.leave_line(to, arrival);
     }
 
-    fn leave_line(&mut self, to: &Destination) {
-        let count = self.lines.get_mut(to).expect("it stood in it");
-        *count -= 1;
-        if *count == 0 {
+    fn leave_line(&mut self, to: &Destination, arrival: u64) {
+        let arrivals = self.lines.get_mut(to).expect("it stood in it");
+        arrivals.remove(&arrival);
+        if arrivals.is_empty() {
             self.lines.remove(to);
         }
     }

@@ -21,6 +21,8 @@ use crate::schedule::When;
 
 use super::node::{Node, number_of, settings};
 
+mod units;
+
 const NOW: Millis = Millis(1);
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
 

@@ -154,7 +154,10 @@ impl Node {
         // A full disk refuses in some lives and holds in others, at its end or before.
         let when_disk_full = if nonce & 1 == 0 { WhenFull::Refuse } else { WhenFull::Hold };
         let disk_reserve = if nonce & 2 == 0 { 0 } else { 64 << 10 };
-        let settings = Settings { when_disk_full, disk_reserve, ..settings() };
+        let settings = settings();
+        // So few that clients wait for what they have not settled.
+        let limits = Limits { loans: 12, loans_of_all: 40, ..settings.limits };
+        let settings = Settings { limits, when_disk_full, disk_reserve, ..settings };
         Self::open_with(disk, nonce, now, &settings)
     }
 

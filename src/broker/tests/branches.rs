@@ -45,7 +45,7 @@ impl Bench {
                 Verdict::Later | Verdict::Fence => {
                     return self.answers.pop().map_or(Ok(None), |said| said.map(Some));
                 }
-                Verdict::Hold(_) | Verdict::HoldFor(_) => {
+                Verdict::Hold(_) | Verdict::HoldFor(..) => {
                     unreachable!("no command about a branch is held")
                 }
             }

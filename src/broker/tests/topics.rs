@@ -153,3 +153,65 @@ fn a_connection_with_very_many_subscriptions_ends_some_in_each_step() {
     }
     assert_eq!(ended, count);
 }
+
+#[test]
+fn the_line_of_a_topic_is_bounded_and_the_next_publisher_waits() {
+    let mut bench = many_subscribers();
+    for who in 0..limits::PUBLICATIONS_MAX as u64 {
+        let (verdict, _) = bench.begin_to(100 + who, &publish()).unwrap();
+        assert!(matches!(verdict, Verdict::Fence));
+    }
+    let hold =
+        |bench: &mut Bench| matches!(bench.begin_to(99, &publish()), Ok((it, _)) if it.is_hold());
+    assert!(hold(&mut bench));
+    bench.broker.watch(&topic("t"));
+    while bench.answers.is_empty() {
+        assert!(hold(&mut bench));
+        assert!(step(&mut bench).1);
+    }
+    assert_eq!(bench.broker.take_freed(), [topic("t")]);
+    assert!(!hold(&mut bench));
+}
+
+#[test]
+fn bytes_in_the_lines_of_topics_are_bounded_but_for_one_message_each() {
+    let volatile_bytes = limits::TOPIC_SHARE * 1000;
+    let limits = Limits { topic_backlog: 100, volatile_bytes, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    for who in 1..=MANY {
+        bench.subscribe(who, topic("t"), 100);
+        let (subscription, from) = (SubscriptionId(2), topic("u"));
+        bench.ask(who, &Command::Subscribe { subscription, from, prefetch: 9 }).unwrap();
+    }
+    let Command::Send { message, .. } = publish() else { unreachable!() };
+    let elsewhere = Command::Send { to: topic("u"), message };
+    for who in 100..102 {
+        assert_eq!(bench.begin_to(who, &publish()).unwrap().0, Verdict::Fence);
+    }
+    assert!(bench.begin_to(102, &publish()).unwrap().0.is_hold());
+    assert_eq!(bench.begin_to(103, &elsewhere).unwrap().0, Verdict::Fence);
+    assert!(bench.begin_to(104, &elsewhere).unwrap().0.is_hold());
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.begin_to(102, &publish()).unwrap().0, Verdict::Fence);
+}
+
+#[test]
+fn what_has_waited_for_a_subscriber_that_goes_is_dropped_some_in_each_step() {
+    let mut bench = Bench::with(Limits { topic_backlog: 100, ..Limits::default() });
+    bench.subscribe(1, topic("t"), 1);
+    for _ in 0..50 {
+        bench.ask(99, &publish()).unwrap();
+    }
+    let one = bench.broker.volatile_bytes() / 50;
+    leave(&mut bench, 1);
+    let mut before = bench.broker.volatile_bytes();
+    assert_eq!(before, 50 * one);
+    while before > 0 {
+        assert!(step(&mut bench).1);
+        let now = bench.broker.volatile_bytes();
+        assert!(now < before && before - now <= limits::STEP_MESSAGES_MAX as u64 * one);
+        before = now;
+    }
+    while step(&mut bench).1 {}
+    assert!(bench.broker.topics.is_empty() && !bench.broker.has_work(bench.now));
+}

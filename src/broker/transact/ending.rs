@@ -48,6 +48,9 @@ impl Broker {
                 Resolution::Rollback => self.apply_rolled_back(work, disposition),
             }
         }
+        if works.is_empty() {
+            self.units.busy.remove(&number);
+        }
         let ending = self.units.endings.get_mut(&number).expect("just seen");
         ending.volatile = works;
         ending.publishing += publishing;
@@ -67,10 +70,8 @@ impl Broker {
         id: TransactionId,
         effects: &mut Effects,
     ) {
-        let found = self.units.endings.iter_mut().find(|(_, ending)| ending.id == Some(id));
-        let Some((number, ending)) = found else { return };
-        ending.id = None;
-        let number = *number;
+        let Some(number) = self.units.settling.remove(&id) else { return };
+        self.units.endings.get_mut(&number).expect("it waits for that").id = None;
         self.end_if_done(number, effects);
     }
 
@@ -115,11 +116,13 @@ impl Broker {
         let living = self.consumers.get_mut(&key).filter(|consumer| consumer.ended.is_none());
         match living.filter(|_| disposition == Disposition::Keep) {
             Some(consumer) => {
-                if let Lent::Published { message, .. } = &loan {
-                    consumer.held_bytes += message.charge();
+                match &loan {
+                    Lent::Published { message, .. } => consumer.held_bytes += message.charge(),
+                    _ => self.loans.lent_to(key.0),
                 }
                 consumer.loans.insert(tag, loan);
                 self.leave_line(key);
+                self.weigh(key);
             }
             None => self.take_back(&source, loan, true),
         }

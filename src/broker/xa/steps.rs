@@ -152,9 +152,9 @@ impl Broker {
         }
         let step = next(state, Verb::Prepare).map_err(Refusal::Xa)?;
         if step == Step::Prepare
-            && let Some(queue) = self.room_of(xid, facts)?
+            && let Some(wait) = self.room_of(xid, facts)?
         {
-            return Ok(Verdict::HoldFor(queue));
+            return Ok(wait);
         }
         match step {
             Step::ReadOnly => {
@@ -224,8 +224,8 @@ impl Broker {
                 Ok(self.state_end_open(now, xid, how, Some(asker), facts))
             }
             Step::CommitOpen => {
-                if let Some(queue) = self.room_of(xid, facts)? {
-                    return Ok(Verdict::HoldFor(queue));
+                if let Some(wait) = self.room_of(xid, facts)? {
+                    return Ok(wait);
                 }
                 let branch = &self.branches.open[xid];
                 let key = UnitKey::Branch(branch.id);
@@ -247,8 +247,8 @@ impl Broker {
         }
     }
 
-    /// The first queue that lacks room for what an open branch sends.
-    fn room_of(&self, xid: &Xid, facts: &mut Vec<Fact>) -> Result<Option<Arc<str>>, Refusal> {
+    /// For what an open branch must wait, so that there is room for all it sends.
+    fn room_of(&self, xid: &Xid, facts: &mut Vec<Fact>) -> Result<Option<Verdict>, Refusal> {
         self.room_of_unit(UnitKey::Branch(self.branches.open[xid].id), facts)
     }
 

@@ -1,16 +1,16 @@
 //! Stories of backups: made under load, of stores at rest, cut off, restored, refused.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use support::broker::{ANY_PORT, Broker, assert_no_damage, assert_no_panic, run_to_end, said};
-use support::stomp::{Frame, Stomp};
-use support::{fresh_dir, wait_until};
+use crate::support::broker::{
+    ANY_PORT, Broker, assert_no_damage, assert_no_panic, run_to_end, said,
+};
+use crate::support::stomp::{Frame, Stomp};
+use crate::support::{fresh_dir, wait_until};
 
 /// Segments and checkpoints that come and go while a test looks.
 const SMALL: &str = "[log]\nsegment_size = \"1MiB\"\ncheckpoint_bytes = \"1MiB\"\n\
@@ -396,7 +396,7 @@ fn store(args: &[&str]) -> String {
 }
 
 fn spawn_store(args: &[&str]) -> std::process::Child {
-    let mut command = support::broker::escrowmq();
+    let mut command = crate::support::broker::escrowmq();
     command.arg("store").args(args);
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     command.spawn().unwrap()

@@ -1,14 +1,12 @@
 //! The page of metrics of the real process: what it says, to whom, and whom it cuts off.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use support::broker::{ANY_PORT, Broker, run_to_end, said};
-use support::exposition::{ask, scrape};
-use support::stomp::Frame;
-use support::{PATIENCE, fresh_dir};
+use crate::support::broker::{ANY_PORT, Broker, run_to_end, said};
+use crate::support::exposition::{ask, scrape};
+use crate::support::stomp::Frame;
+use crate::support::{PATIENCE, fresh_dir};
 
 fn start(data: &std::path::Path) -> Broker {
     Broker::start_with(data, &["--listen", ANY_PORT, "--metrics", "127.0.0.1:0"])

@@ -1,7 +1,5 @@
 //! Who is let in and what they may do, against the real process: passwords, rights, TLS.
 
-mod support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -13,8 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use support::broker::{ANY_PORT, Broker, escrowmq, run_to_end, said};
-use support::stomp::{Frame, Stomp};
+use crate::support::broker::{ANY_PORT, Broker, escrowmq, run_to_end, said};
+use crate::support::stomp::{Frame, Stomp};
 
 /// Adds a user as an operator does.
 #[track_caller]
@@ -55,7 +53,7 @@ fn ask(stomp: &mut Stomp, frame: Frame) -> Frame {
 
 #[test]
 fn only_users_with_their_passwords_are_let_in_and_a_new_password_counts_at_once() {
-    let dir = support::fresh_dir();
+    let dir = crate::support::fresh_dir();
     let users = dir.path().join("users");
     set_user(&users, "ann", Some("s3cret"), &[]);
     let settings = format!("[security]\nusers = {:?}\n", users);
@@ -81,7 +79,7 @@ fn only_users_with_their_passwords_are_let_in_and_a_new_password_counts_at_once(
 
 #[test]
 fn a_user_does_what_the_rules_give_and_nothing_else() {
-    let dir = support::fresh_dir();
+    let dir = crate::support::fresh_dir();
     let users = dir.path().join("users");
     set_user(&users, "feed", Some("f"), &[]);
     set_user(&users, "ann", Some("a"), &["desk"]);
@@ -115,7 +113,7 @@ fn a_user_does_what_the_rules_give_and_nothing_else() {
 
 #[test]
 fn a_transaction_with_a_forbidden_part_is_not_committed() {
-    let dir = support::fresh_dir();
+    let dir = crate::support::fresh_dir();
     let users = dir.path().join("users");
     set_user(&users, "feed", Some("f"), &[]);
     let settings = format!(
@@ -144,7 +142,7 @@ fn a_transaction_with_a_forbidden_part_is_not_committed() {
 
 #[test]
 fn a_broker_that_others_could_reach_does_not_start_without_users() {
-    let dir = support::fresh_dir();
+    let dir = crate::support::fresh_dir();
     let data = dir.path().join("data");
     let data = data.to_str().unwrap();
     let listen = ["run", "--data", data, "--listen", "stomp://0.0.0.0:0"];
@@ -211,7 +209,7 @@ impl Authority {
         let host = "localhost".try_into().unwrap();
         let tls = ClientConnection::new(Arc::new(config), host).unwrap();
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
         StreamOwned::new(tls, socket)
     }
 }
@@ -232,7 +230,7 @@ fn answer(stream: &mut impl Read) -> Result<String, ErrorKind> {
 
 #[test]
 fn messages_go_through_tls_and_a_certificate_opens_without_a_password() {
-    let dir = support::fresh_dir();
+    let dir = crate::support::fresh_dir();
     let authority = Authority::new(dir.path());
     ["broker", "ann", "eve"].into_iter().for_each(|name| authority.sign(name));
     let users = dir.path().join("users");
@@ -282,7 +280,7 @@ fn messages_go_through_tls_and_a_certificate_opens_without_a_password() {
     assert!(said.map_err(|e| e.kind()).and_then(|()| answer(&mut stream)).is_err());
     // Who does not speak TLS hears no STOMP.
     let mut plain = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
-    plain.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    plain.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     plain.write_all(b"CONNECT\naccept-version:1.2\nhost:h\n\n\0").unwrap();
     let mut heard = Vec::new();
     let _ = plain.read_to_end(&mut heard);

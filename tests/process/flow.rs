@@ -1,11 +1,9 @@
 //! Flow control of the real process, over raw STOMP: who waits for room, who is told, and that
 //! nobody stands still for ever.
 
-mod support;
-
-use support::broker::Broker;
-use support::stomp::{Frame, Stomp};
-use support::{fresh_dir, wait_until};
+use crate::support::broker::Broker;
+use crate::support::stomp::{Frame, Stomp};
+use crate::support::{fresh_dir, wait_until};
 
 /// A broker on which the queues `few.*` hold two messages.
 fn limited(when_full: &str) -> (tempfile::TempDir, Broker) {

@@ -1,12 +1,10 @@
 //! Stories of `escrowmq store stats`: its numbers are those of a store whose content is known.
 
-mod support;
-
 use std::path::Path;
 
-use support::broker::{Broker, run_to_end, said};
-use support::fresh_dir;
-use support::stomp::{Frame, Stomp};
+use crate::support::broker::{Broker, run_to_end, said};
+use crate::support::fresh_dir;
+use crate::support::stomp::{Frame, Stomp};
 
 const SMALL: &str = "[log]\nsegment_size = \"1MiB\"\ncheckpoint_bytes = \"1MiB\"\n\
                      [limits]\nmessage = \"256KiB\"\n";

@@ -1,15 +1,13 @@
 //! Peers that break the protocol or never read, against the real process: the offender meets an
 //! end or a limit, others are served, and memory stays bounded.
 
-mod support;
-
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::support::broker::Broker;
+use crate::support::stomp::{Frame, Stomp};
+use crate::support::{fresh_dir, wait_until};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use support::broker::Broker;
-use support::stomp::{Frame, Stomp};
-use support::{fresh_dir, wait_until};
 
 /// What no attack of one connection may add to the broker's memory: the largest frame it takes,
 /// and room for its working sets.

@@ -1,13 +1,11 @@
 //! Stories of messages that come later, again and again, and what an operator does about them.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::broker::{Broker, assert_no_damage, said};
+use crate::support::fresh_dir;
+use crate::support::stomp::{Frame, Stomp};
 use serde_json::Value;
-use support::broker::{Broker, assert_no_damage, said};
-use support::fresh_dir;
-use support::stomp::{Frame, Stomp};
 
 fn send_to(destination: &str) -> Frame {
     Frame::new("SEND").with("destination", destination)
@@ -75,7 +73,7 @@ fn what_is_repeated_comes_as_often_as_it_says_over_kills() {
     assert_eq!(ids.len(), 6, "each is a message of its own");
     assert!(ids.iter().any(|id| id.ends_with(job)), "the last is the message that was sent");
     stomp.disconnect().unwrap();
-    support::wait_until("nothing is left", || depth(&broker, "often") == 0);
+    crate::support::wait_until("nothing is left", || depth(&broker, "often") == 0);
     assert_eq!(schedules(&broker), Vec::<Value>::new());
     assert_no_damage(&broker.kill());
 }
@@ -130,7 +128,7 @@ fn a_transaction_delays_from_its_commit() {
             assert!(committed.elapsed() >= Duration::from_millis(600));
         }
     }
-    support::wait_until("nothing is left", || depth(&broker, "later") == 0);
+    crate::support::wait_until("nothing is left", || depth(&broker, "later") == 0);
 }
 
 #[test]

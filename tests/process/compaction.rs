@@ -1,13 +1,11 @@
 //! Stories of a store whose old messages outlive the traffic around them.
 
-mod support;
-
 use std::path::Path;
 
-use support::broker::{Broker, assert_no_damage, run_to_end, said};
-use support::damage::find;
-use support::stomp::Frame;
-use support::{fresh_dir, wait_until};
+use crate::support::broker::{Broker, assert_no_damage, run_to_end, said};
+use crate::support::damage::find;
+use crate::support::stomp::Frame;
+use crate::support::{fresh_dir, wait_until};
 
 /// Small segments, and rest after a second.
 const SETTINGS: &str = "\

@@ -1,8 +1,6 @@
 //! Stories of `escrowmq store repair`: each kind of damage is named, what would be lost is told,
 //! and that and nothing else is lost.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -15,12 +13,12 @@ use escrowmq::io::real::DirStorage;
 use escrowmq::record::Record;
 use escrowmq::wal::Options;
 
-use support::broker::{
+use crate::support::broker::{
     ANY_PORT, Broker, assert_no_damage, assert_no_panic, escrowmq, run_to_end, said,
 };
-use support::damage::{find, store_with_a_damaged_message};
-use support::stomp::Frame;
-use support::{fresh_dir, wait_until};
+use crate::support::damage::{find, store_with_a_damaged_message};
+use crate::support::stomp::Frame;
+use crate::support::{fresh_dir, wait_until};
 
 /// Segments that a test can fill, and no checkpoint while it does.
 const SMALL: &str = "[log]\nsegment_size = \"1MiB\"\n[limits]\nmessage = \"256KiB\"\n";

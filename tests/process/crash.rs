@@ -3,21 +3,19 @@
 //! `ESCROW_CRASH_ROUNDS` sets how often (6 unless told), `ESCROW_SEED` brings a run's choices
 //! back; the moment at which a kill meets the broker is the machine's own.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::broker::{Broker, assert_no_damage};
-use support::ledger::Ledger;
-use support::load::{Clients, Errors, drain};
-use support::random::{Random, number_from_env};
+use crate::support::broker::{Broker, assert_no_damage};
+use crate::support::ledger::Ledger;
+use crate::support::load::{Clients, Errors, drain};
+use crate::support::random::{Random, number_from_env};
 
 #[test]
 fn killed_under_load_again_and_again_it_loses_repeats_and_invents_nothing() {
     let rounds = number_from_env("ESCROW_CRASH_ROUNDS").unwrap_or(6);
     let mut random = Random::from_env();
-    let dir = support::fresh_dir();
+    let dir = crate::support::fresh_dir();
     let data = dir.path().join("data");
     let log = dir.path().join("log");
     let ledger = Arc::new(Ledger::default());
@@ -59,7 +57,11 @@ fn killed_under_load_again_and_again_it_loses_repeats_and_invents_nothing() {
     drain(&ledger, broker.port());
     ledger.check_drained();
     let marks = ledger.counts().deliveries - before;
-    assert_eq!(marks, support::load::QUEUES.len() as u64, "messages came back after the drain");
+    assert_eq!(
+        marks,
+        crate::support::load::QUEUES.len() as u64,
+        "messages came back after the drain"
+    );
     assert!(broker.terminate().success());
     assert_no_damage(&data);
 
@@ -69,7 +71,7 @@ fn killed_under_load_again_and_again_it_loses_repeats_and_invents_nothing() {
 #[test]
 fn a_clean_end_waits_for_no_client_that_never_pauses() {
     let mut random = Random::from_env();
-    let dir = support::fresh_dir();
+    let dir = crate::support::fresh_dir();
     let data = dir.path().join("data");
     let ledger = Arc::new(Ledger::default());
     for _ in 0..5 {
@@ -100,7 +102,7 @@ fn wait_for_work(ledger: &Ledger, random: &mut Random) {
     let before = ledger.counts();
     let sends = before.confirmed + 20 + random.below(800);
     let acks = before.acked + random.below(200);
-    support::wait_until("the clients got work through", || {
+    crate::support::wait_until("the clients got work through", || {
         let now = ledger.counts();
         ledger.has_violations() || (now.confirmed >= sends && now.acked >= acks)
     });

@@ -1,13 +1,11 @@
 //! Messages and commits under ids, against the real process: sent as often as it takes, there once.
 
-mod support;
-
 use std::collections::BTreeMap;
 
-use support::broker::{Broker, assert_no_damage};
-use support::random::{Random, number_from_env};
-use support::stomp::{Frame, Stomp};
-use support::{fresh_dir, wait_until};
+use crate::support::broker::{Broker, assert_no_damage};
+use crate::support::random::{Random, number_from_env};
+use crate::support::stomp::{Frame, Stomp};
+use crate::support::{fresh_dir, wait_until};
 
 fn send(to: &str, id: &str, body: &str) -> Frame {
     Frame::new("SEND").with("destination", to).with("duplicate-id", id).body(body)

@@ -1,15 +1,15 @@
 //! Stories of the real process, from outside: what it keeps over a restart and a kill, how it
 //! starts, ends and refuses, and what its queue commands say.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::broker::{
+    ANY_PORT, Broker, assert_no_damage, assert_no_panic, run_to_end, said,
+};
+use crate::support::damage::store_with_a_damaged_message;
+use crate::support::fresh_dir;
+use crate::support::stomp::{Frame, Stomp};
 use rustix::process::Signal;
-use support::broker::{ANY_PORT, Broker, assert_no_damage, assert_no_panic, run_to_end, said};
-use support::damage::store_with_a_damaged_message;
-use support::fresh_dir;
-use support::stomp::{Frame, Stomp};
 
 #[test]
 fn a_confirmed_message_outlives_a_clean_restart_and_an_acknowledged_one_does_not_come_back() {
@@ -364,7 +364,9 @@ fn a_queue_is_deleted_with_what_is_in_it_and_only_without_consumers() {
 
     stomp.disconnect().unwrap();
     // The end of a connection is noticed a moment later.
-    support::wait_until("the consumer is gone", || broker.queues()[0] == row("delete", 1, 0));
+    crate::support::wait_until("the consumer is gone", || {
+        broker.queues()[0] == row("delete", 1, 0)
+    });
     let deleted = broker.queue_command(&["delete", "delete"]);
     assert!(deleted.status.success(), "{deleted:?}");
     let broker = broker.kill_and_restart();

@@ -1,17 +1,15 @@
 //! Large messages against the real process: they go through in pieces, whole or not at all, in
 //! bounded memory, and cost nobody else anything.
 
-mod support;
-
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::broker::{Broker, assert_no_damage};
-use support::damage::flip_a_bit_of;
-use support::stomp::{Frame, Stomp};
-use support::{PATIENCE, fresh_dir, wait_until};
+use crate::support::broker::{Broker, assert_no_damage};
+use crate::support::damage::flip_a_bit_of;
+use crate::support::stomp::{Frame, Stomp};
+use crate::support::{PATIENCE, fresh_dir, wait_until};
 
 const MIB: usize = 1 << 20;
 

@@ -1,13 +1,11 @@
 //! Stories of messages that come back: how often, after how long, where they are set apart, and how
 //! they get another try.
 
-mod support;
-
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use support::broker::{Broker, assert_no_damage, said};
-use support::fresh_dir;
-use support::stomp::{Frame, Stomp};
+use crate::support::broker::{Broker, assert_no_damage, said};
+use crate::support::fresh_dir;
+use crate::support::stomp::{Frame, Stomp};
 
 /// Takes the next message of a subscription and gives it back.
 fn give_back(stomp: &mut Stomp) -> Frame {
@@ -56,7 +54,7 @@ fn a_message_nobody_can_use_is_set_apart_and_goes_back_on_an_operators_word() {
     assert!(apart.is_redelivered());
     stomp.disconnect().unwrap();
 
-    support::wait_until("the reader has gone", || broker.queues().iter().all(|q| q.2 == 0));
+    crate::support::wait_until("the reader has gone", || broker.queues().iter().all(|q| q.2 == 0));
     let none = said(&broker.command(&["dlq", "retry", "--origin", "bills"]));
     assert!(none.contains("0 moved"), "{none}");
     let retried = said(&broker.command(&["dlq", "retry", "--count", "5"]));
@@ -117,7 +115,7 @@ fn what_expires_is_set_apart_if_its_queue_says_nothing_else() {
         let send = send.with("expires", &at.as_millis().to_string());
         stomp.confirm(send.body(name)).unwrap();
     }
-    support::wait_until("both are over", || {
+    crate::support::wait_until("both are over", || {
         depth(&broker, "kept") == 0 && depth(&broker, "gone") == 0
     });
     assert_eq!(depth(&broker, "ActiveMQ.DLQ"), 1);

@@ -1,15 +1,13 @@
 //! Transactions against the real process: all or nothing, over kills, lost connections and size.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use support::broker::{Broker, assert_no_damage};
-use support::random::{Random, number_from_env};
-use support::stomp::{Frame, Stomp};
-use support::{fresh_dir, wait_until};
+use crate::support::broker::{Broker, assert_no_damage};
+use crate::support::random::{Random, number_from_env};
+use crate::support::stomp::{Frame, Stomp};
+use crate::support::{fresh_dir, wait_until};
 
 fn in_transaction(command: &str, name: &str) -> Frame {
     Frame::new(command).with("transaction", name)

@@ -3,23 +3,21 @@
 //!
 //! The manager is the program `examples/xa_transfer.rs`, run by this test's own binary.
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::broker::{Broker, assert_no_damage, run_to_end, said};
+use crate::support::fresh_dir;
+use crate::support::random::{Random, number_from_env};
 use serde_json::Value;
-use support::broker::{Broker, assert_no_damage, run_to_end, said};
-use support::fresh_dir;
-use support::random::{Random, number_from_env};
 
 use escrowmq::blocking;
 use escrowmq::{Destination, Vote, XaError, Xid};
 
 #[allow(dead_code, unreachable_pub, reason = "it is a program too, with a `main`")]
-#[path = "../examples/xa_transfer.rs"]
+#[path = "../../examples/xa_transfer.rs"]
 mod xa_transfer;
 
 /// Says in which directory this process is to be the program.
@@ -35,7 +33,7 @@ fn transfers_go_on_until_somebody_ends_them() {
 
 fn start_transfers(directory: &Path) -> (Child, impl Iterator<Item = String>) {
     let mut command = Command::new(std::env::current_exe().expect("this test"));
-    command.args(["--exact", "transfers_go_on_until_somebody_ends_them", "--nocapture"]);
+    command.args(["--exact", "xa::transfers_go_on_until_somebody_ends_them", "--nocapture"]);
     command.env(DIRECTORY, directory).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("start the transfers");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -102,7 +100,7 @@ struct Here {
 impl Here {
     fn open(data: &Path) -> Self {
         let builder = escrowmq::Broker::builder(data).segment_size(1 << 20).disk_reserve(0);
-        let broker = builder.wait_for_store(support::PATIENCE).open_blocking().unwrap();
+        let broker = builder.wait_for_store(crate::support::PATIENCE).open_blocking().unwrap();
         let connection = broker.connect().unwrap();
         Self { broker, connection }
     }
@@ -237,7 +235,7 @@ fn what_an_operator_says_of_no_branch_is_refused_with_what_to_do() {
         for command in ["commit", "rollback", "forget"] {
             let why = refused(&broker, &["xa", command, wrong, "--yes"]);
             assert!(why.contains(part) || why.contains("nothing to forget"), "{wrong}: {why}");
-            support::broker::assert_no_panic(&why);
+            crate::support::broker::assert_no_panic(&why);
         }
     }
     assert!(broker.terminate().success());
@@ -277,10 +275,10 @@ fn thousands_of_prepared_branches_are_listed_in_pages_everywhere() {
     assert!(in_use.contains("in use") && in_use.contains("--data"), "{in_use}");
 
     // All of them are warned of when they have waited for so long, in few lines.
-    support::wait_until("the log warns", || broker.log().contains("xa.warn_after"));
+    crate::support::wait_until("the log warns", || broker.log().contains("xa.warn_after"));
     assert!(broker.log().matches("xa.warn_after").count() <= 3, "{}", broker.log());
-    support::wait_until("the metrics count them", || {
-        let page = support::exposition::scrape(broker.metrics_port());
+    crate::support::wait_until("the metrics count them", || {
+        let page = crate::support::exposition::scrape(broker.metrics_port());
         page["escrowmq_xa_overdue"] as u32 == branches && page["escrowmq_xa_prepared"] >= 600.0
     });
 

@@ -1,14 +1,12 @@
 //! Producers that count what they send, against the real process: sent again with the same number,
 //! a message is there once.
 
-mod support;
-
 use std::collections::BTreeMap;
 
-use support::broker::{Broker, assert_no_damage};
-use support::random::{Random, number_from_env};
-use support::stomp::{Frame, Stomp};
-use support::{fresh_dir, wait_until};
+use crate::support::broker::{Broker, assert_no_damage};
+use crate::support::random::{Random, number_from_env};
+use crate::support::stomp::{Frame, Stomp};
+use crate::support::{fresh_dir, wait_until};
 
 fn send(to: &str, producer: &str, sequence: u64) -> Frame {
     let body = format!("{producer} {sequence}");

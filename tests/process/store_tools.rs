@@ -1,15 +1,13 @@
 //! Stories of `escrowmq store`: what verify and dump say of sound and of damaged stores.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
-use support::broker::{Broker, assert_no_damage, assert_no_panic, run_to_end, said};
-use support::damage::{find, flip_a_bit_of, store_with_a_damaged_message};
-use support::fresh_dir;
-use support::stomp::Frame;
+use crate::support::broker::{Broker, assert_no_damage, assert_no_panic, run_to_end, said};
+use crate::support::damage::{find, flip_a_bit_of, store_with_a_damaged_message};
+use crate::support::fresh_dir;
+use crate::support::stomp::Frame;
 
 #[test]
 fn verify_finds_no_damage_in_a_store_after_a_clean_end_or_a_kill() {
@@ -204,7 +202,7 @@ fn a_reader_of_a_dump_may_go_away() {
     stomp.publish("/queue/long", "the last").unwrap();
     let data = broker.data().to_owned();
     assert!(broker.terminate().success());
-    let mut command = support::broker::escrowmq();
+    let mut command = crate::support::broker::escrowmq();
     command.args(["store", "dump"]).arg(&data);
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();

@@ -1,12 +1,10 @@
 //! The operator's view of the real process: what the queue commands show of a broker at work, and
 //! what they do to it.
 
-mod support;
-
+use crate::support::broker::{Broker, assert_no_damage, said};
+use crate::support::fresh_dir;
+use crate::support::stomp::{Frame, Stomp};
 use serde_json::Value;
-use support::broker::{Broker, assert_no_damage, said};
-use support::fresh_dir;
-use support::stomp::{Frame, Stomp};
 
 /// Runs a queue command that must succeed, and gives its lines.
 #[track_caller]
@@ -240,6 +238,6 @@ fn a_backlog_that_has_expired_frees_its_disk_without_a_consumer() {
     }
     stomp.publish("/queue/old", "stays").unwrap();
     let broker = Broker::start_configured(&broker.kill(), drop);
-    support::wait_until("what has expired is gone", || broker.queues()[0].1 == 1);
+    crate::support::wait_until("what has expired is gone", || broker.queues()[0].1 == 1);
     assert_eq!(bodies(&broker, "old"), ["stays"]);
 }

@@ -1,0 +1,127 @@
+//! Deliveries outstanding over all subscriptions of a connection, and over all connections.
+//!
+//! Each is a few hundred bytes of memory, and a subscription may ask for very many. Always: a
+//! subscription of which the connection has as many as it may gets no more and is told nothing: it
+//! waits beside its queue's line until some of the connection's are settled. So whoever waits here
+//! has outstanding ones that will end. What is lent of a topic counts as memory (`topic`) and not
+//! here; the credit of each subscription is `consumer`'s.
+
+use std::collections::BTreeSet;
+
+use crate::broker::Broker;
+use crate::broker::delta::Place;
+use crate::broker::fact::{ConsumerKey, Lent, Source};
+use crate::ids::{ConnectionId, IdMap, QueueId, Tag};
+use crate::limits;
+
+/// What one costs in memory, about: in the trees of its subscription and of its queue, which are
+/// two thirds full, and what a session remembers of it.
+pub(super) const LOAN_BYTES: usize = size_of::<(Tag, Lent, Place)>() * 3 / 2 + 128;
+
+/// Outstanding deliveries of all queues.
+#[derive(Debug, Default)]
+pub(crate) struct Loans {
+    all: usize,
+    connections: IdMap<ConnectionId, OfConnection>,
+}
+
+#[derive(Debug, Default)]
+struct OfConnection {
+    count: usize,
+    /// Subscriptions with credit that wait for others of the connection.
+    waiting: BTreeSet<ConsumerKey>,
+}
+
+impl Loans {
+    /// A message of a queue was handed to a connection.
+    pub(super) fn lent_to(&mut self, connection: ConnectionId) {
+        self.all += 1;
+        self.connections.entry(connection).or_default().count += 1;
+    }
+}
+
+impl Broker {
+    /// How many a connection may have: few where all together have too many.
+    fn loans_max(&self) -> usize {
+        if self.loans.all < self.limits.loans_of_all {
+            return self.limits.loans;
+        }
+        self.limits.loans.min(limits::CONNECTION_LOANS_MIN)
+    }
+
+    /// Whether another message of a queue may be handed to a connection.
+    fn may_lend(&self, connection: ConnectionId) -> bool {
+        let known = self.loans.connections.get(&connection);
+        known.is_none_or(|known| known.count < self.loans_max())
+    }
+
+    /// Puts a consumer with credit at the end of its queue's line, or aside.
+    pub(super) fn stand_in_line(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(&key) else { return };
+        let Source::Queue(id) = consumer.source else { return };
+        if consumer.in_line || consumer.credit() == 0 {
+            return;
+        }
+        if !self.may_lend(key.0) {
+            return self.wait_aside(key);
+        }
+        let consumer = self.consumers.get_mut(&key).expect("just seen");
+        consumer.in_line = true;
+        let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
+        queue.ready.push_back(key);
+        self.stir(id);
+    }
+
+    /// The next subscription in a queue's line that may have a message. Those before it whose
+    /// connections have as many as they may leave the line.
+    pub(super) fn next_ready(&mut self, id: QueueId) -> Option<ConsumerKey> {
+        loop {
+            let key = *self.queues.get(&id)?.ready.front()?;
+            if self.may_lend(key.0) {
+                return Some(key);
+            }
+            self.queues.get_mut(&id)?.ready.pop_front();
+            self.consumers.get_mut(&key).expect("it stands in line").in_line = false;
+            self.wait_aside(key);
+        }
+    }
+
+    /// A subscription waits for others of its connection.
+    fn wait_aside(&mut self, key: ConsumerKey) {
+        self.loans.connections.entry(key.0).or_default().waiting.insert(key);
+    }
+
+    /// So many outstanding deliveries of a subscription are over. Where that leaves its connection
+    /// with clearly fewer than it may have, all that wait stand in line again: whichever finds a
+    /// message has it.
+    pub(super) fn loans_over(&mut self, key: ConsumerKey, source: &Source, count: usize) {
+        let Source::Queue(_) = source else { return };
+        let max = self.loans_max();
+        let Some(known) = self.loans.connections.get_mut(&key.0) else { return };
+        self.loans.all -= count;
+        known.count -= count;
+        if known.count > max - max.div_ceil(limits::LOANS_REST_PART) {
+            return;
+        }
+        let waiting = std::mem::take(&mut known.waiting);
+        if known.count == 0 {
+            self.loans.connections.remove(&key.0);
+        }
+        waiting.into_iter().for_each(|key| self.stand_in_line(key));
+    }
+
+    /// A subscription has ended and waits for nothing any more.
+    pub(super) fn waits_no_more(&mut self, key: ConsumerKey) {
+        if let Some(known) = self.loans.connections.get_mut(&key.0) {
+            known.waiting.remove(&key);
+        }
+    }
+
+    /// Outstanding deliveries, as counted and as there are; for checks.
+    #[cfg(test)]
+    pub(crate) fn loans(&self) -> (usize, usize) {
+        let of_queues = |source: &Source| matches!(source, Source::Queue(_));
+        let all = self.consumers.values().filter(|consumer| of_queues(&consumer.source));
+        (self.loans.all, all.map(|consumer| consumer.loans.len()).sum())
+    }
+}

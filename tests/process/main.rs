@@ -1,0 +1,25 @@
+//! Promises of the real process: each test runs the broker as a child, and talks to it as its
+//! users do. In one binary, because linking takes longer than most of them.
+
+mod backup;
+mod compaction;
+mod crash;
+mod flow;
+mod hostile;
+mod large;
+mod metrics;
+mod once;
+mod operator;
+mod producers;
+mod redelivery;
+mod repair;
+mod schedule;
+mod security;
+mod stats;
+mod store_tools;
+mod stories;
+mod transactions;
+mod xa;
+
+#[path = "../support/mod.rs"]
+mod support;
