@@ -69,6 +69,8 @@ pub mod record;
 #[doc(hidden)]
 pub mod schedule;
 #[doc(hidden)]
+pub mod selector;
+#[doc(hidden)]
 pub mod server;
 #[doc(hidden)]
 pub mod session;
@@ -99,3 +101,5 @@ pub use broker::xa::{Vote, XaError};
 pub use ids::{BadXid, Xid};
 #[doc(inline)]
 pub use message::Destination;
+#[doc(inline)]
+pub use selector::{Problem, SelectorError};

@@ -367,3 +367,26 @@ pub const OPENWIRE_PROPERTIES_MAX: usize = 64;
 
 /// Bytes that the marshalling cache of an OpenWire connection holds at most in one direction.
 pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;
+
+/// Messages of one queue that wait again and that some group of consumers with selectors has not
+/// looked at; one that misses some looks through the whole queue again.
+pub const SELECTED_RETURNS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// Bytes of a selector's text at most.
+pub const SELECTOR_BYTES_MAX: usize = 16 << 10;
+
+/// Parentheses, signs and negations of a selector inside each other at most.
+pub const SELECTOR_NESTING_MAX: usize = 64;
+
+/// Levels of a selector's parts at most; sums without parentheses have one for each sign.
+pub const SELECTOR_HEIGHT_MAX: usize = 256;
+
+/// Values in one list of a selector at most.
+pub const SELECTOR_LIST_MAX: usize = 1024;
+
+/// Different names in one selector at most.
+pub const SELECTOR_NAMES_MAX: usize = 64;
+
+/// Steps that judging one message by a selector may take: about a tenth of a millisecond. Honest
+/// ones take some dozen.
+pub const SELECTOR_STEPS_MAX: usize = 64 << 10;
