@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::ids::{Lsn, Millis, NoteId, StageId, SubscriptionId, Tag, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Message};
+use crate::selector::Selector;
 
 pub use self::once::Once;
 pub use self::refusal::Refusal;
@@ -105,6 +106,8 @@ pub enum Command {
         from: Destination,
         /// Deliveries outstanding (unsettled) at most; at least 1.
         prefetch: u32,
+        /// What it wants of what there is: everything without.
+        selector: Option<Arc<Selector>>,
     },
     /// Stops consuming; what is unsettled returns to its queue.
     Unsubscribe {

@@ -16,8 +16,10 @@ use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
 use crate::broker::policy::{Held, Limit};
 use crate::broker::redelivery::Redelivery;
 use crate::broker::scan::Scans;
+use crate::broker::selecting::{GroupId, Selecting, Waiting};
 use crate::broker::window::Window;
 use crate::ids::{Millis, QueueId, Tag};
+use crate::mutant::{self, Mutant};
 
 /// When what waits is no longer wanted.
 #[derive(Debug, Default)]
@@ -77,8 +79,10 @@ pub(crate) struct Queue {
     pub(crate) consumers: BTreeSet<ConsumerKey>,
     /// What has happened to it.
     pub(crate) counters: Counters,
-    /// Those with credit, the next one first.
+    /// Those with credit and without selector, the next one first.
     pub(crate) ready: VecDeque<ConsumerKey>,
+    /// Those with selectors, where there are any.
+    pub(crate) selecting: Option<Box<Selecting>>,
     /// What non-persistent messages are charged, lent ones included.
     pub(crate) volatile_bytes: u64,
     /// What it may hold.
@@ -120,6 +124,7 @@ impl Queue {
             consumers: BTreeSet::new(),
             counters: Counters::default(),
             ready: VecDeque::new(),
+            selecting: None,
             volatile_bytes: 0,
             limit: Limit::NONE,
             redelivery,
@@ -187,8 +192,33 @@ impl Queue {
         self.horizon = horizon;
     }
 
-    /// A durable message no longer waits.
+    /// The line of the consumers with credit that belong together.
+    pub(crate) fn line(&mut self, group: Option<GroupId>) -> &mut VecDeque<ConsumerKey> {
+        match (group, &mut self.selecting) {
+            (Some(group), Some(selecting)) => selecting.ready(group),
+            _ => &mut self.ready,
+        }
+    }
+
+    /// What is known of it no longer holds: it waits no longer, or is lent no longer.
+    pub(crate) fn forget(&mut self, spot: Spot) {
+        if let Some(selecting) = &mut self.selecting {
+            selecting.forget(spot);
+        }
+    }
+
+    /// A message waits again where it was before, or where others were already.
+    pub(crate) fn waits_again(&mut self, spot: Spot, waiting: Waiting) {
+        if let Some(selecting) = &mut self.selecting
+            && !mutant::is(Mutant::SelectOnce)
+        {
+            selecting.waits_again(spot, waiting);
+        }
+    }
+
+    /// A durable message no longer waits, or is gone.
     pub(crate) fn release(&mut self, place: Place, due: &mut Expiries) -> Option<Entry> {
+        self.forget(Spot::Durable(place));
         let entry = self.resident.remove(place)?;
         if let Some(at) = entry.expires {
             due.remove(&(at, self.id, Spot::Durable(place)));
@@ -221,6 +251,7 @@ impl Queue {
         place: VolatilePlace,
         due: &mut Expiries,
     ) -> Option<(Volatile, u32)> {
+        self.forget(Spot::Volatile(place));
         let (message, returns) = self.volatile.remove(&place)?;
         if let Some(at) = message.expires {
             due.remove(&(at, self.id, Spot::Volatile(place)));

@@ -150,7 +150,13 @@ impl Broker {
 
     /// A message waits for a subscriber, and goes there as soon as its credit allows.
     fn offer(&mut self, key: ConsumerKey, number: u64, message: &Volatile, effects: &mut Effects) {
+        let epoch = self.epoch();
         let consumer = self.consumers.get_mut(&key).expect("a topic knows only the living");
+        if let Some(selector) = &consumer.selector
+            && !message.envelope(epoch, number).is_selected(selector, &message.content)
+        {
+            return;
+        }
         consumer.backlog.push_back((number, message.clone()));
         self.volatile_bytes += message.charge();
         consumer.held_bytes += message.charge();

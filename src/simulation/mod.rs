@@ -22,6 +22,7 @@ mod restart;
 mod scripts;
 mod settled;
 mod slow_checkpoint;
+mod taste;
 mod units;
 mod world;
 

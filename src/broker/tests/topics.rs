@@ -91,7 +91,12 @@ fn leave(bench: &mut Bench, who: u64) {
 }
 
 fn subscribe() -> Command {
-    Command::Subscribe { subscription: SubscriptionId(1), from: topic("t"), prefetch: 100 }
+    Command::Subscribe {
+        subscription: SubscriptionId(1),
+        from: topic("t"),
+        prefetch: 100,
+        selector: None,
+    }
 }
 
 #[test]
@@ -141,7 +146,9 @@ fn a_connection_with_very_many_subscriptions_ends_some_in_each_step() {
     let count = 3 * limits::STEP_ENDS_MAX as u64 + 1;
     for number in 1..=count {
         let (subscription, from) = (SubscriptionId(number), queue("q"));
-        bench.ask(1, &Command::Subscribe { subscription, from, prefetch: 1 }).unwrap();
+        bench
+            .ask(1, &Command::Subscribe { subscription, from, prefetch: 1, selector: None })
+            .unwrap();
     }
     let (mut ended, mut over) = (0, false);
     while !over {

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use crate::broker::command::Refusal;
 use crate::protocol::stomp::{Command, DecodeError, FrameEncoder, Version};
 use crate::schedule::PlanError;
+use crate::selector::SelectorError;
 
 /// Why a session said ERROR. Its text is the frame's `message` header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +102,9 @@ pub enum Fault {
         /// What it asks for.
         what: &'static str,
     },
+    /// SUBSCRIBE with a selector that is none.
+    #[error("{0} (the header selector)")]
+    Selector(#[from] SelectorError),
     /// SUBSCRIBE with the name of a living subscription.
     #[error("the header id is {id:?}, which names a subscription that exists already")]
     SubscriptionExists {
@@ -187,6 +191,11 @@ impl Fault {
             Self::NoSuchTransaction { .. } => {
                 "BEGIN begins a transaction; COMMIT and ABORT end it, and so does the end of the \
                  connection.\n"
+            }
+            Self::Selector(_) => {
+                "A selector is a condition on headers, as JMS has it: type = 'car' AND colour IN \
+                 ('red', 'blue'). Headers are text; one that begins with \
+                 convert_string_expressions: compares them with numbers, too.\n"
             }
             Self::NotCommitted => {
                 "Do all of it again in a new transaction, with another commit-id.\n"

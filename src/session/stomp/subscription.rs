@@ -1,6 +1,7 @@
 //! The subscriptions of one connection, and what is outstanding on each.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::fault::{Fault, excerpt};
 use super::names::parse_destination;
@@ -9,6 +10,7 @@ use crate::ids::{SubscriptionId, Tag};
 use crate::limits;
 use crate::message::Destination;
 use crate::protocol::stomp::{Command, Headers, Version};
+use crate::selector::Selector;
 
 /// How deliveries are settled: the `ack` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub(super) struct Subscribe {
     pub(super) from: Destination,
     pub(super) mode: AckMode,
     pub(super) prefetch: u32,
+    pub(super) selector: Option<Arc<Selector>>,
 }
 
 impl Subscribe {
@@ -76,14 +79,14 @@ impl Subscribe {
             }
         };
         let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
-        Ok(Self { name: name.to_owned(), named: id.is_some(), from, mode, prefetch })
+        let selector = Selector::parse_optional(headers.get("selector").unwrap_or(""))?;
+        Ok(Self { name: name.to_owned(), named: id.is_some(), from, mode, prefetch, selector })
     }
 }
 
 /// To ignore these would give a consumer messages it did not ask for, or keep none it relies on.
 fn refuse_unsupported(headers: &Headers) -> Result<(), Fault> {
-    const UNSUPPORTED: [(&str, &str); 8] = [
-        ("selector", "selectors"),
+    const UNSUPPORTED: [(&str, &str); 7] = [
         ("durable", "durable subscriptions"),
         ("durable-subscription-name", "durable subscriptions"),
         ("activemq.subscriptionName", "durable subscriptions"),
