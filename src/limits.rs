@@ -64,6 +64,9 @@ pub const LIST_QUEUES_MAX: usize = 128;
 /// Subscriptions of a queue that are shown to an operator at most.
 pub const SHOW_CONSUMERS_MAX: usize = 100;
 
+/// Characters of a subscription's selector that are shown to an operator.
+pub const SHOW_SELECTOR_CHARACTERS: usize = 200;
+
 /// Bytes of non-persistent content in one page of a browse at most, and one message.
 pub const BROWSE_BYTES_MAX: usize = 1 << 20;
 

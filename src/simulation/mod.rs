@@ -281,6 +281,14 @@ fn every_defect_of_sends_that_wait_is_caught() {
 }
 
 #[test]
+fn every_defect_of_selectors_is_caught() {
+    catch([
+        Defect::mutant("selectors are ignored", Mutant::SelectAll, "does not match"),
+        Defect::mutant("what comes back is passed over", Mutant::SelectOnce, "is stuck"),
+    ]);
+}
+
+#[test]
 fn every_defect_of_numbers_is_caught() {
     catch([
         Defect::mutant("numbers are forgotten", Mutant::ForgetNumbers, "is there twice"),
