@@ -375,6 +375,14 @@ pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;
 /// looked at; one that misses some looks through the whole queue again.
 pub const SELECTED_RETURNS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
 
+/// Bytes of contents in memory that one question to a selector takes along, and one content; the
+/// others are read from the log.
+pub const SELECT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of the selectors of one connection's subscriptions, as they are written out: what they are
+/// compiled to takes up to thirty times as much.
+pub const SESSION_SELECTOR_BYTES_MAX: usize = 256 << 10;
+
 /// Bytes of a selector's text at most.
 pub const SELECTOR_BYTES_MAX: usize = 16 << 10;
 

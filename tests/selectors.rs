@@ -113,7 +113,7 @@ fn one_that_matches_behind_very_many_that_do_not_is_found_while_others_work() {
 #[test]
 fn what_matches_far_beyond_what_is_in_memory_comes_in_order_and_over_kills() {
     let dir = fresh_dir();
-    let settings = "[limits]\nresident_messages = 16\n";
+    let settings = "[memory]\nqueue_window = 16\n";
     let data = dir.path().join("data");
     let broker = Broker::start_configured(&data, settings);
     let mut producer = broker.connect();

@@ -277,6 +277,13 @@ impl Queue {
         self.resident.from(place).map(|(place, entry)| (*place, entry))
     }
 
+    /// The durable messages that wait after a place, so many at most, where all that the queue has
+    /// there is in memory.
+    pub(crate) fn page_in_memory(&self, after: Place, limit: usize) -> Option<Vec<(Place, Entry)>> {
+        let rows: Vec<_> = self.resident.after(after).take(limit).copied().collect();
+        (rows.len() == limit || self.horizon.is_none()).then_some(rows)
+    }
+
     /// What it holds in both sequences, lent messages included, as a limit counts it.
     pub(crate) fn held(&self) -> Held {
         let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;

@@ -89,7 +89,16 @@ impl Broker {
                 facts.push(Fact::Memory(Change::Lend { queue: id, spot, key }));
             }
             Wish::Judge(messages) => self.state_question(id, group, &messages, facts),
-            Wish::Walk(after) => self.want(wish_of(id, group, after), effects),
+            Wish::Walk(after) => {
+                let wish = wish_of(id, group, after);
+                match queue.page_in_memory(wish.after, wish.limit) {
+                    Some(rows) => {
+                        let request = wish.of(self.durable.generation);
+                        self.state_walked(&Page { request, rows }, group, facts);
+                    }
+                    None => self.want(wish, effects),
+                }
+            }
         }
         true
     }

@@ -33,26 +33,34 @@ impl Envelope {
     /// properties.
     #[must_use]
     pub fn is_selected(&self, selector: &Selector, content: &Bytes) -> bool {
-        let properties = match Content::decode(content.clone()) {
-            Ok(content) => content.properties,
-            Err(_) => {
-                LargeHead::decode(content.clone()).map(|it| it.properties).unwrap_or_default()
-            }
-        };
-        selector.matches(&Seen { envelope: self, properties, id: OnceCell::new() })
+        selector.matches(&Seen::new(*self, content.clone()))
     }
 }
 
-struct Seen<'a> {
-    envelope: &'a Envelope,
-    properties: Vec<(String, String)>,
-    /// Written out only for those who ask.
+/// A message as selectors see it, read no sooner than one asks, and once for all.
+pub(super) struct Seen {
+    envelope: Envelope,
+    content: Bytes,
+    properties: OnceCell<Vec<(String, String)>>,
     id: OnceCell<String>,
 }
 
-impl Seen<'_> {
+impl Seen {
+    pub(super) fn new(envelope: Envelope, content: Bytes) -> Self {
+        Self { envelope, content, properties: OnceCell::new(), id: OnceCell::new() }
+    }
+
+    fn read(&self) -> Vec<(String, String)> {
+        match Content::decode(self.content.clone()) {
+            Ok(content) => content.properties,
+            Err(_) => LargeHead::decode(self.content.clone())
+                .map_or_else(|_| Vec::new(), |it| it.properties),
+        }
+    }
+
     fn property(&self, name: &str) -> Value<'_> {
-        let found = self.properties.iter().find(|(own, _)| own == name);
+        let properties = self.properties.get_or_init(|| self.read());
+        let found = properties.iter().find(|(own, _)| own == name);
         found.map_or(Value::Null, |(_, value)| Value::Text(value))
     }
 
@@ -65,7 +73,7 @@ impl Seen<'_> {
     }
 }
 
-impl Subject for Seen<'_> {
+impl Subject for Seen {
     fn value(&self, name: &str) -> Value<'_> {
         let long = |it: u64| Value::Long(i64::try_from(it).unwrap_or(i64::MAX));
         match name {

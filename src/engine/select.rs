@@ -8,16 +8,22 @@ use crate::broker::{SelectRequest, Selected, Unjudged};
 use crate::engine::cache::Cache;
 use crate::engine::{Engine, Input, Job, StopError};
 use crate::ids::Lsn;
+use crate::limits;
 use crate::wal::{ReadAhead, ReadError};
 
 /// Adds the contents that are in memory, and tells up to where the log must be durable to have the
 /// others.
 pub(super) fn find(request: &mut SelectRequest, cache: &Cache) -> Lsn {
-    let mut need = Lsn::default();
+    let (mut need, mut bytes) = (Lsn::default(), 0);
     for Unjudged { in_log, content, .. } in &mut request.messages {
         let Some((birth, size)) = in_log else { continue };
-        *content = cache.get(*birth).cloned();
-        if content.is_none() {
+        // What goes along stays in memory, whatever the cache forgets meanwhile.
+        if bytes < limits::SELECT_BYTES_MAX {
+            *content = cache.get(*birth).cloned();
+        }
+        if let Some(content) = content {
+            bytes += content.len();
+        } else {
             need = need.max(Lsn(birth.0 + u64::from(*size)));
         }
     }

@@ -117,6 +117,12 @@ pub enum Fault {
         /// The limit.
         limit: usize,
     },
+    /// The selectors of a connection are long enough together.
+    #[error("the selectors of the connection's subscriptions may have {limit} bytes together")]
+    SelectorsTooLong {
+        /// The limit.
+        limit: usize,
+    },
     /// No subscription has that name.
     #[error("the header {header} is {value:?}, which names no subscription of this connection")]
     NoSuchSubscription {

@@ -110,6 +110,7 @@ pub(super) struct Subscription {
     pub(super) named: bool,
     pub(super) mode: AckMode,
     prefetch: u32,
+    selector: Option<Arc<Selector>>,
     outstanding: Outstanding,
 }
 
@@ -192,6 +193,12 @@ impl Subscriptions {
         if self.by_id.len() >= limit {
             return Err(Fault::TooManySubscriptions { limit });
         }
+        let bytes = |it: &Option<Arc<Selector>>| it.as_ref().map_or(0, |it| it.text().len());
+        let others: usize = self.by_id.values().map(|other| bytes(&other.selector)).sum();
+        let limit = limits::SESSION_SELECTOR_BYTES_MAX;
+        if others + bytes(&asked.selector) > limit {
+            return Err(Fault::SelectorsTooLong { limit });
+        }
         self.last += 1;
         let id = SubscriptionId(self.last);
         let subscription = Subscription {
@@ -199,6 +206,7 @@ impl Subscriptions {
             named: asked.named,
             mode: asked.mode,
             prefetch: asked.prefetch,
+            selector: asked.selector.clone(),
             outstanding: Outstanding::default(),
         };
         self.by_name.insert(asked.name.clone(), id);
