@@ -192,7 +192,7 @@ async fn consumer(running: &Running, queue: &str) -> Connection {
     let connection = running.handle().connect().expect("a connection");
     let (from, mut outputs) = (Destination::Queue(queue.into()), Vec::new());
     let prefetch = 4 * OUTSTANDING as u32;
-    let command = Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch };
+    let command = Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch, selector: None };
     let request = Request { token: NO_TOKEN, confirm: Confirm::Always, command };
     connection.submit(vec![request]).await.expect("the engine runs");
     connection.receive(&mut outputs).await.expect("the engine runs");

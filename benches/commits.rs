@@ -133,7 +133,8 @@ impl Session {
         let mut session = Self { connection, send, transactions: 0, deliveries, outputs };
         let from = Destination::Queue(queue.into());
         let prefetch = AHEAD as u32;
-        let subscribe = Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch };
+        let subscribe =
+            Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch, selector: None };
         session.ask(vec![asked(subscribe)]).await;
         for _ in 0..AHEAD {
             session.ask(vec![session.send.clone()]).await;

@@ -124,7 +124,12 @@ impl Bench {
         bench.apply();
         let from = Destination::Queue("consumed".into());
         let prefetch = LENT as u32;
-        bench.command(&Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch });
+        bench.command(&Command::Subscribe {
+            subscription: SUBSCRIPTION,
+            from,
+            prefetch,
+            selector: None,
+        });
         bench
     }
 

@@ -98,7 +98,8 @@ impl Consumer {
         let connection = running.handle().connect().expect("a connection");
         let from = Destination::Queue(queue.into());
         let prefetch = 2 * OUTSTANDING as u32;
-        let command = Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch };
+        let command =
+            Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch, selector: None };
         let request = Request { token: NO_TOKEN, confirm: Confirm::Always, command };
         connection.submit(vec![request]).await.expect("the engine runs");
         let mut outputs = Vec::new();

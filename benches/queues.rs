@@ -93,7 +93,7 @@ async fn idle(running: &Running, queues: &[String]) -> f64 {
         let subscription = SubscriptionId(1);
         let from = Destination::Queue(queue.as_str().into());
         let commands = [
-            Command::Subscribe { subscription, from, prefetch: 1 },
+            Command::Subscribe { subscription, from, prefetch: 1, selector: None },
             Command::Unsubscribe { subscription },
         ];
         for command in commands {

@@ -276,7 +276,8 @@ impl Consumer {
         let connection = running.handle().connect().expect("a connection");
         let from = Destination::Queue(queue.into());
         let prefetch = 2 * OUTSTANDING as u32;
-        let subscribe = Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch };
+        let subscribe =
+            Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch, selector: None };
         confirmed(&connection, &request(subscribe), 1, 1).await;
         Self { connection }
     }

@@ -374,7 +374,7 @@ impl Peer {
     async fn subscribe_to(&mut self, from: Destination) -> SubscriptionId {
         self.subscriptions += 1;
         let subscription = SubscriptionId(self.subscriptions);
-        let request = Command::Subscribe { subscription, from, prefetch: PREFETCH };
+        let request = Command::Subscribe { subscription, from, prefetch: PREFETCH, selector: None };
         let request = Request { token: NO_TOKEN, confirm: Confirm::RefusalOnly, command: request };
         self.connection.submit(vec![request]).await.expect("the engine runs");
         subscription

@@ -71,6 +71,8 @@ pub mod schedule;
 #[doc(hidden)]
 pub mod security;
 #[doc(hidden)]
+pub mod selector;
+#[doc(hidden)]
 pub mod server;
 #[doc(hidden)]
 pub mod session;
@@ -101,3 +103,5 @@ pub use broker::xa::{Vote, XaError};
 pub use ids::{BadXid, Xid};
 #[doc(inline)]
 pub use message::Destination;
+#[doc(inline)]
+pub use selector::{Problem, SelectorError};

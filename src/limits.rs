@@ -67,6 +67,9 @@ pub const LIST_QUEUES_MAX: usize = 128;
 /// Subscriptions of a queue that are shown to an operator at most.
 pub const SHOW_CONSUMERS_MAX: usize = 100;
 
+/// Characters of a subscription's selector that are shown to an operator.
+pub const SHOW_SELECTOR_CHARACTERS: usize = 200;
+
 /// Bytes of non-persistent content in one page of a browse at most, and one message.
 pub const BROWSE_BYTES_MAX: usize = 1 << 20;
 
@@ -428,3 +431,34 @@ pub const OPENWIRE_RECOVERED_MAX: usize = 32_767;
 
 /// Bytes that the marshalling cache of an OpenWire connection holds at most in one direction.
 pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;
+
+/// Messages of one queue that wait again and that some group of consumers with selectors has not
+/// looked at; one that misses some looks through the whole queue again.
+pub const SELECTED_RETURNS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// Bytes of contents in memory that one question to a selector takes along, and one content; the
+/// others are read from the log.
+pub const SELECT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of the selectors of one connection's subscriptions, as they are written out: what they are
+/// compiled to takes up to thirty times as much.
+pub const SESSION_SELECTOR_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of a selector's text at most.
+pub const SELECTOR_BYTES_MAX: usize = 16 << 10;
+
+/// Parentheses, signs and negations of a selector inside each other at most.
+pub const SELECTOR_NESTING_MAX: usize = 64;
+
+/// Levels of a selector's parts at most; sums without parentheses have one for each sign.
+pub const SELECTOR_HEIGHT_MAX: usize = 256;
+
+/// Values in one list of a selector at most.
+pub const SELECTOR_LIST_MAX: usize = 1024;
+
+/// Different names in one selector at most.
+pub const SELECTOR_NAMES_MAX: usize = 64;
+
+/// Steps that judging one message by a selector may take: about a tenth of a millisecond. Honest
+/// ones take some dozen.
+pub const SELECTOR_STEPS_MAX: usize = 64 << 10;

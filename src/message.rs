@@ -16,7 +16,7 @@ use crate::schedule::When;
 pub use self::jms::{Jms, JmsBody, JmsHead};
 pub use self::view::{
     CORRELATION_ID, GROUP_ID, GROUP_SEQUENCE, JMS_TYPE, REPLY_TO, TEMPORARY, TEMPORARY_TOPIC,
-    USER_ID, Value, value,
+    USER_ID, Value, value, values,
 };
 
 /// Where a message is sent and from where it is consumed.

@@ -84,6 +84,10 @@ pub(crate) enum Mutant {
     AnswerHeldTwice,
     /// A send that has waited for room is done twice.
     RepeatHeld,
+    /// What a selector leaves out is handed to its consumers.
+    SelectAll,
+    /// What comes back to a queue is not looked at again by consumers with selectors.
+    SelectOnce,
     /// The copy of a segment that a start makes is listed without being synced.
     ListUnsyncedCopy,
 }

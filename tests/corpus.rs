@@ -5,6 +5,7 @@ use std::path::Path;
 use escrowmq::protocol::openwire::fuzz::fuzz_openwire;
 use escrowmq::protocol::stomp::fuzz::fuzz_stomp;
 use escrowmq::record::fuzz_record;
+use escrowmq::selector::fuzz::fuzz_selector;
 use escrowmq::session::stomp::fuzz::fuzz_stomp_session;
 use escrowmq::wal::fuzz::fuzz_recovery;
 
@@ -42,4 +43,9 @@ fn bytes_are_a_record_in_its_one_form_or_none() {
 #[test]
 fn no_bytes_in_a_log_make_recovery_panic() {
     run("log_recovery", 10, fuzz_recovery);
+}
+
+#[test]
+fn any_text_is_a_selector_that_reads_back_or_a_clear_no() {
+    run("selector_parse", 20, fuzz_selector);
 }

@@ -13,15 +13,25 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &[]),
     ("io", &["ids"]),
     ("schedule", &["ids"]),
+    ("selector", &["limits"]),
     ("message", &["ids", "schedule"]),
     ("record", &["ids", "identity", "message", "schedule", "broker::delta"]),
-    ("broker", &["ids", "identity", "limits", "message", "schedule", "record"]),
+    ("broker", &["ids", "identity", "limits", "message", "schedule", "record", "selector"]),
     ("wal", &["io", "ids", "limits"]),
     ("store", &["io", "wal", "identity", "ids", "limits", "broker::delta"]),
     ("protocol", &["limits"]),
     (
         "session",
-        &["protocol", "broker::command", "message", "schedule", "identity", "ids", "limits"],
+        &[
+            "protocol",
+            "broker::command",
+            "message",
+            "schedule",
+            "selector",
+            "identity",
+            "ids",
+            "limits",
+        ],
     ),
     ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "limits"]),
     ("backup", &["engine::Store", "broker", "record", "store", "wal", "io", "ids"]),
@@ -69,6 +79,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "io",
             "message",
             "schedule",
+            "selector",
             "identity",
             "ids",
             "limits",
@@ -85,7 +96,8 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
 const FOR_ALL: &[&str] = &["mutant"];
 
 /// Rooms without a file, clock, thread or randomness: what they do follows from what they are told.
-const PURE: &[&str] = &["broker", "session", "protocol", "record", "message", "schedule"];
+const PURE: &[&str] =
+    &["broker", "session", "protocol", "record", "message", "schedule", "selector"];
 
 /// What a pure room never names.
 const IMPURE_WORDS: &[&str] = &[

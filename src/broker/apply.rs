@@ -12,11 +12,13 @@ use crate::broker::fact::{
     Assignment, Change, ConsumerKey, Effect, Lent, Publisher, Source, Spot, Volatile, VolatilePlace,
 };
 use crate::broker::queue::Queue;
+use crate::broker::selecting::{GroupId, Waiting};
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Body, Millis, QueueId, Tag};
 use crate::mutant::{self, Mutant};
 use crate::record::{Gone, Record};
+use crate::selector::Selector;
 
 impl Broker {
     /// Makes a durable fact true. `written` is where the log has it.
@@ -294,7 +296,10 @@ impl Broker {
         let before = queue.resident_len();
         queue.admit(place, entry, max, &mut self.expiries);
         self.resident = self.resident + queue.resident_len() - before;
-        if !queue.ready.is_empty() {
+        if let Some(selecting) = &mut queue.selecting {
+            selecting.arrived(place.rank);
+        }
+        if !queue.ready.is_empty() || queue.selecting.is_some() {
             self.stir(id);
         }
     }
@@ -326,8 +331,8 @@ impl Broker {
     /// Makes a fact true that lives as long as the process.
     pub fn apply_change(&mut self, change: Change, effects: &mut Effects) {
         match change {
-            Change::Subscribe { key, source, prefetch } => {
-                self.apply_subscribe(key, source, prefetch);
+            Change::Subscribe { key, source, prefetch, selector } => {
+                self.apply_subscribe(key, source, prefetch, selector);
             }
             Change::Credit { key, prefetch } => self.apply_credit(key, prefetch, effects),
             Change::Unsubscribe { key, unsent_from } => self.apply_end(key, unsent_from),
@@ -372,6 +377,7 @@ impl Broker {
                 self.apply_sweep_to(queue, cursor, removed, effects);
             }
             Change::Want(wish) => self.want(wish, effects),
+            Change::Select(request) => effects.push(Effect::Select(request)),
             Change::Tell { asker, result } => {
                 let (to, token) = (asker.connection, asker.token);
                 effects.push(Effect::Answer { to, token, result });
@@ -416,20 +422,36 @@ impl Broker {
     ) {
         let queue = self.queues.get_mut(&id).expect("stated of a queue");
         queue.enqueue(place, message, returns, &mut self.expiries);
-        if !queue.ready.is_empty() {
+        if let Some(selecting) = &mut queue.selecting {
+            selecting.arrived(place.rank);
+        }
+        if !queue.ready.is_empty() || queue.selecting.is_some() {
             self.stir(id);
         }
     }
 
-    fn apply_subscribe(&mut self, key: ConsumerKey, source: Source, prefetch: u32) {
-        let seat = match &source {
+    fn apply_subscribe(
+        &mut self,
+        key: ConsumerKey,
+        source: Source,
+        prefetch: u32,
+        selector: Option<Arc<Selector>>,
+    ) {
+        let (mut seat, mut group) = (0, None);
+        match &source {
             Source::Queue(queue) => {
-                self.queue(*queue).consumers.insert(key);
-                0
+                self.last_group += u64::from(selector.is_some());
+                let new = GroupId(self.last_group);
+                let queue = self.queue(*queue);
+                queue.consumers.insert(key);
+                let selecting = &mut queue.selecting;
+                let join = |it: &_| selecting.get_or_insert_default().join(it, new);
+                group = selector.as_ref().map(join);
             }
-            Source::Topic(topic) => self.join_topic(topic, key),
-        };
-        self.consumers.insert(key, Consumer::new(source, prefetch, seat));
+            Source::Topic(topic) => seat = self.join_topic(topic, key),
+        }
+        let consumer = Consumer::new(source, prefetch, seat, selector, group);
+        self.consumers.insert(key, consumer);
         self.connections.entry(key.0).or_default().insert(key);
         self.stand_in_line(key);
     }
@@ -438,12 +460,19 @@ impl Broker {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
         consumer.ended = Some(Ended { unsent_from });
         consumer.in_line = false;
-        let (seat, weighed) = (consumer.seat, consumer.weighed.take());
+        let (seat, weighed, group) = (consumer.seat, consumer.weighed.take(), consumer.group);
         match consumer.source.clone() {
             Source::Queue(id) => {
                 let queue = self.queue(id);
                 queue.consumers.remove(&key);
-                queue.ready.retain(|other| *other != key);
+                match (group, &mut queue.selecting) {
+                    (Some(group), Some(selecting)) => {
+                        if selecting.leave(group, key) {
+                            queue.selecting = None;
+                        }
+                    }
+                    _ => queue.ready.retain(|other| *other != key),
+                }
                 queue.rest();
             }
             Source::Topic(topic) => self.leave_topic(&topic, seat, weighed),
@@ -458,11 +487,18 @@ impl Broker {
     }
 
     fn apply_lend(&mut self, id: QueueId, spot: Spot, key: ConsumerKey, effects: &mut Effects) {
+        let group = self.consumers[&key].group;
         let queue = self.queues.get_mut(&id).expect("stated of a queue");
+        // What a selector has found may lie beyond the window.
+        let selecting = queue.selecting.as_ref().zip(group);
+        let candidate = selecting.and_then(|(selecting, group)| selecting.candidate(group, spot));
         let (message, returns, before) = match spot {
             Spot::Durable(place) => {
-                let entry = queue.release(place, &mut self.expiries).expect("it waits");
-                self.resident -= 1;
+                let waited = queue.release(place, &mut self.expiries);
+                self.resident -= usize::from(waited.is_some());
+                let known = candidate.and_then(Waiting::entry);
+                debug_assert!(known.is_none() || waited.is_none() || known == waited);
+                let entry = waited.or(known).expect("it waits");
                 queue.on_loan.insert(place);
                 let before = queue.lent_before(place);
                 (Lent::Durable { place, entry }, entry.returns, before)
@@ -473,6 +509,9 @@ impl Broker {
                 (Lent::Volatile { place, message, returns }, returns, false)
             }
         };
+        if let (Some(group), Some(selecting)) = (group, &mut queue.selecting) {
+            selecting.lent(group, spot);
+        }
         let redelivered = before || returns > 0;
         let dead = match &message {
             Lent::Durable { entry, .. } if entry.note.is_some() => {
@@ -493,10 +532,11 @@ impl Broker {
             counters.redelivered += u64::from(redelivered);
         }
         // The next in line is the one that has waited longest.
-        debug_assert_eq!(queue.ready.front(), Some(&key));
-        queue.ready.pop_front();
+        let line = queue.line(group);
+        debug_assert_eq!(line.front(), Some(&key));
+        line.pop_front();
         if consumer.credit() > 0 {
-            queue.ready.push_back(key);
+            line.push_back(key);
         } else {
             consumer.in_line = false;
         }
@@ -561,6 +601,7 @@ impl Broker {
                 if let Source::Queue(id) = source {
                     let queue = self.queue(*id);
                     queue.volatile_on_loan.remove(place);
+                    queue.forget(Spot::Volatile(*place));
                     queue.volatile_bytes -= message.charge();
                     self.free(*id);
                 }
@@ -584,6 +625,7 @@ impl Broker {
                 self.queue(*id).volatile_on_loan.remove(&place);
                 self.count(*id, |c| c.returned += u64::from(counted));
                 self.enqueue(*id, place, message, returns + u32::from(counted));
+                self.queue(*id).waits_again(Spot::Volatile(place), Waiting::Volatile);
                 self.stir(*id);
             }
             (source, loan) => self.end_loan(source, &loan),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::ids::{Lsn, Millis, NoteId, StageId, SubscriptionId, Tag, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Message};
+use crate::selector::Selector;
 
 pub use self::once::Once;
 pub use self::refusal::Refusal;
@@ -24,6 +25,7 @@ pub use crate::broker::fact::Spot;
 pub use crate::broker::once::NameCounts;
 pub use crate::broker::policy::WhenFull;
 pub use crate::broker::produce::ProducerCounts;
+pub use crate::broker::subject::Envelope;
 pub use crate::broker::transfer::{MovedReply, Pick, Rest, Returns};
 pub use crate::broker::view::{QueueDetails, QueueInfo, ReaderInfo, Totals};
 pub use crate::broker::xa::{
@@ -105,6 +107,8 @@ pub enum Command {
         from: Destination,
         /// Deliveries outstanding (unsettled) at most; with 0 none before a [`Command::Credit`].
         prefetch: u32,
+        /// What it wants of what there is: everything without.
+        selector: Option<Arc<Selector>>,
     },
     /// Changes how many deliveries may be outstanding; 0 lets none more through.
     Credit {

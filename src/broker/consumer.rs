@@ -1,11 +1,14 @@
 //! One subscription: its credit, and the messages it holds.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::broker::command::Which;
 use crate::broker::fact::{Lent, Source, Volatile};
 use crate::broker::load::Load;
+use crate::broker::selecting::GroupId;
 use crate::ids::Tag;
+use crate::selector::Selector;
 
 #[derive(Debug)]
 pub(crate) struct Consumer {
@@ -14,6 +17,10 @@ pub(crate) struct Consumer {
     last_tag: u64,
     /// Its seat in its topic; 0 in a queue.
     pub(crate) seat: u64,
+    /// What it wants of what there is.
+    pub(crate) selector: Option<Arc<Selector>>,
+    /// In a queue: those who want the same.
+    pub(crate) group: Option<GroupId>,
     /// What it holds, in the order of delivery.
     pub(crate) loans: BTreeMap<Tag, Lent>,
     /// It stands in its queue's line of those with credit.
@@ -42,12 +49,20 @@ impl Ended {
 }
 
 impl Consumer {
-    pub(crate) fn new(source: Source, prefetch: u32, seat: u64) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        prefetch: u32,
+        seat: u64,
+        selector: Option<Arc<Selector>>,
+        group: Option<GroupId>,
+    ) -> Self {
         Self {
             source,
             prefetch,
             last_tag: 0,
             seat,
+            selector,
+            group,
             loans: BTreeMap::new(),
             in_line: false,
             ended: None,

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use crate::broker::Broker;
 use crate::broker::delta::Place;
 use crate::broker::fact::{ConsumerKey, Lent, Source};
+use crate::broker::selecting::GroupId;
 use crate::ids::{ConnectionId, IdMap, QueueId, Tag};
 use crate::limits;
 
@@ -68,7 +69,10 @@ impl Broker {
         let consumer = self.consumers.get_mut(&key).expect("just seen");
         consumer.in_line = true;
         let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
-        queue.ready.push_back(key);
+        queue.line(consumer.group).push_back(key);
+        if let (Some(group), Some(selecting)) = (consumer.group, &mut queue.selecting) {
+            selecting.stir(group);
+        }
         self.stir(id);
     }
 
@@ -80,10 +84,25 @@ impl Broker {
             if self.may_lend(key.0) {
                 return Some(key);
             }
-            self.queues.get_mut(&id)?.ready.pop_front();
-            self.consumers.get_mut(&key).expect("it stands in line").in_line = false;
-            self.wait_aside(key);
+            self.pass_over(id, None, key);
         }
+    }
+
+    /// The first in a line of a queue leaves it: its connection has as many as it may.
+    fn pass_over(&mut self, id: QueueId, group: Option<GroupId>, key: ConsumerKey) {
+        let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
+        queue.line(group).pop_front();
+        self.consumers.get_mut(&key).expect("it stands in line").in_line = false;
+        self.wait_aside(key);
+    }
+
+    /// Whether the first of a group may have a message; otherwise it leaves the group's line.
+    pub(super) fn is_ready(&mut self, id: QueueId, group: GroupId, key: ConsumerKey) -> bool {
+        let may = self.may_lend(key.0);
+        if !may {
+            self.pass_over(id, Some(group), key);
+        }
+        may
     }
 
     /// A subscription waits for others of its connection.

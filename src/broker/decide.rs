@@ -15,6 +15,7 @@ use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::record::{Cause, Gone, Record};
 use crate::schedule::When;
+use crate::selector::Selector;
 
 /// What becomes of a command that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +85,9 @@ impl Broker {
                 self.decide_send_staged(now, (connection, *stage), to, message, None, facts)
             }
             Command::Unstage { stage } => self.decide_unstage((connection, *stage), facts),
-            Command::Subscribe { subscription, from, prefetch } => {
-                self.decide_subscribe(now, (connection, *subscription), from, *prefetch, facts)
+            Command::Subscribe { subscription, from, prefetch, selector } => {
+                let (key, selector) = ((connection, *subscription), selector.clone());
+                self.decide_subscribe(now, key, from, (*prefetch, selector), facts)
             }
             Command::Credit { subscription, prefetch } => {
                 let (key, prefetch) = (self.living((connection, *subscription))?.0, *prefetch);
@@ -344,7 +346,7 @@ impl Broker {
         now: Millis,
         key: ConsumerKey,
         from: &Destination,
-        prefetch: u32,
+        (prefetch, selector): (u32, Option<Arc<Selector>>),
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         if self.consumers.contains_key(&key) {
@@ -359,7 +361,7 @@ impl Broker {
             Destination::Topic(name) => Source::Topic(Arc::clone(name)),
         };
         let prefetch = prefetch.min(self.limits.prefetch);
-        facts.push(Fact::Memory(Change::Subscribe { key, source, prefetch }));
+        facts.push(Fact::Memory(Change::Subscribe { key, source, prefetch, selector }));
         DONE
     }
 

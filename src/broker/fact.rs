@@ -5,10 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::browse::Browse;
-use crate::broker::command::{Disposition, Outcome, Refusal, Reply, Which};
+use crate::broker::command::{Disposition, MessageId, Outcome, Refusal, Reply, Which};
 use crate::broker::dead::DeadLetter;
 use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place, Resolution};
 use crate::broker::scan::Scanned;
+use crate::broker::select::SelectRequest;
+use crate::broker::selecting::GroupId;
+use crate::broker::subject::Envelope;
 use crate::broker::transfer::{Rest, Transfer};
 use crate::broker::xa::{BranchChange, OutcomeRequest};
 use crate::identity::Identity;
@@ -18,6 +21,7 @@ use crate::ids::{
 };
 use crate::limits;
 use crate::record::{Cause, Record};
+use crate::selector::Selector;
 
 /// One step of the broker's state.
 #[derive(Clone, Debug)]
@@ -49,6 +53,7 @@ impl Fact {
             Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
             Self::Memory(Change::Drop { places, .. } | Change::Oust { places, .. }) => places.len(),
             Self::Memory(Change::TakeBack { count, .. }) => *count,
+            Self::Memory(Change::Select(request)) => 1 + request.messages.len(),
             Self::Memory(Change::Publish { reach, .. }) => 1 + reach * limits::PUBLISH_EFFORT,
             Self::Memory(Change::PublishOn { .. }) => limits::PUBLISH_STEP * limits::PUBLISH_EFFORT,
             Self::Memory(Change::Unsubscribe { .. }) => limits::COMMAND_EFFORT,
@@ -122,6 +127,8 @@ pub enum Change {
         source: Source,
         /// Outstanding deliveries at most.
         prefetch: u32,
+        /// What it wants of what there is.
+        selector: Option<Arc<Selector>>,
     },
     /// A subscription ends; its loans return over the next turns.
     Unsubscribe {
@@ -252,6 +259,8 @@ pub enum Change {
     },
     /// A piece of a queue is to be read.
     Want(PageWish),
+    /// Messages are to be judged by a selector.
+    Select(SelectRequest),
     /// Somebody who has asked is answered.
     Tell {
         /// Who.
@@ -443,6 +452,18 @@ pub struct Volatile {
 }
 
 impl Volatile {
+    /// What is known of it without its content, given its number in a life of the broker.
+    #[must_use]
+    pub fn envelope(&self, epoch: u64, number: u64) -> Envelope {
+        Envelope {
+            id: MessageId::Volatile { epoch, number },
+            persistent: self.persistent,
+            priority: self.priority,
+            at: self.at,
+            expires: self.expires,
+        }
+    }
+
     /// Bytes that each holder of it counts for: its content, and about what its place costs.
     #[must_use]
     pub fn charge(&self) -> u64 {
@@ -476,6 +497,8 @@ pub enum Effect {
     Later(LaterRequest),
     /// The broker needs the content of a message that comes again.
     Content(ContentRequest),
+    /// The broker needs to know which messages match a selector.
+    Select(SelectRequest),
 }
 
 /// The content of a message that comes again and whose time has come.
@@ -613,6 +636,8 @@ pub enum Purpose {
     Transfer,
     /// To find those whose time is over.
     Scan,
+    /// To find those that match a selector.
+    Select(GroupId),
 }
 
 /// The answer to a [`PageRequest`].

@@ -16,6 +16,7 @@ use crate::broker::delta::{Delta, Due, Entry, Place, Why};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::{ContentRequest, Effect, Fact, LaterPage, LaterRequest};
 use crate::broker::redelivery::Ending;
+use crate::broker::selecting::Waiting;
 use crate::ids::{DueTime, Millis, QueueId};
 use crate::limits;
 use crate::mutant::{self, Mutant};
@@ -229,6 +230,7 @@ impl Broker {
         let queue = self.queues.get_mut(&id).expect("a message has a queue");
         let before = queue.resident_len();
         queue.admit(place, entry, max, &mut self.expiries);
+        queue.waits_again(crate::broker::fact::Spot::Durable(place), Waiting::Durable(entry));
         self.resident = self.resident + queue.resident_len() - before;
         self.stir(id);
     }

@@ -40,7 +40,10 @@ mod queue;
 mod repeat;
 mod room;
 mod schedule;
+mod select;
+mod selecting;
 mod settle;
+mod subject;
 mod topic;
 mod transact;
 mod transaction;
@@ -70,6 +73,9 @@ pub use decide::Verdict;
 pub use delta::Base;
 use queue::Queue;
 pub use room::Room;
+pub use select::{SelectRequest, Selected, Unjudged};
+pub use selecting::GroupId;
+pub use subject::Envelope;
 
 /// Bounds of the broker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +184,8 @@ pub struct Broker {
     policies: Arc<policy::Policies>,
     dropped: policy::Dropped,
     freed: policy::Freed,
+    /// The last group of consumers with one selector.
+    last_group: u64,
     /// Messages published on topics.
     published: u64,
     /// Topics with a line, each once, in the order of their turns.
@@ -246,6 +254,7 @@ impl Broker {
             policies,
             dropped: policy::Dropped::default(),
             freed: policy::Freed::default(),
+            last_group: 0,
             published: 0,
             publishing: VecDeque::new(),
             publishing_bytes: 0,

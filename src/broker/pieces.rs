@@ -72,6 +72,7 @@ impl Bench {
                     Effect::Answer { result, .. } => self.answers.push(result),
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Outcome(_) => unreachable!("there are no branches here"),
+                    Effect::Select(_) => unreachable!("nobody has a selector here"),
                     Effect::Later(_) | Effect::Content(_) => {
                         unreachable!("nothing is delayed here")
                     }
@@ -142,7 +143,10 @@ impl Bench {
 
     fn subscribe(&mut self, queue: &str, prefetch: u32) {
         let from = Destination::Queue(queue.into());
-        self.ask(CONSUMER, &Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch });
+        self.ask(
+            CONSUMER,
+            &Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch, selector: None },
+        );
     }
 
     fn page(&mut self, queue: &str, after: Option<Spot>, limit: usize) -> Option<Browsed> {

@@ -16,8 +16,10 @@ use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
 use crate::broker::policy::{Held, Limit};
 use crate::broker::redelivery::Redelivery;
 use crate::broker::scan::Scans;
+use crate::broker::selecting::{GroupId, Selecting, Waiting};
 use crate::broker::window::Window;
 use crate::ids::{Millis, QueueId, Tag};
+use crate::mutant::{self, Mutant};
 
 /// What the place of a waiting message costs, about: in the window, a ring that has room for up to
 /// as many again when it grows, and where the message expires in a tree that is two thirds full.
@@ -82,8 +84,10 @@ pub(crate) struct Queue {
     pub(crate) consumers: BTreeSet<ConsumerKey>,
     /// What has happened to it.
     pub(crate) counters: Counters,
-    /// Those with credit, the next one first.
+    /// Those with credit and without selector, the next one first.
     pub(crate) ready: VecDeque<ConsumerKey>,
+    /// Those with selectors, where there are any.
+    pub(crate) selecting: Option<Box<Selecting>>,
     /// What non-persistent messages are charged, lent ones included.
     pub(crate) volatile_bytes: u64,
     /// What it may hold.
@@ -125,6 +129,7 @@ impl Queue {
             consumers: BTreeSet::new(),
             counters: Counters::default(),
             ready: VecDeque::new(),
+            selecting: None,
             volatile_bytes: 0,
             limit: Limit::NONE,
             redelivery,
@@ -192,8 +197,33 @@ impl Queue {
         self.horizon = horizon;
     }
 
-    /// A durable message no longer waits.
+    /// The line of the consumers with credit that belong together.
+    pub(crate) fn line(&mut self, group: Option<GroupId>) -> &mut VecDeque<ConsumerKey> {
+        match (group, &mut self.selecting) {
+            (Some(group), Some(selecting)) => selecting.ready(group),
+            _ => &mut self.ready,
+        }
+    }
+
+    /// What is known of it no longer holds: it waits no longer, or is lent no longer.
+    pub(crate) fn forget(&mut self, spot: Spot) {
+        if let Some(selecting) = &mut self.selecting {
+            selecting.forget(spot);
+        }
+    }
+
+    /// A message waits again where it was before, or where others were already.
+    pub(crate) fn waits_again(&mut self, spot: Spot, waiting: Waiting) {
+        if let Some(selecting) = &mut self.selecting
+            && !mutant::is(Mutant::SelectOnce)
+        {
+            selecting.waits_again(spot, waiting);
+        }
+    }
+
+    /// A durable message no longer waits, or is gone.
     pub(crate) fn release(&mut self, place: Place, due: &mut Expiries) -> Option<Entry> {
+        self.forget(Spot::Durable(place));
         let entry = self.resident.remove(place)?;
         if let Some(at) = entry.expires {
             due.remove(&(at, self.id, Spot::Durable(place)));
@@ -226,6 +256,7 @@ impl Queue {
         place: VolatilePlace,
         due: &mut Expiries,
     ) -> Option<(Volatile, u32)> {
+        self.forget(Spot::Volatile(place));
         let (message, returns) = self.volatile.remove(&place)?;
         if let Some(at) = message.expires {
             due.remove(&(at, self.id, Spot::Volatile(place)));
@@ -249,6 +280,13 @@ impl Queue {
     /// The first durable message in memory that waits at a place or after it.
     pub(crate) fn resident_from(&self, place: Place) -> Option<(Place, &Entry)> {
         self.resident.from(place).map(|(place, entry)| (*place, entry))
+    }
+
+    /// The durable messages that wait after a place, so many at most, where all that the queue has
+    /// there is in memory.
+    pub(crate) fn page_in_memory(&self, after: Place, limit: usize) -> Option<Vec<(Place, Entry)>> {
+        let rows: Vec<_> = self.resident.after(after).take(limit).copied().collect();
+        (rows.len() == limit || self.horizon.is_none()).then_some(rows)
     }
 
     /// What it holds in both sequences, lent messages included, as a limit counts it.

@@ -125,7 +125,7 @@ impl Broker {
         }
         consumer.in_line = false;
         let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
-        queue.ready.retain(|other| *other != key);
+        queue.line(consumer.group).retain(|other| *other != key);
     }
 }
 

@@ -7,6 +7,7 @@ mod model;
 mod once;
 mod producers;
 mod schedule;
+mod select;
 mod topics;
 mod transactions;
 mod uploads;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
 use super::fact::{Assignment, Effect, Fact, LaterPage, Lent, Page, PiecesPage};
+use super::select::judge;
 use super::xa::OutcomePage;
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
@@ -31,6 +33,8 @@ struct Bench {
     broker: Broker,
     log: Vec<(Written, Record)>,
     contents: BTreeMap<Lsn, Bytes>,
+    /// Messages that were judged by selectors.
+    judged: usize,
     delivered: VecDeque<Assignment>,
     answers: Vec<Result<Reply, Refusal>>,
     now: Millis,
@@ -46,6 +50,7 @@ impl Bench {
             broker: Broker::new(Base::default(), limits, 1 << 20),
             log: Vec::new(),
             contents: BTreeMap::new(),
+            judged: 0,
             delivered: VecDeque::new(),
             answers: Vec::new(),
             now: Millis(1000),
@@ -90,6 +95,11 @@ impl Bench {
                         self.commit(facts, &mut effects);
                     }
                     Effect::Operations(_) => unreachable!("all of them are in the deltas"),
+                    Effect::Select(request) => {
+                        self.judged += request.messages.len();
+                        let contents = &self.contents;
+                        self.broker.selected_in(&judge(request, |lsn| contents[&lsn].clone()));
+                    }
                     Effect::Outcome(request) => {
                         let mut facts = Vec::new();
                         self.broker.outcome_in(OutcomePage { request, row: None }, &mut facts);
@@ -149,7 +159,8 @@ impl Bench {
 
     fn subscribe(&mut self, connection: u64, from: Destination, prefetch: u32) {
         let subscription = SubscriptionId(1);
-        self.ask(connection, &Command::Subscribe { subscription, from, prefetch }).unwrap();
+        self.ask(connection, &Command::Subscribe { subscription, from, prefetch, selector: None })
+            .unwrap();
     }
 
     fn close(&mut self, connection: u64) {
@@ -393,7 +404,7 @@ fn a_subscription_id_means_one_subscription() {
     let mut bench = Bench::new();
     bench.subscribe(1, queue("q"), 1);
     let subscription = SubscriptionId(1);
-    let again = Command::Subscribe { subscription, from: queue("q"), prefetch: 1 };
+    let again = Command::Subscribe { subscription, from: queue("q"), prefetch: 1, selector: None };
     assert_eq!(bench.ask(1, &again), Err(Refusal::SubscriptionExists(subscription)));
     let other = Command::Unsubscribe { subscription: SubscriptionId(2) };
     assert_eq!(bench.ask(1, &other), Err(Refusal::NoSuchSubscription(SubscriptionId(2))));

@@ -19,6 +19,7 @@ use crate::broker::fact::{
 };
 use crate::broker::load::{Load, Loads};
 use crate::broker::policy::{Limit, WhenFull};
+use crate::broker::subject::Seen;
 use crate::broker::{Broker, Effects};
 use crate::limits;
 use crate::message::Destination;
@@ -91,7 +92,8 @@ impl Broker {
         let (number, through) = (self.last_volatile, known.last_seat);
         if at_once {
             let keys: Vec<_> = known.subscribers.values().copied().collect();
-            keys.into_iter().for_each(|key| self.offer(key, number, &message, effects));
+            let seen = self.seen(number, &message);
+            keys.into_iter().for_each(|key| self.offer(key, number, &message, &seen, effects));
             return false;
         }
         if known.line.is_empty() {
@@ -122,8 +124,9 @@ impl Broker {
         first.reached = some.last().map_or(first.reached, |(seat, _)| *seat);
         let (number, message) = (first.number, first.message.clone());
         let over = if is_over { known.line.pop_front() } else { None };
+        let seen = self.seen(number, &message);
         for (_, key) in some {
-            self.offer(key, number, &message, effects);
+            self.offer(key, number, &message, &seen, effects);
         }
         // Topics take turns.
         let turn = self.publishing.pop_front();
@@ -156,9 +159,24 @@ impl Broker {
         }
     }
 
-    /// A message waits for a subscriber, and goes there as soon as its credit allows.
-    fn offer(&mut self, key: ConsumerKey, number: u64, message: &Volatile, effects: &mut Effects) {
+    /// A message as the selectors of its subscribers see it.
+    fn seen(&self, number: u64, message: &Volatile) -> Seen {
+        Seen::new(message.envelope(self.epoch(), number), message.content.clone())
+    }
+
+    /// A message waits for a subscriber that wants it, and goes there as soon as its credit allows.
+    fn offer(
+        &mut self,
+        key: ConsumerKey,
+        number: u64,
+        message: &Volatile,
+        seen: &Seen,
+        effects: &mut Effects,
+    ) {
         let consumer = self.consumers.get_mut(&key).expect("a topic knows only the living");
+        if consumer.selector.as_ref().is_some_and(|selector| !selector.matches(seen)) {
+            return;
+        }
         consumer.backlog.push_back((number, message.clone()));
         self.volatile_bytes += message.charge();
         consumer.held_bytes += message.charge();

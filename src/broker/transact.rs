@@ -680,6 +680,9 @@ impl Broker {
         self.resident -= usize::from(waited.is_some());
         queue.on_loan.insert(place);
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
+        if let (Some(group), Some(selecting)) = (consumer.group, &mut queue.selecting) {
+            selecting.lent(group, crate::broker::fact::Spot::Durable(place));
+        }
         consumer.loans.insert(tag, Lent::Durable { place, entry });
         self.loans.lent_to(key.0);
         self.leave_line(key);

@@ -14,6 +14,7 @@ use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{
     Asker, Change, Effect, Fact, Page, PageRequest, PageWish, Purpose, Spot, VolatilePlace,
 };
+use crate::broker::selecting::Waiting;
 use crate::broker::walk::{What, place_before};
 use crate::broker::{Broker, Effects};
 use crate::ids::{Millis, QueueId};
@@ -235,6 +236,9 @@ impl Broker {
             self.count(from, |c| c.moved_out += 1);
             self.count(to, |c| c.moved_in += 1);
             self.enqueue(to, new, message, returns);
+            // Its number is older than those of its neighbours.
+            let queue = self.queues.get_mut(&to).expect("just seen");
+            queue.waits_again(Spot::Volatile(new), Waiting::Volatile);
         }
         if over {
             self.transfers.remove(&from);

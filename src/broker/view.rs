@@ -68,6 +68,8 @@ pub struct ReaderInfo {
     pub outstanding: usize,
     /// When the message was sent that it has held longest.
     pub oldest: Option<Millis>,
+    /// Which messages it wants, if not all: the beginning of its selector.
+    pub selector: Option<Box<str>>,
 }
 
 /// The whole broker in numbers.
@@ -117,6 +119,7 @@ impl Broker {
                 prefetch: consumer.prefetch(),
                 outstanding: consumer.loans.len(),
                 oldest: consumer.loans.first_key_value().map(|(_, loan)| sent_at(loan)),
+                selector: consumer.selector.as_ref().map(|it| shown(it.text())),
             }
         };
         let readers = queue.consumers.iter().take(limits::SHOW_CONSUMERS_MAX).map(reader);
@@ -146,6 +149,14 @@ impl Broker {
             names: self.name_counts(),
             producers: self.producer_counts(),
         }
+    }
+}
+
+/// The beginning of a selector, short enough for a line.
+fn shown(selector: &str) -> Box<str> {
+    match selector.char_indices().nth(limits::SHOW_SELECTOR_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &selector[..end]).into(),
+        None => selector.into(),
     }
 }
 

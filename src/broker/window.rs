@@ -55,6 +55,12 @@ impl Window {
         self.0.get(self.find(place).unwrap_or_else(|at| at))
     }
 
+    /// Those after a place.
+    pub(super) fn after(&self, place: Place) -> impl Iterator<Item = &(Place, Entry)> {
+        let at = self.find(place).map_or_else(|at| at, |at| at + 1);
+        self.0.range(at..)
+    }
+
     pub(super) fn remove(&mut self, place: Place) -> Option<Entry> {
         let at = self.find(place).ok()?;
         let (_, entry) = self.0.remove(at)?;
@@ -89,6 +95,7 @@ mod tests {
     use crate::ids::{Lsn, Millis};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::ops::Bound::{Excluded, Unbounded};
 
     fn entry(birth: u64) -> Entry {
         let (birth, at) = (Lsn(birth), Millis(1));
@@ -125,6 +132,9 @@ mod tests {
                 prop_assert_eq!(window.get_mut(place), model.get_mut(&place));
                 let from = model.range(place..).next().map(|(place, entry)| (*place, *entry));
                 prop_assert_eq!(window.from(place).copied(), from);
+                let after = model.range((Excluded(place), Unbounded));
+                let after = after.map(|(place, entry)| (*place, *entry));
+                prop_assert!(window.after(place).copied().eq(after));
                 let first = model.first_key_value().map(|(place, entry)| (*place, *entry));
                 prop_assert_eq!(window.first().copied(), first);
                 let last = model.last_key_value().map(|(place, entry)| (*place, *entry));

@@ -95,7 +95,7 @@ impl Broker {
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
         while let Some(id) = self.restless.pop_front() {
-            if self.state_dispatch(now, id, facts, effects) {
+            if self.state_handed_out(now, id, facts, effects) {
                 self.restless.push_back(id);
                 return true;
             }
@@ -133,6 +133,22 @@ impl Broker {
             return self.state_volatile_returned(now, queue, sent, facts);
         }
         facts.push(Fact::Memory(Change::TakeBack { key, count }));
+    }
+
+    /// Hands out something of a queue: those with selectors and the others take turns. False when
+    /// nobody can be given anything now.
+    fn state_handed_out(
+        &mut self,
+        now: Millis,
+        id: QueueId,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) -> bool {
+        let selecting = self.queues.get_mut(&id).and_then(|queue| queue.selecting.as_mut());
+        let first = selecting.is_some_and(|selecting| selecting.turn());
+        (first && self.state_selected(now, id, facts, effects))
+            || self.state_dispatch(now, id, facts, effects)
+            || (!first && self.state_selected(now, id, facts, effects))
     }
 
     /// Hands out the head of a queue; false when that cannot be done now.
@@ -236,7 +252,7 @@ impl Broker {
         let PageRequest { queue: id, after, limit, purpose, generation } = page.request;
         let current = generation == self.durable.generation;
         let exhausted = page.rows.len() < limit;
-        if !current && matches!(purpose, Purpose::Browse(_) | Purpose::Transfer | Purpose::Scan) {
+        if !current && !matches!(purpose, Purpose::Dispatch | Purpose::Sweep) {
             let wish = PageWish { queue: id, after, limit, purpose };
             return facts.push(Fact::Memory(Change::Want(wish)));
         }
@@ -244,6 +260,7 @@ impl Broker {
             Purpose::Browse(browse) => self.state_browsed(page, browse, facts),
             Purpose::Transfer => self.state_transferred(page, facts),
             Purpose::Scan => self.state_scanned(page, facts),
+            Purpose::Select(group) => self.state_walked(page, group, facts),
             Purpose::Dispatch => {
                 let Some(queue) = self.queues.get_mut(&id) else { return };
                 queue.paging = false;

@@ -201,6 +201,19 @@ impl Connection {
     ) -> Result<Consumer, SubscribeError> {
         wait(self.0.subscribe_with(from, prefetch)).map(Consumer)
     }
+
+    /// See [`crate::Connection::subscribe_selecting`].
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn subscribe_selecting(
+        &self,
+        from: impl Into<Destination>,
+        prefetch: u32,
+        selector: &str,
+    ) -> Result<Consumer, SubscribeError> {
+        wait(self.0.subscribe_selecting(from, prefetch, selector)).map(Consumer)
+    }
 }
 
 impl Receipt {

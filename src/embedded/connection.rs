@@ -14,6 +14,7 @@ use super::xa::Xa;
 use crate::broker::command::Command;
 use crate::limits;
 use crate::message::Destination;
+use crate::selector::Selector;
 
 /// A connection to a broker in the same process: no socket, messages by value.
 ///
@@ -160,7 +161,26 @@ impl Connection {
         prefetch: u32,
     ) -> Result<Consumer, SubscribeError> {
         let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
-        Consumer::begin(&self.link, from.into(), prefetch).await
+        Consumer::begin(&self.link, from.into(), prefetch, None).await
+    }
+
+    /// The same for those messages alone that a selector matches: a condition on properties and
+    /// headers in the language of JMS, such as `colour = 'blue' AND JMSPriority > 4`. Properties
+    /// are text: a selector that begins with `convert_string_expressions:` compares them with
+    /// numbers, too. The others stay for other consumers.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Selector`] where the text is no selector, and as of
+    /// [`Connection::subscribe`].
+    pub async fn subscribe_selecting(
+        &self,
+        from: impl Into<Destination>,
+        prefetch: u32,
+        selector: &str,
+    ) -> Result<Consumer, SubscribeError> {
+        let selector = Selector::parse_optional(selector)?;
+        let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
+        Consumer::begin(&self.link, from.into(), prefetch, selector).await
     }
 }
 

@@ -13,6 +13,7 @@ use super::router::Arrived;
 use crate::broker::command::{self, Command};
 use crate::ids::SubscriptionId;
 use crate::message::{Content, Destination, LargeHead, MalformedContent};
+use crate::selector::Selector;
 
 /// Receives messages from a queue or a topic; made by [`Connection::subscribe`].
 ///
@@ -50,12 +51,14 @@ impl Consumer {
         link: &Arc<Link>,
         from: Destination,
         prefetch: u32,
+        selector: Option<Arc<Selector>>,
     ) -> Result<Self, SubscribeError> {
         let (id, news) = link.router.open();
         // From here on, dropping this future ends it again.
         let mut this =
             Self { id, link: Arc::clone(link), news, partial: None, cancelled: None, open: true };
-        let asked = link.ask_small(Command::Subscribe { subscription: id, from, prefetch });
+        let command = Command::Subscribe { subscription: id, from, prefetch, selector };
+        let asked = link.ask_small(command);
         match link.answer(asked).await {
             Ok(_) => Ok(this),
             Err(error) => {

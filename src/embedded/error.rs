@@ -8,6 +8,7 @@ use crate::broker::command::{self, XaError};
 use crate::config::ConfigError;
 use crate::engine::{StopError, StoreError};
 use crate::io::real::LockError;
+use crate::selector::SelectorError;
 
 /// Why a broker does not open.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +165,9 @@ pub enum SubscribeError {
     /// The broker does not want it.
     #[error("{0}")]
     Refused(#[source] Refusal),
+    /// The text is no selector.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
     /// The broker has ended.
     #[error(transparent)]
     Ended(#[from] Ended),

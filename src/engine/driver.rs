@@ -12,6 +12,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
+use crate::broker::SelectRequest;
 use crate::engine::inbox::Inbox;
 use crate::engine::mailbox::Closed;
 use crate::engine::threads::{Merge, Read};
@@ -35,6 +36,7 @@ pub(crate) struct Driver {
 #[derive(Debug)]
 pub(crate) struct Helpers {
     pub(crate) reads: Sender<Read>,
+    pub(crate) questions: Sender<SelectRequest>,
     pub(crate) checkpoints: Sender<Merge>,
     pub(crate) plans: Sender<Vec<u64>>,
 }
@@ -202,7 +204,7 @@ impl Turns {
     fn hand_out(&mut self, log: &Log, fence: &Fence) {
         for job in self.jobs.drain(..) {
             let helpers = self.helpers.as_ref().expect("they end after the engine");
-            let Helpers { reads, checkpoints, plans } = helpers;
+            let Helpers { reads, questions, checkpoints, plans } = helpers;
             let _ = match job {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Pieces(request) => reads.send(Read::Pieces(request)).is_ok(),
@@ -210,6 +212,7 @@ impl Turns {
                 Job::Content(request) => reads.send(Read::Content(request)).is_ok(),
                 Job::Operations(request) => reads.send(Read::Operations(request)).is_ok(),
                 Job::Outcome(request) => reads.send(Read::Outcome(request)).is_ok(),
+                Job::Select(request) => questions.send(request).is_ok(),
                 Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
                 Job::Join(join) => reads.send(Read::Join(join)).is_ok(),
                 Job::Peek(peek) => reads.send(Read::Peek(peek)).is_ok(),

@@ -26,6 +26,7 @@ mod mailbox;
 mod outbox;
 mod park;
 mod reads;
+mod select;
 mod settings;
 mod start;
 mod stream;
@@ -41,10 +42,10 @@ use crate::broker::command::{Confirm, Request};
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
     Change, ContentRequest, Effect, Fact, LaterPage, LaterRequest, OperationsPage,
-    OperationsRequest, Page, PageRequest, PiecesPage, PiecesRequest, Purpose,
+    OperationsRequest, Page, PageRequest, PiecesPage, PiecesRequest, Purpose, Spot,
 };
 use crate::broker::policy::Shortage;
-use crate::broker::{Broker, Effects, Written, takes_room, xa};
+use crate::broker::{Broker, Effects, SelectRequest, Selected, Written, takes_room, xa};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
 use crate::limits;
 use crate::mutant::{self, Mutant};
@@ -72,6 +73,8 @@ pub use look::{Join, Look, Peek, Status};
 pub use mailbox::{Closed, Listener, Mailbox, Unseen};
 pub use outbox::Load;
 pub use park::ParkLimits;
+#[cfg(test)]
+pub(crate) use select::judge;
 pub use settings::Settings;
 pub use start::{Store, StoreError, open_store};
 pub use threads::{Leaving, Running, start};
@@ -101,6 +104,8 @@ pub enum Input {
     Operations(OperationsPage),
     /// The outcome of a branch has been looked up.
     Outcome(xa::OutcomePage),
+    /// Messages have been judged by a selector, or some cannot be.
+    Selected(Selected, Vec<(Spot, ReadError)>),
     /// A payload has been read, or cannot be.
     Loaded(Load, Result<Bytes, ReadError>),
     /// Somebody wants to see something.
@@ -151,6 +156,8 @@ pub enum Job {
     Content(ContentRequest),
     /// Read operations of a transaction from the index.
     Operations(OperationsRequest),
+    /// Judge messages by a selector.
+    Select(SelectRequest),
     /// Look up the outcome of a branch in the index.
     Outcome(xa::OutcomeRequest),
     /// Read a payload from the log.
@@ -202,6 +209,8 @@ pub struct Engine {
     deferred: VecDeque<Input>,
     /// Contents to be read once they are on the disk.
     contents: Vec<ContentRequest>,
+    /// Messages to be judged once they are on the disk.
+    unjudged: Vec<(Lsn, SelectRequest)>,
     // Buffers, reused.
     facts: Vec<Fact>,
     effects: Effects,
@@ -234,6 +243,7 @@ impl Engine {
             effort: Effort::default(),
             deferred: VecDeque::new(),
             contents: Vec::new(),
+            unjudged: Vec::new(),
             facts: Vec::new(),
             effects: Effects::new(),
             record: Vec::new(),
@@ -305,6 +315,7 @@ impl Engine {
         let more = worked | self.unpark(now);
         self.follow(jobs);
         self.fetch(jobs);
+        self.have_judged(jobs);
         let freezing =
             self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         let most = self.effort.leave_some() / limits::RELEASE_EFFORT;
@@ -403,7 +414,7 @@ impl Engine {
                 unreachable!("taken one by one")
             }
             // Who waits for what comes of it is told that the broker ends.
-            Input::Page(_) | Input::Content(..) if self.stopping => {}
+            Input::Page(_) | Input::Content(..) | Input::Selected(..) if self.stopping => {}
             Input::Page(_)
             | Input::Pieces(_)
             | Input::Operations(_)
@@ -423,6 +434,7 @@ impl Engine {
                 self.commit();
             }
             Input::Outcome(page) => self.outcome(page),
+            Input::Selected(selected, failed) => return self.selected(&selected, failed),
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
             Input::Later(page) => self.broker.later_in(&page),
@@ -646,6 +658,10 @@ impl Engine {
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
                 Effect::Later(request) => jobs.push(Job::Later(request)),
                 Effect::Content(request) => self.contents.push(request),
+                Effect::Select(mut request) => {
+                    let need = select::find(&mut request, &self.cache);
+                    self.unjudged.push((need, request));
+                }
                 Effect::Operations(request) => jobs.push(Job::Operations(request)),
                 Effect::Outcome(request) => jobs.push(Job::Outcome(request)),
                 Effect::Deliver(_) | Effect::Answer { .. } => unreachable!("held before"),

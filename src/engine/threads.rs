@@ -1,5 +1,5 @@
-//! The threads of a running broker: the engine, the log, the maker of segments, the readers, the
-//! checkpointer and the compactor. Each runs the steps of one part; none holds a rule.
+//! The threads of a running broker: the engine, the log, the maker of segments, the reader, the
+//! judge by selectors, the checkpointer and the compactor. Each runs the steps of one part; none holds a rule.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use crate::broker::SelectRequest;
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
     ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest,
@@ -17,6 +18,7 @@ use crate::engine::driver::{Driver, Helpers};
 use crate::engine::forget::forget;
 use crate::engine::inbox::{Handle, Inbox};
 use crate::engine::mailbox::Closed;
+use crate::engine::select::judge;
 use crate::engine::{
     CheckpointJob, CompactStep, Compactor, DiskWatch, Input, Join, Load, Peek, StopError, Store,
 };
@@ -63,9 +65,10 @@ pub(crate) enum Merge {
 pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> {
     let Store { engine, log, room, reader, compactor, fence, index, disk, .. } = store;
     let (reads, to_read) = channel();
+    let (questions, to_judge) = channel();
     let (checkpoints, to_checkpoint) = channel();
     let (plans, to_compact) = channel();
-    let helpers = Helpers { reads, checkpoints, plans };
+    let helpers = Helpers { reads, questions, checkpoints, plans };
     let driver = Driver::new(engine, Arc::clone(&log), clock, fence.clone(), helpers);
     let driver = Arc::new(driver);
     let mut others = Vec::new();
@@ -80,6 +83,9 @@ pub fn start(store: Store, clock: Arc<dyn Clock>) -> Result<Running, StopError> 
     let l = Arc::clone(&log);
     let make = move |driver: &Driver| make_room(room, &l, &driver.inbox);
     spawn("room", Box::new(make)).map_err(StopError::Thread)?;
+    let other = reader.clone();
+    let judge = move |driver: &Driver| judge_all(&to_judge, other, &driver.inbox);
+    spawn("select", Box::new(judge)).map_err(StopError::Thread)?;
     let x = Arc::clone(&index);
     let read = move |driver: &Driver| read(&to_read, &x, reader, &driver.inbox);
     spawn("reader", Box::new(read)).map_err(StopError::Thread)?;
@@ -265,6 +271,15 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                 }
             });
         }
+        inbox.rouse();
+    }
+}
+
+/// Judges messages by selectors, whoever asks first.
+fn judge_all(questions: &Receiver<SelectRequest>, reader: Reader, inbox: &Inbox) {
+    let mut reader = ReadAhead::new(reader);
+    while let Ok(request) = questions.recv() {
+        inbox.post(judge(request, &mut reader));
         inbox.rouse();
     }
 }

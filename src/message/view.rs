@@ -115,6 +115,28 @@ impl JmsHead {
         headers.chain(map).take(usize::from(u16::MAX)).collect()
     }
 
+    /// All properties and the headers that the message itself has, by the names that JMS gives
+    /// them. Properties that have a header's name do not count.
+    #[must_use]
+    pub fn values(&self) -> Vec<(String, Value)> {
+        let headers = OWN_HEADERS.iter().map(|name| (*name, self.value(name)));
+        let headers = headers.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let map = self.map().0.into_iter().map(|(name, value)| (name.to_string(), typed(&value)));
+        headers.chain(map.filter_map(|(name, value)| Some((name, value?)))).collect()
+    }
+
+    /// The id of JMS: what its client has called it.
+    fn id(&self) -> Option<String> {
+        let id = self.message.head.message_id.as_ref()?;
+        if let Some(text) = &id.text_view {
+            return Some(text.to_string());
+        }
+        let producer = id.producer_id.as_ref()?;
+        let connection = producer.connection_id.as_ref()?;
+        let (session, value) = (producer.session_id, producer.value);
+        Some(format!("{connection}:{session}:{value}:{}", id.producer_sequence_id))
+    }
+
     /// A property, or a header that the message itself has. Those that its place in a queue has
     /// (priority, delivery mode, expiry, redelivery) are not among them.
     #[must_use]
@@ -123,16 +145,47 @@ impl JmsHead {
         let text =
             |text: &Option<Text>| text.as_ref().map(|text| Value::Text(text.to_str().into_owned()));
         match name {
+            "JMSMessageID" => self.id().map(Value::Text),
             "JMSType" => text(&head.jms_type),
             "JMSCorrelationID" => text(&head.correlation_id),
             "JMSReplyTo" => head.reply_to.as_ref().map(|to| Value::Text(address(to))),
             "JMSTimestamp" => Some(Value::Integer(head.timestamp)),
             GROUP_ID => text(&head.group_id),
+            GROUP_SEQUENCE if head.group_id.is_none() => None,
             GROUP_SEQUENCE => Some(Value::Integer(head.group_sequence.into())),
             USER_ID => text(&self.message.tail.user_id),
             _ => self.map().get(name).and_then(typed),
         }
     }
+}
+
+/// Headers that a message of JMS itself has.
+const OWN_HEADERS: [&str; 8] = [
+    "JMSMessageID",
+    "JMSType",
+    "JMSCorrelationID",
+    "JMSReplyTo",
+    "JMSTimestamp",
+    GROUP_ID,
+    GROUP_SEQUENCE,
+    USER_ID,
+];
+
+/// All that a stored message says beside its body: of one of JMS by the names that JMS gives them,
+/// of any other its properties.
+#[must_use]
+pub fn values(content: &Bytes) -> Vec<(String, Value)> {
+    if Jms::is(content) {
+        let jms = Jms::decode(content.clone());
+        return jms.map(|jms| jms.head().values()).unwrap_or_default();
+    }
+    let properties = match LargeHead::decode(content.clone()) {
+        Ok(head) => head.properties,
+        Err(MalformedContent) => {
+            Content::decode(content.clone()).map(|content| content.properties).unwrap_or_default()
+        }
+    };
+    properties.into_iter().map(|(name, value)| (name, Value::Text(value))).collect()
 }
 
 /// A property or header of a stored message of any kind, by the name that JMS gives it; `None`

@@ -138,6 +138,7 @@ mod tests {
             subscription: SubscriptionId(1),
             from: Destination::queue(name),
             prefetch: 1,
+            selector: None,
         };
         assert!(matches!(checked(subscribe("read")), Command::Subscribe { .. }));
         let Command::Forbidden(Forbidden { refusal, .. }) = checked(subscribe("other")) else {

@@ -198,6 +198,9 @@ pub struct ReaderLine {
     pub outstanding: u64,
     /// When the message was sent that it has held longest.
     pub oldest: Option<u64>,
+    /// Which messages it wants, if not all: the beginning of its selector.
+    #[serde(default)]
+    pub selector: Option<String>,
 }
 
 /// A message.
@@ -315,6 +318,7 @@ impl From<&ReaderInfo> for ReaderLine {
             prefetch: reader.prefetch,
             outstanding: reader.outstanding as u64,
             oldest: reader.oldest.map(|at| at.0),
+            selector: reader.selector.as_deref().map(str::to_owned),
         }
     }
 }

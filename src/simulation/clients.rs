@@ -23,6 +23,7 @@ use super::model::{Fate, Model, Step};
 use super::node::{DEAD_LETTERS, number_of};
 use super::random::Random;
 use super::settled::settle_answered;
+use super::taste::Taste;
 use super::units::Unit;
 
 /// The last of them is purged and deleted now and then.
@@ -50,6 +51,8 @@ pub(super) struct Client {
 pub(super) struct Held {
     topic: bool,
     pub(super) messages: BTreeMap<Tag, u64>,
+    /// What it wants of what there is.
+    taste: Option<Taste>,
 }
 
 #[derive(Debug)]
@@ -387,6 +390,9 @@ impl Client {
     fn receive(&mut self, delivery: &Delivery, number: u64) -> Result<(), String> {
         let (subscription, tag) = (delivery.subscription, delivery.tag);
         if let Some(held) = self.subscriptions.get_mut(&subscription) {
+            if let Some(taste) = held.taste.filter(|it| !it.wants(number, delivery.priority)) {
+                return Err(format!("{number} does not match {}", taste.selector()));
+            }
             if let Some(under_way) = &self.bodies.receiving {
                 return Err(format!("{tag} came inside the body of {}", under_way.number));
             }
@@ -433,7 +439,8 @@ impl Client {
             queue_named(QUEUES[around.random.below(3) as usize])
         };
         let prefetch = 1 + around.random.below(12) as u32;
-        self.subscribe_to(around, from, prefetch);
+        let taste = around.random.one_in(3).then(|| Taste::any(around.random));
+        self.subscribe_to(around, from, prefetch, taste);
     }
 
     pub(super) fn subscribe_to(
@@ -441,18 +448,27 @@ impl Client {
         around: &mut Surroundings<'_>,
         from: Destination,
         prefetch: u32,
+        taste: Option<Taste>,
     ) {
         self.last_subscription += 1;
         let subscription = SubscriptionId(self.last_subscription);
         let topic = matches!(from, Destination::Topic(_));
-        self.subscriptions.insert(subscription, Held { topic, messages: BTreeMap::new() });
-        let command = Command::Subscribe { subscription, from, prefetch };
+        self.subscriptions.insert(subscription, Held { topic, messages: BTreeMap::new(), taste });
+        let selector = taste.map(Taste::selector).map(Arc::new);
+        let command = Command::Subscribe { subscription, from, prefetch, selector };
         self.ask(around, command, Asked::Other);
     }
 
+    /// Subscribes to everything: as it is, or in parts by selectors that leave nothing out.
     pub(super) fn subscribe_to_all(&mut self, around: &mut Surroundings<'_>) {
         for name in QUEUES.into_iter().chain(DEAD_LETTERS).chain([AGAIN]) {
-            self.subscribe_to(around, queue_named(name), 7);
+            if around.random.one_in(2) {
+                self.subscribe_to(around, queue_named(name), 7, None);
+                continue;
+            }
+            for taste in Taste::parts(around.random) {
+                self.subscribe_to(around, queue_named(name), 4, Some(taste));
+            }
         }
     }
 

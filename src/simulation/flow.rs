@@ -85,7 +85,8 @@ impl Bench {
 
     fn subscribe(&mut self, who: u64, from: &Destination, prefetch: u32) {
         let from = from.clone();
-        let command = Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch };
+        let command =
+            Command::Subscribe { subscription: SUBSCRIPTION, from, prefetch, selector: None };
         self.ask(who, Confirm::RefusalOnly, command);
         self.quiet();
     }

@@ -121,7 +121,7 @@ fn a_full_disk_refuses_sends_takes_acknowledgements_and_recovers_by_itself() {
     let mut bench = Bench::new();
     let from = Destination::Queue("q".into());
     let subscription = SubscriptionId(1);
-    bench.ask(Command::Subscribe { subscription, from, prefetch: 1000 }).unwrap();
+    bench.ask(Command::Subscribe { subscription, from, prefetch: 1000, selector: None }).unwrap();
     bench.disk.set_capacity(bench.disk.used());
     let mut sent = 0;
     while bench.send().is_ok() {
@@ -153,7 +153,14 @@ fn a_connection_that_ends_while_the_log_is_full_gives_back_what_its_transactions
     let mut bench = Bench::new();
     let from = Destination::Queue("q".into());
     let subscription = SubscriptionId(1);
-    bench.ask(Command::Subscribe { subscription, from: from.clone(), prefetch: 1000 }).unwrap();
+    bench
+        .ask(Command::Subscribe {
+            subscription,
+            from: from.clone(),
+            prefetch: 1000,
+            selector: None,
+        })
+        .unwrap();
     bench.disk.set_capacity(bench.disk.used());
     while bench.send().is_ok() {}
     let sent = bench.delivered.len();
@@ -184,7 +191,7 @@ fn a_connection_that_ends_while_the_log_is_full_gives_back_what_its_transactions
     let mailbox = Arc::clone(&bench.mailbox);
     bench.node.inputs.push_back(Input::Connect(bench.connection, mailbox));
     while bench.ask(message()) == Err(Refusal::StorageFull) {}
-    bench.ask(Command::Subscribe { subscription, from, prefetch: 1000 }).unwrap();
+    bench.ask(Command::Subscribe { subscription, from, prefetch: 1000, selector: None }).unwrap();
     for _ in 0..1000 {
         bench.ask(Command::Barrier).unwrap();
         if bench.delivered.len() > sent {
@@ -200,7 +207,7 @@ fn sends_are_refused_while_less_is_free_than_is_kept_and_the_rest_goes_on() {
     let mut bench = Bench::with(|settings| settings.disk_reserve = RESERVE);
     let from = Destination::Queue("q".into());
     let subscription = SubscriptionId(1);
-    bench.ask(Command::Subscribe { subscription, from, prefetch: 1000 }).unwrap();
+    bench.ask(Command::Subscribe { subscription, from, prefetch: 1000, selector: None }).unwrap();
     bench.send().unwrap();
     bench.disk.set_capacity(bench.disk.used() + RESERVE - 1);
     bench.node.disk.look();

@@ -23,6 +23,7 @@ mod restart;
 mod scripts;
 mod settled;
 mod slow_checkpoint;
+mod taste;
 mod units;
 mod world;
 
@@ -278,6 +279,14 @@ fn every_defect_of_sends_that_wait_is_caught() {
         Defect::mutant("held sends are done twice", Mutant::RepeatHeld, "is there twice"),
     ];
     catch(defects);
+}
+
+#[test]
+fn every_defect_of_selectors_is_caught() {
+    catch([
+        Defect::mutant("selectors are ignored", Mutant::SelectAll, "does not match"),
+        Defect::mutant("what comes back is passed over", Mutant::SelectOnce, ""),
+    ]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::broker::redelivery::{Ending, Redelivery};
 use crate::engine::{
     CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
-    StoreError, Turn, open_store, read_later, read_operations, read_outcome, read_page,
+    StoreError, Turn, judge, open_store, read_later, read_operations, read_outcome, read_page,
     read_pieces,
 };
 use crate::ids::{Millis, NoteId, QueueId, UploadId};
@@ -286,6 +286,7 @@ impl Node {
                 let frame = self.ahead.read(request.birth, request.size);
                 self.inputs.push_back(Input::Content(request, frame.map(|frame| frame.payload)));
             }
+            Job::Select(request) => self.inputs.push_back(judge(request, &mut self.ahead)),
             Job::Load(load) => {
                 let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
                 self.inputs.push_back(Input::Loaded(load, payload));

@@ -454,7 +454,15 @@ fn what_a_branch_has_done_is_seen_in_pieces_and_counted_by_queue() {
 fn ten_thousand_prepared_branches_come_out_of_recovery_in_pages() {
     let mut bench = Bench::new();
     bench
-        .ask(9, &Command::Subscribe { subscription: SUBSCRIPTION, from: queue("q"), prefetch: 1 })
+        .ask(
+            9,
+            &Command::Subscribe {
+                subscription: SUBSCRIPTION,
+                from: queue("q"),
+                prefetch: 1,
+                selector: None,
+            },
+        )
         .unwrap();
     let mut xids = Vec::new();
     for number in 0..10_000u32 {

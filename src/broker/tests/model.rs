@@ -124,7 +124,8 @@ impl Pair {
     fn subscribe(&mut self, client: usize) {
         for queue in 0..QUEUES {
             let (subscription, from) = (subscription(queue), queue_of(queue));
-            let command = Command::Subscribe { subscription, from, prefetch: PREFETCH };
+            let command =
+                Command::Subscribe { subscription, from, prefetch: PREFETCH, selector: None };
             self.bench.ask(self.plain.connection(client), &command).unwrap();
         }
     }

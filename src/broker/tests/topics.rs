@@ -91,7 +91,12 @@ fn leave(bench: &mut Bench, who: u64) {
 }
 
 fn subscribe() -> Command {
-    Command::Subscribe { subscription: SubscriptionId(1), from: topic("t"), prefetch: 100 }
+    Command::Subscribe {
+        subscription: SubscriptionId(1),
+        from: topic("t"),
+        prefetch: 100,
+        selector: None,
+    }
 }
 
 #[test]
@@ -141,7 +146,9 @@ fn a_connection_with_very_many_subscriptions_ends_some_in_each_step() {
     let count = 3 * limits::STEP_ENDS_MAX as u64 + 1;
     for number in 1..=count {
         let (subscription, from) = (SubscriptionId(number), queue("q"));
-        bench.ask(1, &Command::Subscribe { subscription, from, prefetch: 1 }).unwrap();
+        bench
+            .ask(1, &Command::Subscribe { subscription, from, prefetch: 1, selector: None })
+            .unwrap();
     }
     let (mut ended, mut over) = (0, false);
     while !over {
@@ -181,7 +188,9 @@ fn bytes_in_the_lines_of_topics_are_bounded_but_for_one_message_each() {
     for who in 1..=MANY {
         bench.subscribe(who, topic("t"), 100);
         let (subscription, from) = (SubscriptionId(2), topic("u"));
-        bench.ask(who, &Command::Subscribe { subscription, from, prefetch: 9 }).unwrap();
+        bench
+            .ask(who, &Command::Subscribe { subscription, from, prefetch: 9, selector: None })
+            .unwrap();
     }
     let Command::Send { message, .. } = publish() else { unreachable!() };
     let elsewhere = Command::Send { to: topic("u"), message };

@@ -95,10 +95,11 @@ pub(super) fn details(now: Millis, first: &Details, later: Option<(&Details, f64
     );
     line("consumers", queue.consumers.to_string());
     for reader in &shown.readers {
+        let selector = reader.selector.as_ref().map_or(String::new(), |it| format!(", where {it}"));
         line(
             "",
             format!(
-                "{} {}: {} of {} outstanding, the oldest sent {}",
+                "{} {}: {} of {} outstanding, the oldest sent {}{selector}",
                 reader.connection,
                 reader.subscription,
                 reader.outstanding,

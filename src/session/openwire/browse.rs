@@ -6,7 +6,7 @@ use super::OpenWireSession;
 use super::answers::Asked;
 use super::consumer::ConsumerKey;
 use super::stored::Leaving;
-use crate::broker::command::{Browsable, Browsed, Command, Held, Refusal, Reply, Spot};
+use crate::broker::command::{Browsable, Browsed, Command, Envelope, Held, Refusal, Reply, Spot};
 use crate::ids::Lsn;
 use crate::limits;
 use crate::message::Destination;
@@ -103,6 +103,11 @@ impl OpenWireSession {
         let Some(consumer) = self.consumers.get(key) else { return };
         let Some(from) = consumer.destinations.first().cloned() else { return };
         let persistent = matches!(message.content, Held::Log { .. });
+        let Browsable { id, priority, at, expires, .. } = *message;
+        let envelope = Envelope { id, persistent, priority, at, expires };
+        if consumer.selector.as_ref().is_some_and(|it| !envelope.is_selected(it, &content)) {
+            return;
+        }
         let leaving = Leaving {
             id: message.id,
             from: &from,

@@ -1,5 +1,6 @@
 //! Consumers that begin, ask for messages, and end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::OpenWireSession;
@@ -11,27 +12,34 @@ use crate::broker::command::{Command, Refusal, Reply};
 use crate::ids::{SubscriptionId, Tag};
 use crate::limits;
 use crate::message::Destination;
-use crate::protocol::openwire::CommandHead;
 use crate::protocol::openwire::table::{ConsumerInfo, MessageDispatch, MessagePull};
+use crate::protocol::openwire::{CommandHead, Text};
+use crate::selector::Selector;
+
+/// From where, and what of it.
+type Wanted = (Vec<Destination>, Option<Arc<Selector>>);
 
 impl OpenWireSession {
     pub(super) fn add_consumer(&mut self, head: CommandHead, info: ConsumerInfo) {
         match self.check_consumer(&info) {
             Ok(None) => self.done(head),
-            Ok(Some(destinations)) => self.begin_consumer(head, info, destinations),
+            Ok(Some((destinations, selector))) => {
+                let consumer = Consumer::new(info, destinations, selector);
+                self.begin_consumer(head, consumer);
+            }
             Err(problem) => self.fail(head, &problem),
         }
     }
 
-    /// What a consumer reads from; nothing where it is there already.
-    fn check_consumer(&self, info: &ConsumerInfo) -> Result<Option<Vec<Destination>>, Problem> {
+    /// What a consumer reads from, and what of it; nothing where it is there already.
+    fn check_consumer(&self, info: &ConsumerInfo) -> Result<Option<Wanted>, Problem> {
         let id = info.consumer_id.as_ref().ok_or_else(|| Problem::jms("a consumer needs an id"))?;
         if self.consumers.get(&ConsumerKey::of(id)).is_some() {
             return Ok(None);
         }
-        if info.selector.as_ref().is_some_and(|text| !text.to_str().trim().is_empty()) {
-            return Err(Problem::selector("this broker does not know selectors yet"));
-        }
+        let text = info.selector.as_ref().map(Text::to_str).unwrap_or_default();
+        let selector = Selector::parse_optional(&text);
+        let selector = selector.map_err(|error| Problem::selector(error.to_string()))?;
         if info.subscription_name.is_some() {
             return Err(Problem::jms("this broker has no durable subscriptions yet"));
         }
@@ -54,7 +62,7 @@ impl OpenWireSession {
         if info.browser && (topic || destinations.len() > 1) {
             return Err(Problem::destination("a browser looks at one queue"));
         }
-        Ok(Some(destinations))
+        Ok(Some((destinations, selector)))
     }
 
     fn check_source(&self, destination: &Destination) -> Result<(), Problem> {
@@ -71,26 +79,21 @@ impl OpenWireSession {
         Ok(())
     }
 
-    fn begin_consumer(
-        &mut self,
-        head: CommandHead,
-        info: ConsumerInfo,
-        destinations: Vec<Destination>,
-    ) {
-        let key = ConsumerKey::of(info.consumer_id.as_ref().expect("checked before"));
-        self.advise_consumer(&info, &destinations);
-        let consumer = self.consumers.add(key.clone(), Consumer::new(info, destinations));
+    fn begin_consumer(&mut self, head: CommandHead, consumer: Consumer) {
+        let key = ConsumerKey::of(consumer.info.consumer_id.as_ref().expect("checked before"));
+        self.advise_consumer(&consumer.info, &consumer.destinations);
+        let consumer = self.consumers.add(key.clone(), consumer);
         if consumer.manner == Manner::Browser {
             self.done(head);
             return self.begin_browsing(&key);
         }
-        let prefetch = consumer.window();
+        let (prefetch, selector) = (consumer.window(), consumer.selector.clone());
         let parts = consumer.parts.clone().into_iter().zip(consumer.destinations.clone());
         let parts: Vec<_> = parts.collect();
         consumer.beginning.waiting.extend(parts.iter().map(|(part, _)| part.0));
         for (subscription, from) in parts {
-            // A selector is to be handed over here, when the broker knows them.
-            let command = Command::Subscribe { subscription, from, prefetch };
+            let selector = selector.clone();
+            let command = Command::Subscribe { subscription, from, prefetch, selector };
             let asked = Asked::Subscribe { head, consumer: key.clone(), subscription };
             self.submit(Some(asked), command);
         }

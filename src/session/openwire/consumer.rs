@@ -5,6 +5,7 @@
 //! as well: an acknowledgement names the first and the last of a range.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::Group;
@@ -12,6 +13,7 @@ use super::produce::compact;
 use crate::ids::{SubscriptionId, Tag};
 use crate::message::Destination;
 use crate::protocol::openwire::table::{ConsumerId, ConsumerInfo, MessageId, ProducerId};
+use crate::selector::Selector;
 
 /// A consumer, by the numbers that its client has given it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +75,8 @@ pub(super) struct Consumer {
     pub(super) info: ConsumerInfo,
     pub(super) destinations: Vec<Destination>,
     pub(super) parts: Vec<SubscriptionId>,
+    /// What it wants of what there is: everything without.
+    pub(super) selector: Option<Arc<Selector>>,
     pub(super) manner: Manner,
     prefetch: u32,
     /// What it has seen and not acknowledged: so much more it may hold.
@@ -87,7 +91,11 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(info: ConsumerInfo, destinations: Vec<Destination>) -> Self {
+    pub(super) fn new(
+        info: ConsumerInfo,
+        destinations: Vec<Destination>,
+        selector: Option<Arc<Selector>>,
+    ) -> Self {
         let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
         let manner = match (info.browser, prefetch) {
             (true, _) => Manner::Browser,
@@ -98,6 +106,7 @@ impl Consumer {
             info,
             destinations,
             parts: Vec::new(),
+            selector,
             manner,
             prefetch,
             extension: 0,

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use crate::broker::command::Refusal;
 use crate::protocol::stomp::{Command, DecodeError, FrameEncoder, Version};
 use crate::schedule::PlanError;
+use crate::selector::SelectorError;
 
 /// Why a session said ERROR. Its text is the frame's `message` header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +114,9 @@ pub enum Fault {
         /// What it asks for.
         what: &'static str,
     },
+    /// SUBSCRIBE with a selector that is none.
+    #[error("{0} (the header selector)")]
+    Selector(#[from] SelectorError),
     /// SUBSCRIBE with the name of a living subscription.
     #[error("the header id is {id:?}, which names a subscription that exists already")]
     SubscriptionExists {
@@ -122,6 +126,12 @@ pub enum Fault {
     /// As many subscriptions as there may be.
     #[error("the connection has {limit} subscriptions, which is the limit")]
     TooManySubscriptions {
+        /// The limit.
+        limit: usize,
+    },
+    /// The selectors of a connection are long enough together.
+    #[error("the selectors of the connection's subscriptions may have {limit} bytes together")]
+    SelectorsTooLong {
         /// The limit.
         limit: usize,
     },
@@ -199,6 +209,11 @@ impl Fault {
             Self::NoSuchTransaction { .. } => {
                 "BEGIN begins a transaction; COMMIT and ABORT end it, and so does the end of the \
                  connection.\n"
+            }
+            Self::Selector(_) => {
+                "A selector is a condition on headers, as JMS has it: type = 'car' AND colour IN \
+                 ('red', 'blue'). Headers are text; one that begins with \
+                 convert_string_expressions: compares them with numbers, too.\n"
             }
             Self::NotCommitted => {
                 "Do all of it again in a new transaction, with another commit-id.\n"

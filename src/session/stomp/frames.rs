@@ -159,6 +159,7 @@ impl StompSession {
             subscription,
             from: asked.from,
             prefetch: asked.prefetch,
+            selector: asked.selector,
         };
         let receipt = self.receipt.take();
         self.submit(Asked::Subscribe, receipt, command);

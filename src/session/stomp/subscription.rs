@@ -1,6 +1,7 @@
 //! The subscriptions of one connection, and what is outstanding on each.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::fault::{Fault, excerpt};
 use super::names::parse_destination;
@@ -9,6 +10,7 @@ use crate::ids::{SubscriptionId, Tag};
 use crate::limits;
 use crate::message::Destination;
 use crate::protocol::stomp::{Command, Headers, Version};
+use crate::selector::Selector;
 
 /// How deliveries are settled: the `ack` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub(super) struct Subscribe {
     pub(super) from: Destination,
     pub(super) mode: AckMode,
     pub(super) prefetch: u32,
+    pub(super) selector: Option<Arc<Selector>>,
 }
 
 impl Subscribe {
@@ -76,14 +79,14 @@ impl Subscribe {
             }
         };
         let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
-        Ok(Self { name: name.to_owned(), named: id.is_some(), from, mode, prefetch })
+        let selector = Selector::parse_optional(headers.get("selector").unwrap_or(""))?;
+        Ok(Self { name: name.to_owned(), named: id.is_some(), from, mode, prefetch, selector })
     }
 }
 
 /// To ignore these would give a consumer messages it did not ask for, or keep none it relies on.
 fn refuse_unsupported(headers: &Headers) -> Result<(), Fault> {
-    const UNSUPPORTED: [(&str, &str); 8] = [
-        ("selector", "selectors"),
+    const UNSUPPORTED: [(&str, &str); 7] = [
         ("durable", "durable subscriptions"),
         ("durable-subscription-name", "durable subscriptions"),
         ("activemq.subscriptionName", "durable subscriptions"),
@@ -107,6 +110,7 @@ pub(super) struct Subscription {
     pub(super) named: bool,
     pub(super) mode: AckMode,
     prefetch: u32,
+    selector: Option<Arc<Selector>>,
     outstanding: Outstanding,
 }
 
@@ -196,6 +200,12 @@ impl Subscriptions {
         if self.by_id.len() >= limit {
             return Err(Fault::TooManySubscriptions { limit });
         }
+        let bytes = |it: &Option<Arc<Selector>>| it.as_ref().map_or(0, |it| it.text().len());
+        let others: usize = self.by_id.values().map(|other| bytes(&other.selector)).sum();
+        let limit = limits::SESSION_SELECTOR_BYTES_MAX;
+        if others + bytes(&asked.selector) > limit {
+            return Err(Fault::SelectorsTooLong { limit });
+        }
         self.last += 1;
         let id = SubscriptionId(self.last);
         let subscription = Subscription {
@@ -203,6 +213,7 @@ impl Subscriptions {
             named: asked.named,
             mode: asked.mode,
             prefetch: asked.prefetch,
+            selector: asked.selector.clone(),
             outstanding: Outstanding::default(),
         };
         self.by_name.insert(asked.name.clone(), id);

@@ -201,7 +201,7 @@ fn subscriptions_of_one_connection_wait_for_each_other_where_it_has_as_much_as_i
     }
     for (id, from) in (1..).zip(queues.clone()) {
         let subscription = SubscriptionId(id);
-        let command = Command::Subscribe { subscription, from, prefetch: 100 };
+        let command = Command::Subscribe { subscription, from, prefetch: 100, selector: None };
         bench.ask(1, Confirm::RefusalOnly, command);
     }
     bench.quiet();

@@ -70,7 +70,7 @@ impl Base {
         for queue in [0, 1] {
             let from = Destination::Queue(QUEUES[queue].into());
             let subscription = subscription(queue);
-            actor.ask(Command::Subscribe { subscription, from, prefetch: 1 })?;
+            actor.ask(Command::Subscribe { subscription, from, prefetch: 1, selector: None })?;
         }
         for (number, persistent) in SECOND {
             actor.ask(send(1, number, persistent))?;
@@ -386,7 +386,7 @@ impl Actor {
         for queue in [0, 1] {
             let from = Destination::Queue(QUEUES[queue].into());
             let subscription = subscription(queue);
-            self.ask(Command::Subscribe { subscription, from, prefetch: 100 })?;
+            self.ask(Command::Subscribe { subscription, from, prefetch: 100, selector: None })?;
         }
         self.ask(Command::Barrier)?;
         let all = [0, 1].map(|queue: usize| {

@@ -23,7 +23,7 @@ fn with_a_vote() -> Actor {
     }
     let (subscription, transaction) = (subscription(0), NAME);
     let from = Destination::Queue(QUEUES[0].into());
-    actor.ask(Command::Subscribe { subscription, from, prefetch: 1 }).unwrap();
+    actor.ask(Command::Subscribe { subscription, from, prefetch: 1, selector: None }).unwrap();
     let (xid, how, timeout, client) = (xid(), StartAs::New, None, "a script".into());
     let start = XaCommand::Start { xid: xid.clone(), how, transaction, timeout, client };
     actor.ask(Command::Xa(start)).unwrap();

@@ -168,3 +168,16 @@ fn subscriptions_and_their_names_are_bounded() {
     wire.feed(&format!("SUBSCRIBE\nid:{}\ndestination:/queue/a\n\n^", "x".repeat(1025)));
     assert!(wire.closed().unwrap().ends_with("but must be at most 1024 bytes long"));
 }
+
+#[test]
+fn the_selectors_of_one_connection_are_bounded_together() {
+    let mut wire = Wire::connected("1.2");
+    let selector = format!("a = '{}'", "x".repeat(4000));
+    let each = selector.len();
+    for id in 0..limits::SESSION_SELECTOR_BYTES_MAX / each {
+        wire.feed(&format!("SUBSCRIBE\nid:{id}\ndestination:/queue/a\nselector:{selector}\n\n^"));
+    }
+    assert_eq!(wire.closed(), None);
+    wire.feed(&format!("SUBSCRIBE\nid:last\ndestination:/queue/a\nselector:{selector}\n\n^"));
+    assert!(wire.closed().unwrap().starts_with("the selectors of the connection's"));
+}

@@ -137,8 +137,9 @@ fn brief_command(command: &Command) -> String {
             let (stage, properties, bytes) = (stage.0, properties.join(" "), head.bytes);
             format!("send staged {stage} {to} {kind} [{properties}] {bytes}")
         }
-        Command::Subscribe { subscription, from, prefetch } => {
-            format!("subscribe {} {from} {prefetch}", subscription.0)
+        Command::Subscribe { subscription, from, prefetch, selector } => {
+            let selector = selector.as_ref().map_or(String::new(), |it| format!(" where {it}"));
+            format!("subscribe {} {from} {prefetch}{selector}", subscription.0)
         }
         Command::Unsubscribe { subscription } => format!("unsubscribe {}", subscription.0),
         Command::Settle { subscription, which, outcome } => {

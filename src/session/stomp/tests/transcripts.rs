@@ -199,12 +199,12 @@ fn version_1_2_in_transcripts() {
                        SUBSCRIBE\nid:2\ndestination:/topic/t\nack:client-individual\n\
                        activemq.prefetchSize:1\nselector:\n\n^\
                        SUBSCRIBE\nid:3\ndestination:/queue/a\nack:client\n\
-                       activemq.prefetchSize:99999999\n\n^\
+                       activemq.prefetchSize:99999999\nselector:a='x'and b>1\n\n^\
                        UNSUBSCRIBE\nid:2\nreceipt:u\n\n^",
                 requests: &[
                     "subscribe 1 queue://a 1000!",
                     "subscribe 2 topic://t 1",
-                    "subscribe 3 queue://a 32767",
+                    "subscribe 3 queue://a 32767 where a = 'x' AND b > 1",
                     "unsubscribe 2!",
                 ],
                 got: "RECEIPT\nreceipt-id:s\n\n^RECEIPT\nreceipt-id:u\n\n^",
@@ -286,7 +286,16 @@ fn every_mistake_is_told_in_plain_words() {
             with("activemq.prefetchSize:0"),
             "the header activemq.prefetchSize is \"0\", but must be a number of at least 1",
         ),
-        (with("selector:a > 1"), "selectors (the header selector) are not supported yet"),
+        (
+            with("selector:a = 1 b"),
+            "the selector is not understood at character 7: expected AND, OR or the end, found b \
+             (the header selector)",
+        ),
+        (
+            with("selector:XPATH '//a'"),
+            "the selector is not understood at character 1: XPATH looks into bodies, which this \
+             broker never does; select by properties (the header selector)",
+        ),
         (
             with("ack:auto") + &with("ack:client"),
             "the header id is \"1\", which names a subscription that exists already",

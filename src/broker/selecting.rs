@@ -1,0 +1,408 @@
+//! The consumers of a queue that have selectors: what is known to match, and how far that is.
+//!
+//! Consumers with equal selectors are a *group*. A group looks through the queue once, in the order
+//! of places, and keeps per rank how far it has come; what it has come to and matches waits in a
+//! short list for its consumers. Behind that point all is known: a message there matches and is in
+//! the list, or does not and is forgotten. What arrives lies beyond it. What comes back to a place
+//! behind it is noted once for all groups, and looked at by each.
+//!
+//! Always: whatever ceases to wait is forgotten here at once, so that what is in a list can be
+//! handed out; lists are bounded; nothing here is durable, and nothing durable depends on it. What
+//! matches is found out beside the engine (`select`), so this knows no content.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::broker::delta::{Entry, Place};
+use crate::broker::fact::{ConsumerKey, Spot, VolatilePlace};
+use crate::limits;
+use crate::selector::Selector;
+
+/// A group of consumers, told apart over all queues and never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub(super) u64);
+
+/// A place among all messages of a queue, in the order of delivery.
+type Position = (u8, u64, bool, u64);
+
+#[derive(Debug, Default)]
+pub(crate) struct Selecting {
+    groups: BTreeMap<GroupId, Group>,
+    /// Which groups know something of a place.
+    holders: BTreeMap<Position, Vec<GroupId>>,
+    /// Messages that have arrived, per rank.
+    arrivals: [u64; RANKS],
+    /// Messages that wait again, by numbers that grow, and the number of each.
+    returned: BTreeMap<u64, (Position, Waiting)>,
+    returned_at: BTreeMap<Position, u64>,
+    last_returned: u64,
+    /// The last of these that has been given up.
+    given_up: u64,
+    /// Groups with something to do, each once, in the order of their turns.
+    line: VecDeque<GroupId>,
+    /// Something has come that every group may want.
+    news: bool,
+    /// Whether these consumers go first this time, before those without selectors.
+    first: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    selector: Arc<Selector>,
+    consumers: usize,
+    /// Those with credit, the next one first.
+    ready: VecDeque<ConsumerKey>,
+    known: BTreeMap<Position, Known>,
+    /// Those that match and wait.
+    matched: BTreeSet<Position>,
+    ranks: [Progress; RANKS],
+    /// The last of `Selecting::returned` it has looked at.
+    returned: u64,
+    /// It waits for a piece of the queue, or for what matches in one.
+    asked: bool,
+    in_line: bool,
+}
+
+/// How far a group has come in one rank.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// Everything up to here has been looked at.
+    seen: Spot,
+    /// It was everything, when so many had arrived.
+    complete_at: Option<u64>,
+}
+
+/// A message that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// A durable one.
+    Durable(Entry),
+    /// A non-persistent one.
+    Volatile,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// Whether it matches is being found out.
+    Asked(Waiting),
+    Matched(Waiting),
+    /// One of its own consumers has it.
+    Lent,
+}
+
+/// What a group wants next.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// To hand this out to the first of its consumers in line.
+    Lend(Spot, Waiting, ConsumerKey),
+    /// To know which of these match.
+    Judge(Vec<(Spot, Waiting)>),
+    /// To look at what comes after this.
+    Walk(Spot),
+}
+
+const RANKS: usize = 10;
+
+impl Waiting {
+    pub(super) fn entry(self) -> Option<Entry> {
+        match self {
+            Self::Durable(entry) => Some(entry),
+            Self::Volatile => None,
+        }
+    }
+}
+
+impl Selecting {
+    /// A consumer begins. A new selector is a new group, under that id.
+    pub(super) fn join(&mut self, selector: &Arc<Selector>, new: GroupId) -> GroupId {
+        let known = self.groups.iter_mut().find(|(_, group)| group.selector == *selector);
+        if let Some((id, group)) = known {
+            group.consumers += 1;
+            return *id;
+        }
+        let returned = self.last_returned;
+        self.groups.insert(new, Group::new(Arc::clone(selector), returned));
+        new
+    }
+
+    /// A consumer has ended. True where it was the last of all.
+    pub(super) fn leave(&mut self, id: GroupId, key: ConsumerKey) -> bool {
+        let group = self.groups.get_mut(&id).expect("a consumer keeps its group");
+        group.ready.retain(|other| *other != key);
+        group.consumers -= 1;
+        if group.consumers == 0 {
+            let group = self.groups.remove(&id).expect("just seen");
+            for position in group.known.into_keys() {
+                self.let_go(position, id);
+            }
+        }
+        self.groups.is_empty()
+    }
+
+    pub(super) fn selector(&self, id: GroupId) -> Option<&Arc<Selector>> {
+        self.groups.get(&id).map(|group| &group.selector)
+    }
+
+    /// Its consumers with credit.
+    pub(super) fn ready(&mut self, id: GroupId) -> &mut VecDeque<ConsumerKey> {
+        &mut self.groups.get_mut(&id).expect("a consumer keeps its group").ready
+    }
+
+    /// Whether these consumers go first now: every other time.
+    pub(super) fn turn(&mut self) -> bool {
+        self.first = !self.first;
+        self.first
+    }
+
+    /// How many of its consumers have credit, and which.
+    pub(super) fn waiting(&self, id: GroupId) -> impl Iterator<Item = &ConsumerKey> {
+        self.groups.get(&id).into_iter().flat_map(|group| &group.ready)
+    }
+
+    /// A group may have something to do.
+    pub(super) fn stir(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if !std::mem::replace(&mut group.in_line, true) {
+            self.line.push_back(id);
+        }
+    }
+
+    /// A message has arrived, behind all others of its rank.
+    pub(super) fn arrived(&mut self, rank: u8) {
+        self.arrivals[usize::from(rank)] += 1;
+        self.news = true;
+    }
+
+    /// A message waits again in a place where it was before. Whoever has lent it knows it.
+    pub(super) fn waits_again(&mut self, spot: Spot, waiting: Waiting) {
+        let position = spot.position();
+        for id in self.holders.get(&position).into_iter().flatten() {
+            let group = self.groups.get_mut(id).expect("holders are living groups");
+            if let Some(known @ Known::Lent) = group.known.get_mut(&position) {
+                *known = Known::Matched(waiting);
+                group.matched.insert(position);
+            }
+        }
+        self.news = true;
+        self.last_returned += 1;
+        self.returned.insert(self.last_returned, (position, waiting));
+        if let Some(before) = self.returned_at.insert(position, self.last_returned) {
+            self.returned.remove(&before);
+        }
+        if self.returned.len() > limits::SELECTED_RETURNS_MAX {
+            let (number, (position, _)) = self.returned.pop_first().expect("too many");
+            self.returned_at.remove(&position);
+            self.given_up = number;
+        }
+    }
+
+    /// A message waits no longer, or is no longer lent.
+    pub(super) fn forget(&mut self, spot: Spot) {
+        let position = spot.position();
+        if let Some(number) = self.returned_at.remove(&position) {
+            self.returned.remove(&number);
+        }
+        for id in self.holders.remove(&position).into_iter().flatten() {
+            let group = self.groups.get_mut(&id).expect("holders are living groups");
+            group.known.remove(&position);
+            group.matched.remove(&position);
+        }
+    }
+
+    /// What is known of a message that a group is about to be lent.
+    pub(super) fn candidate(&self, id: GroupId, spot: Spot) -> Option<Waiting> {
+        match self.groups.get(&id)?.known.get(&spot.position())? {
+            Known::Matched(waiting) => Some(*waiting),
+            Known::Asked(_) | Known::Lent => None,
+        }
+    }
+
+    /// A consumer of a group has it: should it come back, the group knows that it matches.
+    pub(super) fn lent(&mut self, id: GroupId, spot: Spot) {
+        self.learn(id, spot.position(), Known::Lent);
+    }
+
+    fn learn(&mut self, id: GroupId, position: Position, known: Known) {
+        let group = self.groups.get_mut(&id).expect("a consumer keeps its group");
+        if group.known.insert(position, known).is_none() {
+            self.holders.entry(position).or_default().push(id);
+        }
+    }
+
+    fn let_go(&mut self, position: Position, id: GroupId) {
+        if let Some(holders) = self.holders.get_mut(&position) {
+            holders.retain(|other| *other != id);
+            if holders.is_empty() {
+                self.holders.remove(&position);
+            }
+        }
+    }
+
+    /// What the next group with something to do wants, which keeps its place in the line.
+    pub(super) fn next(&mut self) -> Option<(GroupId, Wish)> {
+        if std::mem::take(&mut self.news) {
+            let eager: Vec<_> =
+                self.groups.iter().filter(|(_, it)| !it.ready.is_empty()).map(|it| *it.0).collect();
+            eager.into_iter().for_each(|id| self.stir(id));
+        }
+        while let Some(id) = self.line.pop_front() {
+            if let Some(wish) = self.wish(id) {
+                self.line.push_back(id);
+                return Some((id, wish));
+            }
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.in_line = false;
+            }
+        }
+        None
+    }
+
+    fn wish(&mut self, id: GroupId) -> Option<Wish> {
+        let group = self.groups.get_mut(&id)?;
+        let key = *group.ready.front()?;
+        if let Some(first) = group.matched.first() {
+            let Some(Known::Matched(waiting)) = group.known.get(first) else {
+                unreachable!("what is matched is known to be")
+            };
+            return Some(Wish::Lend(spot_at(*first), *waiting, key));
+        }
+        if group.asked {
+            return None;
+        }
+        let back = self.look_back(id);
+        let group = self.groups.get_mut(&id).expect("just seen");
+        group.asked = true;
+        if !back.is_empty() {
+            return Some(Wish::Judge(back));
+        }
+        let ranks = group.ranks.iter().zip(&self.arrivals);
+        let behind = ranks.filter(|(progress, arrived)| progress.complete_at != Some(**arrived));
+        let next = behind.map(|(progress, _)| progress.seen).next();
+        group.asked = next.is_some();
+        next.map(Wish::Walk)
+    }
+
+    /// What waits again behind the point to which a group has come, and which it does not know:
+    /// some of it, and none where it has looked at all.
+    fn look_back(&mut self, id: GroupId) -> Vec<(Spot, Waiting)> {
+        let group = self.groups.get_mut(&id).expect("just seen");
+        if group.returned < self.given_up {
+            // It has missed some, nobody knows where: it begins anew.
+            group.ranks = Progress::all();
+            group.returned = self.last_returned;
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (number, (position, waiting)) in self.returned.range(group.returned + 1..) {
+            group.returned = *number;
+            let seen = group.ranks[usize::from(position.0)].seen.position();
+            if *position <= seen && !group.known.contains_key(position) {
+                found.push((*position, *waiting));
+            }
+            if found.len() == limits::STEP_MESSAGES_MAX {
+                break;
+            }
+        }
+        for (position, waiting) in &found {
+            self.learn(id, *position, Known::Asked(*waiting));
+        }
+        found.into_iter().map(|(position, waiting)| (spot_at(position), waiting)).collect()
+    }
+
+    /// Whether a group still is where a piece of the queue begins that it has asked for.
+    pub(super) fn awaits(&self, id: GroupId, after: Place) -> Option<Spot> {
+        let group = self.groups.get(&id)?;
+        let seen = group.ranks[usize::from(after.rank)].seen;
+        (super::walk::place_before(Some(seen)) == after).then_some(seen)
+    }
+
+    /// A group has looked at a rank up to there, or to its end, and wants to know of these whether
+    /// they match. Gives those of which it does not know already.
+    pub(super) fn walked(
+        &mut self,
+        id: GroupId,
+        rank: u8,
+        seen: Option<Spot>,
+        complete: bool,
+        found: Vec<(Spot, Waiting)>,
+    ) -> Vec<(Spot, Waiting)> {
+        let arrived = self.arrivals[usize::from(rank)];
+        let group = self.groups.get_mut(&id).expect("it awaits this");
+        let progress = &mut group.ranks[usize::from(rank)];
+        progress.seen = seen.unwrap_or(progress.seen);
+        progress.complete_at = complete.then_some(arrived);
+        let mut unknown = found;
+        unknown.retain(|(spot, _)| !group.known.contains_key(&spot.position()));
+        for (spot, waiting) in &unknown {
+            self.learn(id, spot.position(), Known::Asked(*waiting));
+        }
+        unknown
+    }
+
+    /// A group asks for nothing any more.
+    pub(super) fn answered(&mut self, id: GroupId) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.asked = false;
+            self.stir(id);
+        }
+    }
+
+    /// Whether a message matches that a group has asked about; nothing where it has gone since.
+    pub(super) fn judged(&mut self, id: GroupId, spot: Spot, matches: bool) {
+        let position = spot.position();
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(known) = group.known.get_mut(&position) else { return };
+        let Known::Asked(waiting) = *known else { return };
+        if matches {
+            *known = Known::Matched(waiting);
+            group.matched.insert(position);
+        } else {
+            group.known.remove(&position);
+            self.let_go(position, id);
+        }
+    }
+
+    /// Whether a group waits to hear of a message.
+    pub(super) fn asks_about(&self, id: GroupId, spot: Spot) -> bool {
+        let group = self.groups.get(&id);
+        let known = group.and_then(|group| group.known.get(&spot.position()));
+        matches!(known, Some(Known::Asked(_)))
+    }
+}
+
+impl Group {
+    fn new(selector: Arc<Selector>, returned: u64) -> Self {
+        Self {
+            selector,
+            consumers: 1,
+            ready: VecDeque::new(),
+            known: BTreeMap::new(),
+            matched: BTreeSet::new(),
+            ranks: Progress::all(),
+            returned,
+            asked: false,
+            in_line: false,
+        }
+    }
+}
+
+impl Progress {
+    /// Of one who has seen nothing.
+    fn all() -> [Self; RANKS] {
+        let mut rank = 0;
+        [(); RANKS].map(|()| {
+            let seen = Spot::Durable(Place { rank, seq: 0 });
+            rank += 1;
+            Self { seen, complete_at: None }
+        })
+    }
+}
+
+/// The inverse of `Spot::position`.
+fn spot_at((rank, before, durable, number): Position) -> Spot {
+    if durable {
+        Spot::Durable(Place { rank, seq: before })
+    } else {
+        Spot::Volatile(VolatilePlace { rank, before, number })
+    }
+}
