@@ -5,6 +5,7 @@ use crate::broker::command::{Disposition, Work};
 use crate::ids::TransactionName;
 use crate::limits;
 use crate::message::{BodyKind, Content};
+use crate::mutant::{self, Mutant};
 use crate::selector::Selector;
 
 impl Bench {
@@ -226,4 +227,17 @@ fn a_new_life_needs_nothing_of_selectors() {
     bench.restart();
     bench.select(1, queue("q"), 10, "colour = 'blue'");
     assert_eq!(bench.handed_out(), [(1, 2), (1, 3)]);
+}
+
+#[test]
+fn a_search_that_looks_nowhere_twice_would_miss_what_comes_back() {
+    let mut bench = Bench::new();
+    bench.send_coloured(&["blue"]);
+    bench.subscribe(2, queue("q"), 10);
+    bench.select(1, queue("q"), 10, "colour = 'blue'");
+    assert_eq!(bench.handed_out(), [(2, 1)]);
+    mutant::set(Some(Mutant::SelectOnce));
+    bench.close(2);
+    mutant::set(None);
+    assert_eq!(bench.handed_out(), []);
 }
