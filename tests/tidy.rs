@@ -13,7 +13,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &[]),
     ("io", &["ids"]),
     ("schedule", &["ids"]),
-    ("message", &["ids", "schedule"]),
+    ("message", &["ids", "schedule", "protocol::openwire"]),
     ("record", &["ids", "identity", "message", "schedule", "broker::delta"]),
     ("broker", &["ids", "identity", "limits", "message", "schedule", "record"]),
     ("wal", &["io", "ids", "limits"]),
