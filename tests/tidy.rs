@@ -14,7 +14,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
     ("io", &["ids"]),
     ("schedule", &["ids"]),
     ("selector", &["limits"]),
-    ("message", &["ids", "schedule"]),
+    ("message", &["ids", "schedule", "protocol::openwire"]),
     ("record", &["ids", "identity", "message", "schedule", "broker::delta"]),
     ("broker", &["ids", "identity", "limits", "message", "schedule", "record", "selector"]),
     ("wal", &["io", "ids", "limits"]),

@@ -76,10 +76,11 @@ impl<'a> Digger<'a> {
         while let Ok(Reply::Queues(page)) = self.ask(Command::ListQueues { after }).await? {
             let Some(last) = page.last() else { break };
             after = Some((*last.name).into());
-            let names = page.iter().map(|queue| Box::from(&*queue.name));
-            found.extend(
-                names.filter(|name: &Box<str>| self.shared.openwire.registry.is_orphan(name)),
-            );
+            for queue in &page {
+                if self.shared.openwire.registry.is_orphan(&queue.name) {
+                    found.push((*queue.name).into());
+                }
+            }
         }
         Ok(found)
     }

@@ -483,7 +483,13 @@ impl Client {
         let (subscription, held) = holding[pick];
         let nth = around.random.below(held.messages.len() as u64) as usize;
         let tag = *held.messages.keys().nth(nth).expect("in range");
-        let which = if around.random.one_in(3) { Which::Through(tag) } else { Which::One(tag) };
+        let first = around.random.below(nth as u64 + 1) as usize;
+        let first = *held.messages.keys().nth(first).expect("in range");
+        let which = match around.random.below(6) {
+            0 | 1 => Which::Through(tag),
+            2 => Which::Range(first, tag),
+            _ => Which::One(tag),
+        };
         self.settle_as(around, *subscription, which, outcome);
     }
 

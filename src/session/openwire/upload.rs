@@ -5,7 +5,7 @@
 //! the rest waits in the socket. One that is refused is read to its end and forgotten, since the
 //! next frame begins behind it.
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::OpenWireSession;
 use super::answers::Asked;
@@ -138,7 +138,7 @@ impl OpenWireSession {
                 return;
             }
             let first = incoming.first.take().expect("just seen");
-            let says = i32::from_be_bytes(first[..].try_into().expect("four bytes"));
+            let says = (&first[..]).get_i32();
             let length = incoming.head.content_length.unwrap_or(0).checked_sub(4);
             incoming.cut = usize::try_from(says).ok() == length;
             if !incoming.cut {

@@ -56,7 +56,10 @@ impl OpenWireSession {
         if known.is_some_and(|branch| branch.associated) {
             return self.done(head);
         }
-        if known.is_none() && self.transactions.branches.len() >= limits::TRANSACTIONS_MAX {
+        if known.is_some_and(|branch| branch.prepared) {
+            return self.fail(head, &Problem::xa(XaError::Proto));
+        }
+        if known.is_none() && !self.has_room_for_a_branch() {
             return self.fail(head, &Problem::xa(XaError::RmErr));
         }
         let transaction = self.transactions.next_name();
@@ -74,6 +77,18 @@ impl OpenWireSession {
         };
         let asked = Asked::Branch { head, xid: Box::new(xid), step: BranchStep::Start };
         self.submit(Some(asked), Command::Xa(command));
+    }
+
+    /// Those with which the connection has done may get their outcome elsewhere, and nobody tells:
+    /// they are forgotten where there are many.
+    fn has_room_for_a_branch(&mut self) -> bool {
+        let branches = &mut self.transactions.branches;
+        if branches.len() < limits::TRANSACTIONS_MAX {
+            return true;
+        }
+        let done = branches.iter().find(|(_, branch)| !branch.associated);
+        let done = done.map(|(xid, _)| xid.clone());
+        done.is_some_and(|xid| branches.remove(&xid).is_some())
     }
 
     fn end_work(&mut self, head: CommandHead, xid: Xid) {
@@ -218,20 +233,25 @@ impl OpenWireSession {
         self.answer(head, &DataArrayResponse { correlation_id, data, ..Default::default() });
     }
 
-    /// The client goes: its branches that have not voted are rolled back, also those with which it
-    /// is not associated any more.
+    /// The client goes: its branches that have not voted can only be rolled back. What another has
+    /// made vote meanwhile is not to be touched, so each is joined first: a branch that has voted
+    /// takes nobody in.
     pub(super) fn abandon_branches(&mut self) {
         for (xid, branch) in std::mem::take(&mut self.transactions.branches) {
             if branch.prepared {
                 continue;
             }
-            if branch.associated {
-                let xid = Arc::new(xid.clone());
-                let (transaction, how) = (branch.work.name, EndAs::Fail);
-                self.submit(None, Command::Xa(XaCommand::End { xid, transaction, how }));
+            let (xid, mut transaction) = (Arc::new(xid), branch.work.name);
+            if !branch.associated {
+                transaction = self.transactions.next_name();
+                let (xid, how) = (Arc::clone(&xid), StartAs::Join);
+                let client = self.client.words.as_str().into();
+                let timeout = None;
+                let join = XaCommand::Start { xid, how, transaction, timeout, client };
+                self.submit(None, Command::Xa(join));
             }
-            let (xid, disposition) = (Arc::new(xid), Disposition::Return);
-            self.submit(None, Command::Xa(XaCommand::Rollback { xid, disposition }));
+            let how = EndAs::Fail;
+            self.submit(None, Command::Xa(XaCommand::End { xid, transaction, how }));
         }
     }
 }

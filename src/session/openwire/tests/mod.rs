@@ -11,7 +11,7 @@ mod transacted;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::*;
 use crate::broker::command::{
@@ -129,7 +129,7 @@ impl Wire {
         self.session.take_bytes(&mut out);
         let mut found = Vec::new();
         while !out.is_empty() {
-            let size = u32::from_be_bytes(out[..SIZE_BYTES].try_into().unwrap()) as usize;
+            let size = (&out[..SIZE_BYTES]).get_u32() as usize;
             let frame = out.split_to(SIZE_BYTES + size).freeze().slice(SIZE_BYTES..);
             found.push(Decoder::new(self.format).decode(frame).unwrap());
         }

@@ -234,10 +234,25 @@ fn a_client_that_is_lost_leaves_nothing_undecided_but_what_has_voted() {
     wire.answer(Ok(Reply::Vote(Vote::Ok)));
     wire.session.handle_gone();
     let asks = wire.asks();
-    let ended = xa(&asks).into_iter().filter_map(|command| match command {
-        XaCommand::Rollback { xid, .. } => Some(xid.global()[0]),
-        XaCommand::End { xid, how: EndAs::Fail, .. } => Some(100 + xid.global()[0]),
-        _ => None,
+    let said = xa(&asks).into_iter().map(|command| match command {
+        XaCommand::Start { xid, how: StartAs::Join, .. } => (xid.global()[0], "join"),
+        XaCommand::End { xid, how: EndAs::Fail, .. } => (xid.global()[0], "fail"),
+        other => panic!("{other:?} might undo what another has made vote"),
     });
-    assert_eq!(ended.collect::<Vec<_>>(), [2, 103, 3]);
+    assert_eq!(said.collect::<Vec<_>>(), [(2, "join"), (2, "fail"), (3, "fail")]);
+}
+
+#[test]
+fn a_branch_that_has_voted_takes_no_more_work() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(branch(1), BEGIN));
+    wire.answer_all();
+    wire.say(&transaction(branch(1), PREPARE));
+    wire.answer(Ok(Reply::Done));
+    wire.answer(Ok(Reply::Vote(Vote::Ok)));
+    let _ = wire.frames();
+    wire.say(&transaction(branch(1), BEGIN));
+    assert!(exception(&wire.frames()[0]).1.ends_with("xaErrorCode:-6"));
+    wire.session.handle_gone();
+    assert!(xa(&wire.asks()).is_empty());
 }
