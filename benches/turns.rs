@@ -273,7 +273,7 @@ fn open(data: &Path) -> Running {
     let clock: Arc<dyn Clock> = Arc::new(ThreadClock(SystemClock::new()));
     let nonce = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_nanos();
     let (options, limits) =
-        (wal::Options::default(), Limits { queues: 200_000, loans: 200_000, ..Limits::default() });
+        (wal::Options::default(), Limits { queues: 200_000, ..Limits::default() });
     let settings = Settings { limits, ..Settings::default() };
     let store = engine::open_store(&storage, options, &settings, nonce, clock.wall(), &mut |_| {});
     engine::start(store.expect("a store"), clock).expect("threads")

@@ -269,7 +269,7 @@ pub const CREDIT_MAX: u32 = 1_000_000;
 
 /// Deliveries of queues outstanding on one connection, over all of its subscriptions: with more,
 /// they wait for each other.
-pub const CONNECTION_LOANS_MAX: usize = 2 * PREFETCH_MAX as usize;
+pub const CONNECTION_LOANS_MAX: usize = CREDIT_MAX as usize;
 
 /// Of these, how many every connection may have, however many there are in all.
 pub const CONNECTION_LOANS_MIN: usize = if cfg!(test) { 2 } else { 64 };

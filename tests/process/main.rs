@@ -9,6 +9,7 @@ mod hostile;
 mod large;
 mod metrics;
 mod once;
+mod openwire_session;
 mod operator;
 mod producers;
 mod redelivery;

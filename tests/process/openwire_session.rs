@@ -1,16 +1,14 @@
 //! Stories of clients of ActiveMQ's wire with the real process: what is kept over a kill and a
 //! reconnect, and what clients of different wires see of each other.
 
-mod support;
-
+use crate::support::broker::Broker;
+use crate::support::openwire::{OpenWire, branch, characters, queue};
+use crate::support::stomp::Frame;
+use crate::support::{fresh_dir, wait_until};
 use escrowmq::protocol::openwire::Structure;
 use escrowmq::protocol::openwire::Text;
 use escrowmq::protocol::openwire::message::{Destination, DestinationKind};
 use escrowmq::protocol::openwire::table::DestinationInfo;
-use support::broker::Broker;
-use support::openwire::{OpenWire, branch, characters, queue};
-use support::stomp::Frame;
-use support::{fresh_dir, wait_until};
 
 const BOTH: &[&str] = &["--listen", "stomp://127.0.0.1:0", "--listen", "tcp://127.0.0.1:0"];
 
