@@ -311,6 +311,9 @@ pub const OVERDUE_QUIET_MILLIS: u64 = 60_000;
 pub const BRANCH_CLIENT_BYTES_MAX: usize = 256;
 /// How long a branch may take to vote at most, whatever its manager says: a year.
 pub const BRANCH_MILLIS_MAX: u64 = 365 * 24 * 3_600_000;
+/// How long a branch whose work is undone waits for its manager to hear of that at most: afterwards
+/// it is told that there is none, which is a no as well.
+pub const BROKEN_BRANCH_MILLIS: u64 = 60_000;
 /// Outcomes of branches that are forgotten together, about: so many, or those of so long.
 pub const OUTCOMES_A_MARK: u64 = 1000;
 /// How long that is.

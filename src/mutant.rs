@@ -51,7 +51,9 @@ pub(crate) enum Mutant {
     ForgetPrepared,
     /// How a branch has ended is forgotten at once.
     ForgetOutcomes,
-    /// So is what an operator has decided.
+    /// How a branch has ended is remembered of the next one that has its name.
+    KeepOutcomes,
+    /// What an operator has decided is forgotten at once.
     ForgetDecisions,
     /// A commit does not wait for room.
     CommitWithoutRoom,

@@ -160,7 +160,7 @@ impl Broker {
     ) -> bool {
         self.abandon_stages(connection, facts);
         self.decide_close_units(now, connection, facts);
-        self.decide_close_branches(connection, facts);
+        self.decide_close_branches(now, connection, facts);
         self.state_parting(connection, false, facts);
         let Some(subscriptions) = self.connections.get(&connection) else { return true };
         for key in subscriptions.iter().take(limits::STEP_ENDS_MAX) {

@@ -335,6 +335,8 @@ pub enum UnitChange {
     Begin,
     /// Its first operation in the log has begun this transaction.
     Logged(TransactionId),
+    /// It is in the log that its branch has its name anew.
+    Renewed,
     /// It sends a message to a queue.
     Sent {
         /// Which.

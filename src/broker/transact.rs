@@ -23,11 +23,11 @@ use crate::broker::fact::{
 use crate::broker::policy::Held;
 use crate::broker::xa::XaError;
 use crate::broker::{Broker, Effects, Room};
-use crate::ids::{Body, ConnectionId, Millis, QueueId, TransactionId, TransactionName};
+use crate::ids::{Body, ConnectionId, Millis, QueueId, TransactionId, TransactionName, Xid};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::mutant::{self, Mutant};
-use crate::record::{Decided, Record, Staged, Taken};
+use crate::record::{BranchRecord, Decided, Record, Staged, Taken};
 
 /// What a session does as one.
 #[derive(Debug, Default)]
@@ -40,6 +40,8 @@ pub(crate) struct Unit {
     pub(super) volatile: VecDeque<VolatileWork>,
     /// What it sends to each queue.
     sent: BTreeMap<QueueId, Held>,
+    /// The name of its branch, while the outcome of an older one may be remembered under it.
+    anew: Option<Arc<Xid>>,
 }
 
 /// A unit that has its outcome, and is not done.
@@ -76,8 +78,8 @@ impl Units {
         self.open.range(key(0)..=key(u64::MAX))
     }
 
-    pub(super) fn begin(&mut self, key: UnitKey) {
-        self.open.insert(key, Unit::default());
+    pub(super) fn begin(&mut self, key: UnitKey, anew: Option<Arc<Xid>>) {
+        self.open.insert(key, Unit { anew, ..Unit::default() });
     }
 
     /// A unit of which nothing is left, and that can only be rolled back.
@@ -130,7 +132,11 @@ impl Broker {
             Command::Begin { transaction } => self.decide_begin(connection, *transaction, facts),
             Command::Transact { transaction, work } => {
                 let key = self.unit_named(connection, *transaction)?;
-                self.decide_work(now, connection, key, work, facts)
+                let verdict = self.decide_work(now, connection, key, work, facts)?;
+                if !verdict.is_hold() {
+                    self.state_renewed(key, facts);
+                }
+                Ok(verdict)
             }
             Command::Commit { transaction } => {
                 let unit = self.unit(UnitKey::Local(connection, *transaction))?;
@@ -229,6 +235,15 @@ impl Broker {
             Work::Settle { subscription, which, outcome } => {
                 self.decide_take(key, (connection, *subscription), *which, *outcome, facts)
             }
+        }
+    }
+
+    /// States that what is remembered under the name of a unit's branch is of an older one.
+    pub(super) fn state_renewed(&self, key: UnitKey, facts: &mut Vec<Fact>) {
+        if let Some(xid) = self.units.get(key).and_then(|unit| unit.anew.as_ref()) {
+            let begun = Record::Branch(BranchRecord::Begun { xid: Xid::clone(xid) });
+            facts.push(Fact::Log(begun, Bytes::new()));
+            facts.push(Fact::Memory(Change::Unit(key, UnitChange::Renewed)));
         }
     }
 
@@ -526,12 +541,13 @@ impl Broker {
 impl Broker {
     pub(super) fn apply_unit(&mut self, key: UnitKey, change: UnitChange, effects: &mut Effects) {
         if let UnitChange::Begin = change {
-            self.units.begin(key);
+            self.units.begin(key, None);
             return;
         }
         match change {
             UnitChange::Begin => unreachable!("done above"),
             UnitChange::Logged(id) => self.open_unit(key).id = Some(id),
+            UnitChange::Renewed => self.open_unit(key).anew = None,
             UnitChange::Sent { queue, bytes } => {
                 let sent = self.open_unit(key).sent.entry(queue).or_default();
                 sent.messages += 1;

@@ -137,9 +137,9 @@ pub struct BranchInfo {
     pub at: Millis,
     /// What it has done, while it is prepared.
     pub transaction: Option<TransactionId>,
-    /// Messages that it has sent to queues.
+    /// Messages that it has sent to queues, or had when an operator decided.
     pub sent: u64,
-    /// Messages of queues that it has settled.
+    /// Messages of queues that it has settled, or had then.
     pub settled: u64,
     /// Who began it, in words.
     pub client: Box<str>,

@@ -43,7 +43,7 @@ impl Broker {
                 self.decide_start((xid, *how), by, Millis(deadline), client, facts)
             }
             XaCommand::End { xid, transaction, how } => {
-                self.decide_leave(asker, xid, (connection, *transaction), *how, facts)
+                self.decide_leave(now, asker, xid, (connection, *transaction), *how, facts)
             }
             XaCommand::Prepare { xid } => self.decide_prepare(now, asker, xid, facts),
             XaCommand::Commit { xid, one_phase } => {
@@ -112,6 +112,7 @@ impl Broker {
 
     fn decide_leave(
         &self,
+        now: Millis,
         asker: Asker,
         xid: &Arc<Xid>,
         by: By,
@@ -128,7 +129,7 @@ impl Broker {
             Step::Leave(broken) => {
                 facts.push(of(xid, BranchChange::Leave { by }));
                 if let Some(why) = broken {
-                    self.state_break(xid, why, facts);
+                    self.state_break(now, xid, why, facts);
                 }
             }
             _ => unreachable!("no other step ends an association"),
@@ -221,6 +222,7 @@ impl Broker {
             }
             Step::RollbackOpen => {
                 let how = (Resolution::Rollback, disposition);
+                self.state_renewed(UnitKey::Branch(self.branches.open[xid].id), facts);
                 Ok(self.state_end_open(now, xid, how, Some(asker), facts))
             }
             Step::CommitOpen => {
@@ -232,6 +234,8 @@ impl Broker {
                 let transaction = self.units.transaction(key);
                 if self.units.state(key).1 {
                     facts.push(completed(xid, transaction, Resolution::Commit, false, at));
+                } else {
+                    self.state_renewed(key, facts);
                 }
                 let how = (Resolution::Commit, disposition);
                 Ok(self.state_end(now, xid, (transaction, true), how, Some(asker), facts))
@@ -287,17 +291,22 @@ impl Broker {
     }
 
     /// The work of a branch is undone, and it waits for its manager to hear of that.
-    fn state_break(&self, xid: &Arc<Xid>, why: XaError, facts: &mut Vec<Fact>) {
+    fn state_break(&self, now: Millis, xid: &Arc<Xid>, why: XaError, facts: &mut Vec<Fact>) {
         let branch = &self.branches.open[xid];
-        if let Some(transaction) = self.units.transaction(UnitKey::Branch(branch.id)) {
+        let key = UnitKey::Branch(branch.id);
+        self.state_renewed(key, facts);
+        if let Some(transaction) = self.units.transaction(key) {
             let resolution = Resolution::Rollback;
             let decided = Record::Decided(Decided { transaction, resolution });
             facts.push(Fact::Log(decided, Bytes::new()));
         }
-        let deadline = branch.deadline.unwrap_or_default();
-        let later = self.limits.branch_millis.min(limits::BRANCH_MILLIS_MAX);
-        let deadline = Millis(self.time(deadline).0.saturating_add(later));
-        facts.push(of(xid, BranchChange::Break { why, deadline }));
+        facts.push(of(xid, BranchChange::Break { why, deadline: self.gives_up_at(now) }));
+    }
+
+    /// When a branch that is broken now is looked at again, and given up if nobody is in it.
+    fn gives_up_at(&self, now: Millis) -> Millis {
+        let later = self.limits.branch_millis.clamp(1, limits::BROKEN_BRANCH_MILLIS);
+        Millis(self.time(now).0.saturating_add(later))
     }
 
     /// A vote that is refused is a no, and so is a commit without one; after that nobody asks for a
@@ -313,14 +322,19 @@ impl Broker {
     }
 
     /// States what the end of a connection means for branches with which it is associated.
-    pub(crate) fn decide_close_branches(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+    pub(crate) fn decide_close_branches(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        facts: &mut Vec<Fact>,
+    ) {
         let mut broken = BTreeSet::new();
         for (by, association) in self.branches.of(connection) {
             facts.push(of(&association.xid, BranchChange::Leave { by: *by }));
             if broken.insert(&association.xid)
                 && self.branches.open[&association.xid].broken.is_none()
             {
-                self.state_break(&association.xid, XaError::RbCommFail, facts);
+                self.state_break(now, &association.xid, XaError::RbCommFail, facts);
             }
         }
     }
@@ -353,11 +367,10 @@ impl Broker {
         }
         let branch = &self.branches.open[xid];
         match (branch.broken, branch.bonds) {
-            (None, _) => self.state_break(xid, XaError::RbTimeout, facts),
+            (None, _) => self.state_break(now, xid, XaError::RbTimeout, facts),
             (Some(_), 0) => drop(self.state_end_open(now, xid, UNDO, None, facts)),
             (Some(_), _) => {
-                let later = self.limits.branch_millis.max(1);
-                let deadline = Millis(self.time(now).0.saturating_add(later));
+                let deadline = self.gives_up_at(now);
                 facts.push(of(xid, BranchChange::Wait { deadline }));
             }
         }
