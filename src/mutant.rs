@@ -51,8 +51,6 @@ pub(crate) enum Mutant {
     ForgetPrepared,
     /// How a branch has ended is forgotten at once.
     ForgetOutcomes,
-    /// How a branch has ended is remembered of the next one that has its name.
-    KeepOutcomes,
     /// What an operator has decided is forgotten at once.
     ForgetDecisions,
     /// A commit does not wait for room.

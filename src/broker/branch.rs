@@ -228,7 +228,7 @@ impl Durable {
 
     /// A new branch has this name: an older one is not spoken of any more.
     fn forget_outcome(&mut self, xid: &Xid) {
-        if self.recall(xid) != Recall::Known(None) && !mutant::is(Mutant::KeepOutcomes) {
+        if self.recall(xid) != Recall::Known(None) {
             self.delta.outcomes.insert(xid.clone(), None);
         }
     }
