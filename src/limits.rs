@@ -322,6 +322,11 @@ pub const OUTCOME_MARK_MILLIS: u64 = 600_000;
 pub const KEPT_BYTES_A_STEP: usize = 256 << 10;
 /// What a name against repetitions is taken to cost in memory.
 pub const NAME_BYTES: u64 = 200;
+/// Bytes that names or numbers may take which transactions without an outcome have used, beside
+/// what those that are settled may: these make no room for them.
+pub fn pending_bytes(settled: u64) -> u64 {
+    settled / 2
+}
 /// How long names that are old enough to be forgotten wait for others, so that they go together.
 pub const FORGET_REST_MILLIS: u64 = 60_000;
 /// Spans of numbers remembered of one producer at most: the window within which its repetitions

@@ -294,6 +294,7 @@ impl Broker {
                 self.saw(*at);
                 let row = BranchRow { xid: xid.clone(), at: *at, client: client.clone() };
                 self.durable.prepare(*transaction, written.lsn, row);
+                self.keep_room(*transaction);
             }
             BranchRecord::Completed { transaction, resolution, operator, at, xid } => {
                 self.saw(*at);
@@ -325,8 +326,6 @@ impl Broker {
         self.durable.born(&entry);
         let operation = Operation::Keep { queue, rank, entry, returned, holder };
         self.durable.extend(transaction, number, operation, written.lsn);
-        let row = &mut self.changing(queue).row;
-        row.staged += 1;
-        row.staged_bytes += entry.charge();
+        self.stage(transaction, queue, entry.charge());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::browse::Browse;
-use crate::broker::command::{Disposition, Outcome, Refusal, Reply, Which};
+use crate::broker::command::{Confirm, Disposition, Outcome, Refusal, Reply, Which};
 use crate::broker::dead::DeadLetter;
 use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place, Resolution};
 use crate::broker::scan::Scanned;
@@ -100,6 +100,8 @@ pub struct Asker {
     pub connection: ConnectionId,
     /// Its mark on the request.
     pub token: Token,
+    /// How it wants to hear.
+    pub confirm: Confirm,
 }
 
 /// Who hears that a message has gone to every subscription of its topic.
@@ -449,9 +451,7 @@ pub enum Effect {
     /// A request that took several turns is done.
     Answer {
         /// Whose.
-        to: ConnectionId,
-        /// Which.
-        token: Token,
+        to: Asker,
         /// What came of it.
         result: Result<Reply, Refusal>,
     },

@@ -22,7 +22,7 @@ use crate::broker::fact::{
 };
 use crate::broker::policy::Held;
 use crate::broker::xa::XaError;
-use crate::broker::{Broker, Effects, Room};
+use crate::broker::{Broker, Effects, Room, room};
 use crate::ids::{Body, ConnectionId, Millis, QueueId, TransactionId, TransactionName, Xid};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
@@ -358,14 +358,29 @@ impl Broker {
         self.unit_room(self.unit(key)?, facts)
     }
 
-    /// The queues to which an open transaction sends.
-    pub fn sends_to(
+    /// States what must go for what a unit sends that has voted.
+    pub(super) fn make_room(&self, key: UnitKey, facts: &mut Vec<Fact>) {
+        for id in self.units.get(key).into_iter().flat_map(|unit| unit.sent.keys()) {
+            let queue = self.queues.get(id).expect("what is staged keeps its queue");
+            let places = room::excess(queue);
+            if !places.is_empty() {
+                facts.push(Fact::Memory(Change::Oust { queue: *id, places }));
+            }
+        }
+    }
+
+    /// The queues to which that sends which a command commits, or of which it asks for the vote.
+    pub fn sends_with(
         &self,
         connection: ConnectionId,
-        transaction: TransactionName,
+        command: &Command,
     ) -> impl Iterator<Item = Destination> {
-        let key = UnitKey::Local(connection, transaction);
-        let unit = self.units.open.get(&key);
+        let local = |name| Some(UnitKey::Local(connection, name));
+        let key = match command {
+            Command::Xa(command) => command.votes().and_then(|xid| self.unit_of_branch(xid)),
+            other => other.commits().and_then(local),
+        };
+        let unit = key.and_then(|key| self.units.open.get(&key));
         let queues = unit.into_iter().flat_map(|unit| unit.sent.keys());
         let names = queues.filter_map(|id| Some(Arc::clone(&self.queues.get(id)?.row.name)));
         names.map(Destination::Queue)

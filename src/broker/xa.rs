@@ -99,6 +99,15 @@ pub enum XaCommand {
 }
 
 impl XaCommand {
+    /// The branch that it asks for a vote, or to be committed without one.
+    #[must_use]
+    pub fn votes(&self) -> Option<&Xid> {
+        match self {
+            Self::Prepare { xid } | Self::Commit { xid, one_phase: true } => Some(xid),
+            _ => None,
+        }
+    }
+
     /// The code that tells a manager of a refusal.
     #[must_use]
     pub fn code_of(&self, refusal: &Refusal) -> XaError {

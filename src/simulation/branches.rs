@@ -13,7 +13,7 @@ use crate::ids::{TransactionName, Xid};
 
 use super::clients::{Asked, Client, Surroundings};
 use super::model::{Fate, Model, Step};
-use super::node::{Contents, LIMITED};
+use super::node::Contents;
 use super::random::Random;
 use super::units::{InDoubt, Unit};
 
@@ -173,10 +173,6 @@ impl Client {
         let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Success };
         self.ask(around, Command::Xa(end), Asked::Other);
         let (sends, takes) = unit.numbers();
-        let model = &mut *around.model;
-        // What has voted needs no room at its end.
-        let limited = |it| model.fates.get(it).is_some_and(|fate| fate.may_be_in(LIMITED));
-        model.overfilled |= sends.iter().chain(&takes).any(limited);
         // What was not in the log is from now on, and comes back behind the others.
         for take in &takes {
             if let Some(fate) = around.model.fates.get_mut(take).filter(|fate| !fate.persistent) {

@@ -78,6 +78,11 @@ impl Broker {
         }
     }
 
+    /// What is done in a branch that is in memory.
+    pub(crate) fn unit_of_branch(&self, xid: &Xid) -> Option<UnitKey> {
+        self.branches.open.get(xid).map(|branch| UnitKey::Branch(branch.id))
+    }
+
     /// Associations of a connection, which count as transactions of its own do.
     pub(crate) fn associations_of(&self, connection: ConnectionId) -> usize {
         self.branches.of(connection).count()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::life::By;
-use super::table::{State, Step, Verb, next};
+use super::table::{Bond, Health, State, Step, Verb, next};
 use super::{BranchChange, EndAs, OutcomePage, OutcomeRequest, StartAs, Vote, XaCommand, XaError};
 use crate::broker::branch::Recall;
 use crate::broker::command::{Disposition, Refusal, Reply};
@@ -152,8 +152,9 @@ impl Broker {
             state = State::Done(row.resolution);
         }
         let step = next(state, Verb::Prepare).map_err(Refusal::Xa)?;
+        // What would have to go for it goes with the commit: it may still be rolled back.
         if step == Step::Prepare
-            && let Some(queue) = self.room_of(xid, facts)?
+            && let Some(queue) = self.room_of(xid, &mut Vec::new())?
         {
             return Ok(Verdict::HoldFor(queue));
         }
@@ -243,6 +244,11 @@ impl Broker {
             Step::Complete(resolution) | Step::Decide(resolution) => {
                 let operator = matches!(verb, Verb::Decide(_));
                 let transaction = self.durable.branches.prepared(xid);
+                if let (Resolution::Commit, Some(branch)) =
+                    (resolution, self.branches.open.get(xid))
+                {
+                    self.make_room(UnitKey::Branch(branch.id), facts);
+                }
                 facts.push(completed(xid, transaction, resolution, operator, at));
                 let how = (resolution, disposition);
                 Ok(self.state_end(now, xid, (transaction, true), how, Some(asker), facts))
@@ -310,15 +316,20 @@ impl Broker {
     }
 
     /// A vote that is refused is a no, and so is a commit without one; after that nobody asks for a
-    /// rollback.
-    pub fn decide_no_vote(&self, now: Millis, command: &XaCommand, facts: &mut Vec<Fact>) {
+    /// rollback. False where there is nothing that could be rolled back.
+    pub fn decide_no_vote(&self, now: Millis, command: &XaCommand, facts: &mut Vec<Fact>) -> bool {
         let (XaCommand::Prepare { xid } | XaCommand::Commit { xid, one_phase: true }) = command
         else {
-            return;
+            return false;
         };
-        if let State::Open(..) = self.state_of(xid, None) {
-            self.state_end_open(now, xid, UNDO, None, facts);
+        match self.state_of(xid, None) {
+            State::Open(Bond::Free, _) => drop(self.state_end_open(now, xid, UNDO, None, facts)),
+            // Those who are in it hear of it.
+            State::Open(_, Health::Broken(_)) => {}
+            State::Open(..) => self.state_break(now, xid, XaError::RbTransient, facts),
+            State::Absent | State::Prepared | State::Heuristic(_) | State::Done(_) => return false,
         }
+        true
     }
 
     /// States what the end of a connection means for branches with which it is associated.
