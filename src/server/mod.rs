@@ -6,9 +6,12 @@
 pub mod admin;
 mod branches;
 mod connection;
+mod entry;
 mod exposition;
 pub mod metrics;
 mod operator;
+mod socket;
+pub mod tls;
 pub mod words;
 
 use std::io;
@@ -16,14 +19,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Listener;
+use crate::config::{Config, Listener};
 use crate::engine::Handle;
 use crate::io::Clock;
-use crate::session::stomp::SessionConfig;
+use crate::protocol::stomp::Limits;
+use crate::session::stomp::{HeartBeat, SessionConfig};
+
+use self::socket::Socket;
+pub use entry::{Entry, EntryError};
 
 /// What every connection shares.
 #[derive(Clone, Debug)]
@@ -34,6 +41,32 @@ pub struct Shared {
     pub stomp: Arc<SessionConfig>,
     /// The time, for heart-beats.
     pub clock: Arc<dyn Clock>,
+    /// Who is let in.
+    pub entry: Entry,
+}
+
+impl Shared {
+    /// As the settings say, for the store of that id.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        store_id: u128,
+        entry: Entry,
+        (handle, clock): (Handle, Arc<dyn Clock>),
+    ) -> Self {
+        let beat = Duration::from_millis(config.stomp.heart_beat_min.max(1));
+        let default = SessionConfig::default();
+        let stomp = SessionConfig {
+            id_prefix: format!("{}-{:08x}", config.name, store_id as u32),
+            login: entry.has_users(),
+            limits: Limits { body_bytes: config.limits.message.bytes(), ..default.limits },
+            heart_beat: HeartBeat { send: beat, receive: beat },
+            connect_timeout: Duration::from_secs(config.stomp.connect_timeout),
+            prefetch: config.stomp.prefetch,
+            ..default
+        };
+        Self { handle, stomp: Arc::new(stomp), clock, entry }
+    }
 }
 
 /// Why a listener cannot be opened.
@@ -48,7 +81,7 @@ pub struct BindError {
 /// Listeners that are open, before anyone is served.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(Listener, TcpListener)>,
     connections: Arc<Semaphore>,
 }
 
@@ -59,36 +92,40 @@ impl Server {
     /// When one cannot be opened: the address is in use, or not of this machine.
     pub async fn bind(listeners: &[Listener], connections: usize) -> Result<Self, BindError> {
         let mut open = Vec::new();
-        for Listener { host, port } in listeners {
+        for settings in listeners {
+            let Listener { host, port, .. } = settings;
             let listener = TcpListener::bind((host.as_str(), *port)).await;
             let wrong = |source| BindError { host: host.clone(), port: *port, source };
-            open.push(listener.map_err(wrong)?);
+            open.push((settings.clone(), listener.map_err(wrong)?));
         }
         let connections = connections.min(Semaphore::MAX_PERMITS);
         Ok(Self { listeners: open, connections: Arc::new(Semaphore::new(connections)) })
     }
 
-    /// Where it listens.
+    /// Where it listens, and what is spoken there.
     ///
     /// # Errors
     /// When the system does not say.
-    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.listeners.iter().map(TcpListener::local_addr).collect()
+    pub fn addresses(&self) -> io::Result<Vec<(&'static str, SocketAddr)>> {
+        let address = |(settings, listener): &(Listener, TcpListener)| {
+            Ok((settings.scheme(), listener.local_addr()?))
+        };
+        self.listeners.iter().map(address).collect()
     }
 
     /// Serves until `stop` turns true, then until every connection has said its last words.
     pub async fn serve(self, shared: Shared, stop: watch::Receiver<bool>) {
         let mut tasks = JoinSet::new();
-        for listener in self.listeners {
+        for (settings, listener) in self.listeners {
             let (shared, connections) = (shared.clone(), Arc::clone(&self.connections));
-            tasks.spawn(accept(listener, shared, connections, stop.clone()));
+            tasks.spawn(accept((settings, listener), shared, connections, stop.clone()));
         }
         while tasks.join_next().await.is_some() {}
     }
 }
 
 async fn accept(
-    listener: TcpListener,
+    (settings, listener): (Listener, TcpListener),
     shared: Shared,
     connections: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
@@ -106,6 +143,7 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => match Arc::clone(&connections).try_acquire_owned() {
                     Ok(permit) => {
+                        let socket = shared.entry.socket(socket, settings.tls);
                         tasks.spawn(serve_one(socket, peer, shared.clone(), permit));
                     }
                     Err(_) => tracing::warn!(%peer, "refused: too many connections"),
@@ -128,7 +166,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn serve_one(
-    socket: TcpStream,
+    socket: Result<Socket, rustls::Error>,
     peer: SocketAddr,
     shared: Shared,
     permit: OwnedSemaphorePermit,
@@ -136,6 +174,10 @@ async fn serve_one(
     let Ok(connection) = shared.handle.connect() else { return };
     let id = connection.id();
     tracing::debug!(%peer, %id, "connected");
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(%error, "TLS cannot begin"),
+    };
     let end = connection::serve(socket, connection, &shared).await;
     tracing::debug!(%peer, %id, %end, "disconnected");
     drop(permit);

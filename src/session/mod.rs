@@ -4,4 +4,7 @@
 //! Pure: no socket, task or clock; time is an argument, and bytes come and go in buffers. The
 //! shell around a session moves bytes, requests and outputs, and knows no protocol.
 
+mod login;
 pub mod stomp;
+
+pub use login::Login;
