@@ -347,6 +347,9 @@ pub const OVERDUE_QUIET_MILLIS: u64 = 60_000;
 pub const BRANCH_CLIENT_BYTES_MAX: usize = 256;
 /// How long a branch may take to vote at most, whatever its manager says: a year.
 pub const BRANCH_MILLIS_MAX: u64 = 365 * 24 * 3_600_000;
+/// How long a branch whose work is undone waits for its manager to hear of that at most: afterwards
+/// it is told that there is none, which is a no as well.
+pub const BROKEN_BRANCH_MILLIS: u64 = 60_000;
 /// Outcomes of branches that are forgotten together, about: so many, or those of so long.
 pub const OUTCOMES_A_MARK: u64 = 1000;
 /// How long that is.
@@ -355,6 +358,11 @@ pub const OUTCOME_MARK_MILLIS: u64 = 600_000;
 pub const KEPT_BYTES_A_STEP: usize = 256 << 10;
 /// What a name against repetitions is taken to cost in memory.
 pub const NAME_BYTES: u64 = 200;
+/// Bytes that names or numbers may take which transactions without an outcome have used, beside
+/// what those that are settled may: these make no room for them.
+pub fn pending_bytes(settled: u64) -> u64 {
+    settled / 2
+}
 /// How long names that are old enough to be forgotten wait for others, so that they go together.
 pub const FORGET_REST_MILLIS: u64 = 60_000;
 /// Spans of numbers remembered of one producer at most: the window within which its repetitions

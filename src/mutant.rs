@@ -51,7 +51,7 @@ pub(crate) enum Mutant {
     ForgetPrepared,
     /// How a branch has ended is forgotten at once.
     ForgetOutcomes,
-    /// So is what an operator has decided.
+    /// What an operator has decided is forgotten at once.
     ForgetDecisions,
     /// A commit does not wait for room.
     CommitWithoutRoom,

@@ -38,8 +38,8 @@ use crate::broker::delta::{Entry, PieceAt, Place, Why, charge};
 use crate::identity::Mark;
 use crate::ids::{Body, DueTime, Lsn, Millis, NoteId, QueueId, UploadId};
 use crate::schedule::Plan;
+use branch::{BEGUN, COMPLETED, KEPT, OUTCOMES_FORGOTTEN, PREPARED};
 pub use branch::{BranchRecord, Kept};
-use branch::{COMPLETED, KEPT, OUTCOMES_FORGOTTEN, PREPARED};
 use bytes::{Reader, Writer};
 use form::{Form, form_of};
 
@@ -520,7 +520,9 @@ impl Record {
             TAKEN => r.taken(),
             DECIDED => r.decided(),
             SETTLED => r.settled(),
-            KEPT | PREPARED | COMPLETED | branch::FORGOTTEN | OUTCOMES_FORGOTTEN => r.branch(kind),
+            KEPT | PREPARED | COMPLETED | branch::FORGOTTEN | OUTCOMES_FORGOTTEN | BEGUN => {
+                r.branch(kind)
+            }
             NAMED => r.named(),
             FORGOTTEN => r.forgotten(),
             PRODUCERS_PARTED | PRODUCERS_FORGOTTEN => r.producers(kind),

@@ -379,8 +379,7 @@ impl Broker {
             Change::Want(wish) => self.want(wish, effects),
             Change::Select(request) => effects.push(Effect::Select(request)),
             Change::Tell { asker, result } => {
-                let (to, token) = (asker.connection, asker.token);
-                effects.push(Effect::Answer { to, token, result });
+                effects.push(Effect::Answer { to: asker, result });
             }
             Change::Transfer(transfer) => self.apply_transfer(transfer, effects),
             Change::TransferTo { from, carried, moved, rest } => {
@@ -682,8 +681,7 @@ impl Broker {
             Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
             _ => Ok(Reply::Removed(sweep.removed)),
         };
-        let (to, token) = (sweep.asker.connection, sweep.asker.token);
-        effects.push(Effect::Answer { to, token, result });
+        effects.push(Effect::Answer { to: sweep.asker, result });
     }
 }
 

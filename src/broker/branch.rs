@@ -68,8 +68,8 @@ impl KnownBranches {
         (self.prepared.len(), self.heuristics.len())
     }
 
-    pub(super) fn heuristic(&self, xid: &Xid) -> Option<HeuristicRow> {
-        self.heuristics.get(xid).copied()
+    pub(super) fn heuristic(&self, xid: &Xid) -> Option<&HeuristicRow> {
+        self.heuristics.get(xid)
     }
 
     /// The names of prepared branches; for checks.
@@ -106,10 +106,10 @@ impl KnownBranches {
     pub(super) fn find(
         &self,
         xid: &Xid,
-    ) -> Option<Result<(TransactionId, &BranchRow), HeuristicRow>> {
+    ) -> Option<Result<(TransactionId, &BranchRow), &HeuristicRow>> {
         match self.prepared.get(xid) {
             Some(id) => Some(Ok((*id, &self.rows[id]))),
-            None => self.heuristics.get(xid).map(|row| Err(*row)),
+            None => self.heuristics.get(xid).map(Err),
         }
     }
 
@@ -117,7 +117,7 @@ impl KnownBranches {
     pub(super) fn after(
         &self,
         after: Option<&Xid>,
-    ) -> impl Iterator<Item = (&Xid, Result<(TransactionId, &BranchRow), HeuristicRow>)> {
+    ) -> impl Iterator<Item = (&Xid, Result<(TransactionId, &BranchRow), &HeuristicRow>)> {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut prepared = self.prepared.range::<Xid, _>(range).peekable();
         let mut decided = self.heuristics.range::<Xid, _>(range).peekable();
@@ -129,7 +129,7 @@ impl KnownBranches {
             if first {
                 return prepared.next().map(|(xid, id)| (xid, Ok((*id, &self.rows[id]))));
             }
-            decided.next().map(|(xid, row)| (xid, Err(*row)))
+            decided.next().map(|(xid, row)| (xid, Err(row)))
         })
     }
 
@@ -157,7 +157,7 @@ impl Durable {
         let known = self.delta.outcomes.get(xid).or(frozen).copied();
         let remembered = &self.branches.remembered;
         match known {
-            Some(_) => Recall::Known(self.still(known)),
+            Some(known) => Recall::Known(self.still(known)),
             None if remembered.forgotten == remembered.last => Recall::Known(None),
             None => Recall::Ask,
         }
@@ -207,6 +207,11 @@ impl Durable {
                 let some = forgotten < *through && *through <= last;
                 if some { Ok(()) } else { Err("such outcomes are not remembered") }
             }
+            BranchRecord::Begun { xid } => {
+                let known = &self.branches;
+                let waits = known.prepared.contains_key(xid) || known.heuristics.contains_key(xid);
+                if waits { Err("there is such a branch already") } else { Ok(()) }
+            }
         }
     }
 
@@ -217,7 +222,15 @@ impl Durable {
         self.branches.prepared.insert(row.xid.clone(), id);
         self.branches.waiting.insert((row.at, id));
         self.delta.branches.insert(id, Some(row.clone()));
+        self.forget_outcome(&row.xid);
         self.branches.rows.insert(id, row);
+    }
+
+    /// A new branch has this name: an older one is not spoken of any more.
+    fn forget_outcome(&mut self, xid: &Xid) {
+        if self.recall(xid) != Recall::Known(None) {
+            self.delta.outcomes.insert(xid.clone(), None);
+        }
     }
 
     fn complete(
@@ -228,21 +241,25 @@ impl Durable {
         at: Millis,
         xid: &Xid,
     ) {
+        let (mut done, mut client) = ((0, 0), Box::default());
         if let Some(id) = transaction {
             self.decide(id, resolution);
+            done = self.transactions.get(id).map_or(done, |row| (row.sends, row.operations));
             if let Some(row) = self.branches.rows.remove(&id) {
                 self.branches.prepared.remove(&row.xid);
                 self.branches.waiting.remove(&(row.at, id));
                 self.branches.overdue.remove(&(row.at, id));
                 self.delta.branches.insert(id, None);
+                client = row.client;
             }
         }
         if mutant::is(if operator { Mutant::ForgetDecisions } else { Mutant::ForgetOutcomes }) {
             return;
         }
         if operator {
-            let row = HeuristicRow { resolution, at };
-            self.branches.heuristics.insert(xid.clone(), row);
+            let (sent, settled) = (done.0, done.1 - done.0);
+            let row = HeuristicRow { resolution, at, sent, settled, client };
+            self.branches.heuristics.insert(xid.clone(), row.clone());
             self.delta.heuristics.insert(xid.clone(), Some(row));
             return;
         }
@@ -255,7 +272,8 @@ impl Durable {
         if marks_it {
             marks.push((*last, at));
         }
-        self.delta.outcomes.insert(xid.clone(), OutcomeRow { number: *last, resolution, at });
+        let row = OutcomeRow { number: *last, resolution, at };
+        self.delta.outcomes.insert(xid.clone(), Some(row));
     }
 }
 
@@ -276,6 +294,7 @@ impl Broker {
                 self.saw(*at);
                 let row = BranchRow { xid: xid.clone(), at: *at, client: client.clone() };
                 self.durable.prepare(*transaction, written.lsn, row);
+                self.keep_room(*transaction);
             }
             BranchRecord::Completed { transaction, resolution, operator, at, xid } => {
                 self.saw(*at);
@@ -290,6 +309,7 @@ impl Broker {
                 remembered.forgotten = *through;
                 remembered.marks.retain(|(number, _)| number > through);
             }
+            BranchRecord::Begun { xid } => self.durable.forget_outcome(xid),
         }
     }
 
@@ -306,8 +326,6 @@ impl Broker {
         self.durable.born(&entry);
         let operation = Operation::Keep { queue, rank, entry, returned, holder };
         self.durable.extend(transaction, number, operation, written.lsn);
-        let row = &mut self.changing(queue).row;
-        row.staged += 1;
-        row.staged_bytes += entry.charge();
+        self.stage(transaction, queue, entry.charge());
     }
 }

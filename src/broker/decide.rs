@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::browse::Browse;
-use crate::broker::command::{Command, Outcome, Refusal, Reply, Which};
+use crate::broker::command::{Command, Confirm, Outcome, Refusal, Reply, Which};
 use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
 use crate::broker::policy::Shortage;
@@ -57,6 +57,22 @@ impl Broker {
         command: &Command,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
+        let asker = Asker { connection, token, confirm: Confirm::Always };
+        self.decide_asked(now, asker, command, facts)
+    }
+
+    /// As [`Broker::decide`], for one who says how to answer what takes several turns.
+    ///
+    /// # Errors
+    /// The refusal for the peer; then `facts` is untouched.
+    pub fn decide_asked(
+        &self,
+        now: Millis,
+        asker: Asker,
+        command: &Command,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let connection = asker.connection;
         match command {
             Command::Send { to: Destination::Queue(name), message } => {
                 self.decide_send(now, name, message, None, facts)
@@ -69,7 +85,7 @@ impl Broker {
                     return Ok(Verdict::Hold(shortage));
                 }
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
-                let (asker, reach) = (Asker { connection, token }, self.reach(name));
+                let reach = self.reach(name);
                 let at_once = reach.is_some();
                 let reach = reach.unwrap_or(0);
                 facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
@@ -109,7 +125,7 @@ impl Broker {
                 let key = (connection, *subscription);
                 self.decide_settle(now, key, *which, *outcome, facts)
             }
-            Command::Once(once) => self.decide_once(now, Asker { connection, token }, once, facts),
+            Command::Once(once) => self.decide_once(now, asker, once, facts),
             Command::Barrier => DONE,
             Command::Forbidden(forbidden) => Err((*forbidden.refusal).clone()),
             Command::CloseProducers => {
@@ -119,13 +135,9 @@ impl Broker {
             Command::Begin { .. }
             | Command::Transact { .. }
             | Command::Commit { .. }
-            | Command::Rollback { .. } => {
-                self.decide_transacted(now, Asker { connection, token }, command, facts)
-            }
-            Command::Xa(command) => {
-                self.decide_xa(now, Asker { connection, token }, command, facts)
-            }
-            other => self.decide_operator(now, Asker { connection, token }, other, facts),
+            | Command::Rollback { .. } => self.decide_transacted(now, asker, command, facts),
+            Command::Xa(command) => self.decide_xa(now, asker, command, facts),
+            other => self.decide_operator(now, asker, other, facts),
         }
     }
 
@@ -175,7 +187,7 @@ impl Broker {
     ) -> bool {
         self.abandon_stages(connection, facts);
         self.decide_close_units(now, connection, facts);
-        self.decide_close_branches(connection, facts);
+        self.decide_close_branches(now, connection, facts);
         self.state_parting(connection, false, facts);
         let Some(subscriptions) = self.connections.get(&connection) else { return true };
         for key in subscriptions.iter().take(limits::STEP_ENDS_MAX) {

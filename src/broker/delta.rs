@@ -440,8 +440,9 @@ pub struct Delta {
     pub transactions: BTreeMap<TransactionId, Option<TransactionRow>>,
     /// The branch as it is now, or `None` where it has its outcome.
     pub branches: BTreeMap<TransactionId, Option<BranchRow>>,
-    /// Outcomes that are remembered from now on: each is the newest of its branch.
-    pub outcomes: BTreeMap<Xid, OutcomeRow>,
+    /// Outcomes that are remembered from now on, each the newest of its name, or `None` where a new
+    /// branch has the name.
+    pub outcomes: BTreeMap<Xid, Option<OutcomeRow>>,
     /// What operators have decided of a branch, or `None` where it is forgotten.
     pub heuristics: BTreeMap<Xid, Option<HeuristicRow>>,
     /// Which outcomes are remembered, as it is now.

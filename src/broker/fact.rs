@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::browse::Browse;
-use crate::broker::command::{Disposition, MessageId, Outcome, Refusal, Reply, Which};
+use crate::broker::command::{Confirm, Disposition, MessageId, Outcome, Refusal, Reply, Which};
 use crate::broker::dead::DeadLetter;
 use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place, Resolution};
 use crate::broker::scan::Scanned;
@@ -105,6 +105,8 @@ pub struct Asker {
     pub connection: ConnectionId,
     /// Its mark on the request.
     pub token: Token,
+    /// How it wants to hear.
+    pub confirm: Confirm,
 }
 
 /// Who hears that a message has gone to every subscription of its topic.
@@ -351,6 +353,8 @@ pub enum UnitChange {
     Begin,
     /// Its first operation in the log has begun this transaction.
     Logged(TransactionId),
+    /// It is in the log that its branch has its name anew.
+    Renewed,
     /// It sends a message to a queue.
     Sent {
         /// Which.
@@ -477,9 +481,7 @@ pub enum Effect {
     /// A request that took several turns is done.
     Answer {
         /// Whose.
-        to: ConnectionId,
-        /// Which.
-        token: Token,
+        to: Asker,
         /// What came of it.
         result: Result<Reply, Refusal>,
     },

@@ -3,8 +3,9 @@
 //! A name is taken in its scope by the very record that makes true what it stands for, and by a
 //! transaction's sends and commit as soon as they are in the log. Always: a transaction that is
 //! rolled back gives its names free at once; what is forgotten is the oldest of its scope, and a
-//! record says so, so that the same log remembers the same whatever the settings are. All names
-//! are in memory: whether one is taken must be known before anything else is decided.
+//! record says so, so that the same log remembers the same whatever the settings are; a name that
+//! waits for a transaction is never forgotten. All names are in memory: whether one is taken must
+//! be known before anything else is decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,12 +29,16 @@ pub(crate) struct Names {
     /// Those of the commits of transactions that are not over.
     commits: BTreeMap<TransactionId, u64>,
     count: usize,
+    /// Of these, how many wait for a transaction.
+    pending: usize,
 }
 
 /// The names of a scope.
 #[derive(Debug, Default)]
 struct Known {
     rows: BTreeMap<u64, NameRow>,
+    /// Those that wait for a transaction.
+    pending: BTreeMap<u64, NameRow>,
     /// The newest row of each name: one that was rolled back may be there, too, until it is gone.
     by_id: BTreeMap<Identity, u64>,
 }
@@ -55,6 +60,17 @@ pub(super) struct Excess {
     pub(super) early: u64,
 }
 
+impl Known {
+    fn row(&self, number: u64) -> Option<&NameRow> {
+        self.rows.get(&number).or_else(|| self.pending.get(&number))
+    }
+
+    /// When the first of those that may be forgotten was taken.
+    fn oldest(&self) -> Option<Millis> {
+        self.rows.first_key_value().map(|(_, row)| row.at)
+    }
+}
+
 impl Names {
     pub(super) fn new(rows: &BTreeMap<(Scope, u64), NameRow>) -> Self {
         let mut names = Self::default();
@@ -69,16 +85,26 @@ impl Names {
     }
 
     fn next(&self, scope: Scope) -> u64 {
-        let last = self.scopes.get(&scope).and_then(|known| known.rows.last_key_value());
-        last.map_or(1, |(number, _)| number + 1)
+        let Some(known) = self.scopes.get(&scope) else { return 1 };
+        let last = |rows: &BTreeMap<u64, _>| rows.last_key_value().map_or(0, |(number, _)| *number);
+        last(&known.rows).max(last(&known.pending)) + 1
+    }
+
+    /// Whether more may wait for transactions.
+    pub(super) fn may_wait(&self, limits: &Limits) -> bool {
+        (self.pending as u64 + 1) * limits::NAME_BYTES <= limits::pending_bytes(limits.names_bytes)
     }
 
     fn add(&mut self, scope: Scope, number: u64, row: NameRow) {
         let known = self.scopes.entry(scope).or_default();
-        if known.rows.is_empty() {
-            self.oldest.insert((row.at, scope));
+        if row.transaction.is_some() {
+            known.pending.insert(number, row);
+            self.pending += 1;
+        } else {
+            let before = known.oldest();
+            known.rows.insert(number, row);
+            move_on(&mut self.oldest, scope, before, known.oldest());
         }
-        known.rows.insert(number, row);
         known.by_id.insert(row.id, number);
         self.count += 1;
         match (row.transaction, scope) {
@@ -94,24 +120,22 @@ impl Names {
 
     fn remove(&mut self, scope: Scope, number: u64) {
         let Some(known) = self.scopes.get_mut(&scope) else { return };
-        let first = known.rows.first_key_value().map(|(number, row)| (*number, row.at));
-        let Some(row) = known.rows.remove(&number) else { return };
+        let before = known.oldest();
+        let settled = known.rows.remove(&number);
+        let Some(row) = settled.or_else(|| known.pending.remove(&number)) else { return };
         if known.by_id.get(&row.id) == Some(&number) {
             known.by_id.remove(&row.id);
         }
         self.count -= 1;
         if let Some(transaction) = row.transaction {
+            self.pending -= 1;
             self.staged.remove(&row.birth);
             if scope == Scope::Commits {
                 self.commits.remove(&transaction);
             }
         }
-        if let Some((_, at)) = first.filter(|(first, _)| *first == number) {
-            let next = known.rows.first_key_value().map(|(_, row)| row.at);
-            self.oldest.remove(&(at, scope));
-            self.oldest.extend(next.map(|at| (at, scope)));
-        }
-        if known.rows.is_empty() {
+        move_on(&mut self.oldest, scope, before, known.oldest());
+        if known.by_id.is_empty() && known.rows.is_empty() && known.pending.is_empty() {
             self.scopes.remove(&scope);
         }
     }
@@ -136,7 +160,7 @@ impl Names {
             });
         }
         let room = limits.names_bytes / limits::NAME_BYTES;
-        if self.count as u64 >= room.saturating_add(step as u64) {
+        if (self.count - self.pending) as u64 >= room.saturating_add(step as u64) {
             return self.early(*oldest, now, limits);
         }
         None
@@ -158,7 +182,8 @@ impl Names {
         Some(Excess { forgotten: Forgotten { scope, through }, early })
     }
 
-    /// The last of the first names of a scope that are all so, that many at most.
+    /// The last of the first names of a scope that are all so, that many at most; those that wait
+    /// for transactions are not looked at.
     fn first_of(&self, scope: Scope, count: usize, so: impl Fn(&NameRow) -> bool) -> Option<u64> {
         let rows = self.scopes.get(&scope)?.rows.iter();
         rows.take(count).take_while(|(_, row)| so(row)).last().map(|(number, _)| *number)
@@ -169,7 +194,7 @@ impl Durable {
     /// What a name stands for, and its row; `None` where it is free.
     pub(super) fn standing(&self, scope: Scope, id: Identity) -> Option<(Standing, &NameRow)> {
         let known = self.names.scopes.get(&scope)?;
-        let row = &known.rows[known.by_id.get(&id)?];
+        let row = known.row(*known.by_id.get(&id)?).expect("both sides agree");
         let Some(transaction) = row.transaction else { return Some((Standing::Done, row)) };
         let known = self.transactions.get(transaction);
         match known.and_then(|transaction| transaction.resolution()) {
@@ -228,21 +253,19 @@ impl Durable {
     }
 
     fn end_name(&mut self, scope: Scope, number: u64, resolution: Resolution) {
-        let row = self.names.scopes.get_mut(&scope).and_then(|it| it.rows.get_mut(&number));
-        let row = row.expect("what waits for a transaction is there");
-        match resolution {
-            Resolution::Rollback if !mutant::is(Mutant::KeepNames) => {
-                self.names.remove(scope, number);
-                self.delta.names.insert((scope, number), None);
-            }
-            _ => {
-                row.transaction = None;
-                self.delta.names.insert((scope, number), Some(*row));
-            }
+        let row = self.names.scopes.get(&scope).and_then(|it| it.pending.get(&number));
+        let row = *row.expect("what waits for a transaction is there");
+        self.names.remove(scope, number);
+        // It is remembered from now on, however long it has waited.
+        let row = NameRow { transaction: None, at: Millis(self.scalars.last_at), ..row };
+        let stays = resolution == Resolution::Commit || mutant::is(Mutant::KeepNames);
+        if stays {
+            self.names.add(scope, number, row);
         }
+        self.delta.names.insert((scope, number), stays.then_some(row));
     }
 
-    /// The names up to a number are not remembered any more.
+    /// The names up to a number are not remembered any more, but for those that wait.
     pub(super) fn forget_names(&mut self, scope: Scope, through: u64) {
         while let Some(number) = self.names.first_of(scope, 1, |_| true).filter(|n| *n <= through) {
             self.names.remove(scope, number);
@@ -254,11 +277,9 @@ impl Durable {
     pub(super) fn forget_scope(&mut self, queue: QueueId) {
         let scope = Scope::Queue(queue);
         if let Some(known) = self.names.scopes.remove(&scope) {
-            self.names.count -= known.rows.len();
-            let first = known.rows.first_key_value().map(|(_, row)| (row.at, scope));
-            if let Some(first) = first {
-                self.names.oldest.remove(&first);
-            }
+            self.names.count -= known.rows.len() + known.pending.len();
+            self.names.pending -= known.pending.len();
+            move_on(&mut self.names.oldest, scope, known.oldest(), None);
         }
     }
 
@@ -286,8 +307,25 @@ impl Durable {
         }
         all.retain(|(scope, _), _| !matches!(scope, Scope::Queue(id) if !queues(*id)));
         let scopes = self.names.scopes.iter();
-        let known =
-            scopes.flat_map(|(scope, it)| it.rows.iter().map(|(n, row)| ((*scope, *n), *row)));
-        known.collect::<BTreeMap<_, _>>() == all && self.names.count == all.len()
+        let rows = |it: &'_ Known| it.rows.clone().into_iter().chain(it.pending.clone());
+        let known = scopes.flat_map(|(scope, it)| rows(it).map(|(n, row)| ((*scope, n), row)));
+        let pending = all.values().filter(|row| row.transaction.is_some()).count();
+        let counted = (self.names.count, self.names.pending) == (all.len(), pending);
+        known.collect::<BTreeMap<_, _>>() == all && counted
+    }
+}
+
+/// The first of a scope is another, or none.
+fn move_on(
+    oldest: &mut BTreeSet<(Millis, Scope)>,
+    scope: Scope,
+    before: Option<Millis>,
+    after: Option<Millis>,
+) {
+    if before != after {
+        if let Some(at) = before {
+            oldest.remove(&(at, scope));
+        }
+        oldest.extend(after.map(|at| (at, scope)));
     }
 }

@@ -17,6 +17,7 @@ pub(super) use crate::broker::names::Standing;
 use crate::broker::{Broker, Written};
 use crate::identity::{Identity, Mark};
 use crate::ids::{Millis, QueueId, TransactionId, TransactionName};
+use crate::limits;
 use crate::message::Destination;
 use crate::record::{Named, Record};
 
@@ -70,7 +71,10 @@ impl Broker {
         if standing.is_some() {
             return self.decide_repeated(asker, command, facts);
         }
-        let verdict = self.decide(now, asker.connection, asker.token, command, facts)?;
+        if command.works_in().is_some() {
+            self.check_pending(mark)?;
+        }
+        let verdict = self.decide_asked(now, asker, command, facts)?;
         let sent = facts.iter_mut().find_map(|fact| match fact {
             Fact::Log(Record::Sent { once, .. } | Record::Scheduled { once, .. }, _) => Some(once),
             Fact::Log(Record::Staged(staged), _) => Some(&mut staged.once),
@@ -87,6 +91,16 @@ impl Broker {
             self.state_speaks(asker.connection, it.producer, facts);
         }
         Ok(verdict)
+    }
+
+    /// Refuses what waits for a transaction where too much does already.
+    fn check_pending(&self, mark: Mark) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        let (may, of) = match mark {
+            Mark::Name(_) => (self.durable.names.may_wait(limits), limits.names_bytes),
+            Mark::Number(_) => (self.durable.producers.may_wait(limits), limits.producers_bytes),
+        };
+        if may { Ok(()) } else { Err(Refusal::PendingFull { limit: limits::pending_bytes(of) }) }
     }
 
     fn name_standing(
@@ -144,7 +158,7 @@ impl Broker {
             Some((Standing::Done, _)) => return Err(Refusal::CommitNameTaken),
         }
         let commit = Command::Commit { transaction: name };
-        let verdict = self.decide(now, asker.connection, asker.token, &commit, facts)?;
+        let verdict = self.decide_asked(now, asker, &commit, facts)?;
         if verdict.is_hold() {
             return Ok(verdict);
         }

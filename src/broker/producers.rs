@@ -31,8 +31,10 @@ pub(crate) struct Producers {
     staged: BTreeMap<(Identity, TransactionId), Sequences>,
     /// The same by transaction.
     of_transactions: BTreeSet<(TransactionId, Identity)>,
-    /// Bytes of memory for all of it, about.
+    /// Bytes of memory for `rows`, about.
     bytes: u64,
+    /// The same for `staged`: these push nobody out.
+    staged_bytes: u64,
     /// Rows that have changed since the last freeze.
     dirty: BTreeSet<Identity>,
     /// Rows that a checkpoint is to take and has not taken yet.
@@ -77,8 +79,9 @@ impl Producers {
         self.rows.len()
     }
 
+    /// Bytes of memory for all of it, about.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.staged_bytes
     }
 
     pub(super) fn changes(&self) -> usize {
@@ -103,14 +106,14 @@ impl Producers {
     }
 
     fn stage(&mut self, id: Identity, transaction: TransactionId, set: Sequences) {
-        self.bytes += limits::PRODUCER_BYTES + set.bytes();
+        self.staged_bytes += limits::PRODUCER_BYTES + set.bytes();
         self.of_transactions.insert((transaction, id));
         self.staged.insert((id, transaction), set);
     }
 
     fn unstage(&mut self, id: Identity, transaction: TransactionId) -> Option<Sequences> {
         let set = self.staged.remove(&(id, transaction))?;
-        self.bytes -= limits::PRODUCER_BYTES + set.bytes();
+        self.staged_bytes -= limits::PRODUCER_BYTES + set.bytes();
         self.of_transactions.remove(&(transaction, id));
         Some(set)
     }
@@ -119,6 +122,11 @@ impl Producers {
     pub(super) fn has_room(&self, it: Numbered, transaction: Option<TransactionId>) -> bool {
         let set = transaction.and_then(|transaction| self.staged.get(&(it.producer, transaction)));
         set.is_none_or(|set| set.has_room(it.sequence))
+    }
+
+    /// Whether transactions may use more numbers.
+    pub(super) fn may_wait(&self, limits: &Limits) -> bool {
+        self.staged_bytes + limits::PRODUCER_BYTES <= limits::pending_bytes(limits.producers_bytes)
     }
 
     /// A checkpoint begins.
@@ -349,11 +357,12 @@ impl Durable {
         for id in known.to_freeze.iter().chain(&known.dirty) {
             rows.insert(*id, known.rows[id].clone());
         }
-        let staged = known.staged.iter().map(|((id, it), set)| ((*it, *id), set.clone()));
-        let sets_agree = staged.collect::<BTreeMap<_, _>>() == sets;
+        let staging = known.staged.iter().map(|((id, it), set)| ((*it, *id), set.clone()));
+        let sets_agree = staging.collect::<BTreeMap<_, _>>() == sets;
         let bytes = |set: &Sequences| limits::PRODUCER_BYTES + set.bytes();
-        let all = known.rows.values().map(|row| &row.seen).chain(known.staged.values());
-        let counted = all.map(bytes).sum::<u64>() == known.bytes;
+        let of_rows = known.rows.values().map(|row| bytes(&row.seen)).sum::<u64>();
+        let of_staged = known.staged.values().map(bytes).sum::<u64>();
+        let counted = (of_rows, of_staged) == (known.bytes, known.staged_bytes);
         sets_agree && counted && known.rows == rows && known.order.len() == rows.len()
     }
 }

@@ -90,6 +90,9 @@ pub(crate) struct Queue {
     pub(crate) selecting: Option<Box<Selecting>>,
     /// What non-persistent messages are charged, lent ones included.
     pub(crate) volatile_bytes: u64,
+    /// What branches that have voted would put into it, and transactions of earlier lives: nothing
+    /// may take the room for it.
+    pub(crate) voted: Held,
     /// What it may hold.
     pub(crate) limit: Limit,
     /// What becomes of messages that come back to it.
@@ -115,6 +118,7 @@ impl Queue {
     /// A queue as the index knows it: nothing of it is in memory yet.
     pub(crate) fn new(id: QueueId, row: QueueRow, redelivery: Arc<Redelivery>) -> Self {
         let horizon = (row.depth > 0).then_some(Place::START);
+        let voted = Held { messages: row.staged, bytes: row.staged_bytes };
         Self {
             id,
             row,
@@ -131,6 +135,7 @@ impl Queue {
             ready: VecDeque::new(),
             selecting: None,
             volatile_bytes: 0,
+            voted,
             limit: Limit::NONE,
             redelivery,
             watched: false,
@@ -292,7 +297,13 @@ impl Queue {
     /// What it holds in both sequences, lent messages included, as a limit counts it.
     pub(crate) fn held(&self) -> Held {
         let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;
-        Held { messages: self.row.depth + volatile, bytes: self.row.bytes + self.volatile_bytes }
+        let Held { messages, bytes } = self.voted;
+        Held { messages: messages + self.row.depth + volatile, bytes: bytes + self.bytes() }
+    }
+
+    /// Bytes of what is in it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.row.bytes + self.volatile_bytes
     }
 
     /// Non-persistent messages that wait, those first that are missed least: the oldest of the

@@ -299,3 +299,19 @@ fn oust(
     }
     Some(ousted)
 }
+
+/// Messages of a queue that goes beyond its limit that may go, as many as must and as one step may.
+pub(super) fn excess(queue: &Queue) -> Vec<VolatilePlace> {
+    let (limit, mut held, mut places) = (&queue.limit, queue.held(), Vec::new());
+    if limit.when_full != WhenFull::DropOldest {
+        return places;
+    }
+    let mut least = queue.least_first().take(limits::STEP_MESSAGES_MAX);
+    while held.messages > limit.messages || held.bytes > limit.bytes {
+        let Some((place, message)) = least.next() else { break };
+        held.messages -= 1;
+        held.bytes -= message.charge();
+        places.push(place);
+    }
+    places
+}

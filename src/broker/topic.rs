@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::broker::command::Reply;
 use crate::broker::fact::{
-    Asker, Assignment, Change, ConsumerKey, Effect, Fact, Lent, Publisher, Source, Volatile,
+    Assignment, Change, ConsumerKey, Effect, Fact, Lent, Publisher, Source, Volatile,
 };
 use crate::broker::load::{Load, Loads};
 use crate::broker::policy::{Limit, WhenFull};
@@ -152,8 +152,8 @@ impl Broker {
     /// A message has gone to all of its subscribers.
     fn tell_publisher(&mut self, publisher: Publisher, effects: &mut Effects) {
         match publisher {
-            Publisher::Asker(Asker { connection: to, token }) => {
-                effects.push(Effect::Answer { to, token, result: Ok(Reply::Done) });
+            Publisher::Asker(to) => {
+                effects.push(Effect::Answer { to, result: Ok(Reply::Done) });
             }
             Publisher::Ending(number) => self.apply_published(number, effects),
         }

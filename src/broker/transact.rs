@@ -22,12 +22,12 @@ use crate::broker::fact::{
 };
 use crate::broker::policy::Held;
 use crate::broker::xa::XaError;
-use crate::broker::{Broker, Effects, Room};
-use crate::ids::{Body, ConnectionId, Millis, QueueId, TransactionId, TransactionName};
+use crate::broker::{Broker, Effects, Room, room};
+use crate::ids::{Body, ConnectionId, Millis, QueueId, TransactionId, TransactionName, Xid};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::mutant::{self, Mutant};
-use crate::record::{Decided, Record, Staged, Taken};
+use crate::record::{BranchRecord, Decided, Record, Staged, Taken};
 
 /// What a session does as one.
 #[derive(Debug, Default)]
@@ -44,6 +44,8 @@ pub(crate) struct Unit {
     taken: BTreeMap<QueueId, Held>,
     /// What it publishes on each topic.
     published: BTreeMap<Arc<str>, Held>,
+    /// The name of its branch, while the outcome of an older one may be remembered under it.
+    anew: Option<Arc<Xid>>,
 }
 
 /// A unit that has its outcome, and is not done.
@@ -87,8 +89,8 @@ impl Units {
         self.open.range(key(0)..=key(u64::MAX))
     }
 
-    pub(super) fn begin(&mut self, key: UnitKey) {
-        self.open.insert(key, Unit::default());
+    pub(super) fn begin(&mut self, key: UnitKey, anew: Option<Arc<Xid>>) {
+        self.open.insert(key, Unit { anew, ..Unit::default() });
     }
 
     /// A unit of which nothing is left, and that can only be rolled back.
@@ -151,7 +153,11 @@ impl Broker {
             Command::Begin { transaction } => self.decide_begin(connection, *transaction, facts),
             Command::Transact { transaction, work } => {
                 let key = self.unit_named(connection, *transaction)?;
-                self.decide_work(now, connection, key, work, facts)
+                let verdict = self.decide_work(now, connection, key, work, facts)?;
+                if !verdict.is_hold() {
+                    self.state_renewed(key, facts);
+                }
+                Ok(verdict)
             }
             Command::Commit { transaction } => {
                 let key = UnitKey::Local(connection, *transaction);
@@ -255,6 +261,15 @@ impl Broker {
             Work::Settle { subscription, which, outcome } => {
                 self.decide_take(key, (connection, *subscription), *which, *outcome, facts)
             }
+        }
+    }
+
+    /// States that what is remembered under the name of a unit's branch is of an older one.
+    pub(super) fn state_renewed(&self, key: UnitKey, facts: &mut Vec<Fact>) {
+        if let Some(xid) = self.units.get(key).and_then(|unit| unit.anew.as_ref()) {
+            let begun = Record::Branch(BranchRecord::Begun { xid: Xid::clone(xid) });
+            facts.push(Fact::Log(begun, Bytes::new()));
+            facts.push(Fact::Memory(Change::Unit(key, UnitChange::Renewed)));
         }
     }
 
@@ -379,16 +394,32 @@ impl Broker {
         Ok(wait)
     }
 
-    /// Whether an open transaction sends to this destination.
+    /// States what must go for what a unit sends that has voted.
+    pub(super) fn make_room(&self, key: UnitKey, facts: &mut Vec<Fact>) {
+        for id in self.units.get(key).into_iter().flat_map(|unit| unit.sent.keys()) {
+            let queue = self.queues.get(id).expect("what is staged keeps its queue");
+            let places = room::excess(queue);
+            if !places.is_empty() {
+                facts.push(Fact::Memory(Change::Oust { queue: *id, places }));
+            }
+        }
+    }
+
+    /// Whether that sends to this destination which a command commits, or of which it asks for the
+    /// vote.
     #[must_use]
-    pub fn sends_to(
+    pub fn sends_with(
         &self,
         connection: ConnectionId,
-        transaction: TransactionName,
+        command: &Command,
         to: &Destination,
     ) -> bool {
-        let key = UnitKey::Local(connection, transaction);
-        let Some(unit) = self.units.open.get(&key) else { return false };
+        let local = |name| Some(UnitKey::Local(connection, name));
+        let key = match command {
+            Command::Xa(command) => command.votes().and_then(|xid| self.unit_of_branch(xid)),
+            other => other.commits().and_then(local),
+        };
+        let Some(unit) = key.and_then(|key| self.units.open.get(&key)) else { return false };
         match to {
             Destination::Queue(name) => {
                 self.names.get(name).is_some_and(|id| unit.sent.contains_key(id))
@@ -567,12 +598,13 @@ impl Broker {
 impl Broker {
     pub(super) fn apply_unit(&mut self, key: UnitKey, change: UnitChange, effects: &mut Effects) {
         if let UnitChange::Begin = change {
-            self.units.begin(key);
+            self.units.begin(key, None);
             return;
         }
         match change {
             UnitChange::Begin => unreachable!("done above"),
             UnitChange::Logged(id) => self.open_unit(key).id = Some(id),
+            UnitChange::Renewed => self.open_unit(key).anew = None,
             UnitChange::Sent { queue, bytes } => {
                 self.open_unit(key).sent.entry(queue).or_default().add(bytes);
             }

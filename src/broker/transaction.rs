@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, TransactionRow, charge};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::OperationsPage;
+use crate::broker::policy::Held;
 use crate::broker::{Broker, Written};
-use crate::ids::{Lsn, TransactionId};
+use crate::ids::{Lsn, QueueId, TransactionId};
 use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::record::{Decided, Record, Settled, Settlement, Staged, Taken};
@@ -28,13 +29,40 @@ pub(crate) struct Transactions {
     small: BTreeMap<TransactionId, Vec<Operation>>,
     /// How many operations there are in `small`.
     resident: usize,
+    /// What those that began in this life and have not voted put into each queue.
+    staged: BTreeMap<(TransactionId, QueueId), Held>,
+    /// Those for which queues keep room: the ones that have voted, and all of earlier lives.
+    voted: BTreeSet<TransactionId>,
 }
 
 impl Transactions {
     pub(super) fn new(rows: &BTreeMap<TransactionId, TransactionRow>) -> Self {
         let decided = rows.iter().filter(|(_, row)| row.resolution().is_some());
         let decided = decided.map(|(id, _)| *id).collect();
-        Self { rows: rows.clone(), decided, ..Self::default() }
+        let voted = rows.keys().copied().collect();
+        Self { rows: rows.clone(), decided, voted, ..Self::default() }
+    }
+
+    /// A transaction puts a message into a queue if it is committed. Whether the queue is to keep
+    /// room for it.
+    fn stage(&mut self, id: TransactionId, queue: QueueId, bytes: u64) -> bool {
+        if self.voted.contains(&id) {
+            return true;
+        }
+        let staged = self.staged.entry((id, queue)).or_default();
+        staged.messages += 1;
+        staged.bytes += bytes;
+        false
+    }
+
+    /// What a transaction would put into each queue is not counted by itself any more.
+    fn unstage(&mut self, id: TransactionId) -> Vec<(QueueId, Held)> {
+        let range = (id, QueueId(0))..=(id, QueueId(u64::MAX));
+        let all: Vec<_> = self.staged.range(range).map(|((_, queue), it)| (*queue, *it)).collect();
+        for (queue, _) in &all {
+            self.staged.remove(&(id, *queue));
+        }
+        all
     }
 
     /// All operations of a transaction that is small enough to end at once.
@@ -178,6 +206,8 @@ impl Durable {
         }
         let began = row.began;
         self.transactions.forget(id);
+        self.transactions.unstage(id);
+        self.transactions.voted.remove(&id);
         self.transactions.rows.remove(&id);
         self.transactions.decided.remove(&id);
         if began > self.settled_through {
@@ -327,9 +357,27 @@ impl Broker {
         let operation = Operation::Send { queue, rank, delay, entry };
         self.durable.extend(transaction, number, operation, written.lsn);
         self.apply_sent_once(written, queue, once, at, Some(transaction));
-        let row = &mut self.changing(queue).row;
-        row.staged += 1;
-        row.staged_bytes += entry.charge();
+        self.stage(transaction, queue, entry.charge());
+    }
+
+    /// A transaction puts a message into a queue if it is committed, or else comes to nothing.
+    pub(super) fn stage(&mut self, transaction: TransactionId, queue: QueueId, bytes: u64) {
+        let keeps_room = self.durable.transactions.stage(transaction, queue, bytes);
+        let known = self.changing(queue);
+        known.row.staged += 1;
+        known.row.staged_bytes += bytes;
+        known.voted.messages += u64::from(keeps_room);
+        known.voted.bytes += if keeps_room { bytes } else { 0 };
+    }
+
+    /// A transaction has voted: what it would put into queues has its room there from now on.
+    pub(super) fn keep_room(&mut self, transaction: TransactionId) {
+        self.durable.transactions.voted.insert(transaction);
+        for (queue, staged) in self.durable.transactions.unstage(transaction) {
+            let known = self.queues.get_mut(&queue).expect("what is staged keeps its queue");
+            known.voted.messages += staged.messages;
+            known.voted.bytes += staged.bytes;
+        }
     }
 
     fn apply_taken(&mut self, written: Written, taken: &Taken) {
@@ -349,6 +397,7 @@ impl Broker {
     }
 
     fn apply_settled(&mut self, settled: &Settled) {
+        let voted = self.durable.transactions.voted.contains(&settled.transaction);
         self.durable.settle(settled);
         if settled.last {
             self.durable.settle_commit(settled.transaction, settled.resolution);
@@ -357,7 +406,7 @@ impl Broker {
         for outcome in &settled.outcomes {
             match *outcome {
                 Settlement::Enter { queue, place, entry } => {
-                    self.unstage(queue, entry.charge());
+                    self.unstage(queue, entry.charge(), voted);
                     self.durable.settle_name(entry.birth, Resolution::Commit);
                     let waits = entry.due.map(|_| entry);
                     let entry = Entry { due: None, ..entry };
@@ -386,7 +435,7 @@ impl Broker {
                     self.count(queue, |c| c.returned += 1);
                 }
                 Settlement::Drop { queue, birth, size, upload, note } => {
-                    self.unstage(queue, charge(size, upload));
+                    self.unstage(queue, charge(size, upload), voted);
                     note.into_iter().for_each(|note| self.durable.unrefer(note));
                     self.durable.settle_name(birth, Resolution::Rollback);
                     self.durable.dead(birth, size);
@@ -397,10 +446,12 @@ impl Broker {
         }
     }
 
-    fn unstage(&mut self, queue: crate::ids::QueueId, bytes: u64) {
-        let row = &mut self.changing(queue).row;
-        row.staged -= 1;
-        row.staged_bytes -= bytes;
+    fn unstage(&mut self, queue: QueueId, bytes: u64, keeps_room: bool) {
+        let known = self.changing(queue);
+        known.row.staged -= 1;
+        known.row.staged_bytes -= bytes;
+        known.voted.messages -= u64::from(keeps_room);
+        known.voted.bytes -= if keeps_room { bytes } else { 0 };
     }
 
     /// Transactions that are not over, and their operations, given all that the index holds; for

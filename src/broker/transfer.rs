@@ -243,7 +243,7 @@ impl Broker {
         if over {
             self.transfers.remove(&from);
             let result = Ok(Reply::Moved(reply));
-            effects.push(Effect::Answer { to: asker.connection, token: asker.token, result });
+            effects.push(Effect::Answer { to: asker, result });
         } else {
             self.want(wish, effects);
         }

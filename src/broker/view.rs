@@ -125,7 +125,7 @@ impl Broker {
         let readers = queue.consumers.iter().take(limits::SHOW_CONSUMERS_MAX).map(reader);
         QueueDetails {
             info: queue.info(),
-            bytes: queue.held().bytes,
+            bytes: queue.bytes(),
             staged: queue.row.staged,
             held: queue.row.held,
             limit: queue.limit,

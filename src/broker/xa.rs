@@ -99,6 +99,15 @@ pub enum XaCommand {
 }
 
 impl XaCommand {
+    /// The branch that it asks for a vote, or to be committed without one.
+    #[must_use]
+    pub fn votes(&self) -> Option<&Xid> {
+        match self {
+            Self::Prepare { xid } | Self::Commit { xid, one_phase: true } => Some(xid),
+            _ => None,
+        }
+    }
+
     /// The code that tells a manager of a refusal.
     #[must_use]
     pub fn code_of(&self, refusal: &Refusal) -> XaError {
@@ -137,9 +146,9 @@ pub struct BranchInfo {
     pub at: Millis,
     /// What it has done, while it is prepared.
     pub transaction: Option<TransactionId>,
-    /// Messages that it has sent to queues.
+    /// Messages that it has sent to queues, or had when an operator decided.
     pub sent: u64,
-    /// Messages of queues that it has settled.
+    /// Messages of queues that it has settled, or had then.
     pub settled: u64,
     /// Who began it, in words.
     pub client: Box<str>,

@@ -34,7 +34,9 @@ impl Config {
             memory.non_persistent.bytes(),
             memory.held.bytes(),
             self.duplicates.memory.bytes(),
+            limits::pending_bytes(self.duplicates.memory.bytes()),
             self.duplicates.producer_memory.bytes(),
+            limits::pending_bytes(self.duplicates.producer_memory.bytes()),
             (limits::INBOX_BYTES_MAX + 2 * limits::GATHER_BYTES_MAX) as u64,
             changes,
         ];

@@ -5,8 +5,9 @@
 //! the limits to the broker.
 
 use crate::broker::command::{Command, Confirm, Refusal, Reply, Request};
+use crate::broker::fact::Asker;
 use crate::broker::policy::{Dropped, Shortage, WhenFull};
-use crate::broker::xa::OutcomePage;
+use crate::broker::xa::{OutcomePage, XaError};
 use crate::broker::{Verdict, takes_room};
 use crate::engine::park::{Answer, Waiting};
 use crate::engine::{Engine, Settings};
@@ -108,17 +109,16 @@ impl Engine {
         self.park.queues_lack(shortage).then_some(shortage)
     }
 
-    /// Where sends of the same connection wait that came before this commit, and to where it sends,
-    /// too: it comes after them.
+    /// Where sends of the same connection wait that came before this commit or vote, and to where
+    /// it sends, too: it comes after them.
     pub(super) fn waits_for_own(
         &self,
         from: ConnectionId,
         arrival: u64,
         command: &Command,
     ) -> Option<Destination> {
-        let transaction = command.commits()?;
         let mut lines = self.park.lines_before(from, arrival);
-        lines.find(|to| self.broker.sends_to(from, transaction, to)).cloned()
+        lines.find(|to| self.broker.sends_with(from, command, to)).cloned()
     }
 
     /// A part of a transaction was refused: what is left of it must not be committed.
@@ -134,23 +134,31 @@ impl Engine {
         }
     }
 
-    /// A branch that was refused its vote is rolled back: its manager does not ask for that.
-    fn no_vote(&mut self, now: Millis, command: &Command, refusal: &Refusal) {
+    /// A branch that was refused its vote is rolled back: its manager does not ask for that. Gives
+    /// what is to be said of it, which is another thing where that cannot be.
+    pub(super) fn no_vote(&mut self, now: Millis, command: &Command, refusal: Refusal) -> Refusal {
+        let Command::Xa(xa) = command else { return refusal };
         // What the table says is about the state of the branch, and changes nothing.
-        if let (Command::Xa(xa), false) = (command, matches!(refusal, Refusal::Xa(_))) {
-            self.broker.decide_no_vote(now, xa, &mut self.facts);
-            // Where the log cannot take even that, its time runs out.
-            match self.admit() {
-                Admission::Yes => drop(self.commit()),
-                Admission::Wait | Admission::Full => self.facts.clear(),
+        if matches!(refusal, Refusal::Xa(_)) || xa.votes().is_none() {
+            return refusal;
+        }
+        let undone = self.broker.decide_no_vote(now, xa, &mut self.facts);
+        match self.admit() {
+            Admission::Yes => drop(self.commit()),
+            // Where the log cannot take even that, it may be asked again, or its time runs out.
+            Admission::Wait | Admission::Full => {
+                self.facts.clear();
+                return Refusal::Xa(XaError::RmFail);
             }
         }
+        if undone { refusal } else { Refusal::Xa(XaError::RmFail) }
     }
 
     /// Decides a request and makes it true, if it can be now.
     pub(super) fn attempt(&mut self, now: Millis, from: ConnectionId, request: &Request) -> Fate {
-        let Request { token, ref command, .. } = *request;
-        let verdict = match self.broker.decide(now, from, token, command, &mut self.facts) {
+        let Request { token, confirm, ref command } = *request;
+        let asker = Asker { connection: from, token, confirm };
+        let verdict = match self.broker.decide_asked(now, asker, command, &mut self.facts) {
             Ok(Verdict::Hold(shortage)) => {
                 assert!(self.facts.is_empty(), "what is held states nothing");
                 return Fate::Held(shortage);
@@ -165,17 +173,14 @@ impl Engine {
                 // What it would have needed is not to be: a queue, for one.
                 self.facts.clear();
                 self.doom(from, command.works_in(), &refusal);
-                self.no_vote(now, command, &refusal);
-                return Fate::Refused(refusal);
+                return Fate::Refused(self.no_vote(now, command, refusal));
             }
         };
         if let Some(fate) = self.hindered(command) {
             self.facts.clear();
-            if let Fate::Refused(refusal) = &fate {
-                self.doom(from, command.works_in(), refusal);
-                self.no_vote(now, command, refusal);
-            }
-            return fate;
+            let Fate::Refused(refusal) = fate else { return fate };
+            self.doom(from, command.works_in(), &refusal);
+            return Fate::Refused(self.no_vote(now, command, refusal));
         }
         let need = self.commit();
         if let Some(need) = need {
@@ -232,10 +237,10 @@ impl Engine {
         match self.park.put(from, to, request, lacking) {
             Ok(()) if begins => self.await_room(to, lacking),
             Ok(()) => {}
-            Err(refusal) => {
+            Err(mut refusal) => {
                 self.doom(from, works_in, &refusal);
                 if let Some(command) = votes {
-                    self.no_vote(now, &command, &refusal);
+                    refusal = self.no_vote(now, &command, refusal);
                 }
                 self.refuse(from, token, refusal);
             }
@@ -273,9 +278,10 @@ impl Engine {
     }
 
     /// Says what came of something that took several steps.
-    pub(super) fn tell(&mut self, to: ConnectionId, token: Token, result: Result<Reply, Refusal>) {
+    pub(super) fn tell(&mut self, asker: Asker, result: Result<Reply, Refusal>) {
         let need = self.log.appended();
-        let confirm = self.gates.answered(to, token).unwrap_or(Confirm::Always);
+        let Asker { connection: to, token, confirm } = asker;
+        self.gates.answered(to, token);
         let (now, in_order) = match (result, confirm) {
             (Ok(_), Confirm::RefusalOnly) => (None, None),
             (Ok(reply), Confirm::Always) => (None, Some(Answer { to, token, need, reply })),
@@ -339,7 +345,7 @@ impl Engine {
                     None
                 }
                 Fate::Fence => {
-                    self.gates.shut(from, token, waiting.request.confirm);
+                    self.gates.shut(from, token);
                     self.park.begun(&to, &waiting);
                     self.work(now, limits::COMMAND_STEPS_MAX);
                     continue;

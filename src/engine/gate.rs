@@ -5,17 +5,16 @@
 //! too, so it is not decided before: it waits here, in its order, the connection's own end
 //! included. What waits keeps its share of the inbox, so a connection that sends on is slowed down.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
-use crate::broker::command::Confirm;
 use crate::engine::Input;
 use crate::ids::{ConnectionId, IdMap, Token};
 
 #[derive(Debug)]
 struct Gate {
     /// The requests whose answers open it, that have not come: more than one where commits that
-    /// had waited for room come to their turns. With how their connection wants to hear.
-    until: BTreeMap<Token, Confirm>,
+    /// had waited for room come to their turns.
+    until: BTreeSet<Token>,
     waiting: VecDeque<Input>,
 }
 
@@ -28,9 +27,9 @@ pub(super) struct Gates {
 
 impl Gates {
     /// Nothing of this connection is decided before the answer to `until`.
-    pub(super) fn shut(&mut self, connection: ConnectionId, until: Token, confirm: Confirm) {
-        let new = || Gate { until: BTreeMap::new(), waiting: VecDeque::new() };
-        self.gates.entry(connection).or_insert_with(new).until.insert(until, confirm);
+    pub(super) fn shut(&mut self, connection: ConnectionId, until: Token) {
+        let new = || Gate { until: BTreeSet::new(), waiting: VecDeque::new() };
+        self.gates.entry(connection).or_insert_with(new).until.insert(until);
     }
 
     /// Gives an input back that nobody waits for, and keeps one of a connection that waits.
@@ -48,14 +47,12 @@ impl Gates {
         }
     }
 
-    /// What was asked is over. Gives how its connection wants to hear, where it has waited.
-    pub(super) fn answered(&mut self, connection: ConnectionId, token: Token) -> Option<Confirm> {
-        let gate = self.gates.get_mut(&connection)?;
-        let confirm = gate.until.remove(&token)?;
-        if gate.until.is_empty() {
+    /// What was asked is over.
+    pub(super) fn answered(&mut self, connection: ConnectionId, token: Token) {
+        let Some(gate) = self.gates.get_mut(&connection) else { return };
+        if gate.until.remove(&token) && gate.until.is_empty() {
             self.opened.push(connection);
         }
-        Some(confirm)
     }
 
     pub(super) fn has_opened(&self) -> bool {
@@ -85,14 +82,15 @@ mod tests {
     fn what_waits_comes_in_its_order_and_before_what_came_later() {
         let (one, two) = (ConnectionId(1), ConnectionId(2));
         let mut gates = Gates::default();
-        gates.shut(one, Token(5), Confirm::Always);
+        gates.shut(one, Token(5));
         let requests = |id| Input::Requests(id, VecDeque::new(), None);
         assert!(gates.pass(requests(one)).is_none());
         assert!(gates.pass(Input::Close(one)).is_none());
         assert!(gates.pass(requests(two)).is_some());
-        assert_eq!(gates.answered(one, Token(4)), None);
+        gates.answered(one, Token(4));
         assert!(!gates.has_opened());
-        assert_eq!(gates.answered(one, Token(5)), Some(Confirm::Always));
+        gates.answered(one, Token(5));
+        assert!(gates.has_opened());
         let mut inputs = VecDeque::from([requests(two)]);
         gates.give_back(&mut inputs);
         assert!(matches!(inputs.pop_front(), Some(Input::Requests(id, ..)) if id == one));

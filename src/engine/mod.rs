@@ -497,6 +497,7 @@ impl Engine {
         let alone = confirm == Confirm::Alone || request.command.is_paced();
         if let (false, Err(refusal)) = (alone, self.park.may_ask(from, &request)) {
             self.doom(from, request.command.works_in(), &refusal);
+            let refusal = self.no_vote(now, &request.command, refusal);
             self.refuse(from, token, refusal);
             return Taken::Done;
         }
@@ -527,7 +528,7 @@ impl Engine {
             }
             Fate::HeldFor(to, lacking) => self.hold_back(now, from, request, &to, lacking),
             Fate::Fence => {
-                self.gates.shut(from, token, confirm);
+                self.gates.shut(from, token);
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Fenced;
             }
@@ -642,8 +643,8 @@ impl Engine {
                 self.outbox.deliver(need, assignment.clone());
                 false
             }
-            Effect::Answer { to, token, result } => {
-                self.tell(*to, *token, result.clone());
+            Effect::Answer { to, result } => {
+                self.tell(*to, result.clone());
                 false
             }
             _ => true,

@@ -1,5 +1,6 @@
 //! The name that a transaction manager gives one branch of a global transaction.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,13 +9,51 @@ pub const XID_PART_BYTES_MAX: usize = 64;
 
 /// The name of a branch, byte for byte as its transaction manager made it. Sorts in some fixed
 /// order.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
+///
+/// Both names lie side by side: very many are in memory, in sets of what has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "Parts", into = "Parts")]
 pub struct Xid {
+    format: i32,
+    /// Bytes of the first of the names.
+    global: u8,
+    names: Box<[u8]>,
+}
+
+/// As it is in rows of the index.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Parts {
     format: i32,
     global: Box<[u8]>,
     branch: Box<[u8]>,
+}
+
+impl From<Xid> for Parts {
+    fn from(xid: Xid) -> Self {
+        Self { format: xid.format, global: xid.global().into(), branch: xid.branch().into() }
+    }
+}
+
+impl TryFrom<Parts> for Xid {
+    type Error = BadXid;
+
+    fn try_from(Parts { format, global, branch }: Parts) -> Result<Self, BadXid> {
+        Self::new(format, &global, &branch)
+    }
+}
+
+impl Ord for Xid {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let formats = self.format.cmp(&other.format);
+        let globals = formats.then_with(|| self.global().cmp(other.global()));
+        globals.then_with(|| self.branch().cmp(other.branch()))
+    }
+}
+
+impl PartialOrd for Xid {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// This names no branch.
@@ -36,7 +75,8 @@ impl Xid {
         if long || format == -1 {
             return Err(BadXid);
         }
-        Ok(Self { format, global: global.into(), branch: branch.into() })
+        let length = u8::try_from(global.len()).expect("just seen");
+        Ok(Self { format, global: length, names: [global, branch].concat().into() })
     }
 
     /// Its format.
@@ -48,13 +88,13 @@ impl Xid {
     /// The name of the global transaction.
     #[must_use]
     pub fn global(&self) -> &[u8] {
-        &self.global
+        &self.names[..usize::from(self.global)]
     }
 
     /// Which branch of it.
     #[must_use]
     pub fn branch(&self) -> &[u8] {
-        &self.branch
+        &self.names[usize::from(self.global)..]
     }
 
     /// Format i32, length u8, global transaction, length u8, branch; little-endian.
@@ -62,7 +102,7 @@ impl Xid {
     pub fn to_bytes(&self) -> Vec<u8> {
         let length = |part: &[u8]| u8::try_from(part.len()).expect("checked when it was made");
         let mut bytes = self.format.to_le_bytes().to_vec();
-        for part in [&self.global, &self.branch] {
+        for part in [self.global(), self.branch()] {
             bytes.push(length(part));
             bytes.extend_from_slice(part);
         }
@@ -87,7 +127,7 @@ impl Xid {
 impl fmt::Display for Xid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.format)?;
-        for part in [&self.global, &self.branch] {
+        for part in [self.global(), self.branch()] {
             f.write_str(":")?;
             part.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         }
@@ -138,6 +178,18 @@ mod tests {
             bytes.push(7);
             prop_assert_eq!(Xid::split(&bytes), Some((xid.clone(), &[7][..])));
             prop_assert_eq!(xid.to_string().parse(), Ok(xid));
+        }
+
+        #[test]
+        fn names_sort_by_format_and_then_by_each_part(
+            one in (0..2i32, "[ab]{0,3}", "[ab]{0,3}"),
+            other in (0..2i32, "[ab]{0,3}", "[ab]{0,3}"),
+        ) {
+            let xid = |(format, global, branch): &(i32, String, String)| {
+                Xid::new(*format, global.as_bytes(), branch.as_bytes()).unwrap()
+            };
+            prop_assert_eq!(xid(&one).cmp(&xid(&other)), one.cmp(&other));
+            prop_assert_eq!(xid(&one) == xid(&other), one == other);
         }
 
         #[test]

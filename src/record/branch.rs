@@ -7,6 +7,7 @@
 //! | 56 | `Completed` | transaction u64 (0: none), outcome u8, operator u8 (0, 1), at u64, xid |
 //! | 57 | `Forgotten` | xid |
 //! | 58 | `OutcomesForgotten` | through u64 |
+//! | 59 | `Begun` | xid |
 //!
 //! D is returned u8 (0, 1), connection u64, subscription u64, tag u64; the payload is the message.
 //! An xid is format i32, length u8 and bytes of the global transaction, length u8 and bytes of the
@@ -21,6 +22,7 @@ pub(super) const PREPARED: u16 = 55;
 pub(super) const COMPLETED: u16 = 56;
 pub(super) const FORGOTTEN: u16 = 57;
 pub(super) const OUTCOMES_FORGOTTEN: u16 = 58;
+pub(super) const BEGUN: u16 = 59;
 
 /// A durable fact about a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,12 @@ pub enum BranchRecord {
         /// Those up to this number.
         through: u64,
     },
+    /// Something is done in a new branch whose name was perhaps used before: how the one before has
+    /// ended is not remembered any more.
+    Begun {
+        /// The name.
+        xid: Xid,
+    },
 }
 
 /// A non-persistent message that was settled in a branch: it lies in the log from now on, which a
@@ -96,6 +104,7 @@ impl BranchRecord {
             Self::Completed { .. } => COMPLETED,
             Self::Forgotten { .. } => FORGOTTEN,
             Self::OutcomesForgotten { .. } => OUTCOMES_FORGOTTEN,
+            Self::Begun { .. } => BEGUN,
         }
     }
 
@@ -123,7 +132,7 @@ impl BranchRecord {
                 w.u64(at.0);
                 w.xid(xid);
             }
-            Self::Forgotten { xid } => w.xid(xid),
+            Self::Forgotten { xid } | Self::Begun { xid } => w.xid(xid),
             Self::OutcomesForgotten { through } => w.u64(*through),
         }
     }
@@ -174,6 +183,7 @@ impl Reader<'_> {
             },
             FORGOTTEN => BranchRecord::Forgotten { xid: self.xid()? },
             OUTCOMES_FORGOTTEN => BranchRecord::OutcomesForgotten { through: self.u64()? },
+            BEGUN => BranchRecord::Begun { xid: self.xid()? },
             _ => return None,
         };
         Some(Record::Branch(record))

@@ -98,6 +98,7 @@ fn every_kind() -> Vec<Record> {
         Record::Branch(completed(Some(TransactionId(4)))),
         Record::Branch(BranchRecord::Forgotten { xid: xid() }),
         Record::Branch(BranchRecord::OutcomesForgotten { through: 8 }),
+        Record::Branch(BranchRecord::Begun { xid: xid() }),
         Record::Returned { queue, entries: entries.clone() },
         Record::Removed { queue, cause: Cause::Purged, gone: vec![gone, apart_gone] },
         Record::Moved {
@@ -312,6 +313,7 @@ fn records_of_branches_have_these_bytes() {
     check(completed(Some(TransactionId(1))), 56, &format!("{one} 02 01 {five} {xid_hex}"));
     check(BranchRecord::Forgotten { xid: xid() }, 57, xid_hex);
     check(BranchRecord::OutcomesForgotten { through: 8 }, 58, &eight);
+    check(BranchRecord::Begun { xid: xid() }, 59, xid_hex);
 }
 
 #[test]

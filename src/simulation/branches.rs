@@ -13,7 +13,8 @@ use crate::ids::{TransactionName, Xid};
 
 use super::clients::{Asked, Client, Surroundings};
 use super::model::{Fate, Model, Step};
-use super::node::{Contents, LIMITED};
+use super::node::Contents;
+use super::random::Random;
 use super::units::{InDoubt, Unit};
 
 /// A branch as its transaction manager knows it.
@@ -61,6 +62,15 @@ pub(super) fn number_of_xid(xid: &Xid) -> u64 {
 }
 
 impl Model {
+    /// The name of the next branch: a new one, or that of one that is over.
+    fn name_branch(&mut self, random: &mut Random) -> u64 {
+        if !self.over.is_empty() && random.one_in(3) {
+            return self.over.swap_remove(random.below(self.over.len() as u64) as usize);
+        }
+        self.last_branch += 1;
+        self.last_branch
+    }
+
     fn set_sends(&mut self, numbers: &[u64], step: Step) {
         for number in numbers {
             if let Some(fate) = self.fates.get_mut(number) {
@@ -139,8 +149,7 @@ impl Model {
 impl Client {
     pub(super) fn begin_branch(&mut self, around: &mut Surroundings<'_>) {
         self.last_unit += 1;
-        around.model.last_branch += 1;
-        let (name, number) = (self.last_unit, around.model.last_branch);
+        let (name, number) = (self.last_unit, around.model.name_branch(around.random));
         self.unit = Some(Unit::of_branch(name, number));
         let (xid, transaction) = (xid_of(number), TransactionName(name));
         let (how, timeout, client) = (StartAs::New, None, "simulated".into());
@@ -164,10 +173,6 @@ impl Client {
         let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Success };
         self.ask(around, Command::Xa(end), Asked::Other);
         let (sends, takes) = unit.numbers();
-        let model = &mut *around.model;
-        // What has voted needs no room at its end.
-        let limited = |it| model.fates.get(it).is_some_and(|fate| fate.may_be_in(LIMITED));
-        model.overfilled |= sends.iter().chain(&takes).any(limited);
         // What was not in the log is from now on, and comes back behind the others.
         for take in &takes {
             if let Some(fate) = around.model.fates.get_mut(take).filter(|fate| !fate.persistent) {
@@ -295,6 +300,9 @@ impl Client {
         };
         let model = &mut *around.model;
         let unheard = refusal == Some(&Refusal::Xa(XaError::NotA)) && !branch.heard;
+        // Where nothing was done in it, nothing is durable of its having taken the name.
+        let empty = branch.sends.is_empty() && branch.takes.is_empty() && !branch.heard;
+        let unheard = unheard || (empty && refusal == Some(&Refusal::Xa(XaError::Proto)));
         match refusal {
             Some(refusal) if refusal.is_want_of_room() => {
                 (branch.stage, branch.operator) = (Stage::Again(resolution), Operator::Nothing);
@@ -316,6 +324,8 @@ impl Client {
             // Its manager will ask, and is told so.
             (branch.stage, branch.operator) = (Stage::Again(resolution), Operator::Decided);
             model.branches.insert(number, branch);
+        } else {
+            model.over.push(number);
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Flow control through the whole broker: what waits for room, in which order it gets it, and what
 //! is told meanwhile.
 
+mod votes;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

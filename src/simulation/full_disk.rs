@@ -50,6 +50,16 @@ impl Bench {
         self.answer().expect("an answer comes")
     }
 
+    /// Asks for much at once, and waits for the last answer: none of it is refused.
+    fn ask_all(&mut self, mut commands: Vec<Command>) {
+        let last = commands.pop().expect("some");
+        for command in commands {
+            let request = Request { token: Token(0), confirm: Confirm::RefusalOnly, command };
+            self.node.inputs.push_back(Input::Requests(self.connection, [request].into(), None));
+        }
+        self.ask(last).unwrap();
+    }
+
     fn begin(&mut self, command: Command) {
         self.tokens += 1;
         let token = Token(self.tokens);
@@ -70,8 +80,8 @@ impl Bench {
             self.node.log_step();
             if helped {
                 self.node.room_step();
-                self.node.job_step(0);
             }
+            self.node.job_step(0);
             let mut outputs = Vec::new();
             self.mailbox.take(&mut outputs).unwrap();
             let mut answer = None;
@@ -101,10 +111,14 @@ impl Bench {
 }
 
 fn message() -> Command {
+    message_of(1000)
+}
+
+fn message_of(bytes: usize) -> Command {
     let content = Content {
         kind: BodyKind::Bytes,
         properties: vec![("number".to_owned(), "0".to_owned())],
-        body: vec![0; 1000].into(),
+        body: vec![0; bytes].into(),
     };
     let message = Message {
         durability: Durability::Persistent,
@@ -150,6 +164,7 @@ fn a_full_disk_refuses_sends_takes_acknowledgements_and_recovers_by_itself() {
 
 #[test]
 fn a_connection_that_ends_while_the_log_is_full_gives_back_what_its_transactions_held() {
+    const MESSAGES: usize = 400;
     let mut bench = Bench::new();
     let from = Destination::Queue("q".into());
     let subscription = SubscriptionId(1);
@@ -161,31 +176,38 @@ fn a_connection_that_ends_while_the_log_is_full_gives_back_what_its_transactions
             selector: None,
         })
         .unwrap();
-    bench.disk.set_capacity(bench.disk.used());
-    while bench.send().is_ok() {}
-    let sent = bench.delivered.len();
-    // The log is filled to its last block, by as many transactions as there may be.
-    let mut full = false;
-    let mut transaction = TransactionName(0);
-    for tag in std::mem::take(&mut bench.delivered) {
-        if transaction.0 < 100 {
-            transaction.0 += 1;
-            bench.ask(Command::Begin { transaction }).unwrap();
-        }
-        let (which, outcome) = (Which::One(tag), Outcome::Accepted);
-        let work = Work::Settle { subscription, which, outcome };
-        bench.begin(Command::Transact { transaction, work });
-        full = bench.answer_helped(false) != Some(Ok(Reply::Done));
-        if full {
-            break;
-        }
+    bench.ask_all((0..MESSAGES).map(|_| message_of(10)).collect());
+    while bench.delivered.len() < MESSAGES {
+        bench.ask(Command::Barrier).unwrap();
     }
-    assert!(full, "the log was never full: {sent} were too few");
+    let mut tags = std::mem::take(&mut bench.delivered);
+    let (which, outcome) = (Which::One, Outcome::Accepted);
+    let mut settle = |transaction: TransactionName| {
+        let tag = tags.pop_front().expect("there are many");
+        let work = Work::Settle { subscription, which: which(tag), outcome };
+        Command::Transact { transaction, work }
+    };
+    // Their end takes more of the log than is ever left of it.
+    let names = || (1..=100).map(TransactionName);
+    bench.ask_all(names().map(|transaction| Command::Begin { transaction }).collect());
+    bench.ask_all(names().chain(names()).map(&mut settle).collect());
+    bench.disk.set_capacity(bench.disk.used());
+    // The log is filled to its last block.
+    let full = (0..190).any(|_| {
+        bench.begin(settle(TransactionName(1)));
+        bench.answer_helped(false) != Some(Ok(Reply::Done))
+    });
+    assert!(full, "the log was never full");
+    // What waits for room would keep the end from being looked at.
+    bench.node.inputs.clear();
+    let appended = bench.node.log.appended();
     bench.node.inputs.push_back(Input::Close(bench.connection));
     for _ in 0..100 {
         bench.node.turn(NOW).unwrap();
         bench.node.log_step();
+        bench.node.job_step(0);
     }
+    assert_eq!(bench.node.log.appended(), appended, "there is no room for what it comes to");
     bench.disk.set_capacity(u64::MAX);
     (bench.connection, bench.mailbox) = (ConnectionId(2), Arc::new(Mailbox::default()));
     let mailbox = Arc::clone(&bench.mailbox);
@@ -194,11 +216,11 @@ fn a_connection_that_ends_while_the_log_is_full_gives_back_what_its_transactions
     bench.ask(Command::Subscribe { subscription, from, prefetch: 1000, selector: None }).unwrap();
     for _ in 0..1000 {
         bench.ask(Command::Barrier).unwrap();
-        if bench.delivered.len() > sent {
+        if bench.delivered.len() > MESSAGES {
             return;
         }
     }
-    panic!("{} of {sent} came back", bench.delivered.len());
+    panic!("{} of {MESSAGES} came back", bench.delivered.len());
 }
 
 #[test]

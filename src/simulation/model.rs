@@ -120,6 +120,8 @@ pub(super) struct Model {
     /// Branches that have been asked to prepare, and are not over.
     pub(super) branches: BTreeMap<u64, Branch>,
     pub(super) last_branch: u64,
+    /// Branches that are over: others may have their names.
+    pub(super) over: Vec<u64>,
     /// What was sent under ids.
     pub(super) once: OnceSent,
     /// What comes again and again.

@@ -172,6 +172,16 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// Transactions without an outcome have used as many names or numbers as they may.
+    #[error(
+        "transactions that have not ended have sent as much under ids, or of producers that count, \
+         as the memory for that takes ({limit} bytes): end some, or raise duplicates.memory and \
+         duplicates.producer_memory in the broker's settings"
+    )]
+    PendingFull {
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The name of a commit was used for another.
     #[error(
         "another transaction, which did something else, was committed under this commit-id: \

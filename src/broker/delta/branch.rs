@@ -28,12 +28,18 @@ pub struct OutcomeRow {
 }
 
 /// What an operator has decided of a prepared branch; kept until it is forgotten by request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeuristicRow {
     /// What.
     pub resolution: Resolution,
     /// When.
     pub at: Millis,
+    /// Messages that the branch had sent to queues.
+    pub sent: u64,
+    /// Messages of queues that it had settled.
+    pub settled: u64,
+    /// Who began it, in words for operators.
+    pub client: Box<str>,
 }
 
 /// Which outcomes are remembered.

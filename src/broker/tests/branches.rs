@@ -172,7 +172,8 @@ fn an_outcome_that_was_lost_on_its_way_is_told_again() {
     for _ in 0..2 {
         assert_eq!(bench.commit_branch(1, false), YES);
         assert_eq!(bench.rollback_branch(1, Disposition::Return), no(XaError::Proto));
-        assert_eq!(bench.commit_branch(2, false), no(XaError::RbRollback));
+        assert_eq!(bench.commit_branch(2, false), no(XaError::NotA));
+        assert_eq!(bench.commit_branch(2, true), no(XaError::RbRollback));
         assert_eq!(bench.rollback_branch(2, Disposition::Return), YES);
         assert_eq!(bench.commit_branch(4, true), YES);
         assert_eq!(bench.commit_branch(9, false), no(XaError::NotA));
@@ -232,6 +233,9 @@ fn what_an_operator_decides_is_told_until_it_is_forgotten_by_request() {
         assert_eq!(bench.commit_branch(2, false), no(XaError::HeurRollback));
         let decided: Vec<_> = bench.recover().iter().map(|info| info.decided).collect();
         assert_eq!(decided, [Some(Resolution::Commit), Some(Resolution::Rollback)]);
+        for info in bench.recover() {
+            assert_eq!((info.sent, info.settled, &*info.client), (1, 0, "a client"));
+        }
         bench.now = Millis(bench.now.0 + 10 * Limits::default().outcome_millis);
         bench.restart();
         bench.settle_down(Effects::new());
@@ -488,4 +492,77 @@ fn ten_thousand_prepared_branches_come_out_of_recovery_in_pages() {
     }
     xids.sort();
     assert_eq!(found, xids);
+}
+
+#[test]
+fn a_branch_under_a_name_of_before_is_answered_for_itself_whatever_became_of_the_other() {
+    let no_branch = no(XaError::NotA);
+    let rollback = Disposition::Return;
+    type Do<'a> = &'a dyn Fn(&mut Bench);
+    let commits = |bench: &mut Bench| assert_eq!(bench.commit_branch(1, false), YES);
+    let rolls_back = |bench: &mut Bench| assert_eq!(bench.rollback_branch(1, rollback), YES);
+    let befores: [Do<'_>; 2] = [&commits, &rolls_back];
+    for before in befores {
+        let mut bench = Bench::new();
+        bench.prepared(1);
+        before(&mut bench);
+        let there = bench.waiting("q");
+        // It lives, and nothing that is remembered speaks for it.
+        bench.start(1, 1);
+        assert_eq!(bench.commit_branch(1, true), no(XaError::Proto));
+        assert_eq!(bench.rollback_branch(1, rollback), no(XaError::Proto));
+        bench.send_within(1, "q", Durability::Persistent);
+        bench.end_branch(1, 1);
+        assert_eq!(bench.rollback_branch(1, rollback), YES);
+        assert_eq!(bench.rollback_branch(1, rollback), no_branch);
+        assert_eq!(bench.commit_branch(1, true), no_branch);
+        // One that ends with its life, before it has voted.
+        bench.prepared(1);
+        before(&mut bench);
+        bench.start(1, 1);
+        bench.send_within(1, "q", Durability::Persistent);
+        bench.end_branch(1, 1);
+        bench.restart();
+        bench.settle_down(Effects::new());
+        assert_eq!(bench.commit_branch(1, true), no_branch);
+        assert_eq!(bench.waiting("q"), 2 * there);
+        // One with nothing in it.
+        bench.prepared(1);
+        before(&mut bench);
+        bench.start(1, 1);
+        bench.end_branch(1, 1);
+        assert_eq!(bench.commit_branch(1, true), YES);
+        assert_eq!(bench.rollback_branch(1, rollback), no_branch);
+        // One whose manager never came back.
+        bench.prepared(1);
+        before(&mut bench);
+        bench.start(1, 1);
+        let news = Work::Send { to: topic("t"), message: message(Durability::NonPersistent) };
+        bench.do_in(1, news).unwrap();
+        bench.close(1);
+        let forgotten = bench.now.0 + 3 * Limits::default().branch_millis;
+        bench.now = Millis(forgotten);
+        bench.settle_down(Effects::new());
+        assert_eq!(bench.commit_branch(1, true), no_branch);
+    }
+}
+
+#[test]
+fn a_broken_branch_is_given_up_soon_however_long_it_might_have_taken() {
+    let mut bench = Bench::new();
+    let (how, transaction, client) = (StartAs::New, NAME, "a client".into());
+    let (xid, timeout) = (xid(1), Some(crate::limits::BRANCH_MILLIS_MAX));
+    let start = XaCommand::Start { xid, how, transaction, timeout, client };
+    assert_eq!(bench.xa(1, start), YES);
+    bench.send_within(1, "q", Durability::Persistent);
+    bench.close(1);
+    let given_up = bench.broker.next_deadline().unwrap();
+    assert_eq!(given_up.0 - bench.now.0, crate::limits::BROKEN_BRANCH_MILLIS);
+    bench.now = Millis(given_up.0 - 1);
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.start_as(2, 1, StartAs::Join), no(XaError::RbCommFail));
+    bench.now = given_up;
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.prepare(1), no(XaError::NotA));
+    bench.start(2, 1);
 }

@@ -301,3 +301,40 @@ fn a_large_body_sent_again_is_given_back() {
     let (open, dead) = bench.broker.uploads();
     assert_eq!((bench.depth_of("q"), open.len(), dead.len()), (1, 0, 0));
 }
+
+#[test]
+fn an_id_that_waits_for_a_transaction_is_never_forgotten_and_pushes_nobody_out() {
+    let limits = Limits { names_per_scope: 16, names_millis: 1000, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    (0..4).for_each(|number| drop(bench.ask(1, &send_once_in("q", number)).unwrap()));
+    (100..200).for_each(|number| drop(bench.ask(2, &send_once("q", number)).unwrap()));
+    for _ in 0..2 {
+        for number in 0..4 {
+            assert_eq!(bench.ask(2, &send_once("q", number)), Err(Refusal::NamePending));
+        }
+        assert!(bench.names_agree());
+        // Nor with time, and nobody waits for that in vain.
+        bench.now.0 += 10_000_000;
+        bench.settle_down(Effects::new());
+        assert_eq!((bench.known(), bench.broker.next_deadline()), (4, None));
+    }
+    bench.ask(2, &send_once("q", 500)).unwrap();
+    bench.ask(1, &Command::Commit { transaction: T }).unwrap();
+    (0..4).for_each(|it| assert_eq!(bench.ask(2, &send_once("q", it)), AGAIN));
+    bench.now = bench.broker.next_deadline().expect("they are as old as others now");
+    bench.settle_down(Effects::new());
+    assert_eq!((bench.known(), bench.names_agree()), (0, true));
+}
+
+#[test]
+fn beyond_a_bound_a_transaction_takes_no_more_ids_and_can_only_be_rolled_back() {
+    let names_bytes = 20 * crate::limits::NAME_BYTES;
+    let mut bench = Bench::with(Limits { names_bytes, ..Limits::default() });
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    (0..10).for_each(|number| drop(bench.ask(1, &send_once_in("q", number)).unwrap()));
+    let refused = bench.ask(1, &send_once_in("q", 10));
+    assert_eq!(refused, Err(Refusal::PendingFull { limit: names_bytes / 2 }));
+    assert_eq!(bench.ask(1, &send_once_in("q", 9)), AGAIN);
+    assert_eq!(bench.ask(2, &send_once("q", 10)), ONCE);
+}

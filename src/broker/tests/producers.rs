@@ -289,3 +289,22 @@ fn a_checkpoint_takes_producers_as_they_were_when_it_began() {
     bench.broker.install();
     assert!(bench.broker.producers_agree(&base));
 }
+
+#[test]
+fn what_waits_for_a_transaction_pushes_no_producer_out_and_is_bounded() {
+    let producers_bytes = 8 * (limits::PRODUCER_BYTES + 16);
+    let mut bench = Bench::with(Limits { producers_bytes, ..Limits::default() });
+    bench.ask(2, &send("q", "kept", 1)).unwrap();
+    bench.begin_it();
+    for producer in 0..4 {
+        assert_eq!(bench.ask(1, &send_in("q", &producer.to_string(), 1)), ONCE);
+    }
+    let refused = bench.ask(1, &send_in("q", "fifth", 1));
+    assert_eq!(refused, Err(Refusal::PendingFull { limit: producers_bytes / 2 }));
+    bench.rest();
+    assert_eq!((bench.producers(), bench.broker.producer_counts().forgotten_early), (5, 0));
+    assert_eq!(bench.ask(3, &send("q", "kept", 1)), AGAIN);
+    bench.ask(1, &rollback()).unwrap();
+    assert_eq!(bench.ask(3, &send("q", "fifth", 1)), ONCE);
+    bench.producers();
+}

@@ -5,7 +5,7 @@
 
 use crate::broker::command::{Disposition, Reply};
 use crate::broker::delta::Resolution;
-use crate::broker::fact::{Asker, Change, Effect, Lent, Publisher, Source, VolatileWork};
+use crate::broker::fact::{Change, Effect, Lent, Publisher, Source, VolatileWork};
 use crate::broker::transact::Unit;
 use crate::broker::{Broker, Effects};
 use crate::ids::TransactionId;
@@ -81,8 +81,8 @@ impl Broker {
             return;
         }
         let ending = self.units.endings.remove(&number).expect("just seen");
-        if let Some(Asker { connection: to, token }) = ending.asker {
-            effects.push(Effect::Answer { to, token, result: Ok(Reply::Done) });
+        if let Some(to) = ending.asker {
+            effects.push(Effect::Answer { to, result: Ok(Reply::Done) });
         }
     }
 

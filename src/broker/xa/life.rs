@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::table::{Bond, Health, State};
 use super::{BranchChange, XaError};
+use crate::broker::branch::Recall;
 use crate::broker::command::Refusal;
 use crate::broker::fact::UnitKey;
 use crate::broker::{Broker, Effects};
@@ -77,6 +78,11 @@ impl Broker {
         }
     }
 
+    /// What is done in a branch that is in memory.
+    pub(crate) fn unit_of_branch(&self, xid: &Xid) -> Option<UnitKey> {
+        self.branches.open.get(xid).map(|branch| UnitKey::Branch(branch.id))
+    }
+
     /// Associations of a connection, which count as transactions of its own do.
     pub(crate) fn associations_of(&self, connection: ConnectionId) -> usize {
         self.branches.of(connection).count()
@@ -121,7 +127,9 @@ impl Broker {
                 let branch = Branch { id, bonds: 0, broken: None, deadline: None, client };
                 self.branches.open.insert(Arc::clone(xid), branch);
                 self.branches.wait_until(xid, Some(deadline));
-                self.units.begin(UnitKey::Branch(id));
+                // What the index remembers is looked up by nobody who begins: it is not to wait.
+                let known = self.durable.recall(xid) == Recall::Known(None);
+                self.units.begin(UnitKey::Branch(id), (!known).then(|| Arc::clone(xid)));
                 self.join(xid, by);
             }
             BranchChange::Join { by } => self.join(xid, by),

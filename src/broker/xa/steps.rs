@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::life::By;
-use super::table::{State, Step, Verb, next};
+use super::table::{Bond, Health, State, Step, Verb, next};
 use super::{BranchChange, EndAs, OutcomePage, OutcomeRequest, StartAs, Vote, XaCommand, XaError};
 use crate::broker::branch::Recall;
 use crate::broker::command::{Disposition, Refusal, Reply};
@@ -43,7 +43,7 @@ impl Broker {
                 self.decide_start((xid, *how), by, Millis(deadline), client, facts)
             }
             XaCommand::End { xid, transaction, how } => {
-                self.decide_leave(asker, xid, (connection, *transaction), *how, facts)
+                self.decide_leave(now, asker, xid, (connection, *transaction), *how, facts)
             }
             XaCommand::Prepare { xid } => self.decide_prepare(now, asker, xid, facts),
             XaCommand::Commit { xid, one_phase } => {
@@ -112,6 +112,7 @@ impl Broker {
 
     fn decide_leave(
         &self,
+        now: Millis,
         asker: Asker,
         xid: &Arc<Xid>,
         by: By,
@@ -128,7 +129,7 @@ impl Broker {
             Step::Leave(broken) => {
                 facts.push(of(xid, BranchChange::Leave { by }));
                 if let Some(why) = broken {
-                    self.state_break(xid, why, facts);
+                    self.state_break(now, xid, why, facts);
                 }
             }
             _ => unreachable!("no other step ends an association"),
@@ -151,9 +152,13 @@ impl Broker {
             state = State::Done(row.resolution);
         }
         let step = next(state, Verb::Prepare).map_err(Refusal::Xa)?;
+        // What would have to go for it goes with the commit: it may still be rolled back. Only that
+        // it waits is stated.
+        let mut stated = Vec::new();
         if step == Step::Prepare
-            && let Some(wait) = self.room_of(xid, facts)?
+            && let Some(wait) = self.room_of(xid, &mut stated)?
         {
+            facts.append(&mut stated);
             return Ok(wait);
         }
         match step {
@@ -221,6 +226,7 @@ impl Broker {
             }
             Step::RollbackOpen => {
                 let how = (Resolution::Rollback, disposition);
+                self.state_renewed(UnitKey::Branch(self.branches.open[xid].id), facts);
                 Ok(self.state_end_open(now, xid, how, Some(asker), facts))
             }
             Step::CommitOpen => {
@@ -232,6 +238,8 @@ impl Broker {
                 let transaction = self.units.transaction(key);
                 if self.units.state(key).1 {
                     facts.push(completed(xid, transaction, Resolution::Commit, false, at));
+                } else {
+                    self.state_renewed(key, facts);
                 }
                 let how = (Resolution::Commit, disposition);
                 Ok(self.state_end(now, xid, (transaction, true), how, Some(asker), facts))
@@ -239,6 +247,11 @@ impl Broker {
             Step::Complete(resolution) | Step::Decide(resolution) => {
                 let operator = matches!(verb, Verb::Decide(_));
                 let transaction = self.durable.branches.prepared(xid);
+                if let (Resolution::Commit, Some(branch)) =
+                    (resolution, self.branches.open.get(xid))
+                {
+                    self.make_room(UnitKey::Branch(branch.id), facts);
+                }
                 facts.push(completed(xid, transaction, resolution, operator, at));
                 let how = (resolution, disposition);
                 Ok(self.state_end(now, xid, (transaction, true), how, Some(asker), facts))
@@ -287,40 +300,55 @@ impl Broker {
     }
 
     /// The work of a branch is undone, and it waits for its manager to hear of that.
-    fn state_break(&self, xid: &Arc<Xid>, why: XaError, facts: &mut Vec<Fact>) {
+    fn state_break(&self, now: Millis, xid: &Arc<Xid>, why: XaError, facts: &mut Vec<Fact>) {
         let branch = &self.branches.open[xid];
-        if let Some(transaction) = self.units.transaction(UnitKey::Branch(branch.id)) {
+        let key = UnitKey::Branch(branch.id);
+        self.state_renewed(key, facts);
+        if let Some(transaction) = self.units.transaction(key) {
             let resolution = Resolution::Rollback;
             let decided = Record::Decided(Decided { transaction, resolution });
             facts.push(Fact::Log(decided, Bytes::new()));
         }
-        let deadline = branch.deadline.unwrap_or_default();
-        let later = self.limits.branch_millis.min(limits::BRANCH_MILLIS_MAX);
-        let deadline = Millis(self.time(deadline).0.saturating_add(later));
-        facts.push(of(xid, BranchChange::Break { why, deadline }));
+        facts.push(of(xid, BranchChange::Break { why, deadline: self.gives_up_at(now) }));
+    }
+
+    /// When a branch that is broken now is looked at again, and given up if nobody is in it.
+    fn gives_up_at(&self, now: Millis) -> Millis {
+        let later = self.limits.branch_millis.clamp(1, limits::BROKEN_BRANCH_MILLIS);
+        Millis(self.time(now).0.saturating_add(later))
     }
 
     /// A vote that is refused is a no, and so is a commit without one; after that nobody asks for a
-    /// rollback.
-    pub fn decide_no_vote(&self, now: Millis, command: &XaCommand, facts: &mut Vec<Fact>) {
+    /// rollback. False where there is nothing that could be rolled back.
+    pub fn decide_no_vote(&self, now: Millis, command: &XaCommand, facts: &mut Vec<Fact>) -> bool {
         let (XaCommand::Prepare { xid } | XaCommand::Commit { xid, one_phase: true }) = command
         else {
-            return;
+            return false;
         };
-        if let State::Open(..) = self.state_of(xid, None) {
-            self.state_end_open(now, xid, UNDO, None, facts);
+        match self.state_of(xid, None) {
+            State::Open(Bond::Free, _) => drop(self.state_end_open(now, xid, UNDO, None, facts)),
+            // Those who are in it hear of it.
+            State::Open(_, Health::Broken(_)) => {}
+            State::Open(..) => self.state_break(now, xid, XaError::RbTransient, facts),
+            State::Absent | State::Prepared | State::Heuristic(_) | State::Done(_) => return false,
         }
+        true
     }
 
     /// States what the end of a connection means for branches with which it is associated.
-    pub(crate) fn decide_close_branches(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
+    pub(crate) fn decide_close_branches(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        facts: &mut Vec<Fact>,
+    ) {
         let mut broken = BTreeSet::new();
         for (by, association) in self.branches.of(connection) {
             facts.push(of(&association.xid, BranchChange::Leave { by: *by }));
             if broken.insert(&association.xid)
                 && self.branches.open[&association.xid].broken.is_none()
             {
-                self.state_break(&association.xid, XaError::RbCommFail, facts);
+                self.state_break(now, &association.xid, XaError::RbCommFail, facts);
             }
         }
     }
@@ -353,11 +381,10 @@ impl Broker {
         }
         let branch = &self.branches.open[xid];
         match (branch.broken, branch.bonds) {
-            (None, _) => self.state_break(xid, XaError::RbTimeout, facts),
+            (None, _) => self.state_break(now, xid, XaError::RbTimeout, facts),
             (Some(_), 0) => drop(self.state_end_open(now, xid, UNDO, None, facts)),
             (Some(_), _) => {
-                let later = self.limits.branch_millis.max(1);
-                let deadline = Millis(self.time(now).0.saturating_add(later));
+                let deadline = self.gives_up_at(now);
                 facts.push(of(xid, BranchChange::Wait { deadline }));
             }
         }

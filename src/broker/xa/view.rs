@@ -81,7 +81,7 @@ impl Broker {
     pub(super) fn branch_info(
         &self,
         xid: &Xid,
-        known: Result<(TransactionId, &BranchRow), HeuristicRow>,
+        known: Result<(TransactionId, &BranchRow), &HeuristicRow>,
     ) -> BranchInfo {
         match known {
             Ok((id, row)) => {
@@ -102,9 +102,9 @@ impl Broker {
                 decided: Some(row.resolution),
                 at: row.at,
                 transaction: None,
-                sent: 0,
-                settled: 0,
-                client: "".into(),
+                sent: row.sent,
+                settled: row.settled,
+                client: row.client.clone(),
             },
         }
     }

@@ -215,6 +215,7 @@ fn branch(record: &BranchRecord, queue: &dyn Fn(&QueueId) -> String) -> String {
         BranchRecord::OutcomesForgotten { through } => {
             format!("OutcomesForgotten up to number {through}")
         }
+        BranchRecord::Begun { xid } => format!("Begun {xid}"),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::broker::delta::Operation;
 use crate::broker::{self, Broker, Written};
 use crate::ids::Lsn;
 use crate::message::{Content, LargeHead};
-use crate::record::Record;
+use crate::record::{BranchRecord, Record, Staged};
 use crate::store::index::{Base, INDEX_NAME, Index};
 use crate::wal::format::{Identity, frame_bytes};
 use crate::wal::{self, ClaimError, Finding, Item, PackId, names};
@@ -276,10 +276,13 @@ impl<'a> LogCheck<'a> {
             Record::Sent { upload: None, .. }
             | Record::Moved { upload: None, .. }
             | Record::Scheduled { upload: None, .. }
+            | Record::Staged(Staged { upload: None, .. })
+            | Record::Branch(BranchRecord::Kept(_))
             | Record::Occurred(_) => Content::decode(payload.clone()).map(drop),
-            Record::Sent { .. } | Record::Moved { .. } | Record::Scheduled { .. } => {
-                LargeHead::decode(payload.clone()).map(drop)
-            }
+            Record::Sent { .. }
+            | Record::Moved { .. }
+            | Record::Scheduled { .. }
+            | Record::Staged(_) => LargeHead::decode(payload.clone()).map(drop),
             _ => Ok(()),
         };
         if let Err(error) = decoded {

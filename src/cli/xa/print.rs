@@ -19,10 +19,10 @@ pub(in crate::cli) fn branch(now: Millis, branch: &BranchLine) -> String {
         write!(text, ", begun by {}", plain(client)).expect(ENOUGH);
     }
     text.push('\n');
+    writeln!(text, "    sent {sent}, settled {settled}").expect(ENOUGH);
     if branch.state != BranchState::Prepared {
         return text;
     }
-    writeln!(text, "    sent {sent}, settled {settled}").expect(ENOUGH);
     for work in &branch.queues {
         let (name, sent, settled) = (plain(&work.name), work.sent, work.settled);
         writeln!(text, "    {name}: sent {sent}, settled {settled}").expect(ENOUGH);
@@ -141,7 +141,10 @@ mod tests {
         assert_eq!(branch(Millis(1_065_000), &prepared()), expected);
         let state = BranchState::HeuristicallyRolledBack;
         let decided = BranchLine { state, client: None, ..prepared() };
-        let expected = "7:6f:01  heuristically rolled back 1 min 5 s ago\n";
+        let expected = "\
+7:6f:01  heuristically rolled back 1 min 5 s ago
+    sent 5000, settled 3
+";
         assert_eq!(branch(Millis(1_065_000), &decided), expected);
     }
 

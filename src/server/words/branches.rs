@@ -61,11 +61,11 @@ pub struct BranchLine {
     pub at: u64,
     /// Who began it, where that is known.
     pub client: Option<String>,
-    /// Messages that it has sent to queues, and that a commit puts there; 0 once it is decided.
+    /// Messages that it has sent to queues, and that a commit puts there, or would have.
     pub sent: u64,
-    /// Messages of queues that it has settled, and that a rollback returns; 0 once it is decided.
+    /// Messages of queues that it has settled, and that a rollback returns, or would have.
     pub settled: u64,
-    /// The queues with most of these: 50 at most.
+    /// The queues with most of these, while it is prepared: 50 at most.
     pub queues: Vec<QueueWork>,
     /// How many of these messages are counted there: of a large branch the first 4096, and of
     /// those what is in the 50 queues.

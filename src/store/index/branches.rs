@@ -97,10 +97,16 @@ fn write_outcomes(write: &WriteTransaction, delta: &Delta) -> Result<(), IndexEr
     let Remembered { forgotten, .. } = delta.remembered;
     let mut outcomes = write.open_table(OUTCOMES).map_err(error)?;
     let mut numbers = write.open_table(OUTCOME_NUMBERS).map_err(error)?;
-    for (xid, row) in delta.outcomes.iter().filter(|(_, row)| row.number > forgotten) {
+    for (xid, row) in &delta.outcomes {
         let key = xid.to_bytes();
-        outcomes.insert(&key[..], row::encode(&key, row).as_slice()).map_err(error)?;
-        numbers.insert(row.number, &key[..]).map_err(error)?;
+        match row {
+            Some(row) if row.number > forgotten => {
+                outcomes.insert(&key[..], row::encode(&key, row).as_slice()).map_err(error)?;
+                numbers.insert(row.number, &key[..]).map_err(error)?;
+            }
+            // Of an older one with this name its number goes in its turn.
+            _ => drop(outcomes.remove(&key[..]).map_err(error)?),
+        }
     }
     loop {
         let first = numbers.first().map_err(error)?;
@@ -147,24 +153,32 @@ mod tests {
         let remembered = Remembered { forgotten: 0, last: 2, marks: vec![(1, at)] };
         let mut delta = Delta { remembered: remembered.clone(), ..Delta::default() };
         delta.branches.insert(id, Some(branch.clone()));
-        delta.outcomes = [(xid(1), row(1)), (xid(2), row(2))].into();
-        delta.heuristics.insert(xid(7), Some(HeuristicRow { resolution, at }));
+        delta.outcomes = [(xid(1), Some(row(1))), (xid(2), Some(row(2)))].into();
+        let (sent, settled, client) = (3, 4, "a client".into());
+        let decided = HeuristicRow { resolution, at, sent, settled, client };
+        delta.heuristics.insert(xid(7), Some(decided.clone()));
         commit(&index, &delta);
         drop(index);
         let (index, base) = open();
         assert_eq!(base.branches, [(id, branch)].into());
         assert_eq!(base.remembered, remembered);
-        assert_eq!(base.heuristics, [(xid(7), HeuristicRow { resolution, at })].into());
+        assert_eq!(base.heuristics, [(xid(7), decided)].into());
         assert_eq!(index.outcome(&xid(1)).unwrap(), Some(row(1)));
         // A name that is used again keeps its newer outcome when the older one is forgotten.
         let remembered = Remembered { forgotten: 2, last: 3, marks: vec![(3, at)] };
         let mut delta = Delta { remembered, ..Delta::default() };
-        delta.outcomes = [(xid(1), row(3))].into();
+        delta.outcomes = [(xid(1), Some(row(3)))].into();
         delta.branches.insert(id, None);
         delta.heuristics.insert(xid(7), None);
         commit(&index, &delta);
         assert_eq!(index.outcome(&xid(1)).unwrap(), Some(row(3)));
         assert_eq!(index.outcome(&xid(2)).unwrap(), None);
+        // One that a new branch has is nobody's.
+        let remembered = Remembered { forgotten: 2, last: 3, marks: vec![(3, at)] };
+        let mut delta = Delta { remembered, ..Delta::default() };
+        delta.outcomes = [(xid(1), None)].into();
+        commit(&index, &delta);
+        assert_eq!(index.outcome(&xid(1)).unwrap(), None);
         drop(index);
         let (_, base) = open();
         assert!(base.branches.is_empty() && base.heuristics.is_empty());

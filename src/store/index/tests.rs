@@ -502,7 +502,7 @@ fn each_file_that_is_not_the_right_index_gets_its_own_answer() {
     drop(builder(CACHE).create_with_backend(Backend(file)).unwrap());
     assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
     let disk = with_meta(row::META_FORMAT, &(row::FORMAT + 1).to_le_bytes());
-    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 9, newest: 8 }));
+    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 10, newest: 9 }));
     let disk = with_meta(row::META_STORE, &77u128.to_le_bytes());
     assert!(matches!(refused(&disk), IndexError::OtherStore { found: 77, expected: STORE }));
     let disk = with_meta(row::META_SCALARS, b"nonsense");
