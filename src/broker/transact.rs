@@ -98,8 +98,13 @@ impl Units {
         self.open.insert(key, Unit { doomed: Some(Refusal::Xa(why)), ..Unit::default() });
     }
 
-    pub(super) fn take(&mut self, key: UnitKey) -> Option<Unit> {
+    /// A unit waits for room no longer.
+    pub(super) fn has_room(&mut self, key: UnitKey) {
         self.patient.take_if(|(patient, _)| *patient == key);
+    }
+
+    pub(super) fn take(&mut self, key: UnitKey) -> Option<Unit> {
+        self.has_room(key);
         self.open.remove(&key)
     }
 

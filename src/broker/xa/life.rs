@@ -156,7 +156,12 @@ impl Broker {
                 let key = UnitKey::Branch(self.open_branch(xid).id);
                 self.apply_kept_in(key, count);
             }
-            BranchChange::Prepared => self.branches.wait_until(xid, None),
+            BranchChange::Prepared => {
+                // It may be long until its outcome, and it waits for no room any more.
+                let key = UnitKey::Branch(self.open_branch(xid).id);
+                self.units.has_room(key);
+                self.branches.wait_until(xid, None);
+            }
             BranchChange::End { transaction, resolution, disposition, asker } => {
                 self.branches.wait_until(xid, None);
                 let branch = self.branches.open.remove(xid);
