@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::broker::command::MessageId;
 use crate::ids::Millis;
-use crate::message::{Content, LargeHead};
+use crate::message::{CORRELATION_ID, JMS_TYPE, REPLY_TO, Value as Property, values};
 use crate::selector::{Selector, Subject, Value};
 
 /// What is known of a message without its content.
@@ -41,7 +41,7 @@ impl Envelope {
 pub(super) struct Seen {
     envelope: Envelope,
     content: Bytes,
-    properties: OnceCell<Vec<(String, String)>>,
+    properties: OnceCell<Vec<(String, Property)>>,
     id: OnceCell<String>,
 }
 
@@ -50,21 +50,20 @@ impl Seen {
         Self { envelope, content, properties: OnceCell::new(), id: OnceCell::new() }
     }
 
-    fn read(&self) -> Vec<(String, String)> {
-        match Content::decode(self.content.clone()) {
-            Ok(content) => content.properties,
-            Err(_) => LargeHead::decode(self.content.clone())
-                .map_or_else(|_| Vec::new(), |it| it.properties),
-        }
-    }
-
     fn property(&self, name: &str) -> Value<'_> {
-        let properties = self.properties.get_or_init(|| self.read());
+        let properties = self.properties.get_or_init(|| values(&self.content));
         let found = properties.iter().find(|(own, _)| own == name);
-        found.map_or(Value::Null, |(_, value)| Value::Text(value))
+        found.map_or(Value::Null, |(_, value)| match value {
+            Property::Null => Value::Null,
+            Property::Bool(it) => Value::Boolean(*it),
+            Property::Integer(it) => Value::Long(*it),
+            Property::Float(it) => Value::Double(f64::from(*it)),
+            Property::Double(it) => Value::Double(*it),
+            Property::Text(text) => Value::Text(text),
+        })
     }
 
-    /// A header of JMS that another protocol calls otherwise.
+    /// A header of JMS that another wire calls otherwise.
     fn header(&self, name: &str, other: &str) -> Value<'_> {
         match self.property(name) {
             Value::Null => self.property(other),
@@ -80,14 +79,18 @@ impl Subject for Seen {
             "JMSDeliveryMode" if self.envelope.persistent => Value::Text("PERSISTENT"),
             "JMSDeliveryMode" => Value::Text("NON_PERSISTENT"),
             "JMSPriority" => long(u64::from(self.envelope.priority)),
-            "JMSTimestamp" => long(self.envelope.at.0),
             "JMSExpiration" => long(self.envelope.expires.map_or(0, |at| at.0)),
+            // When its sender says that it was sent, or else when the broker took it.
+            "JMSTimestamp" => match self.property(name) {
+                it @ Value::Long(_) => it,
+                _ => long(self.envelope.at.0),
+            },
             "JMSMessageID" => {
                 Value::Text(self.id.get_or_init(|| self.envelope.id.to_string()).as_str())
             }
-            "JMSCorrelationID" => self.header(name, "correlation-id"),
-            "JMSType" => self.header(name, "type"),
-            "JMSReplyTo" => self.header(name, "reply-to"),
+            "JMSCorrelationID" => self.header(name, CORRELATION_ID),
+            "JMSType" => self.header(name, JMS_TYPE),
+            "JMSReplyTo" => self.header(name, REPLY_TO),
             "JMSRedelivered" | "JMSXDeliveryCount" => Value::Null,
             _ => self.property(name),
         }

@@ -83,13 +83,13 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let storage: Arc<dyn Storage> = Arc::new(directory);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = open(&config, &storage, &*clock)?;
-    let store_id = store.report.store_id;
+    let life = (store.report.store_id, store.report.epoch);
     let source = Source::running(&store, &storage);
     let backups = Backups { source, data: config.data.clone(), clock: Arc::clone(&clock) };
     let running = engine::start(store, Arc::clone(&clock))?;
     let handle = running.handle().clone();
     let metrics_clock = Arc::clone(&clock);
-    let shared = Shared::new(&config, store_id, entry, (handle.clone(), clock));
+    let shared = Shared::new(&config, life, entry, (handle.clone(), clock));
     let (stop, stopping) = watch::channel(false);
     let admin = admin(&config)
         .map(|admin| tokio::spawn(admin.serve(handle.clone(), backups, stopping.clone())));

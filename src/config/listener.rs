@@ -12,6 +12,8 @@ use super::ConfigError;
 pub enum Wire {
     /// STOMP 1.0, 1.1 and 1.2.
     Stomp,
+    /// OpenWire 1 to 12, the protocol of ActiveMQ's own clients.
+    OpenWire,
 }
 
 /// Where to listen, and in which wire protocol.
@@ -28,8 +30,13 @@ pub struct Listener {
 }
 
 /// Each scheme: what is spoken, whether through TLS, and the port where none is given.
-const SCHEMES: [(&str, Wire, bool, u16); 2] =
-    [("stomp", Wire::Stomp, false, 61613), ("stomp+ssl", Wire::Stomp, true, 61612)];
+const SCHEMES: [(&str, Wire, bool, u16); 5] = [
+    ("stomp", Wire::Stomp, false, 61613),
+    ("stomp+ssl", Wire::Stomp, true, 61612),
+    ("tcp", Wire::OpenWire, false, 61616),
+    ("ssl", Wire::OpenWire, true, 61617),
+    ("openwire", Wire::OpenWire, false, 61616),
+];
 
 impl Listener {
     /// From a URL like `stomp://127.0.0.1:61613`.
@@ -89,6 +96,9 @@ mod tests {
         good("stomp://localhost", "localhost", 61613, false);
         good("stomp://[::1]:7", "::1", 7, false);
         good("stomp+ssl://h", "h", 61612, true);
+        good("tcp://h", "h", 61616, false);
+        good("ssl://h", "h", 61617, true);
+        assert_eq!(Listener::parse("openwire://h").unwrap().scheme(), "tcp");
         for (url, part) in [
             ("http://127.0.0.1:61616", "http is not served"),
             ("127.0.0.1:61613", "no URL"),

@@ -5,6 +5,7 @@
 
 mod listener;
 mod memory;
+mod openwire;
 mod redelivery;
 mod security;
 mod size;
@@ -23,6 +24,7 @@ use crate::security::users::NAME_RULE;
 use crate::wal;
 
 pub use listener::{Listener, Wire};
+pub use openwire::OpenWireSettings;
 pub use redelivery::RedeliveryConfig;
 pub use security::{AccessConfig, SecurityConfig, TlsConfig};
 pub use size::Size;
@@ -65,6 +67,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// STOMP.
     pub stomp: StompConfig,
+    /// OpenWire.
+    pub openwire: OpenWireSettings,
 }
 
 /// See `default.toml`.
@@ -178,7 +182,7 @@ impl Default for Config {
         Self {
             name: "escrowmq".to_owned(),
             data: PathBuf::from("./escrowmq-data"),
-            listen: vec!["stomp://127.0.0.1:61613".to_owned()],
+            listen: ["stomp://127.0.0.1:61613", "tcp://127.0.0.1:61616"].map(str::to_owned).into(),
             destinations: Vec::new(),
             redelivery: Vec::new(),
             access: Vec::new(),
@@ -191,6 +195,7 @@ impl Default for Config {
             security: SecurityConfig::default(),
             tls: TlsConfig::default(),
             stomp: StompConfig::default(),
+            openwire: OpenWireSettings::default(),
         }
     }
 }
@@ -402,6 +407,7 @@ impl Config {
             in_range((1..=8760).contains(&hours), name, hours, must)?;
         }
         self.xa.check()?;
+        self.openwire.check()?;
         let seconds = self.log.checkpoint_seconds;
         let must = "from 1 to 86400";
         in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;

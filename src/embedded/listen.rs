@@ -44,12 +44,12 @@ impl Listening {
     pub(super) fn serve(
         self,
         config: &Config,
-        store_id: u128,
+        life: (u128, u64),
         handle: Handle,
         clock: Arc<dyn Clock>,
     ) -> Serving {
         let Some((runtime, server, entry)) = self.0 else { return Serving(None) };
-        let shared = Shared::new(config, store_id, entry, (handle, clock));
+        let shared = Shared::new(config, life, entry, (handle, clock));
         let (stop, stopping) = watch::channel(false);
         let task = runtime.spawn(server.serve(shared, stopping));
         Serving(Some((runtime, task, stop)))

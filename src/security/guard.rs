@@ -69,7 +69,9 @@ impl Guard {
             | Command::ListSchedules { .. }
             | Command::EndSchedule(_) => Err(Refusal::ForOperators),
             // What belongs to the connection, or to whom a transaction manager has told of it.
-            Command::StagePiece { .. }
+            Command::Credit { .. }
+            | Command::Withdraw { .. }
+            | Command::StagePiece { .. }
             | Command::Unstage { .. }
             | Command::Unsubscribe { .. }
             | Command::Settle { .. }

@@ -1,4 +1,4 @@
-//! One STOMP connection's task: moves bytes between the socket and the session, and requests and
+//! One connection's task: moves bytes between the socket and the session, and requests and
 //! outputs between the session and the engine.
 
 use std::fmt;
@@ -11,19 +11,20 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use crate::broker::command::{Output, Request};
+use crate::config::Wire;
 use crate::engine::{Closed, Connection};
 use crate::limits;
 use crate::security::Denied;
 use crate::security::guard::Guard;
 use crate::server::Shared;
+use crate::server::session::{Ended, Session};
 use crate::server::socket::Socket;
 use crate::server::tls::common_name;
-use crate::session::stomp::{CloseReason, StompSession};
 
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    Session(CloseReason),
+    Session(Ended),
     Hangup,
     Socket(io::Error),
     Broker(Closed),
@@ -59,7 +60,7 @@ struct Task<'a> {
     shared: &'a Shared,
     socket: Socket,
     connection: Connection,
-    session: StompSession,
+    session: Session,
     /// Looks at requests, once somebody was let in.
     guard: Option<Guard>,
     /// Is somebody to be let in?
@@ -72,13 +73,18 @@ struct Task<'a> {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(socket: Socket, connection: Connection, shared: &Shared) -> End {
+pub(super) async fn serve(
+    socket: Socket,
+    wire: Wire,
+    connection: Connection,
+    shared: &Shared,
+) -> End {
     // Answers are small and awaited: they must not wait for more.
     if let Err(error) = socket.set_nodelay() {
         return End::Socket(error);
     }
     let now = shared.clock.monotonic();
-    let session = StompSession::new(shared.stomp.clone(), connection.id(), now);
+    let session = Session::new(wire, shared, connection.id(), now);
     let mut task = Task {
         shared,
         socket,
@@ -94,6 +100,7 @@ pub(super) async fn serve(socket: Socket, connection: Connection, shared: &Share
     loop {
         if let Err(end) = task.step().await {
             task.last_words(&end).await;
+            task.last_requests().await;
             return end;
         }
     }
@@ -134,6 +141,7 @@ impl Task<'_> {
             verdict = decided(&mut self.login) => self.let_in(verdict),
             // A peer that does not read must not keep the broker from ending.
             why = self.connection.closed(), if !idle_writer => return Err(End::Broker(why)),
+            () = self.session.woken() => self.session.handle_wake(),
             () = sleep_or_never(sleep) => self.time_is_up(reads).await?,
         }
         Ok(())
@@ -189,6 +197,11 @@ impl Task<'_> {
             if !requests.is_empty() {
                 self.connection.submit(requests).await?;
             }
+            if let Some((birth, size)) = self.session.poll_read() {
+                let read = self.shared.handle.payload(birth, size).await?;
+                self.session.handle_read(read.ok());
+                moved = true;
+            }
             if self.outgoing.is_empty() && self.socket.is_flushed() {
                 self.session.take_bytes(&mut self.outgoing);
                 if !self.outgoing.is_empty() {
@@ -201,7 +214,7 @@ impl Task<'_> {
                 }
             }
             if let Some(reason) = self.session.is_closing() {
-                return Err(End::Session(reason.clone()));
+                return Err(End::Session(reason));
             }
             if !moved {
                 return Ok(());
@@ -213,7 +226,9 @@ impl Task<'_> {
     fn requests(&mut self) -> Vec<Request> {
         let mut requests = self.session.poll_requests();
         if let Some(guard) = &mut self.guard {
-            requests.iter_mut().for_each(|request| guard.check(request));
+            // What the session answers for itself is its client's by right.
+            let others = requests.iter_mut().filter(|it| !self.session.vouches_for(&it.command));
+            others.for_each(|request| guard.check(request));
         }
         requests
     }
@@ -272,6 +287,17 @@ impl Task<'_> {
             self.socket.drain(limits::LAST_WORDS_READ_MAX).await
         };
         let _ = timeout(Duration::from_millis(limits::LAST_WORDS_MILLIS), words).await;
+    }
+}
+
+impl Task<'_> {
+    /// Hands the engine what is to be done however the connection ended.
+    async fn last_requests(&mut self) {
+        self.session.handle_gone();
+        let requests = self.requests();
+        if !requests.is_empty() {
+            let _ = self.connection.submit(requests).await;
+        }
     }
 }
 

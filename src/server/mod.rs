@@ -8,8 +8,10 @@ mod branches;
 mod connection;
 mod entry;
 mod exposition;
+mod graves;
 pub mod metrics;
 mod operator;
+mod session;
 mod socket;
 pub mod tls;
 pub mod words;
@@ -23,10 +25,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Listener};
+use crate::config::{Config, Listener, Wire};
 use crate::engine::Handle;
 use crate::io::Clock;
 use crate::protocol::stomp::Limits;
+use crate::session::openwire::OpenWireConfig;
 use crate::session::stomp::{HeartBeat, SessionConfig};
 
 use self::socket::Socket;
@@ -39,6 +42,8 @@ pub struct Shared {
     pub handle: Handle,
     /// How STOMP sessions behave.
     pub stomp: Arc<SessionConfig>,
+    /// How OpenWire sessions behave.
+    pub openwire: Arc<OpenWireConfig>,
     /// The time, for heart-beats.
     pub clock: Arc<dyn Clock>,
     /// Who is let in.
@@ -46,18 +51,19 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// As the settings say, for the store of that id.
+    /// As the settings say, for the store of that id in that life.
     #[must_use]
     pub fn new(
         config: &Config,
-        store_id: u128,
+        (store_id, epoch): (u128, u64),
         entry: Entry,
         (handle, clock): (Handle, Arc<dyn Clock>),
     ) -> Self {
         let beat = Duration::from_millis(config.stomp.heart_beat_min.max(1));
         let default = SessionConfig::default();
+        let id_prefix = format!("{}-{:08x}", config.name, store_id as u32);
         let stomp = SessionConfig {
-            id_prefix: format!("{}-{:08x}", config.name, store_id as u32),
+            id_prefix: id_prefix.clone(),
             login: entry.has_users(),
             limits: Limits { body_bytes: config.limits.message.bytes(), ..default.limits },
             heart_beat: HeartBeat { send: beat, receive: beat },
@@ -65,7 +71,18 @@ impl Shared {
             prefetch: config.stomp.prefetch,
             ..default
         };
-        Self { handle, stomp: Arc::new(stomp), clock, entry }
+        let openwire = OpenWireConfig {
+            broker_name: config.name.clone(),
+            broker_id: id_prefix,
+            epoch,
+            login: entry.has_users(),
+            body_bytes: config.limits.message.bytes(),
+            connect_timeout: Duration::from_secs(config.openwire.connect_timeout),
+            inactivity: Duration::from_millis(config.openwire.inactivity),
+            ..OpenWireConfig::default()
+        };
+        let (stomp, openwire) = (Arc::new(stomp), Arc::new(openwire));
+        Self { handle, stomp, openwire, clock, entry }
     }
 }
 
@@ -116,6 +133,7 @@ impl Server {
     /// Serves until `stop` turns true, then until every connection has said its last words.
     pub async fn serve(self, shared: Shared, stop: watch::Receiver<bool>) {
         let mut tasks = JoinSet::new();
+        tasks.spawn(graves::dig(shared.clone(), stop.clone()));
         for (settings, listener) in self.listeners {
             let (shared, connections) = (shared.clone(), Arc::clone(&self.connections));
             tasks.spawn(accept((settings, listener), shared, connections, stop.clone()));
@@ -144,7 +162,7 @@ async fn accept(
                 Ok((socket, peer)) => match Arc::clone(&connections).try_acquire_owned() {
                     Ok(permit) => {
                         let socket = shared.entry.socket(socket, settings.tls);
-                        tasks.spawn(serve_one(socket, peer, shared.clone(), permit));
+                        tasks.spawn(serve_one((socket, settings.wire), peer, shared.clone(), permit));
                     }
                     Err(_) => tracing::warn!(%peer, "refused: too many connections"),
                 },
@@ -166,7 +184,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn serve_one(
-    socket: Result<Socket, rustls::Error>,
+    (socket, wire): (Result<Socket, rustls::Error>, Wire),
     peer: SocketAddr,
     shared: Shared,
     permit: OwnedSemaphorePermit,
@@ -178,7 +196,7 @@ async fn serve_one(
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "TLS cannot begin"),
     };
-    let end = connection::serve(socket, connection, &shared).await;
+    let end = connection::serve(socket, wire, connection, &shared).await;
     tracing::debug!(%peer, %id, %end, "disconnected");
     drop(permit);
 }

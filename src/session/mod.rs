@@ -5,6 +5,7 @@
 //! shell around a session moves bytes, requests and outputs, and knows no protocol.
 
 mod login;
+pub mod openwire;
 pub mod stomp;
 
 pub use login::Login;

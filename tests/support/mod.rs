@@ -10,6 +10,7 @@ pub(crate) mod damage;
 pub(crate) mod exposition;
 pub(crate) mod ledger;
 pub(crate) mod load;
+pub(crate) mod openwire;
 pub(crate) mod random;
 pub(crate) mod stomp;
 
