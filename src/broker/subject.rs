@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::broker::command::MessageId;
 use crate::ids::Millis;
-use crate::message;
+use crate::message::{self, CORRELATION_ID, JMS_TYPE, REPLY_TO};
 use crate::selector::{Selector, Subject, Value};
 
 /// What is known of a message without its content.
@@ -63,7 +63,7 @@ impl Seen {
         })
     }
 
-    /// A header of JMS that another protocol calls otherwise.
+    /// A header of JMS that another wire calls otherwise.
     fn header(&self, name: &str, other: &str) -> Value<'_> {
         self.property(name).or(|| self.property(other))
     }
@@ -76,14 +76,19 @@ impl Subject for Seen {
             "JMSDeliveryMode" if self.envelope.persistent => Value::Text("PERSISTENT"),
             "JMSDeliveryMode" => Value::Text("NON_PERSISTENT"),
             "JMSPriority" => long(u64::from(self.envelope.priority)),
-            "JMSTimestamp" => self.property(name).or(|| long(self.envelope.at.0)),
             "JMSExpiration" => long(self.envelope.expires.map_or(0, |at| at.0)),
+            // When its sender says that it was sent, or else when the broker took it.
+            "JMSTimestamp" => match self.property(name) {
+                it @ Value::Long(_) => it,
+                _ => long(self.envelope.at.0),
+            },
+            // What its client has called it, or else the broker.
             "JMSMessageID" => self
                 .property(name)
                 .or(|| Value::Text(self.id.get_or_init(|| self.envelope.id.to_string()).as_str())),
-            "JMSCorrelationID" => self.header(name, "correlation-id"),
-            "JMSType" => self.header(name, "type"),
-            "JMSReplyTo" => self.header(name, "reply-to"),
+            "JMSCorrelationID" => self.header(name, CORRELATION_ID),
+            "JMSType" => self.header(name, JMS_TYPE),
+            "JMSReplyTo" => self.header(name, REPLY_TO),
             "JMSRedelivered" | "JMSXDeliveryCount" => Value::Null,
             _ => self.property(name),
         }

@@ -346,6 +346,11 @@ mod tests {
             (&other, "count", None),
         ] {
             assert_eq!(value(content, name), expected, "{name}");
+            // Another wire's names are not those of JMS.
+            let of_all = values(content).into_iter().find(|(other, _)| other == name);
+            if content == &jms || name != "JMSType" {
+                assert_eq!(of_all.map(|(_, value)| value), expected, "{name}");
+            }
         }
     }
 

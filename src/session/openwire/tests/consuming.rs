@@ -152,9 +152,12 @@ fn who_does_not_want_to_wait_is_told_at_once_that_there_is_nothing() {
 fn what_this_broker_cannot_do_is_refused_and_not_left_out() {
     let mut wire = Wire::alone();
     let plain = || consumer(1, queue("q"), 1);
-    let selector = Text::new("a = 1");
+    let selector = |text| Text::new(text);
+    let wrong = ConsumerInfo { selector: selector("a = "), ..plain() };
+    let browser = ConsumerInfo { selector: selector("a = 1"), browser: true, ..plain() };
     for (asked, class) in [
-        (ConsumerInfo { selector, ..plain() }, "javax.jms.InvalidSelectorException"),
+        (wrong, "javax.jms.InvalidSelectorException"),
+        (browser, "javax.jms.InvalidSelectorException"),
         (ConsumerInfo { subscription_name: Text::new("s"), ..plain() }, "javax.jms.JMSException"),
         (ConsumerInfo { exclusive: true, ..plain() }, "javax.jms.JMSException"),
         (ConsumerInfo { priority: 1, ..plain() }, "javax.jms.JMSException"),
