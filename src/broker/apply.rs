@@ -339,9 +339,8 @@ impl Broker {
             Change::Enqueue { queue, rank, message } => {
                 self.last_volatile += 1;
                 self.volatile_bytes += message.charge();
-                let number = self.last_volatile;
                 self.count(queue, |c| c.sent += 1);
-                let known = self.queue(queue);
+                let (number, known) = (self.last_volatile, self.queue(queue));
                 known.volatile_bytes += message.charge();
                 let before = known.row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);

@@ -78,18 +78,7 @@ impl Broker {
                 self.decide_send(now, name, message, None, facts)
             }
             Command::Send { to: Destination::Topic(name), message } => {
-                self.check(name, message)?;
-                if let Room::Lacking(shortage) =
-                    self.topic_room(name, message.content.len() as u64)?
-                {
-                    return Ok(Verdict::Hold(shortage));
-                }
-                let (topic, message) = (Arc::clone(name), self.volatile(now, message));
-                let reach = self.reach(name);
-                let at_once = reach.is_some();
-                let reach = reach.unwrap_or(0);
-                facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
-                if at_once { DONE } else { Ok(Verdict::Fence) }
+                self.decide_publish(now, asker, name, message, facts)
             }
             Command::Stage { stage, to, bytes } => {
                 self.decide_stage((connection, *stage), to, *bytes, facts)
@@ -106,20 +95,16 @@ impl Broker {
                 self.decide_subscribe(now, key, from, (*prefetch, selector), facts)
             }
             Command::Credit { subscription, prefetch } => {
-                let (key, prefetch) = (self.living((connection, *subscription))?.0, *prefetch);
-                facts.push(Fact::Memory(Change::Credit { key, prefetch }));
-                DONE
+                let change = |key| Change::Credit { key, prefetch: *prefetch };
+                self.decide_of_living((connection, *subscription), change, facts)
             }
             Command::Unsubscribe { subscription } => {
-                let key = self.living((connection, *subscription))?.0;
-                facts.push(Fact::Memory(Change::Unsubscribe { key, unsent_from: None }));
-                DONE
+                let change = |key| Change::Unsubscribe { key, unsent_from: None };
+                self.decide_of_living((connection, *subscription), change, facts)
             }
             Command::Withdraw { subscription, unseen } => {
-                let key = self.living((connection, *subscription))?.0;
-                let unsent_from = Some(*unseen);
-                facts.push(Fact::Memory(Change::Unsubscribe { key, unsent_from }));
-                DONE
+                let change = |key| Change::Unsubscribe { key, unsent_from: Some(*unseen) };
+                self.decide_of_living((connection, *subscription), change, facts)
             }
             Command::Settle { subscription, which, outcome } => {
                 let key = (connection, *subscription);
@@ -128,10 +113,7 @@ impl Broker {
             Command::Once(once) => self.decide_once(now, asker, once, facts),
             Command::Barrier => DONE,
             Command::Forbidden(forbidden) => Err((*forbidden.refusal).clone()),
-            Command::CloseProducers => {
-                self.state_parting(connection, true, facts);
-                DONE
-            }
+            Command::CloseProducers => self.decide_parting(connection, facts),
             Command::Begin { .. }
             | Command::Transact { .. }
             | Command::Commit { .. }
@@ -139,6 +121,26 @@ impl Broker {
             Command::Xa(command) => self.decide_xa(now, asker, command, facts),
             other => self.decide_operator(now, asker, other, facts),
         }
+    }
+
+    fn decide_publish(
+        &self,
+        now: Millis,
+        asker: Asker,
+        name: &Arc<str>,
+        message: &Message,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        self.check(name, message)?;
+        if let Room::Lacking(shortage) = self.topic_room(name, message.content.len() as u64)? {
+            return Ok(Verdict::Hold(shortage));
+        }
+        let (topic, message) = (Arc::clone(name), self.volatile(now, message));
+        let reach = self.reach(name);
+        let at_once = reach.is_some();
+        let reach = reach.unwrap_or(0);
+        facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
+        if at_once { DONE } else { Ok(Verdict::Fence) }
     }
 
     /// What operators ask, not the programs they look after.
@@ -374,6 +376,27 @@ impl Broker {
         };
         let prefetch = prefetch.min(self.limits.prefetch);
         facts.push(Fact::Memory(Change::Subscribe { key, source, prefetch, selector }));
+        DONE
+    }
+
+    /// States a change of a subscription that has not ended.
+    fn decide_of_living(
+        &self,
+        key: ConsumerKey,
+        change: impl FnOnce(ConsumerKey) -> Change,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let (key, _) = self.living(key)?;
+        facts.push(Fact::Memory(change(key)));
+        DONE
+    }
+
+    fn decide_parting(
+        &self,
+        connection: ConnectionId,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        self.state_parting(connection, true, facts);
         DONE
     }
 

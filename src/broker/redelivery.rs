@@ -186,8 +186,8 @@ impl Broker {
         }
     }
 
-    /// States what becomes of non-persistent messages that their consumer has given up. Their return
-    /// is stated before this.
+    /// States what becomes of non-persistent messages that their consumer has given up. Their
+    /// return is stated before this.
     pub(super) fn state_volatile_rejected<'a>(
         &self,
         now: Millis,

@@ -12,8 +12,8 @@
 //! | 48 | `Scheduled` | queue u64, rank u8, seq, at, expires, until u64, note u32, body u64 |
 //! | 49 | `Fired` | queue u64, first u64, at u64; each entry as in 41 |
 //!
-//! Why is 1 for returned, 2 for expired, 5 for given up. A due time or a note of zero is none. Of 41 to 44 and the
-//! kinds they stand for a record has the first that says all there is to say.
+//! Why is 1 for returned, 2 for expired, 5 for given up. A due time or a note of zero is none. Of
+//! 41 to 44 and the kinds they stand for a record has the first that says all there is to say.
 
 use super::{Form, Reader, Record, Writer, transacted};
 use crate::broker::delta::{Entry, Why};

@@ -162,7 +162,8 @@ async fn accept(
                 Ok((socket, peer)) => match Arc::clone(&connections).try_acquire_owned() {
                     Ok(permit) => {
                         let socket = shared.entry.socket(socket, settings.tls);
-                        tasks.spawn(serve_one((socket, settings.wire), peer, shared.clone(), permit));
+                        let socket = (socket, settings.wire);
+                        tasks.spawn(serve_one(socket, peer, shared.clone(), permit));
                     }
                     Err(_) => tracing::warn!(%peer, "refused: too many connections"),
                 },

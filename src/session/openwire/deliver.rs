@@ -55,8 +55,8 @@ impl OpenWireSession {
         local && sender == Some(&self.client.name)
     }
 
-    /// Gives a message to a consumer. Of what is no delivery of the broker's nobody hears when it is
-    /// acknowledged.
+    /// Gives a message to a consumer. Of what is no delivery of the broker's nobody hears when it
+    /// is acknowledged.
     pub(super) fn dispatch(
         &mut self,
         key: &ConsumerKey,
