@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     Disposition, EndAs, PREFETCH, Resolution, StartAs, TIMEOUT, Verb, Vote, XIDS, XaError,
 };
-use crate::broker::Limits;
 use crate::ids::Tag;
+use crate::limits::BROKEN_BRANCH_MILLIS;
 
 /// Clients with a connection each, which consume from all queues.
 pub(super) const CLIENTS: usize = 3;
@@ -108,6 +108,7 @@ impl Plain {
     }
 
     pub(super) fn send(&mut self, queue: usize, logged: bool, unit: Option<Unit>) {
+        self.renew(unit);
         let place = unit.map_or(Where::Waiting, Where::Unborn);
         let (kept, returns, delivered, seen) = (false, 0, false, false);
         let message = Message { queue, logged, kept, returns, delivered, seen, place };
@@ -129,6 +130,7 @@ impl Plain {
     }
 
     pub(super) fn settle(&mut self, number: u64, returned: bool, unit: Option<Unit>) {
+        self.renew(unit);
         let message = self.messages.get_mut(&number).expect("a loan");
         let Where::Lent(by, tag) = message.place else { unreachable!("a loan") };
         match unit {
@@ -207,6 +209,13 @@ impl Plain {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// What is done in a branch makes its name its own.
+    fn renew(&mut self, unit: Option<Unit>) {
+        if let Some(Unit::Branch(xid)) = unit {
+            self.remembered[xid] = None;
         }
     }
 
@@ -318,6 +327,7 @@ impl Plain {
             return Ok(Some(Vote::ReadOnly));
         }
         self.branches[xid] = Some(Branch::Prepared);
+        self.remembered[xid] = None;
         for message in self.messages.values_mut().filter(|it| !it.logged) {
             if matches!(message.place, Where::Settled { unit: of, .. } if of == unit) {
                 (message.logged, message.kept) = (true, true);
@@ -341,7 +351,8 @@ impl Plain {
             (None, _) => match self.remembered[xid] {
                 None => Err(XaError::NotA),
                 Some(Resolution::Commit) => Ok(None),
-                Some(Resolution::Rollback) => Err(XaError::RbRollback),
+                Some(Resolution::Rollback) if one_phase => Err(XaError::RbRollback),
+                Some(Resolution::Rollback) => Err(XaError::NotA),
             },
             (Some(Branch::Decided(resolution)), _) => Err(heuristic(*resolution)),
             (_, Some(Err(why))) if one_phase => {
@@ -352,9 +363,7 @@ impl Plain {
                 let worked = self.has_work(Unit::Branch(xid));
                 self.finish(Unit::Branch(xid), Resolution::Commit, RETURN);
                 self.branches[xid] = None;
-                if worked {
-                    self.remembered[xid] = Some(Resolution::Commit);
-                }
+                self.remembered[xid] = worked.then_some(Resolution::Commit);
                 Ok(None)
             }
             (Some(Branch::Prepared), _) if !one_phase => {
@@ -376,6 +385,7 @@ impl Plain {
             (_, Some(_)) => {
                 self.finish(Unit::Branch(xid), Resolution::Rollback, disposition);
                 self.branches[xid] = None;
+                self.remembered[xid] = None;
                 Ok(None)
             }
             (Some(Branch::Prepared), _) => {
@@ -394,9 +404,10 @@ impl Plain {
 
     fn break_off(&mut self, xid: usize, why: XaError, now: u64) {
         self.finish(Unit::Branch(xid), Resolution::Rollback, RETURN);
+        self.remembered[xid] = None;
         if let Some(Branch::Open { broken, deadline, .. }) = &mut self.branches[xid] {
             *broken = Some(why);
-            *deadline = now.max(*deadline) + Limits::default().branch_millis;
+            *deadline = now + BROKEN_BRANCH_MILLIS;
         }
     }
 
@@ -407,9 +418,9 @@ impl Plain {
                 && *deadline <= now
             {
                 match (broken, bonds.is_empty()) {
-                    (None, _) => self.break_off(xid, XaError::RbTimeout, 0),
+                    (None, _) => self.break_off(xid, XaError::RbTimeout, now),
                     (Some(_), true) => self.branches[xid] = None,
-                    (Some(_), false) => *deadline = now + Limits::default().branch_millis,
+                    (Some(_), false) => *deadline = now + BROKEN_BRANCH_MILLIS,
                 }
             }
         }
