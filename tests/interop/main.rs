@@ -1,8 +1,10 @@
 //! Clients of other makers against the real broker: stomp.py and stompit, in every version of
-//! STOMP. Each test is one story in one version, told by the peer's own script in this folder.
+//! STOMP, and those of ActiveMQ for Java (`jms.rs`). Each test is one story in one version, told by
+//! the peer's own script in this folder.
 //!
 //! `.ci/run` installs the peers under `target/ci`; `ESCROW_PEERS` names another place.
 
+mod jms;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -34,12 +36,17 @@ const STOMPIT: Peer = Peer {
     program: |_| PathBuf::from("node"),
 };
 
+/// Where `.ci/run peers` has put the clients.
+fn peers() -> PathBuf {
+    let other = std::env::var_os("ESCROW_PEERS");
+    other.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci"), PathBuf::from)
+}
+
 /// Runs one story against a broker of its own.
 #[track_caller]
 fn tell(peer: &Peer, story: &str, version: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let peers = std::env::var_os("ESCROW_PEERS");
-    let peers = peers.map_or_else(|| root.join("target/ci"), PathBuf::from);
+    let peers = peers();
     assert!(peers.join(peer.needs).exists(), "missing peer: {} (run .ci/run)", peer.name);
 
     let dir = support::fresh_dir();
