@@ -365,5 +365,33 @@ pub const OPENWIRE_ROOM_PER_BYTE: usize = 8;
 /// Properties in an OpenWire peer's first frame at most.
 pub const OPENWIRE_PROPERTIES_MAX: usize = 64;
 
+/// Bytes of a frame before its client has said who it is.
+pub const OPENWIRE_GREETING_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes that a frame may have beside the body of its message.
+pub const OPENWIRE_FRAME_EXTRA: usize = 512 << 10;
+
+/// Bytes that a message may have beside its body where both are read whole: with a whole body no
+/// more than the log takes.
+pub const OPENWIRE_WHOLE_EXTRA: usize = 48 << 10;
+
+/// Bytes before the body of a large message.
+pub const OPENWIRE_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Producers of one connection that have not been closed.
+pub const SESSION_PRODUCERS_MAX: usize = 16_384;
+
+/// Messages that a browser sees in one step.
+pub const BROWSER_STEP: usize = 64;
+
+/// How long a consumer that does not want to wait waits for what is on its way.
+pub const PULL_GRACE_MILLIS: u64 = 1_000;
+
+/// How long the queue of a temporary destination rests that cannot be removed yet.
+pub const GRAVE_REST_MILLIS: u64 = 100;
+
+/// Branches of which a transaction manager hears at once: as many as an answer can name.
+pub const OPENWIRE_RECOVERED_MAX: usize = 32_767;
+
 /// Bytes that the marshalling cache of an OpenWire connection holds at most in one direction.
 pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;

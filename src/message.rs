@@ -3,12 +3,21 @@
 //! Owns the bytes of a message's payload in the log (`encode`, `decode`). What routing needs
 //! (destination, priority, times) travels in the record, not here.
 
+mod jms;
+mod view;
+
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::ids::Millis;
 use crate::schedule::When;
+
+pub use self::jms::{Jms, JmsBody, JmsHead};
+pub use self::view::{
+    CORRELATION_ID, GROUP_ID, GROUP_SEQUENCE, JMS_TYPE, REPLY_TO, TEMPORARY, TEMPORARY_TOPIC,
+    USER_ID, Value, value,
+};
 
 /// Where a message is sent and from where it is consumed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -198,11 +207,15 @@ impl Content {
         out.freeze()
     }
 
-    /// The inverse of [`Content::encode`]; the body shares the bytes given.
+    /// The inverse of [`Content::encode`]; the body shares the bytes given. A whole message of JMS
+    /// is seen as one of these.
     ///
     /// # Errors
     /// Where the bytes are not those of a content. Allocates no more than they justify.
     pub fn decode(mut bytes: Bytes) -> Result<Self, MalformedContent> {
+        if Jms::is(&bytes) {
+            return Self::of_jms(Jms::decode(bytes)?);
+        }
         if bytes.remaining() < 4 || bytes.get_u8() != VERSION {
             return Err(MalformedContent);
         }
@@ -245,11 +258,15 @@ impl LargeHead {
         out.freeze()
     }
 
-    /// The inverse of [`LargeHead::encode`].
+    /// The inverse of [`LargeHead::encode`]. The head of a large message of JMS is seen as one of
+    /// these.
     ///
     /// # Errors
     /// Where the bytes are not those of such a head. Allocates no more than they justify.
     pub fn decode(mut bytes: Bytes) -> Result<Self, MalformedContent> {
+        if bytes.first() == Some(&jms::VERSION_LARGE) {
+            return Self::of_jms(&Jms::decode(bytes)?);
+        }
         if bytes.remaining() < 10 || bytes.get_u8() != VERSION_LARGE {
             return Err(MalformedContent);
         }
@@ -275,9 +292,42 @@ impl LargeHead {
 #[must_use]
 pub fn large_bytes(content: &[u8]) -> Option<u64> {
     match content {
-        [VERSION_LARGE, _, rest @ ..] => rest.first_chunk().map(|total| u64::from_le_bytes(*total)),
+        [VERSION_LARGE | jms::VERSION_LARGE, _, rest @ ..] => {
+            rest.first_chunk().map(|total| u64::from_le_bytes(*total))
+        }
         _ => None,
     }
+}
+
+/// A content with more properties, which come before its own; as it is where it cannot have more.
+#[must_use]
+pub fn with_properties(content: Bytes, properties: &[(String, String)]) -> Bytes {
+    if Jms::is(&content) {
+        let Ok(mut jms) = Jms::decode(content.clone()) else { return content };
+        for (name, value) in properties {
+            jms.head_mut().set(name, value);
+        }
+        return jms.encode().unwrap_or(content);
+    }
+    let Ok(mut decoded) = Content::decode(content.clone()) else { return content };
+    if decoded.properties.len() + properties.len() > usize::from(u16::MAX) {
+        return content;
+    }
+    decoded.properties.splice(..0, properties.iter().cloned());
+    decoded.encode()
+}
+
+/// A content in which a property that it has is another.
+#[must_use]
+pub fn with_property(content: Bytes, name: &str, value: &str) -> Bytes {
+    if Jms::is(&content) {
+        return with_properties(content, &[(name.to_owned(), value.to_owned())]);
+    }
+    let Ok(mut decoded) = Content::decode(content.clone()) else { return content };
+    if let Some(own) = decoded.properties.iter_mut().find(|(other, _)| other == name) {
+        value.clone_into(&mut own.1);
+    }
+    decoded.encode()
 }
 
 fn value_of<'a>(properties: &'a [(String, String)], name: &str) -> Option<&'a str> {

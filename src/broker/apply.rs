@@ -329,6 +329,7 @@ impl Broker {
             Change::Subscribe { key, source, prefetch } => {
                 self.apply_subscribe(key, source, prefetch);
             }
+            Change::Credit { key, prefetch } => self.apply_credit(key, prefetch, effects),
             Change::Unsubscribe { key, unsent_from } => self.apply_end(key, unsent_from),
             Change::Enqueue { queue, rank, message } => {
                 self.last_volatile += 1;
@@ -551,7 +552,7 @@ impl Broker {
                     }
                     self.end_loan(&source, &loan);
                 }
-                Outcome::Returned => self.take_back(&source, loan, true),
+                Outcome::Returned | Outcome::Rejected => self.take_back(&source, loan, true),
             }
         }
         match source {

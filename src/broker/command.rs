@@ -103,13 +103,28 @@ pub enum Command {
         subscription: SubscriptionId,
         /// Comes into being if it does not exist.
         from: Destination,
-        /// Deliveries outstanding (unsettled) at most; at least 1.
+        /// Deliveries outstanding (unsettled) at most; with 0 none before a [`Command::Credit`].
+        prefetch: u32,
+    },
+    /// Changes how many deliveries may be outstanding; 0 lets none more through.
+    Credit {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Deliveries outstanding at most.
         prefetch: u32,
     },
     /// Stops consuming; what is unsettled returns to its queue.
     Unsubscribe {
         /// The subscription that ends.
         subscription: SubscriptionId,
+    },
+    /// As [`Command::Unsubscribe`], of a consumer that has not seen some of its deliveries: these
+    /// return uncounted.
+    Withdraw {
+        /// The subscription that ends.
+        subscription: SubscriptionId,
+        /// The first delivery that it has not seen.
+        unseen: Tag,
     },
     /// Says what became of deliveries.
     Settle {
@@ -328,6 +343,18 @@ pub enum Which {
     One(Tag),
     /// This one and every outstanding one before it.
     Through(Tag),
+    /// Every outstanding one from the first to the second, which is outstanding.
+    Range(Tag, Tag),
+}
+
+impl Which {
+    /// The last that it names, which must be outstanding.
+    #[must_use]
+    pub const fn last(self) -> Tag {
+        match self {
+            Self::One(tag) | Self::Through(tag) | Self::Range(_, tag) => tag,
+        }
+    }
 }
 
 /// What became of a delivery.
@@ -337,6 +364,9 @@ pub enum Outcome {
     Accepted,
     /// Not consumed: back to its place in the queue, its delivery count raised.
     Returned,
+    /// Given up by its consumer: set apart, however seldom it came back. In a transaction it only
+    /// comes back.
+    Rejected,
 }
 
 /// What the broker tells a connection.

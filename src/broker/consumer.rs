@@ -43,7 +43,7 @@ impl Consumer {
     pub(crate) fn new(source: Source, prefetch: u32, seat: u64) -> Self {
         Self {
             source,
-            prefetch: prefetch.max(1),
+            prefetch,
             last_tag: 0,
             seat,
             loans: BTreeMap::new(),
@@ -56,6 +56,10 @@ impl Consumer {
 
     pub(crate) fn prefetch(&self) -> u32 {
         self.prefetch
+    }
+
+    pub(crate) fn set_prefetch(&mut self, prefetch: u32) {
+        self.prefetch = prefetch;
     }
 
     /// How many more deliveries it may hold.
@@ -87,6 +91,11 @@ impl Consumer {
                 .loans
                 .contains_key(&tag)
                 .then(|| self.loans.range(..=tag).take(most).map(|(tag, _)| *tag).collect()),
+            Which::Range(first, last) if first <= last => self
+                .loans
+                .contains_key(&last)
+                .then(|| self.loans.range(first..=last).take(most).map(|(tag, _)| *tag).collect()),
+            Which::Range(..) => None,
         }
     }
 }

@@ -17,9 +17,12 @@ use crate::broker::fact::{Change, Fact, Volatile};
 use crate::broker::redelivery::queue_named;
 use crate::ids::{DueTime, Millis, NoteId, QueueId};
 use crate::limits;
-use crate::message::{Content, DLQ_FAILURE_CAUSE, ORIGINAL_DESTINATION};
+use crate::message::{DLQ_FAILURE_CAUSE, ORIGINAL_DESTINATION, with_properties};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
+
+/// How many reasons there are, [`Why::Rejected`] the last of them.
+const REASONS: usize = 1 + Why::Rejected as usize;
 
 /// Why a message was set apart and from where, for whoever reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,7 @@ impl DeadLetter {
         match self.why {
             Why::Returned => "it came back from its consumers more often than its queue allows",
             Why::Expired => "its time was over before it was consumed",
+            Why::Rejected => "its consumer gave it up as one that it cannot process",
             Why::Scheduled | Why::Repeated => "it was sent to be delivered later",
         }
     }
@@ -47,7 +51,7 @@ impl DeadLetter {
 pub(crate) struct Notes {
     all: BTreeMap<NoteId, (Arc<DeadLetter>, u64)>,
     /// For each queue of which there are any, the note of each reason that messages share.
-    by_origin: BTreeMap<Arc<str>, [Option<NoteId>; 3]>,
+    by_origin: BTreeMap<Arc<str>, [Option<NoteId>; REASONS]>,
     /// What comes again and again.
     pub(super) repeats: BTreeMap<NoteId, Repeat>,
 }
@@ -78,7 +82,7 @@ impl Notes {
         }
         let of_origin = self.by_origin.get_mut(&note.origin).expect("inserted with it");
         of_origin[note.why as usize] = None;
-        if *of_origin == [None; 3] {
+        if *of_origin == [None; REASONS] {
             self.by_origin.remove(&note.origin);
         }
     }
@@ -287,11 +291,6 @@ impl DeadLetter {
 
     /// A content with the properties that tell of it before its own.
     fn mark(&self, content: Bytes) -> Bytes {
-        let Ok(mut decoded) = Content::decode(content.clone()) else { return content };
-        if decoded.properties.len() + 2 > usize::from(u16::MAX) {
-            return content;
-        }
-        decoded.properties.splice(..0, self.properties());
-        decoded.encode()
+        with_properties(content, &self.properties())
     }
 }

@@ -86,9 +86,20 @@ impl Broker {
             Command::Subscribe { subscription, from, prefetch } => {
                 self.decide_subscribe(now, (connection, *subscription), from, *prefetch, facts)
             }
+            Command::Credit { subscription, prefetch } => {
+                let (key, prefetch) = (self.living((connection, *subscription))?.0, *prefetch);
+                facts.push(Fact::Memory(Change::Credit { key, prefetch }));
+                DONE
+            }
             Command::Unsubscribe { subscription } => {
                 let key = self.living((connection, *subscription))?.0;
                 facts.push(Fact::Memory(Change::Unsubscribe { key, unsent_from: None }));
+                DONE
+            }
+            Command::Withdraw { subscription, unseen } => {
+                let key = self.living((connection, *subscription))?.0;
+                let unsent_from = Some(*unseen);
+                facts.push(Fact::Memory(Change::Unsubscribe { key, unsent_from }));
                 DONE
             }
             Command::Settle { subscription, which, outcome } => {
@@ -345,7 +356,7 @@ impl Broker {
             }
             Destination::Topic(name) => Source::Topic(Arc::clone(name)),
         };
-        let prefetch = prefetch.clamp(1, self.limits.prefetch);
+        let prefetch = prefetch.min(self.limits.prefetch);
         facts.push(Fact::Memory(Change::Subscribe { key, source, prefetch }));
         DONE
     }
@@ -369,12 +380,17 @@ impl Broker {
             match outcome {
                 Outcome::Accepted => removed(queue, Cause::Accepted, gone(loans), facts),
                 Outcome::Returned => self.state_returned(now, queue, loans, facts),
+                Outcome::Rejected => self.state_rejected(now, queue, loans, facts),
             }
         }
         facts.push(Fact::Memory(Change::Settle { key, which, outcome }));
-        if let (Source::Queue(queue), Outcome::Returned) = (&consumer.source, outcome) {
+        if let Source::Queue(queue) = &consumer.source {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
-            self.state_volatile_returned(now, *queue, loans, facts);
+            match outcome {
+                Outcome::Accepted => {}
+                Outcome::Returned => self.state_volatile_returned(now, *queue, loans, facts),
+                Outcome::Rejected => self.state_volatile_rejected(now, *queue, loans, facts),
+            }
         }
         if all { DONE } else { Ok(Verdict::Part) }
     }
@@ -387,12 +403,16 @@ impl Broker {
         which: Which,
     ) -> Result<(&Consumer, Vec<Tag>, Which, bool), Refusal> {
         let (_, consumer) = self.living(key)?;
-        let (Which::One(tag) | Which::Through(tag)) = which;
+        let tag = which.last();
         // However much one acknowledgement covers, one step settles a bounded part of it.
         let most = limits::STEP_MESSAGES_MAX;
         let tags = consumer.named(which, most).ok_or(Refusal::NotOutstanding(tag))?;
         let last = *tags.last().expect("at least the one that was named");
-        let which = if last == tag { which } else { Which::Through(last) };
+        let which = match which {
+            Which::Range(first, end) if last < end => Which::Range(first, last),
+            Which::Through(end) if last < end => Which::Through(last),
+            which => which,
+        };
         Ok((consumer, tags, which, last == tag))
     }
 

@@ -98,6 +98,8 @@ pub enum Why {
     Scheduled,
     /// As those, and it comes again and again: a note of its own.
     Repeated,
+    /// Their consumer gave them up.
+    Rejected,
 }
 
 /// A message that comes again and again: each occurrence is another message.

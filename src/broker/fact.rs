@@ -155,6 +155,13 @@ pub enum Change {
         /// Which topic.
         topic: Arc<str>,
     },
+    /// A subscription may hold so many deliveries from now on.
+    Credit {
+        /// Whose.
+        key: ConsumerKey,
+        /// How many.
+        prefetch: u32,
+    },
     /// A message is handed to a subscription.
     Lend {
         /// From where.

@@ -254,6 +254,12 @@ impl Policies {
         Arc::clone(found.map_or(&self.redelivery_else, |(_, rules)| rules))
     }
 
+    /// Whether these rules are those of a queue in which messages are set apart.
+    #[must_use]
+    pub fn is_for_dead(&self, rules: &Arc<Redelivery>) -> bool {
+        Arc::ptr_eq(rules, &self.redelivery_of_dead)
+    }
+
     /// The limit of the queue of that name.
     #[must_use]
     pub fn of_queue(&self, name: &str) -> Limit {

@@ -124,6 +124,30 @@ impl Broker {
         }
     }
 
+    /// States that durable messages are set apart because their consumer has given them up.
+    pub(super) fn state_rejected<'a>(
+        &self,
+        now: Millis,
+        queue: QueueId,
+        loans: impl Iterator<Item = &'a Lent>,
+        facts: &mut Vec<Fact>,
+    ) {
+        let dead = loans.filter_map(|loan| match loan {
+            Lent::Durable { place, entry } => Some((*place, entry.returned())),
+            Lent::Volatile { .. } | Lent::Published { .. } => None,
+        });
+        let dead: Vec<_> = dead.collect();
+        if dead.is_empty() {
+            return;
+        }
+        // Where messages are set apart nothing is set apart once more.
+        if self.policies.is_for_dead(&self.queues[&queue].redelivery) {
+            facts.push(Fact::Log(Record::Returned { queue, entries: dead }, Bytes::new()));
+        } else {
+            self.state_dead(self.time(now), queue, Why::Rejected, dead, facts);
+        }
+    }
+
     /// A durable message that a transaction gives back, as it is then. One that has come back too
     /// often is delayed by nothing: it is set apart by the step that would hand it out again.
     pub(super) fn come_back(&self, now: Millis, queue: QueueId, entry: Entry) -> Entry {
@@ -158,6 +182,31 @@ impl Broker {
         let bury = rules.non_persistent == Ending::DeadLetter;
         facts.push(Fact::Memory(Change::Drop { queue: id, cause: Cause::Returned, places }));
         if bury {
+            self.state_dead_volatile(now, id, dead, facts);
+        }
+    }
+
+    /// States what becomes of non-persistent messages that their consumer has given up. Their return
+    /// is stated before this.
+    pub(super) fn state_volatile_rejected<'a>(
+        &self,
+        now: Millis,
+        id: QueueId,
+        loans: impl Iterator<Item = &'a Lent>,
+        facts: &mut Vec<Fact>,
+    ) {
+        let rules = &self.queues[&id].redelivery;
+        let (mut places, mut dead) = (Vec::new(), Vec::new());
+        for loan in loans {
+            let Lent::Volatile { place, message, .. } = loan else { continue };
+            places.push(*place);
+            dead.push((place.rank, message.clone()));
+        }
+        if places.is_empty() || self.policies.is_for_dead(rules) {
+            return;
+        }
+        facts.push(Fact::Memory(Change::Drop { queue: id, cause: Cause::Returned, places }));
+        if rules.non_persistent == Ending::DeadLetter {
             self.state_dead_volatile(now, id, dead, facts);
         }
     }

@@ -20,7 +20,7 @@ use crate::broker::schedule::expires_when_new;
 use crate::broker::{Broker, Room, Written};
 use crate::ids::{Body, DueTime, Millis, NoteId, QueueId};
 use crate::limits;
-use crate::message::{Content, Durability, Message, SCHEDULED_JOB};
+use crate::message::{Durability, Message, SCHEDULED_JOB, with_property};
 use crate::mutant::{self, Mutant};
 use crate::record::{Cause, Gone, Occurred, Record, Staged};
 use crate::schedule::{Plan, Turn, Wait, When};
@@ -261,10 +261,6 @@ impl Durable {
 
 /// The content of an occurrence: that of the message, and of which it is one.
 fn of_job(content: &Bytes, entry: &Entry) -> Bytes {
-    let Ok(mut decoded) = Content::decode(content.clone()) else { return content.clone() };
     let job = crate::broker::command::MessageId::Durable(entry.birth).to_string();
-    if let Some(own) = decoded.properties.iter_mut().find(|(name, _)| name == SCHEDULED_JOB) {
-        own.1 = job;
-    }
-    decoded.encode()
+    with_property(content.clone(), SCHEDULED_JOB, &job)
 }

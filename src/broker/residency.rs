@@ -151,6 +151,9 @@ impl Bench {
             ) => match which {
                 Which::One(tag) => held.retain(|other| other != tag),
                 Which::Through(tag) => held.retain(|other| other > tag),
+                Which::Range(first, last) => {
+                    held.retain(|other| !(first..=last).contains(&other));
+                }
             },
             (Command::Unsubscribe { .. }, _) => drop(self.held.remove(&from)),
             _ => {}

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::broker::Broker;
 use crate::broker::command::Disposition;
 use crate::broker::delta::{Entry, Holder, Operation, Place, Resolution};
 use crate::broker::fact::{Change, ConsumerKey, Fact, Source, UnitKey};
+use crate::broker::{Broker, Effects};
 use crate::ids::{Millis, QueueId, TransactionId};
 use crate::record::{Decided, Gone, Record, Settled, Settlement};
 
@@ -125,6 +125,22 @@ impl Broker {
         consumer.in_line = false;
         let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
         queue.ready.retain(|other| *other != key);
+    }
+}
+
+impl Broker {
+    /// A subscription may hold more deliveries than before, or fewer; those that it has it keeps.
+    pub(super) fn apply_credit(&mut self, key: ConsumerKey, prefetch: u32, effects: &mut Effects) {
+        let most = self.limits.prefetch;
+        let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
+        consumer.set_prefetch(prefetch.min(most));
+        match consumer.source {
+            Source::Queue(_) => {
+                self.leave_line(key);
+                self.stand_in_line(key);
+            }
+            Source::Topic(_) => self.serve_subscriber(key, effects),
+        }
     }
 }
 

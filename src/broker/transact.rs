@@ -365,7 +365,7 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let (consumer, tags, which, all) = self.covered(key, which)?;
-        let returned = outcome == Outcome::Returned;
+        let returned = outcome != Outcome::Accepted;
         if let Source::Queue(queue) = consumer.source {
             let durable = tags.iter().filter_map(|tag| match consumer.loans[tag] {
                 Lent::Durable { place, entry } => Some((*tag, place, entry)),

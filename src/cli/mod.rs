@@ -92,8 +92,8 @@ struct RunArgs {
     /// Directory of the store; made if it does not exist. [default: ./escrowmq-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where to listen, once or more: stomp://HOST:PORT. Port 0 takes a free one.
-    /// [default: stomp://127.0.0.1:61613]
+    /// Where to listen, once or more: stomp://HOST:PORT, or tcp://HOST:PORT for clients of ActiveMQ.
+    /// Port 0 takes a free one. [default: stomp://127.0.0.1:61613 and tcp://127.0.0.1:61616]
     #[arg(long, value_name = "URL")]
     listen: Vec<String>,
     /// Where to show metrics for Prometheus: ADDRESS:PORT, like 127.0.0.1:9161. [default: nowhere]

@@ -19,7 +19,7 @@ use crate::limits;
 use crate::protocol::stomp::Limits;
 use crate::server::admin::{Admin, Backups};
 use crate::server::metrics::Metrics;
-use crate::server::{Server, Shared};
+use crate::server::{self, Server, Shared};
 use crate::session::stomp::{HeartBeat, SessionConfig};
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
@@ -85,21 +85,23 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = open(&config, &storage, &*clock)?;
     let id_prefix = format!("{}-{:08x}", config.name, store.report.store_id as u32);
+    let epoch = store.report.epoch;
     let source = Source::running(&store, &storage);
     let backups = Backups { source, data: config.data.clone(), clock: Arc::clone(&clock) };
     let running = engine::start(store, Arc::clone(&clock))?;
     let handle = running.handle().clone();
+    let openwire = Arc::new(server::openwire_config(&config, &id_prefix, epoch));
     let stomp = Arc::new(session_config(&config, id_prefix));
     let metrics_clock = Arc::clone(&clock);
-    let shared = Shared { handle: handle.clone(), stomp, clock };
+    let shared = Shared { handle: handle.clone(), stomp, openwire, clock };
     let (stop, stopping) = watch::channel(false);
     let admin = admin(&config)
         .map(|admin| tokio::spawn(admin.serve(handle.clone(), backups, stopping.clone())));
     // Who reads `ready` may ask for the end at once.
     let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut out = std::io::stdout();
-    for address in server.addresses()? {
-        let _ = writeln!(out, "listening on stomp://{address}");
+    for (address, wire) in server.addresses()? {
+        let _ = writeln!(out, "listening on {}://{address}", wire.scheme());
     }
     if let Some(metrics) = metrics {
         let _ = writeln!(out, "metrics on http://{}/metrics", metrics.address()?);
@@ -236,7 +238,7 @@ fn connections_within_files(wanted: usize) -> usize {
 
 /// There is no authentication yet, so an address others can reach deserves a word.
 fn warn_of_open_doors(server: &Server) -> Result<(), CliError> {
-    for address in server.addresses()? {
+    for (address, _) in server.addresses()? {
         if !address.ip().is_loopback() {
             tracing::warn!(
                 %address,

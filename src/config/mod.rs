@@ -4,6 +4,7 @@
 //! default and its cost; a test holds that it says what the code does.
 
 mod memory;
+mod openwire;
 mod redelivery;
 mod size;
 mod xa;
@@ -20,6 +21,7 @@ use crate::engine;
 use crate::limits;
 use crate::wal;
 
+pub use openwire::OpenWireSettings;
 pub use redelivery::RedeliveryConfig;
 pub use size::Size;
 pub use xa::XaConfig;
@@ -55,6 +57,8 @@ pub struct Config {
     pub xa: XaConfig,
     /// STOMP.
     pub stomp: StompConfig,
+    /// OpenWire.
+    pub openwire: OpenWireSettings,
 }
 
 /// See `default.toml`.
@@ -168,7 +172,7 @@ impl Default for Config {
         Self {
             name: "escrowmq".to_owned(),
             data: PathBuf::from("./escrowmq-data"),
-            listen: vec!["stomp://127.0.0.1:61613".to_owned()],
+            listen: ["stomp://127.0.0.1:61613", "tcp://127.0.0.1:61616"].map(str::to_owned).into(),
             destinations: Vec::new(),
             redelivery: Vec::new(),
             metrics: String::new(),
@@ -178,6 +182,7 @@ impl Default for Config {
             duplicates: DuplicatesConfig::default(),
             xa: XaConfig::default(),
             stomp: StompConfig::default(),
+            openwire: OpenWireSettings::default(),
         }
     }
 }
@@ -286,9 +291,46 @@ pub enum ConfigError {
     },
 }
 
+/// A wire protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// STOMP.
+    Stomp,
+    /// OpenWire, the protocol of ActiveMQ's own clients.
+    OpenWire,
+}
+
+impl Wire {
+    /// The scheme of a URL that clients of it are given.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Stomp => "stomp",
+            Self::OpenWire => "tcp",
+        }
+    }
+
+    fn of_scheme(scheme: &str) -> Option<Self> {
+        match scheme {
+            "stomp" => Some(Self::Stomp),
+            "tcp" | "openwire" => Some(Self::OpenWire),
+            _ => None,
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Stomp => STOMP_PORT,
+            Self::OpenWire => OPENWIRE_PORT,
+        }
+    }
+}
+
 /// Where to listen, and in which wire protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
+    /// What is spoken there.
+    pub wire: Wire,
     /// Host name or address.
     pub host: String,
     /// Port; 0 lets the system choose.
@@ -303,6 +345,9 @@ const HEAD_BYTES_MAX: u64 = 64 << 10;
 
 /// The port of STOMP where none is given.
 const STOMP_PORT: u16 = 61613;
+
+/// The same of OpenWire.
+const OPENWIRE_PORT: u16 = 61616;
 
 impl Config {
     /// Reads a TOML file; what it does not say has its default.
@@ -380,6 +425,7 @@ impl Config {
             in_range((1..=8760).contains(&hours), name, hours, must)?;
         }
         self.xa.check()?;
+        self.openwire.check()?;
         let seconds = self.log.checkpoint_seconds;
         let must = "from 1 to 86400";
         in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
@@ -543,19 +589,18 @@ fn listener(text: &str) -> Result<Listener, ConfigError> {
     let url = Url::parse(text).map_err(|error| {
         wrong(format!("it is no URL ({error}); expected something like stomp://127.0.0.1:61613"))
     })?;
-    if url.scheme() != "stomp" {
-        return Err(wrong(format!(
-            "the scheme {} is not served by this version; it serves stomp",
-            url.scheme()
-        )));
-    }
+    let unknown = || {
+        let scheme = url.scheme();
+        wrong(format!("the scheme {scheme} is not served by this version; it serves stomp and tcp"))
+    };
+    let wire = Wire::of_scheme(url.scheme()).ok_or_else(unknown)?;
     let host = url.host_str().ok_or_else(|| wrong("it names no host".to_owned()))?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("it must end after the port".to_owned()));
     }
     // An IPv6 address stands in brackets in a URL, and without them elsewhere.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(Listener { host, port: url.port().unwrap_or(STOMP_PORT) })
+    Ok(Listener { wire, host, port: url.port().unwrap_or_else(|| wire.port()) })
 }
 
 #[cfg(test)]
@@ -604,7 +649,9 @@ mod tests {
         check("stomp://127.0.0.1:0", Ok(("127.0.0.1", 0)));
         check("stomp://localhost", Ok(("localhost", STOMP_PORT)));
         check("stomp://[::1]:7", Ok(("::1", 7)));
-        check("tcp://127.0.0.1:61616", Err("tcp is not served"));
+        check("tcp://127.0.0.1", Ok(("127.0.0.1", OPENWIRE_PORT)));
+        check("openwire://127.0.0.1:9", Ok(("127.0.0.1", 9)));
+        check("amqp://127.0.0.1:5672", Err("amqp is not served"));
         check("127.0.0.1:61613", Err("no URL"));
         check("stomp://h:1/path", Err("end after the port"));
     }

@@ -51,7 +51,7 @@ fn live(plan: Plan, told: oneshot::Sender<Result<Opened, OpenError>>) {
         }
     };
     let index = Arc::clone(&store.index);
-    let store_id = store.report.store_id;
+    let life_of_store = (store.report.store_id, store.report.epoch);
     let running = match engine::start(store, Arc::clone(&clock)) {
         Ok(running) => running,
         Err(error) => {
@@ -61,7 +61,7 @@ fn live(plan: Plan, told: oneshot::Sender<Result<Opened, OpenError>>) {
     };
     let handle = running.handle().clone();
     let addresses = listening.addresses();
-    let serving = listening.serve(&plan.config, store_id, handle.clone(), clock);
+    let serving = listening.serve(&plan.config, life_of_store, handle.clone(), clock);
     let message_limit = plan.config.limits.message.bytes();
     let way = Way { handle: handle.clone(), life, message_limit };
     if told.send(Ok(Opened { way, addresses })).is_err() {

@@ -1,4 +1,4 @@
-//! Other programs' way to an embedded broker: the STOMP listeners, on a thread of their own.
+//! Other programs' way to an embedded broker: the listeners, on a thread of their own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::engine::Handle;
 use crate::io::Clock;
 use crate::limits;
 use crate::protocol::stomp::Limits;
-use crate::server::{Server, Shared};
+use crate::server::{self, Server, Shared};
 use crate::session::stomp::{HeartBeat, SessionConfig};
 
 /// Listeners that are open, if any are wanted.
@@ -39,21 +39,23 @@ impl Listening {
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let server = self.0.as_ref().map(|(_, server)| server);
-        server.and_then(|server| server.addresses().ok()).unwrap_or_default()
+        let addresses = server.and_then(|server| server.addresses().ok()).unwrap_or_default();
+        addresses.into_iter().map(|(address, _)| address).collect()
     }
 
     pub(super) fn serve(
         self,
         config: &Config,
-        store_id: u128,
+        (store_id, epoch): (u128, u64),
         handle: Handle,
         clock: Arc<dyn Clock>,
     ) -> Serving {
         let Some((runtime, server)) = self.0 else { return Serving(None) };
         let id_prefix = format!("{}-{:08x}", config.name, store_id as u32);
+        let openwire = Arc::new(server::openwire_config(config, &id_prefix, epoch));
         let stomp = Arc::new(session_config(config, id_prefix));
         let (stop, stopping) = watch::channel(false);
-        let task = runtime.spawn(server.serve(Shared { handle, stomp, clock }, stopping));
+        let task = runtime.spawn(server.serve(Shared { handle, stomp, openwire, clock }, stopping));
         Serving(Some((runtime, task, stop)))
     }
 }

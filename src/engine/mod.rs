@@ -584,7 +584,10 @@ impl Engine {
                     need = Some(self.append(record, payload));
                 }
                 Fact::Memory(Change::Unsubscribe { key, unsent_from }) => {
-                    *unsent_from = self.outbox.unsubscribe(*key);
+                    let unsent = self.outbox.unsubscribe(*key);
+                    *unsent_from = unsent_from.map_or(unsent, |unseen| {
+                        Some(unsent.map_or(unseen, |unsent| unsent.min(unseen)))
+                    });
                 }
                 Fact::Memory(Change::Subscribe { key, .. }) => self.outbox.subscribe(*key),
                 Fact::Memory(_) => {}

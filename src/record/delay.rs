@@ -67,6 +67,7 @@ impl Record {
                     Why::Expired => 2,
                     Why::Scheduled => 3,
                     Why::Repeated => 4,
+                    Why::Rejected => 5,
                 });
                 w.entries(Form::Full, entries);
             }
@@ -160,6 +161,7 @@ impl Reader<'_> {
             why: match self.u8()? {
                 1 => Why::Returned,
                 2 => Why::Expired,
+                5 => Why::Rejected,
                 _ => return None,
             },
             entries: self.entries(Form::Full)?,

@@ -1,4 +1,4 @@
-//! One STOMP connection's task: moves bytes between the socket and the session, and requests and
+//! One connection's task: moves bytes between the socket and the session, and requests and
 //! outputs between the session and the engine.
 
 use std::fmt;
@@ -12,15 +12,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::broker::command::Output;
+use crate::config::Wire;
 use crate::engine::{Closed, Connection};
 use crate::limits;
 use crate::server::Shared;
-use crate::session::stomp::{CloseReason, StompSession};
+use crate::server::session::{Ended, Session};
 
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    Session(CloseReason),
+    Session(Ended),
     Hangup,
     Socket(io::Error),
     Broker(Closed),
@@ -53,7 +54,7 @@ struct Task<'a> {
     shared: &'a Shared,
     socket: TcpStream,
     connection: Connection,
-    session: StompSession,
+    session: Session,
     incoming: BytesMut,
     outgoing: BytesMut,
     outputs: Vec<Output>,
@@ -62,13 +63,18 @@ struct Task<'a> {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(socket: TcpStream, connection: Connection, shared: &Shared) -> End {
+pub(super) async fn serve(
+    socket: TcpStream,
+    wire: Wire,
+    connection: Connection,
+    shared: &Shared,
+) -> End {
     // Answers are small and awaited: they must not wait for more.
     if let Err(error) = socket.set_nodelay(true) {
         return End::Socket(error);
     }
     let now = shared.clock.monotonic();
-    let session = StompSession::new(shared.stomp.clone(), connection.id(), now);
+    let session = Session::new(wire, shared, connection.id(), now);
     let mut task = Task {
         shared,
         socket,
@@ -82,6 +88,7 @@ pub(super) async fn serve(socket: TcpStream, connection: Connection, shared: &Sh
     loop {
         if let Err(end) = task.step().await {
             task.last_words(&end).await;
+            task.last_requests().await;
             return end;
         }
     }
@@ -121,6 +128,7 @@ impl Task<'_> {
             received = self.connection.receive(&mut self.outputs), if takes => received?,
             // A peer that does not read must not keep the broker from ending.
             why = self.connection.closed(), if !idle_writer => return Err(End::Broker(why)),
+            () = self.session.woken() => self.session.handle_wake(),
             () = sleep_or_never(sleep) => self.time_is_up(reads).await?,
         }
         Ok(())
@@ -157,6 +165,11 @@ impl Task<'_> {
             if !requests.is_empty() {
                 self.connection.submit(requests).await?;
             }
+            if let Some((birth, size)) = self.session.poll_read() {
+                let read = self.shared.handle.payload(birth, size).await?;
+                self.session.handle_read(read.ok());
+                moved = true;
+            }
             if self.outgoing.is_empty() {
                 self.session.take_bytes(&mut self.outgoing);
                 if !self.outgoing.is_empty() {
@@ -169,7 +182,7 @@ impl Task<'_> {
                 }
             }
             if let Some(reason) = self.session.is_closing() {
-                return Err(End::Session(reason.clone()));
+                return Err(End::Session(reason));
             }
             if !moved {
                 return Ok(());
@@ -228,6 +241,17 @@ impl Task<'_> {
             tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(drop)
         };
         let _ = timeout(Duration::from_millis(limits::LAST_WORDS_MILLIS), words).await;
+    }
+}
+
+impl Task<'_> {
+    /// Hands the engine what is to be done however the connection ended.
+    async fn last_requests(&mut self) {
+        self.session.handle_gone();
+        let requests = self.session.poll_requests();
+        if !requests.is_empty() {
+            let _ = self.connection.submit(requests).await;
+        }
     }
 }
 

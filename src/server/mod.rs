@@ -7,8 +7,10 @@ pub mod admin;
 mod branches;
 mod connection;
 mod exposition;
+mod graves;
 pub mod metrics;
 mod operator;
+mod session;
 pub mod words;
 
 use std::io;
@@ -20,10 +22,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Listener;
+use crate::config::{Config, Listener, Wire};
 use crate::engine::Handle;
 use crate::io::Clock;
-use crate::session::stomp::SessionConfig;
+use crate::session::openwire::OpenWireConfig;
+use crate::session::stomp::{Pieces, SessionConfig};
 
 /// What every connection shares.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub struct Shared {
     pub handle: Handle,
     /// How STOMP sessions behave.
     pub stomp: Arc<SessionConfig>,
+    /// How OpenWire sessions behave.
+    pub openwire: Arc<OpenWireConfig>,
     /// The time, for heart-beats.
     pub clock: Arc<dyn Clock>,
 }
@@ -45,10 +50,26 @@ pub struct BindError {
     source: io::Error,
 }
 
+/// How OpenWire sessions behave under these settings. `id_prefix` tells the store from others, and
+/// `epoch` this life of it.
+#[must_use]
+pub fn openwire_config(config: &Config, id_prefix: &str, epoch: u64) -> OpenWireConfig {
+    OpenWireConfig {
+        broker_name: config.name.clone(),
+        broker_id: id_prefix.to_owned(),
+        epoch,
+        body_bytes: config.limits.message.bytes(),
+        connect_timeout: Duration::from_secs(config.openwire.connect_timeout),
+        inactivity: Duration::from_millis(config.openwire.inactivity),
+        pieces: Pieces::default(),
+        registry: Arc::default(),
+    }
+}
+
 /// Listeners that are open, before anyone is served.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Wire)>,
     connections: Arc<Semaphore>,
 }
 
@@ -59,36 +80,38 @@ impl Server {
     /// When one cannot be opened: the address is in use, or not of this machine.
     pub async fn bind(listeners: &[Listener], connections: usize) -> Result<Self, BindError> {
         let mut open = Vec::new();
-        for Listener { host, port } in listeners {
+        for Listener { wire, host, port } in listeners {
             let listener = TcpListener::bind((host.as_str(), *port)).await;
             let wrong = |source| BindError { host: host.clone(), port: *port, source };
-            open.push(listener.map_err(wrong)?);
+            open.push((listener.map_err(wrong)?, *wire));
         }
         let connections = connections.min(Semaphore::MAX_PERMITS);
         Ok(Self { listeners: open, connections: Arc::new(Semaphore::new(connections)) })
     }
 
-    /// Where it listens.
+    /// Where it listens, and what it speaks there.
     ///
     /// # Errors
     /// When the system does not say.
-    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.listeners.iter().map(TcpListener::local_addr).collect()
+    pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Wire)>> {
+        let address = |(listener, wire): &(TcpListener, Wire)| Ok((listener.local_addr()?, *wire));
+        self.listeners.iter().map(address).collect()
     }
 
     /// Serves until `stop` turns true, then until every connection has said its last words.
     pub async fn serve(self, shared: Shared, stop: watch::Receiver<bool>) {
         let mut tasks = JoinSet::new();
-        for listener in self.listeners {
+        tasks.spawn(graves::dig(shared.clone(), stop.clone()));
+        for (listener, wire) in self.listeners {
             let (shared, connections) = (shared.clone(), Arc::clone(&self.connections));
-            tasks.spawn(accept(listener, shared, connections, stop.clone()));
+            tasks.spawn(accept((listener, wire), shared, connections, stop.clone()));
         }
         while tasks.join_next().await.is_some() {}
     }
 }
 
 async fn accept(
-    listener: TcpListener,
+    (listener, wire): (TcpListener, Wire),
     shared: Shared,
     connections: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
@@ -106,7 +129,7 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => match Arc::clone(&connections).try_acquire_owned() {
                     Ok(permit) => {
-                        tasks.spawn(serve_one(socket, peer, shared.clone(), permit));
+                        tasks.spawn(serve_one((socket, wire), peer, shared.clone(), permit));
                     }
                     Err(_) => tracing::warn!(%peer, "refused: too many connections"),
                 },
@@ -128,7 +151,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn serve_one(
-    socket: TcpStream,
+    (socket, wire): (TcpStream, Wire),
     peer: SocketAddr,
     shared: Shared,
     permit: OwnedSemaphorePermit,
@@ -136,7 +159,7 @@ async fn serve_one(
     let Ok(connection) = shared.handle.connect() else { return };
     let id = connection.id();
     tracing::debug!(%peer, %id, "connected");
-    let end = connection::serve(socket, connection, &shared).await;
+    let end = connection::serve(socket, wire, connection, &shared).await;
     tracing::debug!(%peer, %id, %end, "disconnected");
     drop(permit);
 }

@@ -4,4 +4,5 @@
 //! Pure: no socket, task or clock; time is an argument, and bytes come and go in buffers. The
 //! shell around a session moves bytes, requests and outputs, and knows no protocol.
 
+pub mod openwire;
 pub mod stomp;

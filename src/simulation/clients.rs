@@ -492,6 +492,9 @@ impl Client {
                 let rest = held.messages.split_off(&Tag(tag.0 + 1));
                 std::mem::replace(&mut held.messages, rest).into_iter().collect()
             }
+            Which::Range(first, last) => {
+                held.messages.extract_if(first..=last, |_, _| true).collect()
+            }
         };
         let topic = held.topic;
         if outcome == Outcome::Accepted && !topic && self.unit.is_some() && around.random.one_in(2)
@@ -512,7 +515,7 @@ impl Client {
             let Some(fate) = around.model.fates.get_mut(number) else { continue };
             match outcome {
                 Outcome::Accepted => fate.accept = Step::Asked,
-                Outcome::Returned => {
+                Outcome::Returned | Outcome::Rejected => {
                     fate.returns_asked += 1;
                     fate.may_be_dropped();
                 }

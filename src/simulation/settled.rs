@@ -18,12 +18,14 @@ pub(super) fn settle_answered(
         let Some(fate) = model.fates.get_mut(number) else { continue };
         match (outcome, refusal) {
             (Outcome::Accepted, None) => fate.accept = Step::Confirmed,
-            (Outcome::Returned, None) => fate.returns_confirmed += 1,
+            (Outcome::Returned | Outcome::Rejected, None) => fate.returns_confirmed += 1,
             (Outcome::Accepted, Some(_)) => {
                 fate.accept = Step::Void;
                 fate.doomed |= parts;
             }
-            (Outcome::Returned, Some(_)) => fate.returns_asked -= u32::from(!parts),
+            (Outcome::Returned | Outcome::Rejected, Some(_)) => {
+                fate.returns_asked -= u32::from(!parts)
+            }
         }
     }
     match refusal {

@@ -107,6 +107,8 @@ pub enum StartAs {
     New,
     /// `TMJOIN`: with a branch that there is.
     Join,
+    /// With a branch that there is, or with a new one: for a wire that tells no difference.
+    Either,
     /// `TMRESUME`: one that was suspended goes on.
     Resume,
 }
@@ -186,15 +188,17 @@ pub(crate) fn next(state: State, verb: Verb) -> Result<Step, XaError> {
 fn start(state: State, how: StartAs) -> Result<Step, XaError> {
     match (how, state) {
         // A name may be used again; what is remembered of it is the newest.
-        (StartAs::New, State::Absent | State::Done(_)) => Ok(Step::Begin),
+        (StartAs::New | StartAs::Either, State::Absent | State::Done(_)) => Ok(Step::Begin),
         (StartAs::New, _) => Err(XaError::DupId),
         (_, State::Absent | State::Done(_)) => Err(XaError::NotA),
-        (StartAs::Join, State::Open(Bond::Mine | Bond::Suspended, _)) => Err(XaError::Proto),
+        (StartAs::Join | StartAs::Either, State::Open(Bond::Mine | Bond::Suspended, _)) => {
+            Err(XaError::Proto)
+        }
         (StartAs::Resume, State::Open(Bond::Free | Bond::Others | Bond::Mine, _)) => {
             Err(XaError::Proto)
         }
         (_, State::Open(_, Health::Broken(why))) => Err(why),
-        (StartAs::Join, State::Open(..)) => Ok(Step::Join),
+        (StartAs::Join | StartAs::Either, State::Open(..)) => Ok(Step::Join),
         (StartAs::Resume, State::Open(..)) => Ok(Step::Resume),
         (_, State::Prepared | State::Heuristic(_)) => Err(XaError::Proto),
     }

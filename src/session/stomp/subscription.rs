@@ -142,6 +142,7 @@ impl Subscription {
         let (first, last) = match which {
             Which::One(tag) => (tag, tag),
             Which::Through(tag) => (Tag(0), tag),
+            Which::Range(first, last) => (first, last),
         };
         self.outstanding.messages.range(first..=last).map(|(_, message)| *message)
     }
@@ -158,6 +159,12 @@ impl Subscription {
             Which::Through(tag) => {
                 while let Some(first) = messages.first_entry().filter(|e| *e.key() <= tag) {
                     tags.remove(&first.remove());
+                }
+            }
+            Which::Range(first, last) => {
+                let range: Vec<Tag> = messages.range(first..=last).map(|(tag, _)| *tag).collect();
+                for message in range.iter().filter_map(|tag| messages.remove(tag)) {
+                    tags.remove(&message);
                 }
             }
         }

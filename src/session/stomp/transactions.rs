@@ -64,7 +64,7 @@ impl Transactions {
         let Some(done) = self.done.get_mut(&transaction) else { return };
         let outcome = match outcome {
             Outcome::Accepted => "ACK",
-            Outcome::Returned => "NACK",
+            Outcome::Returned | Outcome::Rejected => "NACK",
         };
         for message in messages {
             done.add(outcome.as_bytes());

@@ -144,6 +144,7 @@ fn brief_command(command: &Command) -> String {
             let which = match which {
                 Which::One(tag) => format!("one {}", tag.0),
                 Which::Through(tag) => format!("through {}", tag.0),
+                Which::Range(first, last) => format!("range {} {}", first.0, last.0),
             };
             format!("{outcome:?} {} {which}", subscription.0)
         }

@@ -1,0 +1,196 @@
+//! Messages of every kind as one: properties with texts, and a body that is text or bytes; and a
+//! property or header by its name, as a typed value.
+//!
+//! Owns what a message of JMS looks like to who speaks another wire, and the names under which
+//! headers of JMS are known there. Always: what cannot be told as a text (maps, lists, nothing) is
+//! no property, and what cannot be read as text is bytes.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::jms::{Jms, JmsHead};
+use super::{BodyKind, Content, LargeHead, MalformedContent};
+use crate::protocol::openwire::message::{Destination, DestinationKind, MessageKind};
+use crate::protocol::openwire::primitive::{Map, Room, Value as Primitive};
+use crate::protocol::openwire::{Text, characters};
+
+/// The header of JMS that another wire calls so.
+pub const CORRELATION_ID: &str = "correlation-id";
+/// Where an answer is to be sent: `/queue/NAME` or `/topic/NAME`.
+pub const REPLY_TO: &str = "reply-to";
+/// The type that the application gave the message.
+pub const JMS_TYPE: &str = "type";
+/// The group that the message belongs to.
+pub const GROUP_ID: &str = "JMSXGroupID";
+/// Its number in that.
+pub const GROUP_SEQUENCE: &str = "JMSXGroupSeq";
+/// Who has sent it.
+pub const USER_ID: &str = "JMSXUserID";
+
+/// How the queue of a temporary queue's name begins. Its wire says the rest, and that it is one.
+pub const TEMPORARY: &str = "temp-queue://";
+/// The same of topics.
+pub const TEMPORARY_TOPIC: &str = "temp-topic://";
+
+/// A property or a header.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// It is there and says nothing.
+    Null,
+    /// Yes or no.
+    Bool(bool),
+    /// A whole number of any size.
+    Integer(i64),
+    /// A number with a point, of four bytes.
+    Float(f32),
+    /// A number with a point, of eight bytes.
+    Double(f64),
+    /// Characters.
+    Text(String),
+}
+
+impl Content {
+    /// A message of JMS as the others are.
+    pub(super) fn of_jms(jms: Jms) -> Result<Self, MalformedContent> {
+        let Jms::Whole(head, body) = jms else { return Err(MalformedContent) };
+        let properties = head.properties();
+        if head.message.kind != MessageKind::Text || (head.body.present && !head.body.cut) {
+            return Ok(Self { kind: BodyKind::Bytes, properties, body });
+        }
+        let body = match characters(&body) {
+            Cow::Borrowed(_) => body,
+            Cow::Owned(text) => Bytes::from(text),
+        };
+        Ok(Self { kind: BodyKind::Text, properties, body })
+    }
+}
+
+impl LargeHead {
+    /// A message of JMS as the others are.
+    pub(super) fn of_jms(jms: &Jms) -> Result<Self, MalformedContent> {
+        let Jms::Large(head, bytes) = jms else { return Err(MalformedContent) };
+        // A part of it is given out as it lies, so all of it must be as the others have it.
+        let text = head.message.kind == MessageKind::Text && head.body.cut && head.body.utf8;
+        let kind = if text { BodyKind::Text } else { BodyKind::Bytes };
+        Ok(Self { kind, properties: head.properties(), bytes: *bytes })
+    }
+}
+
+impl JmsHead {
+    /// The map of properties; empty where it is none.
+    #[must_use]
+    pub fn map(&self) -> Map {
+        let Some(bytes) = &self.message.tail.marshalled_properties else { return Map::default() };
+        Map::decode(bytes.clone(), Room::of(bytes.len())).unwrap_or_default()
+    }
+
+    /// Gives a property a value, whether or not it has one.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let Some(key) = Text::new(name) else { return };
+        let mut map = self.map();
+        map.0.retain(|(other, _)| *other != key);
+        map.0.push((key, Primitive::text(value)));
+        self.message.tail.marshalled_properties = Some(map.encode());
+    }
+
+    /// What is said beside the body, as texts.
+    fn properties(&self) -> Vec<(String, String)> {
+        let head = &self.message.head;
+        let text = |text: &Option<Text>| text.as_ref().map(|text| text.to_str().into_owned());
+        let sequence = head.group_id.is_some().then(|| head.group_sequence.to_string());
+        let headers = [
+            (CORRELATION_ID, text(&head.correlation_id)),
+            (REPLY_TO, head.reply_to.as_ref().map(address)),
+            (JMS_TYPE, text(&head.jms_type)),
+            (GROUP_ID, text(&head.group_id)),
+            (GROUP_SEQUENCE, sequence),
+            (USER_ID, text(&self.message.tail.user_id)),
+        ];
+        let headers = headers.into_iter();
+        let headers = headers.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let map = self.map().0.into_iter();
+        let map = map.filter_map(|(name, value)| Some((name.to_string(), as_text(&value)?)));
+        // No more than other messages can have.
+        headers.chain(map).take(usize::from(u16::MAX)).collect()
+    }
+
+    /// A property, or a header that the message itself has. Those that its place in a queue has
+    /// (priority, delivery mode, expiry, redelivery) are not among them.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<Value> {
+        let head = &self.message.head;
+        let text =
+            |text: &Option<Text>| text.as_ref().map(|text| Value::Text(text.to_str().into_owned()));
+        match name {
+            "JMSType" => text(&head.jms_type),
+            "JMSCorrelationID" => text(&head.correlation_id),
+            "JMSReplyTo" => head.reply_to.as_ref().map(|to| Value::Text(address(to))),
+            "JMSTimestamp" => Some(Value::Integer(head.timestamp)),
+            GROUP_ID => text(&head.group_id),
+            GROUP_SEQUENCE => Some(Value::Integer(head.group_sequence.into())),
+            USER_ID => text(&self.message.tail.user_id),
+            _ => self.map().get(name).and_then(typed),
+        }
+    }
+}
+
+/// A property or header of a stored message of any kind, by the name that JMS gives it; `None`
+/// where it has none, and for what the message's place in a queue says.
+#[must_use]
+pub fn value(content: &Bytes, name: &str) -> Option<Value> {
+    if Jms::is(content) {
+        return Jms::decode(content.clone()).ok()?.head().value(name);
+    }
+    let name = match name {
+        "JMSType" => JMS_TYPE,
+        "JMSCorrelationID" => CORRELATION_ID,
+        "JMSReplyTo" => REPLY_TO,
+        name => name,
+    };
+    let find = |properties: &[(String, String)]| {
+        let found = properties.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| Value::Text(value.clone()))
+    };
+    match LargeHead::decode(content.clone()) {
+        Ok(head) => find(&head.properties),
+        Err(MalformedContent) => find(&Content::decode(content.clone()).ok()?.properties),
+    }
+}
+
+/// A destination as other wires name it.
+fn address(destination: &Destination) -> String {
+    let name = destination.physical_name.as_ref().map(|name| name.to_str()).unwrap_or_default();
+    match destination.kind {
+        DestinationKind::Queue => format!("/queue/{name}"),
+        DestinationKind::Topic => format!("/topic/{name}"),
+        DestinationKind::TempQueue => format!("/queue/{TEMPORARY}{name}"),
+        DestinationKind::TempTopic => format!("/topic/{TEMPORARY_TOPIC}{name}"),
+    }
+}
+
+fn as_text(value: &Primitive) -> Option<String> {
+    Some(match typed(value)? {
+        Value::Null => return None,
+        Value::Bool(yes) => yes.to_string(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Double(number) => number.to_string(),
+        Value::Text(text) => text,
+    })
+}
+
+fn typed(value: &Primitive) -> Option<Value> {
+    Some(match value {
+        Primitive::Null => Value::Null,
+        Primitive::Float(bits) => Value::Float(f32::from_bits(*bits)),
+        Primitive::Double(bits) => Value::Double(f64::from_bits(*bits)),
+        Primitive::Char(unit) => Value::Text(String::from_utf16_lossy(&[*unit])),
+        Primitive::Bytes(_) | Primitive::Map(_) | Primitive::List(_) => return None,
+        value => {
+            let text = || value.as_text().map(|text| Value::Text(text.into_owned()));
+            let number = value.as_integer().map(Value::Integer);
+            value.as_bool().map(Value::Bool).or(number).or_else(text)?
+        }
+    })
+}

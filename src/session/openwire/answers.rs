@@ -1,0 +1,128 @@
+//! What the client is answered: which of its commands a word of the broker is about.
+
+use std::collections::BTreeSet;
+
+use super::OpenWireSession;
+use super::consumer::ConsumerKey;
+use super::fault::Problem;
+use super::send::SendId;
+use crate::broker::command::{BranchInfo, Refusal, Reply, Vote};
+use crate::ids::{StageId, SubscriptionId, Token, Xid};
+use crate::protocol::openwire::table::{
+    ConnectionError, ExceptionResponse, IntegerResponse, Response,
+};
+use crate::protocol::openwire::{CommandHead, Object};
+
+/// What a request was for, where the answer is awaited.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// For this command, which is done then.
+    Command(CommandHead),
+    /// One of those that a send is made of.
+    Send(SendId),
+    /// A part of a large body.
+    Piece { stage: StageId, bytes: usize },
+    /// A part of a consumer that begins.
+    Subscribe { head: CommandHead, consumer: ConsumerKey, subscription: SubscriptionId },
+    /// Whether there is something for a consumer that has asked for one message.
+    Pull { consumer: ConsumerKey, pull: u64 },
+    /// A piece of what a browser sees.
+    Browse { consumer: ConsumerKey },
+    /// The end of a transaction of this connection.
+    Commit { head: CommandHead, transaction: i64 },
+    /// A step in a branch's life.
+    Branch { head: CommandHead, xid: Box<Xid>, step: BranchStep },
+    /// The branches that wait, with those found so far.
+    Recover { head: CommandHead, found: Vec<BranchInfo> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BranchStep {
+    Start,
+    End,
+    Prepare,
+    CommitOnePhase,
+    Commit,
+    Rollback,
+    Forget,
+}
+
+/// Some that were asked together, and are answered as one.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) waiting: BTreeSet<u64>,
+    pub(super) problem: Option<Problem>,
+}
+
+impl OpenWireSession {
+    /// Says yes to a command, if it wants to hear.
+    pub(super) fn done(&mut self, head: CommandHead) {
+        if head.response_required {
+            self.write(&Response { correlation_id: head.command_id, ..Response::default() });
+        }
+    }
+
+    /// Says no to a command: by an answer, or where none is awaited by a word of its own.
+    pub(super) fn fail(&mut self, head: CommandHead, problem: &Problem) {
+        let exception = Some(problem.to_throwable());
+        if head.response_required {
+            let correlation_id = head.command_id;
+            let answer = ExceptionResponse { correlation_id, exception, ..Default::default() };
+            self.write(&answer);
+        } else {
+            self.write(&ConnectionError { exception, ..ConnectionError::default() });
+        }
+    }
+
+    /// Says what came of a command that the session itself has done.
+    pub(super) fn conclude(&mut self, head: CommandHead, result: Result<(), Problem>) {
+        match result {
+            Ok(()) => self.done(head),
+            Err(problem) => self.fail(head, &problem),
+        }
+    }
+
+    pub(super) fn answer<T: Object>(&mut self, head: CommandHead, answer: &T) {
+        if head.response_required {
+            self.write(answer);
+        }
+    }
+
+    /// The broker has answered.
+    pub(super) fn answered(&mut self, token: Token, result: Result<Reply, Refusal>) {
+        let Some(asked) = self.asked.remove(&token) else {
+            // Only of what is refused does it speak without being asked.
+            if let Err(refusal) = result {
+                let exception = Some(Problem::refused(&refusal).to_throwable());
+                self.write(&ConnectionError { exception, ..ConnectionError::default() });
+            }
+            return;
+        };
+        match asked {
+            Asked::Command(head) => {
+                let result = result.map(drop).map_err(|refusal| Problem::refused(&refusal));
+                self.conclude(head, result);
+            }
+            Asked::Send(id) => self.sent(id, token, result),
+            Asked::Piece { stage, bytes } => self.piece_answered(stage, bytes, &result),
+            Asked::Subscribe { head, consumer, subscription } => {
+                self.subscribed(head, &consumer, subscription, result.map(drop));
+            }
+            Asked::Pull { consumer, pull } => self.pull_answered(&consumer, pull, &result),
+            Asked::Browse { consumer } => self.browsed(&consumer, result),
+            Asked::Commit { head, transaction } => self.committed(head, transaction, result),
+            Asked::Branch { head, xid, step } => self.branch_answered(head, *xid, step, result),
+            Asked::Recover { head, found } => self.recovered(head, found, result),
+        }
+    }
+
+    /// Answers a vote.
+    pub(super) fn voted(&mut self, head: CommandHead, vote: Vote) {
+        let result = match vote {
+            Vote::Ok => 0,
+            Vote::ReadOnly => 3,
+        };
+        let correlation_id = head.command_id;
+        self.answer(head, &IntegerResponse { correlation_id, result, ..Default::default() });
+    }
+}

@@ -1,0 +1,181 @@
+//! Commands of the client, each to what is done about it.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::answers::Asked;
+use super::consumer::ConsumerKey;
+use super::fault::{CloseReason, Fault, Problem};
+use super::{OpenWireSession, Phase};
+use crate::broker::command::Command;
+use crate::protocol::openwire::table::{
+    KeepAliveInfo, RemoveInfo, RemovedId, TransactionId, TransactionInfo, TransactionVerb,
+};
+use crate::protocol::openwire::{CommandHead, Object, Piece, Structure};
+
+impl OpenWireSession {
+    /// Reads from the front of `bytes` what it can and leaves the rest, in order.
+    pub fn handle_bytes(&mut self, now: Duration, bytes: &mut BytesMut) {
+        if !bytes.is_empty()
+            && let Some(watch) = &mut self.watch
+        {
+            watch.received();
+        }
+        while self.wants_bytes() {
+            let step = match self.receiver.poll(bytes) {
+                Ok(None) => break,
+                Ok(Some(piece)) => self.piece(now, piece),
+                Err(error) => Err(Fault::Decode(error)),
+            };
+            if let Err(fault) = step {
+                self.close(fault);
+            }
+        }
+        // What comes after the end is nobody's.
+        if self.is_closing().is_some() {
+            bytes.clear();
+        }
+    }
+
+    fn piece(&mut self, now: Duration, piece: Piece) -> Result<(), Fault> {
+        match piece {
+            Piece::Whole(structure) => self.structure(now, structure)?,
+            Piece::Head(head) => self.begin_large(*head),
+            Piece::Body(bytes) => self.body(&bytes),
+            Piece::End(end) => self.end_large(end),
+        }
+        Ok(())
+    }
+
+    fn structure(&mut self, now: Duration, structure: Structure) -> Result<(), Fault> {
+        let code = structure.code();
+        let unexpected = Err(Fault::Unexpected { code });
+        match (&self.phase, structure) {
+            (Phase::Opening, Structure::WireFormatInfo(info)) => self.negotiate(now, &info),
+            (Phase::Opening, _) | (_, Structure::WireFormatInfo(_)) => unexpected,
+            (_, Structure::KeepAliveInfo(info)) => {
+                if info.response_required {
+                    let answer = KeepAliveInfo { response_required: false, ..info };
+                    self.write(&answer);
+                }
+                Ok(())
+            }
+            (Phase::Greeting, Structure::ConnectionInfo(info)) => {
+                self.enter(info);
+                Ok(())
+            }
+            // A client that comes back says so before it says who it is.
+            (
+                _,
+                Structure::ConnectionControl(_)
+                | Structure::BrokerInfo(_)
+                | Structure::ControlCommand(_)
+                | Structure::FlushCommand(_),
+            ) => Ok(()),
+            (_, Structure::ShutdownInfo(_)) => {
+                self.phase = Phase::Closed(CloseReason::Disconnected);
+                Ok(())
+            }
+            (Phase::Open, structure) => {
+                self.command(now, structure);
+                Ok(())
+            }
+            (_, _) => unexpected,
+        }
+    }
+
+    /// A command of a client that is known.
+    fn command(&mut self, now: Duration, structure: Structure) {
+        let head = structure.command().unwrap_or(QUIET);
+        match structure {
+            Structure::SessionInfo(_) => self.done(head),
+            Structure::ProducerInfo(info) => self.add_producer(head, info),
+            Structure::ConsumerInfo(info) => self.add_consumer(head, *info),
+            Structure::Message(message) => self.send(head, *message),
+            Structure::MessageAck(ack) => self.acknowledge(head, &ack),
+            Structure::MessagePull(pull) => self.pull(now, head, &pull),
+            Structure::ConsumerControl(control) => {
+                let consumer = control.consumer_id.as_ref().map(ConsumerKey::of);
+                if let Some(consumer) = consumer
+                    && !control.close
+                {
+                    self.set_prefetch(&consumer, control.prefetch);
+                }
+                self.done(head);
+            }
+            Structure::TransactionInfo(info) => self.transaction(head, &info),
+            Structure::DestinationInfo(info) => self.destination(head, &info),
+            Structure::RemoveInfo(info) => self.remove(head, &info),
+            Structure::RemoveSubscriptionInfo(_) => {
+                let problem = "this broker has no durable subscriptions yet";
+                self.fail(head, &Problem::jms(problem));
+            }
+            Structure::ConnectionInfo(info) if info.connection_id.is_some() => self.done(head),
+            Structure::ConnectionError(_) | Structure::MessageDispatchNotification(_) => {
+                self.done(head);
+            }
+            other => {
+                let problem = format!("a command of type {} is not known here", other.code());
+                self.fail(head, &Problem::jms(problem));
+            }
+        }
+    }
+
+    fn transaction(&mut self, head: CommandHead, info: &TransactionInfo) {
+        let Some(verb) = TransactionVerb::new(info.verb) else {
+            return self.fail(head, &Problem::jms("no such step of a transaction is known"));
+        };
+        match (&info.transaction_id, verb) {
+            (_, TransactionVerb::Recover) => self.recover(head),
+            (Some(TransactionId::Local(id)), verb) => self.local(head, id, verb),
+            (Some(TransactionId::Xa(id)), verb) => self.branch(head, id, verb),
+            (None, _) => self.fail(head, &Problem::jms("a transaction needs an id")),
+        }
+    }
+
+    fn remove(&mut self, head: CommandHead, info: &RemoveInfo) {
+        let last = info.last_delivered_sequence_id;
+        match &info.object_id {
+            Some(RemovedId::Producer(id)) => self.remove_producer(id),
+            Some(RemovedId::Consumer(id)) => self.remove_consumer(&ConsumerKey::of(id), last),
+            Some(RemovedId::Session(id)) => {
+                for consumer in self.consumers.of_session(id.value) {
+                    self.remove_consumer(&consumer, last);
+                }
+                self.remove_producers_of(id.value);
+            }
+            Some(RemovedId::Connection(_)) => {
+                self.leave(last);
+                // Everything that was sent before is safe when this is answered, and its producers
+                // do not come back.
+                return self.submit(Some(Asked::Command(head)), Command::CloseProducers);
+            }
+            None => {}
+        }
+        self.done(head);
+    }
+
+    /// The client goes: what it had ends.
+    fn leave(&mut self, last: i64) {
+        self.abandon_transactions();
+        for consumer in self.consumers.all() {
+            self.remove_consumer(&consumer, last);
+        }
+        self.remove_all_temporary();
+        self.advise_disconnection();
+    }
+
+    /// The connection to the broker is about to end, however it came to that: the requests made
+    /// here are the last.
+    pub fn handle_gone(&mut self) {
+        if !self.client.name.as_bytes().is_empty() {
+            self.abandon_branches();
+            self.remove_all_temporary();
+            self.advise_disconnection();
+        }
+    }
+}
+
+/// What is said of something that is no command.
+const QUIET: CommandHead = CommandHead { command_id: 0, response_required: false };

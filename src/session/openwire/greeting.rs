@@ -1,0 +1,97 @@
+//! The handshake: what both sides make of each other's words, and who the client is.
+
+use std::time::Duration;
+
+use super::fault::{CloseReason, Fault, Problem};
+use super::registry::Entry;
+use super::{OpenWireSession, Phase, SMALL};
+use crate::limits;
+use crate::protocol::openwire::table::{
+    BrokerId, BrokerInfo, ConnectionControl, ConnectionInfo, WireFormatInfo,
+};
+use crate::protocol::openwire::{CommandHead, Limits, SilenceWatch, Text, WireFormat, negotiate};
+
+/// Who the client is.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    /// What it calls the connection.
+    pub(super) name: Text,
+    /// What it calls itself, in words for operators.
+    pub(super) words: String,
+    /// It may be told what it did not ask.
+    pub(super) manageable: bool,
+}
+
+impl OpenWireSession {
+    /// The first frame of the other side.
+    pub(super) fn negotiate(&mut self, now: Duration, info: &WireFormatInfo) -> Result<(), Fault> {
+        let ours = self.config.wire_format();
+        let theirs = WireFormat::read(info).map_err(Fault::Decode)?;
+        let agreed = negotiate(&ours, &theirs).map_err(Fault::Negotiation)?;
+        self.format = agreed.format;
+        let own = self.config.frame_bytes();
+        self.frame_bytes =
+            usize::try_from(agreed.frame_bytes_max).map_or(own, |size| size.min(own));
+        self.receiver.agree(self.format, SMALL);
+        self.watch = agreed.inactivity.map(|rules| SilenceWatch::new(now, rules));
+        self.phase = Phase::Greeting;
+        let id = Text::cut(&format!("ID:{}", self.config.broker_id));
+        self.write(&BrokerInfo {
+            broker_id: Some(BrokerId { value: Some(id) }),
+            broker_url: Some(Text::default()),
+            broker_name: Some(Text::cut(&self.config.broker_name)),
+            ..BrokerInfo::default()
+        });
+        Ok(())
+    }
+
+    /// Takes a connection in, unless another of its name must go first.
+    pub(super) fn enter(&mut self, info: Box<ConnectionInfo>) {
+        let head =
+            CommandHead { command_id: info.command_id, response_required: info.response_required };
+        let name = info.connection_id.as_ref().and_then(|id| id.value.clone());
+        let (Some(name), Some(client)) = (name, info.client_id.clone()) else {
+            return self.refuse_connection(head, "a connection needs an id and a client id");
+        };
+        let (name_text, client_text) = (name.to_string(), client.to_string());
+        let names = (&*name_text, &*client_text);
+        match self.config.registry.enter(self.connection, names, &self.waker) {
+            Entry::Granted => {}
+            Entry::Wait => {
+                self.phase = Phase::Waiting(info);
+                return;
+            }
+            Entry::Taken => {
+                let broker = &self.config.broker_name;
+                let why = format!("Broker: {broker} - Client: {client_text} already connected");
+                return self.refuse_connection(head, &why);
+            }
+        }
+        self.client =
+            Client { name: Text::cut(&name_text), words: client_text, manageable: info.manageable };
+        self.phase = Phase::Open;
+        let whole = self.config.pieces.whole_bytes;
+        let limits = Limits {
+            frame_bytes: self.config.frame_bytes(),
+            whole_bytes: whole + limits::OPENWIRE_WHOLE_EXTRA,
+            head_bytes: limits::OPENWIRE_HEAD_BYTES_MAX.min(whole),
+        };
+        self.receiver.agree(self.format, limits);
+        self.done(head);
+        if self.client.manageable {
+            self.write(&ConnectionControl {
+                connected_brokers: Some(Text::default()),
+                reconnect_to: Some(Text::default()),
+                ..ConnectionControl::default()
+            });
+        }
+        self.advise_connection(&info);
+    }
+
+    /// The client does not get in: it is told, and closes.
+    fn refuse_connection(&mut self, head: CommandHead, why: &str) {
+        self.fail(head, &Problem::client_id(why));
+        let fault = Fault::Refused { why: why.to_owned() };
+        self.phase = Phase::Closed(CloseReason::Fault(fault));
+    }
+}

@@ -1,0 +1,189 @@
+//! What OpenWire connections know of each other: who is there, and whose temporary destinations.
+//!
+//! Always: a client's name, and a connection's, belong to one connection at a time; who comes back
+//! under the name of a connection ends the other one, and is served when that has gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::ids::ConnectionId;
+use crate::message::{Destination, TEMPORARY};
+
+/// Wakes whoever waits for a change in the registry.
+pub trait Waker: Debug + Send + Sync {
+    /// Something has changed that concerns it.
+    fn wake(&self);
+}
+
+/// All connections of a broker.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    living: HashMap<ConnectionId, Living>,
+    /// By the names that clients give their connections, and themselves.
+    by_name: HashMap<String, ConnectionId>,
+    by_client: HashMap<String, ConnectionId>,
+    /// The temporary destinations, as the broker names them.
+    temporary: BTreeMap<Destination, ConnectionId>,
+    /// How many consumers each topic of advisories has.
+    audience: HashMap<String, usize>,
+    /// Temporary queues whose connection has gone.
+    doomed: Vec<Box<str>>,
+    undertaker: Option<Arc<dyn Waker>>,
+}
+
+#[derive(Debug)]
+struct Living {
+    name: String,
+    client: String,
+    evicted: bool,
+    waker: Arc<dyn Waker>,
+    /// Those who come in its place.
+    heirs: Vec<Arc<dyn Waker>>,
+}
+
+/// What comes of a wish to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It is.
+    Granted,
+    /// Another connection of that name is on its way out: ask again when woken.
+    Wait,
+    /// Another client has that name.
+    Taken,
+}
+
+impl Registry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic holds it")
+    }
+
+    pub(super) fn enter(
+        &self,
+        me: ConnectionId,
+        (name, client): (&str, &str),
+        waker: &Arc<dyn Waker>,
+    ) -> Entry {
+        let mut state = self.state();
+        if let Some(other) = state.by_name.get(name).copied() {
+            let living = state.living.get_mut(&other).expect("named while it lives");
+            living.evicted = true;
+            living.waker.wake();
+            living.heirs.push(Arc::clone(waker));
+            return Entry::Wait;
+        }
+        if state.by_client.contains_key(client) {
+            return Entry::Taken;
+        }
+        state.by_name.insert(name.to_owned(), me);
+        state.by_client.insert(client.to_owned(), me);
+        let living = Living {
+            name: name.to_owned(),
+            client: client.to_owned(),
+            evicted: false,
+            waker: Arc::clone(waker),
+            heirs: Vec::new(),
+        };
+        state.living.insert(me, living);
+        Entry::Granted
+    }
+
+    /// Whether another connection comes in place of this one.
+    pub(super) fn is_evicted(&self, me: ConnectionId) -> bool {
+        self.state().living.get(&me).is_some_and(|living| living.evicted)
+    }
+
+    /// A connection has gone, and so have its temporary destinations.
+    pub(super) fn leave(&self, me: ConnectionId) {
+        let mut state = self.state();
+        let Some(living) = state.living.remove(&me) else { return };
+        state.by_name.remove(&living.name);
+        state.by_client.remove(&living.client);
+        let mine = state.temporary.iter().filter(|(_, owner)| **owner == me);
+        let mine: Vec<_> = mine.map(|(destination, _)| destination.clone()).collect();
+        for destination in mine {
+            state.temporary.remove(&destination);
+            state.doom(&destination);
+        }
+        living.heirs.iter().for_each(|heir| heir.wake());
+    }
+
+    /// Somebody listens to a topic of advisories, or, where it is not `more`, does not any longer.
+    pub(super) fn listen(&self, topic: &str, more: bool) {
+        let mut state = self.state();
+        let count = state.audience.entry(topic.to_owned()).or_default();
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            state.audience.remove(topic);
+        }
+    }
+
+    /// Whether somebody listens to a topic of advisories.
+    pub(super) fn has_audience(&self, topic: &str) -> bool {
+        self.state().audience.contains_key(topic)
+    }
+
+    /// A temporary destination begins.
+    pub(super) fn add(&self, me: ConnectionId, destination: Destination) {
+        self.state().temporary.entry(destination).or_insert(me);
+    }
+
+    /// A temporary destination ends; false where it is not this connection's.
+    pub(super) fn remove(&self, me: ConnectionId, destination: &Destination) -> bool {
+        let mut state = self.state();
+        let mine = state.temporary.get(destination) == Some(&me);
+        if mine {
+            state.temporary.remove(destination);
+            state.doom(destination);
+        }
+        mine
+    }
+
+    /// Whose a temporary destination is.
+    pub(super) fn owner(&self, destination: &Destination) -> Option<ConnectionId> {
+        self.state().temporary.get(destination).copied()
+    }
+
+    /// All temporary destinations.
+    pub(super) fn temporary(&self) -> Vec<Destination> {
+        self.state().temporary.keys().cloned().collect()
+    }
+
+    /// Those of one connection.
+    pub(super) fn temporary_of(&self, me: ConnectionId) -> Vec<Destination> {
+        let state = self.state();
+        let mine = state.temporary.iter().filter(|(_, owner)| **owner == me);
+        mine.map(|(destination, _)| destination.clone()).collect()
+    }
+
+    /// Names who removes the queues of temporary destinations that have ended.
+    pub fn set_undertaker(&self, waker: Arc<dyn Waker>) {
+        self.state().undertaker = Some(waker);
+    }
+
+    /// Takes the queues that are to be removed.
+    #[must_use]
+    pub fn take_doomed(&self) -> Vec<Box<str>> {
+        std::mem::take(&mut self.state().doomed)
+    }
+
+    /// Whether a queue of that name is a temporary one of nobody.
+    #[must_use]
+    pub fn is_orphan(&self, queue: &str) -> bool {
+        let destination = Destination::queue(queue);
+        queue.starts_with(TEMPORARY) && !self.state().temporary.contains_key(&destination)
+    }
+}
+
+impl State {
+    fn doom(&mut self, destination: &Destination) {
+        let Destination::Queue(name) = destination else { return };
+        self.doomed.push((**name).into());
+        if let Some(undertaker) = &self.undertaker {
+            undertaker.wake();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Promises of an OpenWire session, without sockets.

@@ -1,0 +1,208 @@
+//! Local transactions, and the client's names for all of its transactions.
+//!
+//! An id means something on its own connection, from BEGIN to the outcome. What a client takes from
+//! a consumer in a transaction is remembered until then: a rollback gives it back into the same
+//! hands, and the client delivers it again by itself.
+
+use std::collections::BTreeMap;
+
+use super::OpenWireSession;
+use super::answers::Asked;
+use super::consumer::{ConsumerKey, Held};
+use super::fault::Problem;
+use crate::broker::command::{Command, Disposition, Refusal, Reply};
+use crate::ids::{TransactionName, Xid};
+use crate::limits;
+use crate::protocol::openwire::CommandHead;
+use crate::protocol::openwire::table::{
+    LocalTransactionId, TransactionId, TransactionVerb, XaTransactionId,
+};
+
+/// The transactions of a connection that have no outcome.
+#[derive(Debug, Default)]
+pub(super) struct Transactions {
+    pub(super) local: BTreeMap<i64, Work>,
+    pub(super) branches: BTreeMap<Xid, Branch>,
+    pub(super) last: u64,
+}
+
+/// What is done in a transaction.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) name: TransactionName,
+    /// Why it can only be rolled back, where the broker does not know that.
+    pub(super) spoiled: Option<String>,
+    /// What was taken from consumers.
+    pub(super) taken: Vec<(ConsumerKey, i64, Held)>,
+}
+
+/// A branch that this connection works in, or has worked in.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) work: Work,
+    /// The association has not ended.
+    pub(super) associated: bool,
+    /// It has voted.
+    pub(super) prepared: bool,
+}
+
+impl Work {
+    pub(super) fn new(name: TransactionName) -> Self {
+        Self { name, spoiled: None, taken: Vec::new() }
+    }
+}
+
+impl Transactions {
+    pub(super) fn next_name(&mut self) -> TransactionName {
+        self.last += 1;
+        TransactionName(self.last)
+    }
+
+    fn work_mut(&mut self, name: TransactionName) -> Option<&mut Work> {
+        let branches = self.branches.values_mut().map(|branch| &mut branch.work);
+        self.local.values_mut().chain(branches).find(|work| work.name == name)
+    }
+
+    /// The transaction that a message or an acknowledgement belongs to.
+    pub(super) fn named(&self, id: &TransactionId) -> Result<TransactionName, Problem> {
+        let found = match id {
+            TransactionId::Local(id) => self.local.get(&id.value).map(|work| work.name),
+            TransactionId::Xa(id) => {
+                let branch = xid(id).and_then(|xid| self.branches.get(&xid));
+                branch.filter(|branch| branch.associated).map(|branch| branch.work.name)
+            }
+        };
+        found.ok_or_else(|| match id {
+            TransactionId::Local(id) => not_started(id),
+            TransactionId::Xa(_) => Problem::xa(crate::broker::command::XaError::NotA),
+        })
+    }
+
+    /// Remembers what a transaction has taken from a consumer.
+    pub(super) fn note_taken(
+        &mut self,
+        name: TransactionName,
+        key: &ConsumerKey,
+        taken: Vec<(i64, Held)>,
+    ) {
+        if let Some(work) = self.work_mut(name) {
+            let taken = taken.into_iter();
+            work.taken.extend(taken.map(|(number, held)| (key.clone(), number, held)));
+        }
+    }
+}
+
+pub(super) fn not_started(id: &LocalTransactionId) -> Problem {
+    let connection = id.connection_id.as_ref().and_then(|id| id.value.clone()).unwrap_or_default();
+    Problem::jms(format!("Transaction 'TX:{connection}:{}' has not been started.", id.value))
+}
+
+pub(super) fn xid(id: &XaTransactionId) -> Option<Xid> {
+    let part = |bytes: &Option<bytes::Bytes>| bytes.clone().unwrap_or_default();
+    let (global, branch) = (part(&id.global_transaction_id), part(&id.branch_qualifier));
+    Xid::new(id.format_id, &global, &branch).ok()
+}
+
+impl OpenWireSession {
+    pub(super) fn local(
+        &mut self,
+        head: CommandHead,
+        id: &LocalTransactionId,
+        verb: TransactionVerb,
+    ) {
+        match verb {
+            TransactionVerb::Begin => self.begin(head, id),
+            TransactionVerb::CommitOnePhase | TransactionVerb::CommitTwoPhase => {
+                self.commit(head, id);
+            }
+            TransactionVerb::Rollback => match self.transactions.local.remove(&id.value) {
+                Some(work) => self.roll_back(Some(head), work),
+                None => self.fail(head, &not_started(id)),
+            },
+            // Nothing is to be done before the outcome.
+            TransactionVerb::End | TransactionVerb::Forget => self.done(head),
+            TransactionVerb::Prepare | TransactionVerb::Recover => {
+                self.fail(head, &Problem::jms("a local transaction is not prepared"));
+            }
+        }
+    }
+
+    fn begin(&mut self, head: CommandHead, id: &LocalTransactionId) {
+        if self.transactions.local.contains_key(&id.value) {
+            return self.done(head);
+        }
+        if self.transactions.local.len() >= limits::TRANSACTIONS_MAX {
+            let limit = limits::TRANSACTIONS_MAX;
+            return self.fail(head, &Problem::refused(&Refusal::TooManyTransactions { limit }));
+        }
+        let transaction = self.transactions.next_name();
+        self.transactions.local.insert(id.value, Work::new(transaction));
+        let asked = head.response_required.then_some(Asked::Command(head));
+        self.submit(asked, Command::Begin { transaction });
+    }
+
+    fn commit(&mut self, head: CommandHead, id: &LocalTransactionId) {
+        let Some(work) = self.transactions.local.get(&id.value) else {
+            return self.fail(head, &not_started(id));
+        };
+        if let Some(because) = work.spoiled.clone() {
+            let work = self.transactions.local.remove(&id.value).expect("just seen");
+            self.roll_back(None, work);
+            return self.fail(head, &Problem::rollback_only(&because));
+        }
+        let transaction = work.name;
+        let asked = Asked::Commit { head, transaction: id.value };
+        self.submit(Some(asked), Command::Commit { transaction });
+    }
+
+    /// A commit is answered. One that was refused is over all the same: its client goes on with
+    /// another, and delivers again what this one has taken.
+    pub(super) fn committed(
+        &mut self,
+        head: CommandHead,
+        transaction: i64,
+        result: Result<Reply, Refusal>,
+    ) {
+        let Some(work) = self.transactions.local.remove(&transaction) else { return };
+        match result {
+            Ok(_) => self.done(head),
+            Err(refusal) => {
+                self.roll_back(None, work);
+                self.fail(head, &Problem::refused(&refusal));
+            }
+        }
+    }
+
+    fn roll_back(&mut self, head: Option<CommandHead>, work: Work) {
+        let (transaction, disposition) = (work.name, Disposition::Keep);
+        self.give_back(work);
+        let asked = head.filter(|head| head.response_required).map(Asked::Command);
+        self.submit(asked, Command::Rollback { transaction, disposition });
+    }
+
+    /// What a transaction has taken is in the hands of its consumers again.
+    pub(super) fn give_back(&mut self, work: Work) {
+        for (key, number, held) in work.taken {
+            if let Some(consumer) = self.consumers.get_mut(&key) {
+                consumer.put(number, held);
+            }
+        }
+    }
+
+    /// A part of a transaction was refused here: what is left of it must not be committed.
+    pub(super) fn spoil(&mut self, id: Option<&TransactionId>, because: &Problem) {
+        let Some(name) = id.and_then(|id| self.transactions.named(id).ok()) else { return };
+        if let Some(work) = self.transactions.work_mut(name) {
+            work.spoiled.get_or_insert_with(|| because.message().to_owned());
+        }
+    }
+
+    /// The client goes: what has no outcome has none of it happen.
+    pub(super) fn abandon_transactions(&mut self) {
+        for (_, work) in std::mem::take(&mut self.transactions.local) {
+            let (transaction, disposition) = (work.name, Disposition::Return);
+            self.submit(None, Command::Rollback { transaction, disposition });
+        }
+        self.abandon_branches();
+    }
+}

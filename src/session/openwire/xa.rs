@@ -1,0 +1,237 @@
+//! Branches of global transactions, as clients of this wire speak for their managers.
+//!
+//! The wire does not say whether a branch is new or joined. What the broker answers becomes the
+//! exception in which clients look for a code of the specification.
+
+use std::sync::Arc;
+
+use super::OpenWireSession;
+use super::answers::{Asked, BranchStep};
+use super::fault::Problem;
+use super::transactions::{Branch, Work, xid};
+use crate::broker::command::{
+    BranchInfo, Command, Disposition, EndAs, Refusal, Reply, StartAs, Vote, XaCommand, XaError,
+};
+use crate::ids::Xid;
+use crate::limits;
+use crate::protocol::openwire::table::{DataArrayResponse, TransactionVerb, XaTransactionId};
+use crate::protocol::openwire::{CommandHead, Structure};
+
+impl OpenWireSession {
+    pub(super) fn branch(
+        &mut self,
+        head: CommandHead,
+        id: &XaTransactionId,
+        verb: TransactionVerb,
+    ) {
+        let Some(xid) = xid(id) else {
+            return self.fail(head, &Problem::xa(XaError::Inval));
+        };
+        match verb {
+            TransactionVerb::Begin => self.start(head, xid),
+            TransactionVerb::End => self.end_work(head, xid),
+            TransactionVerb::Prepare => {
+                if self.transactions.branches.get(&xid).is_some_and(|branch| branch.prepared) {
+                    return self.voted(head, Vote::Ok);
+                }
+                self.leave_branch(&xid);
+                self.step(head, xid, BranchStep::Prepare);
+            }
+            TransactionVerb::CommitOnePhase => {
+                self.leave_branch(&xid);
+                self.step(head, xid, BranchStep::CommitOnePhase);
+            }
+            TransactionVerb::CommitTwoPhase => self.step(head, xid, BranchStep::Commit),
+            TransactionVerb::Rollback => {
+                self.leave_branch(&xid);
+                self.step(head, xid, BranchStep::Rollback);
+            }
+            TransactionVerb::Forget => self.step(head, xid, BranchStep::Forget),
+            TransactionVerb::Recover => self.recover(head),
+        }
+    }
+
+    fn start(&mut self, head: CommandHead, xid: Xid) {
+        let known = self.transactions.branches.get(&xid);
+        if known.is_some_and(|branch| branch.associated) {
+            return self.done(head);
+        }
+        if known.is_none() && self.transactions.branches.len() >= limits::TRANSACTIONS_MAX {
+            return self.fail(head, &Problem::xa(XaError::RmErr));
+        }
+        let transaction = self.transactions.next_name();
+        let before = self.transactions.branches.remove(&xid);
+        let taken = before.map(|branch| branch.work.taken).unwrap_or_default();
+        let work = Work { taken, ..Work::new(transaction) };
+        let branch = Branch { work, associated: true, prepared: false };
+        self.transactions.branches.insert(xid.clone(), branch);
+        let command = XaCommand::Start {
+            xid: Arc::new(xid.clone()),
+            how: StartAs::Either,
+            transaction,
+            timeout: None,
+            client: self.client.words.as_str().into(),
+        };
+        let asked = Asked::Branch { head, xid: Box::new(xid), step: BranchStep::Start };
+        self.submit(Some(asked), Command::Xa(command));
+    }
+
+    fn end_work(&mut self, head: CommandHead, xid: Xid) {
+        match self.leaving(&xid) {
+            Some(command) => {
+                let asked = Asked::Branch { head, xid: Box::new(xid), step: BranchStep::End };
+                self.submit(Some(asked), Command::Xa(command));
+            }
+            None => self.done(head),
+        }
+    }
+
+    /// Ends the association with a branch, if there is one: it cannot vote before.
+    fn leave_branch(&mut self, xid: &Xid) {
+        if let Some(command) = self.leaving(xid) {
+            let head = CommandHead { command_id: 0, response_required: false };
+            let asked = Asked::Branch { head, xid: Box::new(xid.clone()), step: BranchStep::End };
+            self.submit(Some(asked), Command::Xa(command));
+        }
+    }
+
+    fn leaving(&mut self, xid: &Xid) -> Option<XaCommand> {
+        let branch = self.transactions.branches.get_mut(xid)?;
+        if !std::mem::replace(&mut branch.associated, false) {
+            return None;
+        }
+        // What was refused here was never known to the broker, and must not be committed.
+        let spoiled = branch.work.spoiled.is_some();
+        let how = if spoiled { EndAs::Fail } else { EndAs::Success };
+        Some(XaCommand::End { xid: Arc::new(xid.clone()), transaction: branch.work.name, how })
+    }
+
+    fn step(&mut self, head: CommandHead, xid: Xid, step: BranchStep) {
+        let name = Arc::new(xid.clone());
+        let command = match step {
+            BranchStep::Prepare => XaCommand::Prepare { xid: name },
+            BranchStep::CommitOnePhase => XaCommand::Commit { xid: name, one_phase: true },
+            BranchStep::Commit => XaCommand::Commit { xid: name, one_phase: false },
+            BranchStep::Rollback => {
+                // Who has worked in it delivers again what it has taken; others do not know.
+                let mine = self.transactions.branches.contains_key(&xid);
+                let disposition = if mine { Disposition::Keep } else { Disposition::Return };
+                XaCommand::Rollback { xid: name, disposition }
+            }
+            BranchStep::Forget => XaCommand::Forget { xid: name },
+            BranchStep::Start | BranchStep::End => unreachable!("asked where they are known"),
+        };
+        let asked = Asked::Branch { head, xid: Box::new(xid), step };
+        self.submit(Some(asked), Command::Xa(command));
+    }
+
+    /// The broker has answered for a branch.
+    pub(super) fn branch_answered(
+        &mut self,
+        head: CommandHead,
+        xid: Xid,
+        step: BranchStep,
+        result: Result<Reply, Refusal>,
+    ) {
+        match (step, result) {
+            (BranchStep::Prepare, Ok(Reply::Vote(vote))) => {
+                if vote == Vote::ReadOnly {
+                    self.transactions.branches.remove(&xid);
+                } else if let Some(branch) = self.transactions.branches.get_mut(&xid) {
+                    branch.prepared = true;
+                }
+                self.voted(head, vote);
+            }
+            (_, Ok(_)) => {
+                self.branch_over(&xid, step);
+                self.done(head);
+            }
+            (step, Err(refusal)) => {
+                let name = Arc::new(xid.clone());
+                let command = match step {
+                    BranchStep::Prepare => XaCommand::Prepare { xid: name },
+                    BranchStep::Commit => XaCommand::Commit { xid: name, one_phase: false },
+                    BranchStep::CommitOnePhase => XaCommand::Commit { xid: name, one_phase: true },
+                    _ => XaCommand::Forget { xid: name },
+                };
+                let code = command.code_of(&refusal);
+                // A branch that was rolled back is over; its client is told so now or by its vote.
+                let over = (100..=107).contains(&code.code())
+                    && matches!(step, BranchStep::Prepare | BranchStep::CommitOnePhase);
+                if over || code == XaError::NotA {
+                    self.branch_over(&xid, BranchStep::Rollback);
+                }
+                let quiet = !head.response_required && step == BranchStep::End;
+                if !quiet {
+                    self.fail(head, &Problem::xa(code));
+                }
+            }
+        }
+    }
+
+    /// What was taken in a branch is gone, or in the hands of its consumers again.
+    fn branch_over(&mut self, xid: &Xid, step: BranchStep) {
+        let over = !matches!(step, BranchStep::Start | BranchStep::End);
+        let Some(branch) = over.then(|| self.transactions.branches.remove(xid)).flatten() else {
+            return;
+        };
+        if step == BranchStep::Rollback {
+            self.give_back(branch.work);
+        }
+    }
+
+    pub(super) fn recover(&mut self, head: CommandHead) {
+        let command = Command::Xa(XaCommand::Recover { after: None });
+        self.submit(Some(Asked::Recover { head, found: Vec::new() }), command);
+    }
+
+    /// Some of the branches that wait; the answer is all of them.
+    pub(super) fn recovered(
+        &mut self,
+        head: CommandHead,
+        mut found: Vec<BranchInfo>,
+        result: Result<Reply, Refusal>,
+    ) {
+        let page = match result {
+            Ok(Reply::Branches(page)) => page,
+            Ok(_) => Vec::new(),
+            Err(refusal) => return self.fail(head, &Problem::refused(&refusal)),
+        };
+        let more = !page.is_empty() && found.len() < limits::OPENWIRE_RECOVERED_MAX;
+        found.extend(page);
+        if let (true, Some(last)) = (more, found.last()) {
+            let after = Some(Arc::new(last.xid.clone()));
+            let command = Command::Xa(XaCommand::Recover { after });
+            return self.submit(Some(Asked::Recover { head, found }), command);
+        }
+        found.truncate(limits::OPENWIRE_RECOVERED_MAX);
+        let id = |branch: BranchInfo| {
+            let part = |bytes: &[u8]| Some(bytes::Bytes::copy_from_slice(bytes));
+            Some(Structure::XaTransactionId(XaTransactionId {
+                format_id: branch.xid.format(),
+                global_transaction_id: part(branch.xid.global()),
+                branch_qualifier: part(branch.xid.branch()),
+            }))
+        };
+        let data = Some(found.into_iter().map(id).collect());
+        let correlation_id = head.command_id;
+        self.answer(head, &DataArrayResponse { correlation_id, data, ..Default::default() });
+    }
+
+    /// The client goes: its branches that have not voted are rolled back, also those with which it
+    /// is not associated any more.
+    pub(super) fn abandon_branches(&mut self) {
+        for (xid, branch) in std::mem::take(&mut self.transactions.branches) {
+            if branch.prepared {
+                continue;
+            }
+            if branch.associated {
+                let xid = Arc::new(xid.clone());
+                let (transaction, how) = (branch.work.name, EndAs::Fail);
+                self.submit(None, Command::Xa(XaCommand::End { xid, transaction, how }));
+            }
+            let (xid, disposition) = (Arc::new(xid), Disposition::Return);
+            self.submit(None, Command::Xa(XaCommand::Rollback { xid, disposition }));
+        }
+    }
+}
