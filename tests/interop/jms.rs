@@ -259,14 +259,12 @@ macro_rules! stories {
         $(mod $module {
             mod javax {
                 $(#[test]
-                #[ignore = "the broker does not listen for OpenWire yet"]
                 fn $story() {
                     crate::jms::JAVAX.tell(concat!($class, ".", stringify!($story)));
                 })+
             }
             mod jakarta {
                 $(#[test]
-                #[ignore = "the broker does not listen for OpenWire yet"]
                 fn $story() {
                     crate::jms::JAKARTA.tell(concat!($class, ".", stringify!($story)));
                 })+

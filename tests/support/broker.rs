@@ -320,7 +320,7 @@ impl Starting {
                     panic!("ended before ready: {status}; its log ends:\n{}", tail(&self.log));
                 }
             };
-            if let Some(address) = line.strip_prefix("listening on stomp://") {
+            if let Some(address) = line.strip_prefix("listening on ") {
                 let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
                 ports.push(port.expect("a port behind the last colon"));
             }
@@ -329,7 +329,7 @@ impl Starting {
                 metrics = port.and_then(|port| port.parse().ok());
             }
             if line == "ready" {
-                let named = "a line `listening on stomp://HOST:PORT` before `ready`";
+                let named = "a line `listening on SCHEME://HOST:PORT` before `ready`";
                 assert!(!ports.is_empty(), "{named}");
                 let Self { child, data, log, .. } = self;
                 return Broker { child, ports, metrics, data, log };
