@@ -9,14 +9,13 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::peers;
 use super::support::broker::Broker;
 use super::support::fresh_dir;
+use super::support::java::{Classic, compile, java};
 
 /// No story takes longer, or it hangs.
 const STORY_MAX: Duration = Duration::from_secs(120);
@@ -75,8 +74,11 @@ impl Line {
 
 impl Teller {
     fn start(package: &str) -> Self {
-        let classes = compile(package, package, |name| name != "Classic.java");
-        let mut child = java(package, &classes).arg("Teller").spawn().expect("missing peer: java");
+        let classes = compile(package, package, |name| !["Classic", "Load"].contains(&name));
+        let mut command = java(package, &classes);
+        // Quick to start rather than quick in the long run.
+        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "Teller"]);
+        let mut child = command.spawn().expect("missing peer: java");
         let stdin = child.stdin.take().expect("piped");
         let line = BufReader::new(child.stdout.take().expect("piped")).lines().next();
         let port = line.expect("a line").expect("UTF-8").parse().expect("the teller's port");
@@ -161,8 +163,8 @@ impl Server {
                 *broker = Some(started);
             }
             Kind::Classic(classic) => {
-                let started = Classic::start(&data, self.port);
-                self.port = started.port;
+                let started = Classic::start(&data, self.port, &["prioritized"]);
+                self.port = started.port();
                 *classic = Some(started);
             }
             Kind::Elsewhere(_) => {}
@@ -178,93 +180,20 @@ impl Server {
     }
 }
 
-/// ActiveMQ, with the same durability as EscrowMQ. Dropped, it is killed.
-#[derive(Debug)]
-struct Classic {
-    child: Child,
-    port: u16,
-}
-
-impl Classic {
-    #[track_caller]
-    fn start(data: &Path, port: u16) -> Self {
-        static CLASSES: OnceLock<PathBuf> = OnceLock::new();
-        let classes =
-            CLASSES.get_or_init(|| compile("classic", "javax", |name| name == "Classic.java"));
-        let mut command = java("classic", classes);
-        command.arg("Classic").arg(data).args([&port.to_string(), "prioritized"]);
-        let mut child = command.spawn().expect("missing peer: java");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let line = lines.next().expect("a line").expect("UTF-8");
-        let port = line.rsplit(':').next().and_then(|port| port.parse().ok());
-        assert_eq!(lines.next().expect("a second line").expect("UTF-8"), "ready");
-        Self { child, port: port.expect("a port behind the last colon") }
-    }
-}
-
-impl Drop for Classic {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A virtual machine with the jars of a folder and our classes, to be told what to run.
-fn java(jars: &str, classes: &Path) -> Command {
-    let mut command = Command::new("java");
-    // Quick to start rather than quick in the long run, and small: two of them run beside a broker.
-    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-cp"]);
-    command.arg(class_path(jars, Some(classes))).stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
-}
-
-fn class_path(jars: &str, classes: Option<&Path>) -> String {
-    let folder = peers().join("java").join(jars);
-    assert!(folder.exists(), "missing peer: {jars} (run .ci/run peers)");
-    let jars = folder.join("*").display().to_string();
-    classes.map_or(jars.clone(), |classes| format!("{}:{jars}", classes.display()))
-}
-
-/// Compiles the sources that are `wanted` against the jars of a folder, with the interfaces of this
-/// package, and gives back where the classes are.
-fn compile(jars: &str, package: &str, wanted: fn(&str) -> bool) -> PathBuf {
-    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("java").join(jars);
-    let (sources, classes) = (work.join("sources"), work.join("classes"));
-    for dir in [&sources, &classes] {
-        let _ = std::fs::remove_dir_all(dir);
-        std::fs::create_dir_all(dir).expect("a directory of the build");
-    }
-    let mut command = Command::new("javac");
-    command.args(["-nowarn", "-d"]).arg(&classes).args(["-cp", &class_path(jars, None)]);
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/java");
-    for entry in std::fs::read_dir(&own).expect("the folder of the sources") {
-        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
-        if !name.ends_with(".java") || !wanted(&name) {
-            continue;
-        }
-        // The one difference between the lines.
-        let source = std::fs::read_to_string(own.join(&name)).expect("a source");
-        let source = source.replace("javax.jms.", &format!("{package}.jms."));
-        std::fs::write(sources.join(&name), source).expect("write a source");
-        command.arg(sources.join(&name));
-    }
-    let output = command.output().expect("missing peer: javac");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    classes
-}
-
 /// One test for each story, in both lines, and one that none was left out.
 macro_rules! stories {
-    ($($module:ident $class:literal: $($story:ident),+;)+) => {
+    ($($module:ident $class:literal: $($(#[$ignored:meta])? $story:ident),+;)+) => {
         $(mod $module {
             mod javax {
                 $(#[test]
+                $(#[$ignored])?
                 fn $story() {
                     crate::jms::JAVAX.tell(concat!($class, ".", stringify!($story)));
                 })+
             }
             mod jakarta {
                 $(#[test]
+                $(#[$ignored])?
                 fn $story() {
                     crate::jms::JAKARTA.tell(concat!($class, ".", stringify!($story)));
                 })+
@@ -346,38 +275,59 @@ stories! {
         a_closed_consumer_leaves_what_it_never_saw;
     choosing "Choosing":
         the_higher_priority_comes_first,
+        #[ignore = "selectors are still to come"]
         a_selector_chooses,
+        #[ignore = "selectors are still to come"]
         a_selector_reaches_deep_into_a_queue,
         a_selector_that_is_none_is_refused,
         a_browser_takes_nothing,
+        #[ignore = "selectors are still to come"]
         a_browser_chooses,
+        #[ignore = "exclusive consumers are still to come"]
         an_exclusive_consumer_gets_all,
+        #[ignore = "priorities of consumers are still to come"]
         the_consumer_of_higher_priority_goes_first,
+        #[ignore = "message groups are still to come"]
         a_group_stays_with_one_consumer,
         a_group_moves_when_its_consumer_goes,
         a_composite_name_reaches_all,
         a_composite_consumer_hears_of_all,
+        #[ignore = "wildcards are still to come"]
         a_wildcard_consumer_hears_of_all;
     topics "Topics":
         a_topic_reaches_all_who_listen_now,
         a_topic_goes_on_beyond_the_prefetch,
         no_local_hears_others_alone,
         a_topic_transaction_is_heard_at_its_commit,
+        #[ignore = "virtual topics are still to come"]
         a_virtual_topic_feeds_queues,
+        #[ignore = "advisories of these are still to come"]
         advisories_tell_of_consumers,
+        #[ignore = "advisories of these are still to come"]
         advisories_tell_of_what_is_there,
         advisories_tell_of_connections,
+        #[ignore = "advisories of these are still to come"]
         a_client_sees_which_destinations_there_are;
     subscriptions "Subscriptions":
+        #[ignore = "durable subscriptions are still to come"]
         who_was_away_hears_all,
+        #[ignore = "durable subscriptions are still to come"]
         what_was_kept_survives_a_crash,
+        #[ignore = "durable subscriptions are still to come"]
         a_subscription_counts_what_comes_again,
+        #[ignore = "durable subscriptions are still to come"]
         unsubscribed_keeps_nothing,
+        #[ignore = "durable subscriptions are still to come"]
         nobody_unsubscribes_from_what_is_not_there,
+        #[ignore = "durable subscriptions are still to come"]
         one_subscription_has_one_subscriber,
+        #[ignore = "durable subscriptions are still to come"]
         another_selector_begins_anew,
+        #[ignore = "selectors are still to come"]
         a_selector_counts_for_who_is_away,
+        #[ignore = "durable subscriptions are still to come"]
         a_subscription_without_its_own,
+        #[ignore = "durable subscriptions are still to come"]
         many_subscriptions_hear_one_publication;
     temporary "Temporary":
         a_reply_comes_to_a_temporary_queue,
@@ -405,5 +355,6 @@ stories! {
         a_consumer_goes_on_after_a_crash,
         transactions_pass_every_message_once,
         a_temporary_queue_comes_back,
+        #[ignore = "durable subscriptions are still to come"]
         a_subscription_goes_on_after_a_crash;
 }

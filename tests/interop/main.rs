@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::broker::Broker;
+use support::java::peers;
 
 /// One peer: how it is called and started.
 struct Peer {
@@ -35,12 +36,6 @@ const STOMPIT: Peer = Peer {
     needs: "npm/node_modules/stompit",
     program: |_| PathBuf::from("node"),
 };
-
-/// Where `.ci/run peers` has put the clients.
-fn peers() -> PathBuf {
-    let other = std::env::var_os("ESCROW_PEERS");
-    other.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci"), PathBuf::from)
-}
 
 /// Runs one story against a broker of its own.
 #[track_caller]
