@@ -257,6 +257,10 @@ pub const SUBSCRIPTION_NAME_BYTES_MAX: usize = 1024;
 /// remembers each.
 pub const PREFETCH_MAX: u32 = 32_767;
 
+/// Deliveries outstanding on one subscription whose client says that it has seen them and wants
+/// more: a transaction may take so many.
+pub const CREDIT_MAX: u32 = 1_000_000;
+
 /// Bytes of a frame's headers before the connection is greeted.
 pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;
 

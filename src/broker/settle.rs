@@ -9,6 +9,7 @@ use crate::broker::delta::{Entry, Holder, Operation, Place, Resolution};
 use crate::broker::fact::{Change, ConsumerKey, Fact, Source, UnitKey};
 use crate::broker::{Broker, Effects};
 use crate::ids::{Millis, QueueId, TransactionId};
+use crate::limits;
 use crate::record::{Decided, Gone, Record, Settled, Settlement};
 
 impl Broker {
@@ -131,9 +132,8 @@ impl Broker {
 impl Broker {
     /// A subscription may hold more deliveries than before, or fewer; those that it has it keeps.
     pub(super) fn apply_credit(&mut self, key: ConsumerKey, prefetch: u32, effects: &mut Effects) {
-        let most = self.limits.prefetch;
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
-        consumer.set_prefetch(prefetch.min(most));
+        consumer.set_prefetch(prefetch.min(limits::CREDIT_MAX));
         match consumer.source {
             Source::Queue(_) => {
                 self.leave_line(key);

@@ -194,3 +194,132 @@ fn typed(value: &Primitive) -> Option<Value> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{JmsBody, large_bytes, with_properties};
+    use crate::protocol::openwire::body::encode_text;
+    use crate::protocol::openwire::message::Message;
+
+    fn message(kind: MessageKind, content: Option<Bytes>) -> Message {
+        let text = |text: &str| Text::new(text);
+        let mut message = Message::new(kind);
+        message.content = content;
+        message.head.correlation_id = text("c-1");
+        message.head.jms_type = text("order");
+        message.head.group_id = text("g");
+        message.head.group_sequence = 3;
+        let reply_to = Destination { kind: DestinationKind::TempQueue, physical_name: text("ID:a") };
+        message.head.reply_to = Some(reply_to);
+        let map = Map(vec![
+            (text("color").unwrap(), Primitive::text("blue")),
+            (text("count").unwrap(), Primitive::Int(7)),
+            (text("ratio").unwrap(), Primitive::Double(1.5_f64.to_bits())),
+            (text("yes").unwrap(), Primitive::Bool(1)),
+            (text("nothing").unwrap(), Primitive::Null),
+        ]);
+        message.tail.marshalled_properties = Some(map.encode());
+        message
+    }
+
+    fn stored(message: &Message) -> Bytes {
+        let (body, bytes) = JmsBody::of(message);
+        let head = JmsHead { message: Message { content: None, ..message.clone() }, body };
+        Jms::Whole(head, bytes).encode().unwrap()
+    }
+
+    #[test]
+    fn a_message_of_jms_is_kept_to_the_byte() {
+        let texts = ["", "text", "nul \0 and \u{1F980}"].map(|text| Some(encode_text(text)));
+        let odd = [None, Some(Bytes::from_static(b"\0\0\0\x09no")), Some(Bytes::from_static(b"\0"))];
+        for content in texts.into_iter().chain(odd) {
+            let message = message(MessageKind::Text, content.clone());
+            let Ok(Jms::Whole(head, bytes)) = Jms::decode(stored(&message)) else { panic!() };
+            assert_eq!(head.body.on_wire(bytes), content);
+            assert_eq!(Message { content, ..head.message }, message);
+        }
+    }
+
+    #[test]
+    fn others_read_a_text_with_its_properties_and_headers() {
+        let text = "nul \0 and \u{1F980}";
+        let message = message(MessageKind::Text, Some(encode_text(text)));
+        let content = Content::decode(stored(&message)).unwrap();
+        assert_eq!((content.kind, &content.body[..]), (BodyKind::Text, text.as_bytes()));
+        let expected = [
+            ("correlation-id", "c-1"),
+            ("reply-to", "/queue/temp-queue://ID:a"),
+            ("type", "order"),
+            ("JMSXGroupID", "g"),
+            ("JMSXGroupSeq", "3"),
+            ("color", "blue"),
+            ("count", "7"),
+            ("ratio", "1.5"),
+            ("yes", "true"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(content.properties, expected);
+        let bytes = Bytes::from_static(b"\x01\x02");
+        let content = Content::decode(stored(&self::message(MessageKind::Map, Some(bytes.clone()))));
+        assert_eq!(content.map(|content| (content.kind, content.body)), Ok((BodyKind::Bytes, bytes)));
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_name_in_messages_of_every_wire() {
+        let jms = stored(&message(MessageKind::Plain, None));
+        let properties = vec![("color".to_owned(), "blue".to_owned()), (JMS_TYPE.into(), "o".into())];
+        let body = Bytes::new();
+        let other = Content { kind: BodyKind::Text, properties, body }.encode();
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        for (content, name, expected) in [
+            (&jms, "color", text("blue")),
+            (&jms, "count", Some(Value::Integer(7))),
+            (&jms, "ratio", Some(Value::Double(1.5))),
+            (&jms, "yes", Some(Value::Bool(true))),
+            (&jms, "nothing", Some(Value::Null)),
+            (&jms, "JMSType", text("order")),
+            (&jms, "JMSXGroupSeq", Some(Value::Integer(3))),
+            (&jms, "missing", None),
+            (&other, "color", text("blue")),
+            (&other, "JMSType", text("o")),
+            (&other, "count", None),
+        ] {
+            assert_eq!(value(content, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_dead_letter_leaves_the_message_one_of_jms() {
+        let message = message(MessageKind::Text, Some(encode_text("t")));
+        let more = [("why".to_owned(), "because".to_owned())];
+        let marked = with_properties(stored(&message), &more);
+        assert_eq!(value(&marked, "why"), Some(Value::Text("because".to_owned())));
+        assert_eq!(value(&marked, "count"), Some(Value::Integer(7)));
+        let Ok(Jms::Whole(head, _)) = Jms::decode(marked) else { panic!("it is one of JMS") };
+        assert_eq!(head.message.head, message.head);
+    }
+
+    #[test]
+    fn a_large_one_says_how_large_and_is_text_only_where_it_is_utf8() {
+        for (utf8, kind) in [(true, BodyKind::Text), (false, BodyKind::Bytes)] {
+            let message = message(MessageKind::Text, None);
+            let body = JmsBody { present: true, cut: true, utf8 };
+            let content = Jms::Large(JmsHead { message, body }, 1 << 20).encode().unwrap();
+            assert_eq!(large_bytes(&content), Some(1 << 20));
+            let head = LargeHead::decode(content).unwrap();
+            assert_eq!((head.kind, head.bytes, head.property("count")), (kind, 1 << 20, Some("7")));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_message_of_jms_or_a_clear_no(bytes: Vec<u8>, version in 3u8..5) {
+            let mut content = vec![version];
+            content.extend(bytes);
+            let _ = Content::decode(content.clone().into());
+            let _ = LargeHead::decode(content.clone().into());
+            let _ = value(&content.into(), "name");
+        }
+    }
+}

@@ -7,9 +7,9 @@ use crate::broker::redelivery::{Ending, Redelivery};
 use crate::limits::{DEAD_RETRY_MILLIS, DELAYED_WINDOW};
 use crate::message::Content;
 
-const DLQ: &str = "ActiveMQ.DLQ";
+pub(super) const DLQ: &str = "ActiveMQ.DLQ";
 
-fn governed(rules: Redelivery, limits: Vec<(Pattern, Limit)>) -> Bench {
+pub(super) fn governed(rules: Redelivery, limits: Vec<(Pattern, Limit)>) -> Bench {
     let policies = Policies::new(limits, WhenFull::Refuse).unwrap();
     let policies = policies.with_redelivery(Vec::new(), rules).unwrap();
     let mut bench = Bench::new();
@@ -17,7 +17,7 @@ fn governed(rules: Redelivery, limits: Vec<(Pattern, Limit)>) -> Bench {
     bench
 }
 
-fn twice() -> Redelivery {
+pub(super) fn twice() -> Redelivery {
     Redelivery { maximum: 2, expired: Ending::DeadLetter, ..Redelivery::none() }
 }
 

@@ -1,0 +1,108 @@
+//! Promises to consumers that say how much they want, and what they have not seen.
+
+use super::dead::{DLQ, governed, twice};
+use super::*;
+use crate::message::Durability;
+
+impl Bench {
+    fn credit(&mut self, connection: u64, prefetch: u32) {
+        let subscription = SubscriptionId(1);
+        self.ask(connection, &Command::Credit { subscription, prefetch }).unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_without_credit_gets_as_much_as_it_asks_for() {
+    let mut bench = Bench::new();
+    for _ in 0..4 {
+        bench.send("q");
+    }
+    bench.subscribe(1, queue("q"), 0);
+    assert_eq!(bench.handed_out(), []);
+    bench.credit(1, 1);
+    assert_eq!(bench.handed_out(), [(1, 1)]);
+    bench.credit(1, 0);
+    bench.settle(1, Which::One(Tag(1)), Outcome::Accepted).unwrap();
+    assert_eq!(bench.handed_out(), [], "the credit is gone");
+    bench.credit(1, 2);
+    assert_eq!(bench.handed_out(), [(1, 2), (1, 3)]);
+}
+
+#[test]
+fn a_consumer_that_loses_its_credit_holds_up_nobody() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("q"), 1);
+    bench.subscribe(2, queue("q"), 1);
+    bench.credit(1, 0);
+    bench.send("q");
+    bench.send("q");
+    assert_eq!(bench.handed_out(), [(2, 1)]);
+    bench.credit(1, 1);
+    assert_eq!(bench.handed_out(), [(1, 2)]);
+}
+
+#[test]
+fn a_range_settles_what_is_in_it_and_nothing_before_or_after() {
+    let mut bench = Bench::new();
+    for _ in 0..20 {
+        bench.send("q");
+    }
+    bench.subscribe(1, queue("q"), 20);
+    bench.handed_out();
+    let missing = bench.settle(1, Which::Range(Tag(3), Tag(21)), Outcome::Accepted);
+    assert_eq!(missing, Err(Refusal::NotOutstanding(Tag(21))));
+    // More than one step takes: it is asked again for the rest, as the engine does.
+    let (subscription, which) = (SubscriptionId(1), Which::Range(Tag(3), Tag(18)));
+    let settle = Command::Settle { subscription, which, outcome: Outcome::Accepted };
+    let mut parts = 1;
+    while matches!(bench.ask(1, &settle).unwrap(), Verdict::Part) {
+        parts += 1;
+    }
+    assert_eq!(parts, 2);
+    assert_eq!(bench.depth("q").unwrap().depth, 4);
+    bench.close(1);
+    bench.subscribe(2, queue("q"), 20);
+    assert_eq!(bench.handed_out(), [(2, 1), (2, 2), (2, 19), (2, 20)]);
+}
+
+#[test]
+fn what_its_consumer_has_not_seen_returns_uncounted() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.send("q");
+    }
+    bench.subscribe(1, queue("q"), 3);
+    bench.handed_out();
+    let (subscription, unseen) = (SubscriptionId(1), Tag(2));
+    bench.ask(1, &Command::Withdraw { subscription, unseen }).unwrap();
+    bench.subscribe(2, queue("q"), 3);
+    let attempts: Vec<_> = bench.delivered.drain(..).map(|given| given.attempt).collect();
+    assert_eq!(attempts, [2, 1, 1]);
+}
+
+#[test]
+fn what_its_consumer_gives_up_is_set_apart_at_once_whatever_the_rules() {
+    let mut bench = governed(twice(), Vec::new());
+    bench.send("q");
+    bench.send("q");
+    bench.send_as("q", Durability::NonPersistent, 4, None);
+    bench.subscribe(1, queue("q"), 9);
+    bench.handed_out();
+    bench.settle(1, Which::Range(Tag(1), Tag(3)), Outcome::Rejected).unwrap();
+    assert_eq!(bench.depth("q").unwrap().depth, 0);
+    bench.restart();
+    bench.subscribe(2, queue(DLQ), 9);
+    let dead: Vec<_> = bench.delivered.drain(..).map(|given| given.dead.unwrap()).collect();
+    assert_eq!(dead.len(), 2, "what lives in memory alone is dropped, as the rules say");
+    assert!(dead.iter().all(|dead| &*dead.origin == "q" && dead.cause().contains("gave it up")));
+}
+
+#[test]
+fn what_is_given_up_where_the_dead_lie_stays_there() {
+    let mut bench = governed(twice(), Vec::new());
+    bench.send(DLQ);
+    bench.subscribe(1, queue(DLQ), 1);
+    bench.settle(1, Which::One(Tag(1)), Outcome::Rejected).unwrap();
+    assert_eq!(bench.depth(DLQ).unwrap().depth, 1);
+    assert_eq!(bench.handed_out(), [(1, 1), (1, 1)]);
+}
