@@ -106,8 +106,8 @@ struct Load {
 
 impl Load {
     fn start() -> Self {
-        let classes = compile("javax", "javax", |name| name == "Load");
-        let mut child = java("javax", &classes).arg("Load").spawn().expect("missing peer: java");
+        let classes = compile(&["javax"], "javax", |name| name == "Load");
+        let mut child = java(&["javax"], &classes).arg("Load").spawn().expect("missing peer: java");
         let asks = child.stdin.take().expect("piped");
         let answers = BufReader::new(child.stdout.take().expect("piped"));
         Self { _child: child, asks, answers }

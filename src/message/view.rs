@@ -210,7 +210,8 @@ mod tests {
         message.head.jms_type = text("order");
         message.head.group_id = text("g");
         message.head.group_sequence = 3;
-        let reply_to = Destination { kind: DestinationKind::TempQueue, physical_name: text("ID:a") };
+        let reply_to =
+            Destination { kind: DestinationKind::TempQueue, physical_name: text("ID:a") };
         message.head.reply_to = Some(reply_to);
         let map = Map(vec![
             (text("color").unwrap(), Primitive::text("blue")),
@@ -232,7 +233,8 @@ mod tests {
     #[test]
     fn a_message_of_jms_is_kept_to_the_byte() {
         let texts = ["", "text", "nul \0 and \u{1F980}"].map(|text| Some(encode_text(text)));
-        let odd = [None, Some(Bytes::from_static(b"\0\0\0\x09no")), Some(Bytes::from_static(b"\0"))];
+        let odd =
+            [None, Some(Bytes::from_static(b"\0\0\0\x09no")), Some(Bytes::from_static(b"\0"))];
         for content in texts.into_iter().chain(odd) {
             let message = message(MessageKind::Text, content.clone());
             let Ok(Jms::Whole(head, bytes)) = Jms::decode(stored(&message)) else { panic!() };
@@ -261,14 +263,19 @@ mod tests {
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(content.properties, expected);
         let bytes = Bytes::from_static(b"\x01\x02");
-        let content = Content::decode(stored(&self::message(MessageKind::Map, Some(bytes.clone()))));
-        assert_eq!(content.map(|content| (content.kind, content.body)), Ok((BodyKind::Bytes, bytes)));
+        let content =
+            Content::decode(stored(&self::message(MessageKind::Map, Some(bytes.clone()))));
+        assert_eq!(
+            content.map(|content| (content.kind, content.body)),
+            Ok((BodyKind::Bytes, bytes))
+        );
     }
 
     #[test]
     fn a_value_is_found_by_its_name_in_messages_of_every_wire() {
         let jms = stored(&message(MessageKind::Plain, None));
-        let properties = vec![("color".to_owned(), "blue".to_owned()), (JMS_TYPE.into(), "o".into())];
+        let properties =
+            vec![("color".to_owned(), "blue".to_owned()), (JMS_TYPE.into(), "o".into())];
         let body = Bytes::new();
         let other = Content { kind: BodyKind::Text, properties, body }.encode();
         let text = |text: &str| Some(Value::Text(text.to_owned()));

@@ -74,8 +74,9 @@ impl Line {
 
 impl Teller {
     fn start(package: &str) -> Self {
-        let classes = compile(package, package, |name| !["Classic", "Load"].contains(&name));
-        let mut command = java(package, &classes);
+        let wanted = |name: &str| !["Classic", "Load", "Money"].contains(&name);
+        let classes = compile(&[package], package, wanted);
+        let mut command = java(&[package], &classes);
         // Quick to start rather than quick in the long run.
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "Teller"]);
         let mut child = command.spawn().expect("missing peer: java");
@@ -118,7 +119,7 @@ impl Teller {
 
 /// The broker that a story is told to.
 #[derive(Debug)]
-struct Server {
+pub(super) struct Server {
     kind: Kind,
     port: u16,
     dir: tempfile::TempDir,
@@ -133,7 +134,7 @@ enum Kind {
 
 impl Server {
     #[track_caller]
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let kind = match std::env::var("ESCROW_JMS_BROKER").as_deref() {
             Err(_) => Kind::Escrow(None),
             Ok("classic") => Kind::Classic(None),
@@ -144,7 +145,7 @@ impl Server {
         server
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         match &self.kind {
             Kind::Elsewhere(url) => url.clone(),
             _ => format!("tcp://127.0.0.1:{}", self.port),
@@ -153,7 +154,7 @@ impl Server {
 
     /// A client that reconnects knows one address, so from the second time on it is the same.
     #[track_caller]
-    fn start_again(&mut self) {
+    pub(super) fn start_again(&mut self) {
         let data = self.dir.path().join("data");
         match &mut self.kind {
             Kind::Escrow(broker) => {
@@ -171,7 +172,7 @@ impl Server {
         }
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         match &mut self.kind {
             Kind::Escrow(broker) => drop(broker.take()),
             Kind::Classic(classic) => drop(classic.take()),

@@ -5,6 +5,7 @@
 //! `.ci/run` installs the peers under `target/ci`; `ESCROW_PEERS` names another place.
 
 mod jms;
+mod money;
 #[path = "../support/mod.rs"]
 mod support;
 

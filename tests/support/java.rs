@@ -27,8 +27,9 @@ impl Classic {
     #[track_caller]
     pub(crate) fn start(data: &Path, port: u16, options: &[&str]) -> Self {
         static CLASSES: OnceLock<PathBuf> = OnceLock::new();
-        let classes = CLASSES.get_or_init(|| compile("classic", "javax", |name| name == "Classic"));
-        let mut command = java("classic", classes);
+        let classes =
+            CLASSES.get_or_init(|| compile(&["classic"], "javax", |name| name == "Classic"));
+        let mut command = java(&["classic"], classes);
         command.arg("Classic").arg(data).arg(port.to_string()).args(options);
         let mut child = command.spawn().expect("missing peer: java");
         let stdin = child.stdin.take().expect("piped");
@@ -51,25 +52,28 @@ impl Drop for Classic {
     }
 }
 
-/// A virtual machine with the jars of a folder and our classes, to be told what to run.
-pub(crate) fn java(jars: &str, classes: &Path) -> Command {
+/// A virtual machine with the jars of these folders and our classes, to be told what to run.
+pub(crate) fn java(jars: &[&str], classes: &Path) -> Command {
     let mut command = Command::new("java");
     command.args(["-Xmx1g", "-cp", &class_path(jars, Some(classes))]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
-fn class_path(jars: &str, classes: Option<&Path>) -> String {
-    let folder = peers().join("java").join(jars);
-    assert!(folder.exists(), "missing peer: {jars} (run .ci/run peers)");
-    let jars = folder.join("*").display().to_string();
-    classes.map_or(jars.clone(), |classes| format!("{}:{jars}", classes.display()))
+fn class_path(jars: &[&str], classes: Option<&Path>) -> String {
+    let mut path: Vec<String> = classes.iter().map(|dir| dir.display().to_string()).collect();
+    for name in jars {
+        let folder = peers().join("java").join(name);
+        assert!(folder.exists(), "missing peer: {name} (run .ci/run peers)");
+        path.push(folder.join("*").display().to_string());
+    }
+    path.join(":")
 }
 
-/// Compiles the classes that are `wanted` against the jars of a folder, with the interfaces of this
+/// Compiles the classes that are `wanted` against the jars of these folders, with the interfaces of this
 /// package, and gives back where the classes are.
-pub(crate) fn compile(jars: &str, package: &str, wanted: fn(&str) -> bool) -> PathBuf {
-    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("java").join(jars);
+pub(crate) fn compile(jars: &[&str], package: &str, wanted: fn(&str) -> bool) -> PathBuf {
+    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("java").join(jars.concat());
     let (sources, classes) = (work.join("sources"), work.join("classes"));
     for dir in [&sources, &classes] {
         let _ = std::fs::remove_dir_all(dir);
