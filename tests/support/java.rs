@@ -70,8 +70,8 @@ fn class_path(jars: &[&str], classes: Option<&Path>) -> String {
     path.join(":")
 }
 
-/// Compiles the classes that are `wanted` against the jars of these folders, with the interfaces of this
-/// package, and gives back where the classes are.
+/// Compiles the classes that are `wanted` against the jars of these folders, with the interfaces of
+/// this package, and gives back where the classes are.
 pub(crate) fn compile(jars: &[&str], package: &str, wanted: fn(&str) -> bool) -> PathBuf {
     let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("java").join(jars.concat());
     let (sources, classes) = (work.join("sources"), work.join("classes"));
