@@ -69,6 +69,8 @@ pub mod record;
 #[doc(hidden)]
 pub mod schedule;
 #[doc(hidden)]
+pub mod security;
+#[doc(hidden)]
 pub mod server;
 #[doc(hidden)]
 pub mod session;

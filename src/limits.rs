@@ -261,6 +261,21 @@ pub const PREFETCH_MAX: u32 = 32_767;
 /// more: a transaction may take so many.
 pub const CREDIT_MAX: u32 = 1_000_000;
 
+/// Bytes of a user's or a group's name.
+pub const USER_NAME_BYTES_MAX: usize = 128;
+
+/// Memory that verifying one password may take, in KiB.
+pub const HASH_KIB_MAX: u32 = 64 << 10;
+
+/// Passes over that memory.
+pub const HASH_PASSES_MAX: u32 = 10;
+
+/// Passwords that are verified at the same time; others wait.
+pub const LOGINS_MAX: usize = 2;
+
+/// Rights that a connection remembers to have looked up.
+pub const KNOWN_RIGHTS_MAX: usize = 256;
+
 /// Bytes of a frame's headers before the connection is greeted.
 pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;
 

@@ -33,13 +33,17 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "broker::Limits",
             "broker::policy",
             "broker::redelivery",
+            "security::access",
+            "security::users",
             "ids",
             "limits",
         ],
     ),
+    ("security", &["broker::command", "broker::policy", "message", "ids", "schedule", "limits"]),
     (
         "server",
         &[
+            "security",
             "session",
             "engine",
             "backup",

@@ -166,6 +166,8 @@ pub enum Command {
     /// Says that the producers of this connection will not come back, so that nothing need be
     /// remembered of what they have sent. Its answer confirms like that of [`Command::Barrier`].
     CloseProducers,
+    /// Something that was not allowed, and is refused in its place among what its connection asks.
+    Forbidden(Forbidden),
     /// Asks for nothing: its answer confirms what this connection asked before.
     Barrier,
     /// The next queues in the order of names, as [`Reply::Queues`]: none at the end.
@@ -253,6 +255,7 @@ impl Command {
     pub fn works_in(&self) -> Option<TransactionName> {
         match self.bare() {
             Self::Transact { transaction, .. } => Some(*transaction),
+            Self::Forbidden(forbidden) => forbidden.transaction,
             _ => None,
         }
     }
@@ -293,6 +296,15 @@ impl Command {
             _ => 0,
         }
     }
+}
+
+/// What a connection was not allowed to ask.
+#[derive(Clone, Debug)]
+pub struct Forbidden {
+    /// The transaction of which it was to be a part: that cannot be committed any more.
+    pub transaction: Option<TransactionName>,
+    /// How it is refused.
+    pub refusal: Box<Refusal>,
 }
 
 /// What can be done in a transaction.

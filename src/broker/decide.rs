@@ -108,6 +108,7 @@ impl Broker {
             }
             Command::Once(once) => self.decide_once(now, Asker { connection, token }, once, facts),
             Command::Barrier => DONE,
+            Command::Forbidden(forbidden) => Err((*forbidden.refusal).clone()),
             Command::CloseProducers => {
                 self.state_parting(connection, true, facts);
                 DONE

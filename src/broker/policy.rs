@@ -145,6 +145,13 @@ impl Pattern {
         Ok(Self { topic, parts: parts? })
     }
 
+    /// Whether it is for that destination.
+    #[must_use]
+    pub fn covers(&self, destination: &Destination) -> bool {
+        self.topic == matches!(destination, Destination::Topic(_))
+            && self.matches(destination.name())
+    }
+
     fn matches(&self, name: &str) -> bool {
         let mut names = name.split('.');
         for part in &self.parts {

@@ -3,6 +3,7 @@
 mod queue;
 mod run;
 mod store;
+mod user;
 mod xa;
 
 use std::path::PathBuf;
@@ -51,6 +52,11 @@ enum Command {
     /// are for managers that do not come back.
     #[command(subcommand)]
     Xa(xa::XaCommand),
+    /// Makes and changes the file of users that a broker lets in.
+    ///
+    /// The broker's settings name it (security.users). Passwords are kept as argon2 hashes.
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Looks into a store, copies it, and makes a store of a copy.
     ///
     /// No command changes anything in the store it is given. Those that read a store at rest will
@@ -92,8 +98,9 @@ struct RunArgs {
     /// Directory of the store; made if it does not exist. [default: ./escrowmq-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where to listen, once or more: stomp://HOST:PORT, or tcp://HOST:PORT for clients of ActiveMQ.
-    /// Port 0 takes a free one. [default: stomp://127.0.0.1:61613 and tcp://127.0.0.1:61616]
+    /// Where to listen, once or more: stomp://HOST:PORT, or tcp://HOST:PORT for clients of ActiveMQ;
+    /// stomp+ssl:// and ssl:// with the setting tls. Port 0 takes a free one.
+    /// [default: stomp://127.0.0.1:61613 and tcp://127.0.0.1:61616]
     #[arg(long, value_name = "URL")]
     listen: Vec<String>,
     /// Where to show metrics for Prometheus: ADDRESS:PORT, like 127.0.0.1:9161. [default: nowhere]
@@ -352,6 +359,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Queue(command) => queue::queue(command),
         Command::Xa(command) => xa::xa(command),
+        Command::User(command) => user::user(command),
         Command::Dlq(command) => queue::dead_letters(command),
         Command::Schedule(command) => queue::schedules(command),
         Command::Store(StoreCommand::Verify { dir }) => store::verify(&dir),

@@ -16,11 +16,9 @@ use crate::engine::{self, Handle, Running, StopError, Store};
 use crate::io::real::{DirStorage, SystemClock};
 use crate::io::{Clock, Storage};
 use crate::limits;
-use crate::protocol::stomp::Limits;
 use crate::server::admin::{Admin, Backups};
 use crate::server::metrics::Metrics;
-use crate::server::{self, Server, Shared};
-use crate::session::stomp::{HeartBeat, SessionConfig};
+use crate::server::{Entry, Server, Shared};
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     start_logs();
@@ -77,31 +75,29 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     let connections = connections_within_files(config.limits.connections);
     let server = Server::bind(&listeners, connections).await?;
     let metrics = metrics(&config).await?;
-    warn_of_open_doors(&server)?;
+    warn_of_open_doors(&config, &server)?;
+    let entry = Entry::new(&config)?;
     let directory = DirStorage::open_or_create(&config.data)?;
     // Held until the process ends; the epoch is what makes a second owner harmless.
     let _lock = directory.try_lock()?;
     let storage: Arc<dyn Storage> = Arc::new(directory);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = open(&config, &storage, &*clock)?;
-    let id_prefix = format!("{}-{:08x}", config.name, store.report.store_id as u32);
-    let epoch = store.report.epoch;
+    let life = (store.report.store_id, store.report.epoch);
     let source = Source::running(&store, &storage);
     let backups = Backups { source, data: config.data.clone(), clock: Arc::clone(&clock) };
     let running = engine::start(store, Arc::clone(&clock))?;
     let handle = running.handle().clone();
-    let openwire = Arc::new(server::openwire_config(&config, &id_prefix, epoch));
-    let stomp = Arc::new(session_config(&config, id_prefix));
     let metrics_clock = Arc::clone(&clock);
-    let shared = Shared { handle: handle.clone(), stomp, openwire, clock };
+    let shared = Shared::new(&config, life, entry, (handle.clone(), clock));
     let (stop, stopping) = watch::channel(false);
     let admin = admin(&config)
         .map(|admin| tokio::spawn(admin.serve(handle.clone(), backups, stopping.clone())));
     // Who reads `ready` may ask for the end at once.
     let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut out = std::io::stdout();
-    for (address, wire) in server.addresses()? {
-        let _ = writeln!(out, "listening on {}://{address}", wire.scheme());
+    for (scheme, address) in server.addresses()? {
+        let _ = writeln!(out, "listening on {scheme}://{address}");
     }
     if let Some(metrics) = metrics {
         let _ = writeln!(out, "metrics on http://{}/metrics", metrics.address()?);
@@ -202,19 +198,6 @@ fn open(config: &Config, storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Resul
     Ok(store)
 }
 
-fn session_config(config: &Config, id_prefix: String) -> SessionConfig {
-    let beat = Duration::from_millis(config.stomp.heart_beat_min.max(1));
-    let default = SessionConfig::default();
-    SessionConfig {
-        id_prefix,
-        limits: Limits { body_bytes: config.limits.message.bytes(), ..default.limits },
-        heart_beat: HeartBeat { send: beat, receive: beat },
-        connect_timeout: Duration::from_secs(config.stomp.connect_timeout),
-        prefetch: config.stomp.prefetch,
-        ..default
-    }
-}
-
 /// Raises the limit of open files as far as the system lets it, and returns how many connections
 /// that leaves room for: a broker that runs out of files could not read its own store.
 fn connections_within_files(wanted: usize) -> usize {
@@ -236,14 +219,14 @@ fn connections_within_files(wanted: usize) -> usize {
     wanted.min(room)
 }
 
-/// There is no authentication yet, so an address others can reach deserves a word.
-fn warn_of_open_doors(server: &Server) -> Result<(), CliError> {
-    for (address, _) in server.addresses()? {
-        if !address.ip().is_loopback() {
+/// Without users, an address others can reach deserves a word.
+fn warn_of_open_doors(config: &Config, server: &Server) -> Result<(), CliError> {
+    for (_, address) in server.addresses()? {
+        if !address.ip().is_loopback() && !config.security.has_users() {
             tracing::warn!(
                 %address,
-                "listening beyond this machine without authentication: whoever reaches this \
-                 address may read and write every queue"
+                "listening beyond this machine without users: whoever reaches this address may \
+                 read and write every queue"
             );
         }
     }

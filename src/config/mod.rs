@@ -3,9 +3,11 @@
 //! `default.toml` beside this file is the one place where every setting is described, with its
 //! default and its cost; a test holds that it says what the code does.
 
+mod listener;
 mod memory;
 mod openwire;
 mod redelivery;
+mod security;
 mod size;
 mod xa;
 
@@ -14,15 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use url::Url;
 
 use crate::broker::policy::{Limit, Pattern, PatternError, Policies, WhenFull};
 use crate::engine;
 use crate::limits;
+use crate::security::users::NAME_RULE;
 use crate::wal;
 
+pub use listener::{Listener, Wire};
 pub use openwire::OpenWireSettings;
 pub use redelivery::RedeliveryConfig;
+pub use security::{AccessConfig, SecurityConfig, TlsConfig};
 pub use size::Size;
 pub use xa::XaConfig;
 
@@ -43,6 +47,8 @@ pub struct Config {
     pub destinations: Vec<DestinationConfig>,
     /// What becomes of messages that come back.
     pub redelivery: Vec<RedeliveryConfig>,
+    /// Who may do what with which destinations.
+    pub access: Vec<AccessConfig>,
     /// Where to show metrics; nowhere if it is empty.
     pub metrics: String,
     /// The log.
@@ -55,6 +61,10 @@ pub struct Config {
     pub duplicates: DuplicatesConfig,
     /// Branches of global transactions.
     pub xa: XaConfig,
+    /// Who is let in.
+    pub security: SecurityConfig,
+    /// TLS of listeners.
+    pub tls: TlsConfig,
     /// STOMP.
     pub stomp: StompConfig,
     /// OpenWire.
@@ -175,12 +185,15 @@ impl Default for Config {
             listen: ["stomp://127.0.0.1:61613", "tcp://127.0.0.1:61616"].map(str::to_owned).into(),
             destinations: Vec::new(),
             redelivery: Vec::new(),
+            access: Vec::new(),
             metrics: String::new(),
             log: LogConfig::default(),
             memory: MemoryConfig::default(),
             limits: LimitsConfig::default(),
             duplicates: DuplicatesConfig::default(),
             xa: XaConfig::default(),
+            security: SecurityConfig::default(),
+            tls: TlsConfig::default(),
             stomp: StompConfig::default(),
             openwire: OpenWireSettings::default(),
         }
@@ -281,6 +294,27 @@ pub enum ConfigError {
     /// A limit of destinations cannot be understood.
     #[error("a limit in destinations is wrong: {0}")]
     Destination(#[from] PatternError),
+    /// A rule of access cannot be understood.
+    #[error("a rule in access is wrong: {0}")]
+    Access(PatternError),
+    /// A name in a rule of access is none.
+    #[error("the rule in access for {rule} gives a right to {name:?}: {}", NAME_RULE)]
+    Grantee {
+        /// Its destinations.
+        rule: String,
+        /// The name.
+        name: String,
+    },
+    /// Others than this machine could reach a listener, and nobody is asked who he is.
+    #[error(
+        "{url} can be reached from other machines, and there are no users: whoever reaches it \
+         could read and write every queue; name a file of users in security.users (`escrowmq user \
+         set` makes one), or set security.open = true"
+    )]
+    Open {
+        /// The listener.
+        url: String,
+    },
     /// A listener's address cannot be understood.
     #[error("cannot listen on {url}: {reason}")]
     Listen {
@@ -291,63 +325,11 @@ pub enum ConfigError {
     },
 }
 
-/// A wire protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    /// STOMP.
-    Stomp,
-    /// OpenWire, the protocol of ActiveMQ's own clients.
-    OpenWire,
-}
-
-impl Wire {
-    /// The scheme of a URL that clients of it are given.
-    #[must_use]
-    pub fn scheme(self) -> &'static str {
-        match self {
-            Self::Stomp => "stomp",
-            Self::OpenWire => "tcp",
-        }
-    }
-
-    fn of_scheme(scheme: &str) -> Option<Self> {
-        match scheme {
-            "stomp" => Some(Self::Stomp),
-            "tcp" | "openwire" => Some(Self::OpenWire),
-            _ => None,
-        }
-    }
-
-    fn port(self) -> u16 {
-        match self {
-            Self::Stomp => STOMP_PORT,
-            Self::OpenWire => OPENWIRE_PORT,
-        }
-    }
-}
-
-/// Where to listen, and in which wire protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// What is spoken there.
-    pub wire: Wire,
-    /// Host name or address.
-    pub host: String,
-    /// Port; 0 lets the system choose.
-    pub port: u16,
-}
-
 /// What a frame of the log may hold beside a message's body.
 const FRAME_EXTRA: usize = 2 << 20;
 
 /// What a message's head may take beside its body.
 const HEAD_BYTES_MAX: u64 = 64 << 10;
-
-/// The port of STOMP where none is given.
-const STOMP_PORT: u16 = 61613;
-
-/// The same of OpenWire.
-const OPENWIRE_PORT: u16 = 61616;
 
 impl Config {
     /// Reads a TOML file; what it does not say has its default.
@@ -366,7 +348,7 @@ impl Config {
     /// # Errors
     /// Where one is no URL, or names a protocol this version does not speak.
     pub fn listeners(&self) -> Result<Vec<Listener>, ConfigError> {
-        self.listen.iter().map(|url| listener(url)).collect()
+        self.listen.iter().map(|url| Listener::parse(url)).collect()
     }
 
     /// Where the page of metrics is to be, if anywhere.
@@ -431,7 +413,7 @@ impl Config {
         in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
         in_range(!self.listen.is_empty(), "listen", "[]", "at least one address")?;
         self.metrics_address()?;
-        self.listeners().map(drop)
+        self.check_security()
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {
@@ -584,25 +566,6 @@ fn in_range(
     if ok { Ok(()) } else { Err(ConfigError::Range { name, value: value.to_string(), must }) }
 }
 
-fn listener(text: &str) -> Result<Listener, ConfigError> {
-    let wrong = |reason: String| ConfigError::Listen { url: text.to_owned(), reason };
-    let url = Url::parse(text).map_err(|error| {
-        wrong(format!("it is no URL ({error}); expected something like stomp://127.0.0.1:61613"))
-    })?;
-    let unknown = || {
-        let scheme = url.scheme();
-        wrong(format!("the scheme {scheme} is not served by this version; it serves stomp and tcp"))
-    };
-    let wire = Wire::of_scheme(url.scheme()).ok_or_else(unknown)?;
-    let host = url.host_str().ok_or_else(|| wrong("it names no host".to_owned()))?;
-    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("it must end after the port".to_owned()));
-    }
-    // An IPv6 address stands in brackets in a URL, and without them elsewhere.
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(Listener { wire, host, port: url.port().unwrap_or_else(|| wire.port()) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -634,26 +597,6 @@ mod tests {
     fn a_setting_that_does_not_exist_is_named() {
         let error = toml::from_str::<Config>("[log]\nsegment = 3\n").unwrap_err();
         assert!(error.to_string().contains("segment"), "{error}");
-    }
-
-    #[test]
-    fn listeners_are_understood_or_refused_with_a_reason() {
-        let check = |url: &str, expected: Result<(&str, u16), &str>| match (listener(url), expected)
-        {
-            (Ok(found), Ok((host, port))) => {
-                assert_eq!((found.host.as_str(), found.port), (host, port));
-            }
-            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
-            (found, expected) => panic!("{url}: {found:?}, expected {expected:?}"),
-        };
-        check("stomp://127.0.0.1:0", Ok(("127.0.0.1", 0)));
-        check("stomp://localhost", Ok(("localhost", STOMP_PORT)));
-        check("stomp://[::1]:7", Ok(("::1", 7)));
-        check("tcp://127.0.0.1", Ok(("127.0.0.1", OPENWIRE_PORT)));
-        check("openwire://127.0.0.1:9", Ok(("127.0.0.1", 9)));
-        check("amqp://127.0.0.1:5672", Err("amqp is not served"));
-        check("127.0.0.1:61613", Err("no URL"));
-        check("stomp://h:1/path", Err("end after the port"));
     }
 
     #[test]

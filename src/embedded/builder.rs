@@ -8,7 +8,7 @@ use super::broker::Broker;
 use super::error::OpenError;
 use super::life;
 use crate::broker::policy::WhenFull;
-use crate::config::{Config, DestinationConfig, Size};
+use crate::config::{AccessConfig, Config, DestinationConfig, Size};
 use crate::io::real::SystemClock;
 use crate::io::{Clock, Storage};
 
@@ -113,13 +113,37 @@ impl Builder {
     }
 
     /// Serves other programs too, at a URL like `stomp://127.0.0.1:61613`; port 0 takes a free one,
-    /// which [`Broker::addresses`] tells. There is no authentication: whoever reaches the address
-    /// may read and write every queue.
+    /// which [`Broker::addresses`] tells. Without [`Builder::users`] whoever reaches the address
+    /// may read and write every queue: so it must be one that this machine alone can reach.
     pub fn listen(mut self, url: impl Into<String>) -> Self {
         if !std::mem::replace(&mut self.0.listens, true) {
             self.0.config.listen.clear();
         }
         self.0.config.listen.push(url.into());
+        self
+    }
+
+    /// Lets other programs in only as one of the users in that file, which `escrowmq user` makes.
+    pub fn users(mut self, path: impl Into<PathBuf>) -> Self {
+        self.0.config.security.users = path.into();
+        self
+    }
+
+    /// Says what these users may do with destinations, `pattern` as in [`Builder::limit`]: who may
+    /// consume and who may send, as users, groups, or `*` for all. What no pattern covers is
+    /// allowed to nobody, once there is one.
+    pub fn rights(mut self, pattern: impl Into<String>, read: &[&str], write: &[&str]) -> Self {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let (name, read, write) = (pattern.into(), names(read), names(write));
+        let rule = AccessConfig { name, read, write, admin: Vec::new() };
+        self.0.config.access.push(rule);
+        self
+    }
+
+    /// The certificate and its key, in PEM, of listeners like `stomp+ssl://127.0.0.1:61612`.
+    pub fn tls(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.0.config.tls.certificate = certificate.into();
+        self.0.config.tls.key = key.into();
         self
     }
 

@@ -1,4 +1,4 @@
-//! Other programs' way to an embedded broker: the listeners, on a thread of their own.
+//! Other programs' way to an embedded broker: the STOMP listeners, on a thread of their own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,12 +13,10 @@ use crate::config::Config;
 use crate::engine::Handle;
 use crate::io::Clock;
 use crate::limits;
-use crate::protocol::stomp::Limits;
-use crate::server::{self, Server, Shared};
-use crate::session::stomp::{HeartBeat, SessionConfig};
+use crate::server::{Entry, Server, Shared};
 
 /// Listeners that are open, if any are wanted.
-pub(super) struct Listening(Option<(Runtime, Server)>);
+pub(super) struct Listening(Option<(Runtime, Server, Entry)>);
 
 impl Listening {
     pub(super) fn bind(config: &Config, listens: bool) -> Result<Self, OpenError> {
@@ -34,42 +32,27 @@ impl Listening {
         let listeners = config.listeners()?;
         let server = runtime.block_on(Server::bind(&listeners, config.limits.connections));
         let server = server.map_err(|error| OpenError::Listen(error.to_string()))?;
-        Ok(Self(Some((runtime, server))))
+        let entry = Entry::new(config).map_err(|error| OpenError::Listen(error.to_string()))?;
+        Ok(Self(Some((runtime, server, entry))))
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        let server = self.0.as_ref().map(|(_, server)| server);
-        let addresses = server.and_then(|server| server.addresses().ok()).unwrap_or_default();
-        addresses.into_iter().map(|(address, _)| address).collect()
+        let addresses = self.0.as_ref().and_then(|(_, server, _)| server.addresses().ok());
+        addresses.unwrap_or_default().into_iter().map(|(_, address)| address).collect()
     }
 
     pub(super) fn serve(
         self,
         config: &Config,
-        (store_id, epoch): (u128, u64),
+        life: (u128, u64),
         handle: Handle,
         clock: Arc<dyn Clock>,
     ) -> Serving {
-        let Some((runtime, server)) = self.0 else { return Serving(None) };
-        let id_prefix = format!("{}-{:08x}", config.name, store_id as u32);
-        let openwire = Arc::new(server::openwire_config(config, &id_prefix, epoch));
-        let stomp = Arc::new(session_config(config, id_prefix));
+        let Some((runtime, server, entry)) = self.0 else { return Serving(None) };
+        let shared = Shared::new(config, life, entry, (handle, clock));
         let (stop, stopping) = watch::channel(false);
-        let task = runtime.spawn(server.serve(Shared { handle, stomp, openwire, clock }, stopping));
+        let task = runtime.spawn(server.serve(shared, stopping));
         Serving(Some((runtime, task, stop)))
-    }
-}
-
-fn session_config(config: &Config, id_prefix: String) -> SessionConfig {
-    let beat = Duration::from_millis(config.stomp.heart_beat_min);
-    let default = SessionConfig::default();
-    SessionConfig {
-        id_prefix,
-        limits: Limits { body_bytes: config.limits.message.bytes(), ..default.limits },
-        heart_beat: HeartBeat { send: beat, receive: beat },
-        connect_timeout: Duration::from_secs(config.stomp.connect_timeout),
-        prefetch: config.stomp.prefetch,
-        ..default
     }
 }
 

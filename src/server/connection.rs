@@ -4,19 +4,22 @@
 use std::fmt;
 use std::future::pending;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::broker::command::Output;
+use crate::broker::command::{Output, Request};
 use crate::config::Wire;
 use crate::engine::{Closed, Connection};
 use crate::limits;
+use crate::security::Denied;
+use crate::security::guard::Guard;
 use crate::server::Shared;
 use crate::server::session::{Ended, Session};
+use crate::server::socket::Socket;
+use crate::server::tls::common_name;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -50,11 +53,18 @@ impl From<Closed> for End {
     }
 }
 
+/// What somebody waits for who wants in.
+type LoginAnswer = Pin<Box<dyn Future<Output = Result<Guard, Denied>> + Send>>;
+
 struct Task<'a> {
     shared: &'a Shared,
-    socket: TcpStream,
+    socket: Socket,
     connection: Connection,
     session: Session,
+    /// Looks at requests, once somebody was let in.
+    guard: Option<Guard>,
+    /// Is somebody to be let in?
+    login: Option<LoginAnswer>,
     incoming: BytesMut,
     outgoing: BytesMut,
     outputs: Vec<Output>,
@@ -64,13 +74,13 @@ struct Task<'a> {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(
-    socket: TcpStream,
+    socket: Socket,
     wire: Wire,
     connection: Connection,
     shared: &Shared,
 ) -> End {
     // Answers are small and awaited: they must not wait for more.
-    if let Err(error) = socket.set_nodelay(true) {
+    if let Err(error) = socket.set_nodelay() {
         return End::Socket(error);
     }
     let now = shared.clock.monotonic();
@@ -80,6 +90,8 @@ pub(super) async fn serve(
         socket,
         connection,
         session,
+        guard: None,
+        login: None,
         incoming: BytesMut::new(),
         outgoing: BytesMut::new(),
         outputs: Vec::new(),
@@ -108,7 +120,7 @@ impl Task<'_> {
             // Beside a socket that always has something, a timer might never get its turn.
             return self.time_is_up(self.session.wants_bytes()).await;
         }
-        let idle_writer = self.outgoing.is_empty();
+        let idle_writer = self.outgoing.is_empty() && self.socket.is_flushed();
         let takes = idle_writer && self.session.wants_outputs();
         let reads = self.session.wants_bytes();
         if reads {
@@ -126,12 +138,31 @@ impl Task<'_> {
             // What is written is written whole before more is taken: the engine's window then
             // bounds what a slow peer costs.
             received = self.connection.receive(&mut self.outputs), if takes => received?,
+            verdict = decided(&mut self.login) => self.let_in(verdict),
             // A peer that does not read must not keep the broker from ending.
             why = self.connection.closed(), if !idle_writer => return Err(End::Broker(why)),
             () = self.session.woken() => self.session.handle_wake(),
             () = sleep_or_never(sleep) => self.time_is_up(reads).await?,
         }
         Ok(())
+    }
+
+    /// Somebody who wanted in was judged.
+    fn let_in(&mut self, verdict: Result<Guard, Denied>) {
+        self.login = None;
+        let now = self.now();
+        let verdict = verdict.map(|guard| {
+            tracing::debug!(id = %self.connection.id(), user = %guard.who(), "logged in");
+            self.guard = Some(guard);
+        });
+        self.session.handle_login(now, verdict.map_err(|denied| denied.to_string()));
+    }
+
+    /// Asks whether somebody is let in who wants to be.
+    fn ask_login(&mut self) {
+        let Some(login) = self.session.poll_login() else { return };
+        let certificate = self.socket.certificate().and_then(common_name);
+        self.login = Some(Box::pin(self.shared.entry.clone().login(certificate, login)));
     }
 
     /// A deadline of the session has come.
@@ -160,7 +191,8 @@ impl Task<'_> {
             if self.session.wants_bytes() && !self.incoming.is_empty() {
                 self.session.handle_bytes(now, &mut self.incoming);
             }
-            let requests = self.session.poll_requests();
+            self.ask_login();
+            let requests = self.requests();
             let mut moved = !requests.is_empty() || self.incoming.len() < before;
             if !requests.is_empty() {
                 self.connection.submit(requests).await?;
@@ -170,7 +202,7 @@ impl Task<'_> {
                 self.session.handle_read(read.ok());
                 moved = true;
             }
-            if self.outgoing.is_empty() {
+            if self.outgoing.is_empty() && self.socket.is_flushed() {
                 self.session.take_bytes(&mut self.outgoing);
                 if !self.outgoing.is_empty() {
                     self.write_some()?;
@@ -190,9 +222,20 @@ impl Task<'_> {
         }
     }
 
+    /// What the session asks, as far as it may.
+    fn requests(&mut self) -> Vec<Request> {
+        let mut requests = self.session.poll_requests();
+        if let Some(guard) = &mut self.guard {
+            // What the session answers for itself is its client's by right.
+            let others = requests.iter_mut().filter(|it| !self.session.vouches_for(&it.command));
+            others.for_each(|request| guard.check(request));
+        }
+        requests
+    }
+
     /// Reads what the socket has, up to a limit; true if that was anything.
     fn read_some(&mut self) -> Result<bool, End> {
-        match self.socket.try_read_buf(&mut self.incoming) {
+        match self.socket.try_read(&mut self.incoming) {
             Ok(0) => Err(End::Hangup),
             Ok(_) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -211,6 +254,10 @@ impl Task<'_> {
                 Err(e) => return Err(End::Socket(e)),
             }
         }
+        match self.socket.try_flush() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            flushed => flushed?,
+        }
         self.outgoing = BytesMut::new();
         self.session.handle_written();
         self.connection.written(std::mem::take(&mut self.window));
@@ -228,17 +275,16 @@ impl Task<'_> {
         }
         self.session.take_bytes(&mut self.outgoing);
         let words = async {
-            self.socket.write_all_buf(&mut self.outgoing).await?;
+            self.socket.write_all(&mut self.outgoing).await?;
             self.session.handle_written();
-            let requests = self.session.poll_requests();
+            let requests = self.requests();
             if !requests.is_empty() {
                 let _ = self.connection.submit(requests).await;
             }
             self.socket.shutdown().await?;
             // Closing with unread bytes would reset the connection, and the peer might lose the
             // words above: read on until it has closed too, but not for ever.
-            let mut rest = (&mut self.socket).take(limits::LAST_WORDS_READ_MAX);
-            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(drop)
+            self.socket.drain(limits::LAST_WORDS_READ_MAX).await
         };
         let _ = timeout(Duration::from_millis(limits::LAST_WORDS_MILLIS), words).await;
     }
@@ -248,7 +294,7 @@ impl Task<'_> {
     /// Hands the engine what is to be done however the connection ended.
     async fn last_requests(&mut self) {
         self.session.handle_gone();
-        let requests = self.session.poll_requests();
+        let requests = self.requests();
         if !requests.is_empty() {
             let _ = self.connection.submit(requests).await;
         }
@@ -258,6 +304,14 @@ impl Task<'_> {
 async fn sleep_or_never(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
+        None => pending().await,
+    }
+}
+
+/// What was decided of somebody who wants in, if anybody does.
+async fn decided(login: &mut Option<LoginAnswer>) -> Result<Guard, Denied> {
+    match login {
+        Some(answer) => answer.await,
         None => pending().await,
     }
 }

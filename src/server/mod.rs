@@ -6,11 +6,14 @@
 pub mod admin;
 mod branches;
 mod connection;
+mod entry;
 mod exposition;
 mod graves;
 pub mod metrics;
 mod operator;
 mod session;
+mod socket;
+pub mod tls;
 pub mod words;
 
 use std::io;
@@ -18,15 +21,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, Listener, Wire};
 use crate::engine::Handle;
 use crate::io::Clock;
+use crate::protocol::stomp::Limits;
 use crate::session::openwire::OpenWireConfig;
-use crate::session::stomp::{Pieces, SessionConfig};
+use crate::session::stomp::{HeartBeat, SessionConfig};
+
+use self::socket::Socket;
+pub use entry::{Entry, EntryError};
 
 /// What every connection shares.
 #[derive(Clone, Debug)]
@@ -39,6 +46,44 @@ pub struct Shared {
     pub openwire: Arc<OpenWireConfig>,
     /// The time, for heart-beats.
     pub clock: Arc<dyn Clock>,
+    /// Who is let in.
+    pub entry: Entry,
+}
+
+impl Shared {
+    /// As the settings say, for the store of that id in that life.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        (store_id, epoch): (u128, u64),
+        entry: Entry,
+        (handle, clock): (Handle, Arc<dyn Clock>),
+    ) -> Self {
+        let beat = Duration::from_millis(config.stomp.heart_beat_min.max(1));
+        let default = SessionConfig::default();
+        let id_prefix = format!("{}-{:08x}", config.name, store_id as u32);
+        let stomp = SessionConfig {
+            id_prefix: id_prefix.clone(),
+            login: entry.has_users(),
+            limits: Limits { body_bytes: config.limits.message.bytes(), ..default.limits },
+            heart_beat: HeartBeat { send: beat, receive: beat },
+            connect_timeout: Duration::from_secs(config.stomp.connect_timeout),
+            prefetch: config.stomp.prefetch,
+            ..default
+        };
+        let openwire = OpenWireConfig {
+            broker_name: config.name.clone(),
+            broker_id: id_prefix,
+            epoch,
+            login: entry.has_users(),
+            body_bytes: config.limits.message.bytes(),
+            connect_timeout: Duration::from_secs(config.openwire.connect_timeout),
+            inactivity: Duration::from_millis(config.openwire.inactivity),
+            ..OpenWireConfig::default()
+        };
+        let (stomp, openwire) = (Arc::new(stomp), Arc::new(openwire));
+        Self { handle, stomp, openwire, clock, entry }
+    }
 }
 
 /// Why a listener cannot be opened.
@@ -50,26 +95,10 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// How OpenWire sessions behave under these settings. `id_prefix` tells the store from others, and
-/// `epoch` this life of it.
-#[must_use]
-pub fn openwire_config(config: &Config, id_prefix: &str, epoch: u64) -> OpenWireConfig {
-    OpenWireConfig {
-        broker_name: config.name.clone(),
-        broker_id: id_prefix.to_owned(),
-        epoch,
-        body_bytes: config.limits.message.bytes(),
-        connect_timeout: Duration::from_secs(config.openwire.connect_timeout),
-        inactivity: Duration::from_millis(config.openwire.inactivity),
-        pieces: Pieces::default(),
-        registry: Arc::default(),
-    }
-}
-
 /// Listeners that are open, before anyone is served.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<(TcpListener, Wire)>,
+    listeners: Vec<(Listener, TcpListener)>,
     connections: Arc<Semaphore>,
 }
 
@@ -80,21 +109,24 @@ impl Server {
     /// When one cannot be opened: the address is in use, or not of this machine.
     pub async fn bind(listeners: &[Listener], connections: usize) -> Result<Self, BindError> {
         let mut open = Vec::new();
-        for Listener { wire, host, port } in listeners {
+        for settings in listeners {
+            let Listener { host, port, .. } = settings;
             let listener = TcpListener::bind((host.as_str(), *port)).await;
             let wrong = |source| BindError { host: host.clone(), port: *port, source };
-            open.push((listener.map_err(wrong)?, *wire));
+            open.push((settings.clone(), listener.map_err(wrong)?));
         }
         let connections = connections.min(Semaphore::MAX_PERMITS);
         Ok(Self { listeners: open, connections: Arc::new(Semaphore::new(connections)) })
     }
 
-    /// Where it listens, and what it speaks there.
+    /// Where it listens, and what is spoken there.
     ///
     /// # Errors
     /// When the system does not say.
-    pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Wire)>> {
-        let address = |(listener, wire): &(TcpListener, Wire)| Ok((listener.local_addr()?, *wire));
+    pub fn addresses(&self) -> io::Result<Vec<(&'static str, SocketAddr)>> {
+        let address = |(settings, listener): &(Listener, TcpListener)| {
+            Ok((settings.scheme(), listener.local_addr()?))
+        };
         self.listeners.iter().map(address).collect()
     }
 
@@ -102,16 +134,16 @@ impl Server {
     pub async fn serve(self, shared: Shared, stop: watch::Receiver<bool>) {
         let mut tasks = JoinSet::new();
         tasks.spawn(graves::dig(shared.clone(), stop.clone()));
-        for (listener, wire) in self.listeners {
+        for (settings, listener) in self.listeners {
             let (shared, connections) = (shared.clone(), Arc::clone(&self.connections));
-            tasks.spawn(accept((listener, wire), shared, connections, stop.clone()));
+            tasks.spawn(accept((settings, listener), shared, connections, stop.clone()));
         }
         while tasks.join_next().await.is_some() {}
     }
 }
 
 async fn accept(
-    (listener, wire): (TcpListener, Wire),
+    (settings, listener): (Listener, TcpListener),
     shared: Shared,
     connections: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
@@ -129,7 +161,8 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => match Arc::clone(&connections).try_acquire_owned() {
                     Ok(permit) => {
-                        tasks.spawn(serve_one((socket, wire), peer, shared.clone(), permit));
+                        let socket = shared.entry.socket(socket, settings.tls);
+                        tasks.spawn(serve_one((socket, settings.wire), peer, shared.clone(), permit));
                     }
                     Err(_) => tracing::warn!(%peer, "refused: too many connections"),
                 },
@@ -151,7 +184,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn serve_one(
-    (socket, wire): (TcpStream, Wire),
+    (socket, wire): (Result<Socket, rustls::Error>, Wire),
     peer: SocketAddr,
     shared: Shared,
     permit: OwnedSemaphorePermit,
@@ -159,6 +192,10 @@ async fn serve_one(
     let Ok(connection) = shared.handle.connect() else { return };
     let id = connection.id();
     tracing::debug!(%peer, %id, "connected");
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(%error, "TLS cannot begin"),
+    };
     let end = connection::serve(socket, wire, connection, &shared).await;
     tracing::debug!(%peer, %id, %end, "disconnected");
     drop(permit);

@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use crate::broker::command::{Output, Request};
+use crate::broker::command::{Command, Output, Request};
 use crate::config::Wire;
 use crate::ids::{ConnectionId, Lsn};
 use crate::server::Shared;
+use crate::session::Login;
 use crate::session::openwire::{self, OpenWireSession, Waker};
 use crate::session::stomp::{self, StompSession};
 
@@ -131,6 +132,22 @@ impl Session {
     pub(super) fn handle_read(&mut self, content: Option<Bytes>) {
         if let Self::OpenWire(session, _) = self {
             session.handle_read(content);
+        }
+    }
+
+    pub(super) fn poll_login(&mut self) -> Option<Login> {
+        either!(self, session => session.poll_login())
+    }
+
+    pub(super) fn handle_login(&mut self, now: Duration, verdict: Result<(), String>) {
+        either!(self, session => session.handle_login(now, verdict));
+    }
+
+    /// Whether the session has seen to it that its client may do this.
+    pub(super) fn vouches_for(&self, command: &Command) -> bool {
+        match self {
+            Self::Stomp(_) => false,
+            Self::OpenWire(session, _) => session.vouches_for(command),
         }
     }
 

@@ -4,5 +4,8 @@
 //! Pure: no socket, task or clock; time is an argument, and bytes come and go in buffers. The
 //! shell around a session moves bytes, requests and outputs, and knows no protocol.
 
+mod login;
 pub mod openwire;
 pub mod stomp;
+
+pub use login::Login;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{
-    Command, Confirm, Delivery, Outcome, Output, Pick, Refusal, Request, Returns, Spot, Which, Work,
+    Command, Confirm, Delivery, Outcome, Output, Refusal, Request, Which, Work,
 };
-use crate::broker::delta::{Place, Resolution};
+use crate::broker::delta::Resolution;
 use crate::engine::{Connection, Input, Mailbox};
 use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token};
 use crate::message::{
@@ -26,7 +26,7 @@ use super::settled::settle_answered;
 use super::units::Unit;
 
 /// The last of them is purged and deleted now and then.
-const QUEUES: [&str; 3] = ["a", "b", "swept"];
+pub(super) const QUEUES: [&str; 3] = ["a", "b", "swept"];
 const TOPIC: &str = "t";
 
 pub(super) struct Client {
@@ -69,6 +69,8 @@ pub(super) enum Asked {
     /// A part of a large body.
     Part(StageId),
     Settle(Vec<u64>, Outcome),
+    /// What an operator has asked for, by its number.
+    Upkeep(u64),
     Other,
 }
 
@@ -229,6 +231,7 @@ impl Client {
             Asked::Settle(numbers, outcome) => {
                 settle_answered(around.model, &numbers, outcome, refusal.as_ref())?;
             }
+            Asked::Upkeep(number) => around.model.upkeep.answered(number),
             Asked::Other => {}
         }
         Ok(())
@@ -305,7 +308,7 @@ impl Client {
             doomed: expires.is_some() || topic || (!kept && name == QUEUES[2]),
             ..Fate::asked()
         };
-        around.model.fates.insert(number, fate);
+        around.model.is_sent(number, fate);
         let content = Content {
             kind: BodyKind::Bytes,
             properties: vec![("number".to_owned(), number.to_string())],
@@ -373,7 +376,7 @@ impl Client {
         let doomed = expires.is_some();
         let queues = [queue.to_owned()].into();
         let fate = Fate { queues, producer, doomed, ..Fate::asked() };
-        around.model.fates.insert(number, fate);
+        around.model.is_sent(number, fate);
         self.bodies.sent.insert(number, stage);
         let (durability, content) = (Durability::Persistent, sending.content());
         let message = Message { durability, priority, expires, when: When::AtOnce, content };
@@ -574,45 +577,6 @@ impl Client {
         self.leave_branches(around);
         around.inputs.push_back(Input::Close(self.connection));
         around.ghosts.push(Arc::clone(&self.mailbox));
-    }
-
-    fn sweep(&mut self, around: &mut Surroundings<'_>) {
-        let queue = QUEUES[2];
-        for fate in around.model.fates.values_mut().filter(|fate| fate.queues.contains(queue)) {
-            fate.doomed = true;
-        }
-        let queue = queue.into();
-        let command = if around.random.one_in(2) {
-            Command::Purge { queue }
-        } else {
-            Command::Delete { queue }
-        };
-        self.ask(around, command, Asked::Other);
-    }
-
-    /// Moves messages as an operator does.
-    fn shift(&mut self, around: &mut Surroundings<'_>) {
-        let from = around.random.below(3);
-        let to = (from + 1 + around.random.below(2)) % 3;
-        let (mut from, mut to) = (QUEUES[from as usize], QUEUES[to as usize]);
-        if around.random.one_in(3) {
-            (from, to) = ("DLQ.b", "b");
-        }
-        around.model.may_move(from, to, to == QUEUES[2]);
-        let all = around.random.one_in(2);
-        let pick = Pick::First(if all { u64::MAX } else { 1 + around.random.below(30) });
-        let returns = Returns::Keep;
-        let command = Command::Move { from: from.into(), to: to.into(), pick, returns };
-        self.ask(around, command, Asked::Other);
-    }
-
-    /// Looks at messages as an operator does.
-    fn browse(&mut self, around: &mut Surroundings<'_>) {
-        let queue = QUEUES[around.random.below(3) as usize].into();
-        let place = Place { rank: around.random.below(10) as u8, seq: around.random.below(100) };
-        let after = around.random.one_in(2).then_some(Spot::Durable(place));
-        let limit = 1 + around.random.below(10) as usize;
-        self.ask(around, Command::Browse { queue, after, limit }, Asked::Other);
     }
 }
 

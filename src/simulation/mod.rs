@@ -16,6 +16,7 @@ mod full_disk;
 mod model;
 mod node;
 mod once;
+mod operators;
 mod random;
 mod rest;
 mod restart;

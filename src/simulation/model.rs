@@ -7,8 +7,9 @@ use crate::ids::Millis;
 
 use super::again::Again;
 use super::branches::Branch;
-use super::node::{Contents, DEAD_LETTERS, Found, LIMITED, dead_letters_of, number_of};
+use super::node::{Contents, DEAD_LETTERS, Found, dead_letters_of, number_of};
 use super::once::OnceSent;
+use super::operators::Upkeep;
 use super::units::InDoubt;
 
 /// What is known of one message.
@@ -123,6 +124,8 @@ pub(super) struct Model {
     pub(super) once: OnceSent,
     /// What comes again and again.
     pub(super) again: Again,
+    /// What operators have asked for, and may not have happened yet.
+    pub(super) upkeep: Upkeep,
 }
 
 impl Model {
@@ -168,22 +171,6 @@ impl Model {
         Ok(())
     }
 
-    /// An operator asks that what waits in one queue go to another. What is lent stays, and nobody
-    /// outside knows what is lent: each message is in one of the two.
-    pub(super) fn may_move(&mut self, from: &str, to: &str, doomed: bool) {
-        self.overfilled |= to == LIMITED;
-        for fate in self.fates.values_mut().filter(|fate| fate.may_be_in(from)) {
-            fate.queues.insert(to.to_owned());
-            fate.moved = true;
-            // A move ends every delay.
-            fate.not_before = Millis(0);
-            fate.doomed |= doomed;
-            // That it was delivered in an earlier life is a return from now on.
-            fate.returns_by_end += u32::from(fate.delivered);
-            fate.may_be_dropped();
-        }
-    }
-
     /// A delivery reached a subscription that has ended: it comes back, counted once more.
     pub(super) fn comes_back_counted(&mut self, output: &Output) {
         let Output::Delivery(delivery) = output else { return };
@@ -196,6 +183,7 @@ impl Model {
     /// A crash has happened and `contents` is what was left: what was unknown is known now.
     pub(super) fn resolve(&mut self, contents: &Contents) {
         self.units.clear();
+        self.upkeep.clear();
         self.again.resolve(&contents.again);
         let before = self.of_branches(contents);
         let again = self.once.resolve(&self.fates, contents);

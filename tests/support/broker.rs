@@ -320,7 +320,9 @@ impl Starting {
                     panic!("ended before ready: {status}; its log ends:\n{}", tail(&self.log));
                 }
             };
-            if let Some(address) = line.strip_prefix("listening on ") {
+            if let Some(address) =
+                line.strip_prefix("listening on ").and_then(|url| Some(url.split_once("://")?.1))
+            {
                 let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
                 ports.push(port.expect("a port behind the last colon"));
             }

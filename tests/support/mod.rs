@@ -11,6 +11,7 @@ pub(crate) mod exposition;
 pub(crate) mod java;
 pub(crate) mod ledger;
 pub(crate) mod load;
+pub(crate) mod openwire;
 pub(crate) mod random;
 pub(crate) mod stomp;
 

@@ -184,6 +184,22 @@ pub enum Refusal {
          nothing of the transaction has happened; do it again under another id"
     )]
     CommitVoid,
+    /// The user has no right to do that.
+    #[error(
+        "{user} has no right to {right} {destination}: an operator gives it in the broker's \
+         settings (access)"
+    )]
+    NotAllowed {
+        /// The user's name.
+        user: Box<str>,
+        /// The right: read, write or admin.
+        right: Box<str>,
+        /// With what.
+        destination: Destination,
+    },
+    /// Only operators may do that, through the admin socket.
+    #[error("only the broker's operators can do that, with its own command")]
+    ForOperators,
     /// There are as many queues as the configuration allows.
     #[error("there are {limit} destinations already, which is the limit")]
     TooManyDestinations {

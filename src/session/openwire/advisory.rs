@@ -8,7 +8,7 @@ use super::OpenWireSession;
 use super::consumer::ConsumerKey;
 use super::names;
 use super::stored::{Outgoing, head_to_keep};
-use crate::broker::command::Command;
+use crate::broker::command::{Command, Work};
 use crate::message::{self, Destination, Durability, Jms, JmsBody, Priority};
 use crate::protocol::openwire::message::{Message, MessageKind};
 use crate::protocol::openwire::primitive::{Map, Value};
@@ -40,6 +40,21 @@ impl OpenWireSession {
             content: stored.encode().ok()?,
         };
         Some(Command::Send { to: Destination::topic(topic), message })
+    }
+
+    /// Whether the session has seen to it that its client may do this: what is about temporary
+    /// destinations it looks at itself, and advisories it makes itself.
+    #[must_use]
+    pub fn vouches_for(&self, command: &Command) -> bool {
+        match command.bare() {
+            Command::Send { to, .. } | Command::Transact { work: Work::Send { to, .. }, .. } => {
+                names::is_temporary(to) || is_advisory(to)
+            }
+            Command::Subscribe { from, .. } => {
+                names::is_temporary(from) || [TEMP_QUEUE, TEMP_TOPIC].contains(&from.name())
+            }
+            _ => false,
+        }
     }
 
     fn tell(&mut self, topic: &str, about: Structure) {
@@ -181,4 +196,9 @@ fn topic(what: &str, destination: &Destination) -> String {
     let wire = names::wire(destination);
     let name = wire.physical_name.unwrap_or_default();
     format!("{PREFIX}{what}.{kind}.{name}")
+}
+
+/// Whether it is a topic of advisories, which only the broker makes.
+pub(super) fn is_advisory(destination: &Destination) -> bool {
+    matches!(destination, Destination::Topic(name) if name.starts_with(PREFIX))
 }

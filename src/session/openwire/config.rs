@@ -18,6 +18,8 @@ pub struct OpenWireConfig {
     pub broker_id: String,
     /// Which life of the broker this is, so that no id is made twice.
     pub epoch: u64,
+    /// Whether clients must be let in by a login.
+    pub login: bool,
     /// Bytes of a message's body at most.
     pub body_bytes: u64,
     /// Time from the start of a connection until its client has said who it is.
@@ -36,6 +38,7 @@ impl Default for OpenWireConfig {
             broker_name: "escrowmq".to_owned(),
             broker_id: "escrowmq".to_owned(),
             epoch: 0,
+            login: false,
             body_bytes: 1 << 30,
             connect_timeout: Duration::from_secs(10),
             inactivity: Duration::from_secs(30),

@@ -42,6 +42,11 @@ impl Problem {
         Self::new("javax.jms.InvalidClientIDException", message)
     }
 
+    /// Somebody may not do what it wants.
+    pub(super) fn security(message: impl Into<String>) -> Self {
+        Self::new("java.lang.SecurityException", message)
+    }
+
     /// A code of the XA specification. Clients find it at the end of the message.
     pub(super) fn xa(code: XaError) -> Self {
         Self::new(XA, format!("{code} xaErrorCode:{}", code.code()))
@@ -60,6 +65,9 @@ impl Problem {
             Refusal::Xa(code) => Self::xa(*code),
             Refusal::RollbackOnly { because } => Self::rollback_only(&because.to_string()),
             Refusal::BadDestinationName { .. } => Self::destination(refusal.to_string()),
+            Refusal::NotAllowed { .. } | Refusal::ForOperators => {
+                Self::security(refusal.to_string())
+            }
             refusal if refusal.is_want_of_room() => {
                 Self::new("javax.jms.ResourceAllocationException", refusal.to_string())
             }

@@ -62,7 +62,7 @@ impl OpenWireSession {
                 Ok(())
             }
             (Phase::Greeting, Structure::ConnectionInfo(info)) => {
-                self.enter(info);
+                self.greet(info);
                 Ok(())
             }
             // A client that comes back says so before it says who it is.

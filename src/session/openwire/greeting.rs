@@ -10,6 +10,7 @@ use crate::protocol::openwire::table::{
     BrokerId, BrokerInfo, ConnectionControl, ConnectionInfo, WireFormatInfo,
 };
 use crate::protocol::openwire::{CommandHead, Limits, SilenceWatch, Text, WireFormat, negotiate};
+use crate::session::Login;
 
 /// Who the client is.
 #[derive(Debug, Default)]
@@ -45,6 +46,41 @@ impl OpenWireSession {
         Ok(())
     }
 
+    /// Asks whether the client is let in, where that is asked.
+    pub(super) fn greet(&mut self, info: Box<ConnectionInfo>) {
+        if !self.config.login {
+            return self.enter(info);
+        }
+        let text = |text: &Text| text.to_str().into_owned();
+        let password = info.password.as_ref().map(|secret| text(&secret.0)).unwrap_or_default();
+        let login = Login { name: info.user_name.as_ref().map(text), password };
+        self.phase = Phase::Login(info, Some(login));
+    }
+
+    /// Who the client says that it is, to be verified; once.
+    pub fn poll_login(&mut self) -> Option<Login> {
+        match &mut self.phase {
+            Phase::Login(_, login) => login.take(),
+            _ => None,
+        }
+    }
+
+    /// Whether the client is let in, or why not.
+    pub fn handle_login(&mut self, _now: Duration, verdict: Result<(), String>) {
+        let Phase::Login(..) = self.phase else { return };
+        let Phase::Login(info, _) = std::mem::replace(&mut self.phase, Phase::Greeting) else {
+            unreachable!("just seen")
+        };
+        match verdict {
+            Ok(()) => self.enter(info),
+            Err(why) => {
+                let head = head_of(&info);
+                self.fail(head, &Problem::security(why.as_str()));
+                self.phase = Phase::Closed(CloseReason::Fault(Fault::Refused { why }));
+            }
+        }
+    }
+
     /// Takes a connection in, unless another of its name must go first.
     pub(super) fn enter(&mut self, info: Box<ConnectionInfo>) {
         let head =
@@ -70,10 +106,10 @@ impl OpenWireSession {
         self.client =
             Client { name: Text::cut(&name_text), words: client_text, manageable: info.manageable };
         self.phase = Phase::Open;
-        let whole = self.config.pieces.whole_bytes;
+        let whole = self.config.pieces.whole_bytes + limits::OPENWIRE_WHOLE_EXTRA;
         let limits = Limits {
             frame_bytes: self.config.frame_bytes(),
-            whole_bytes: whole + limits::OPENWIRE_WHOLE_EXTRA,
+            whole_bytes: whole,
             head_bytes: limits::OPENWIRE_HEAD_BYTES_MAX.min(whole),
         };
         self.receiver.agree(self.format, limits);
@@ -94,4 +130,9 @@ impl OpenWireSession {
         let fault = Fault::Refused { why: why.to_owned() };
         self.phase = Phase::Closed(CloseReason::Fault(fault));
     }
+}
+
+fn head_of(info: &ConnectionInfo) -> CommandHead {
+    let (command_id, response_required) = (info.command_id, info.response_required);
+    CommandHead { command_id, response_required }
 }

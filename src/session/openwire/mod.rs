@@ -49,6 +49,7 @@ use crate::ids::{ConnectionId, Lsn, Token};
 use crate::limits;
 use crate::protocol::openwire::table::{ConnectionInfo, KeepAliveInfo, ProducerId};
 use crate::protocol::openwire::{Format, Limits, Object, Receiver, Silence, SilenceWatch, encode};
+use crate::session::Login;
 
 pub use self::config::OpenWireConfig;
 pub use self::fault::{CloseReason, Fault};
@@ -106,6 +107,8 @@ pub struct OpenWireSession {
 enum Phase {
     Opening,
     Greeting,
+    /// Is the client let in?
+    Login(Box<ConnectionInfo>, Option<Login>),
     /// Another connection of this name is on its way out.
     Waiting(Box<ConnectionInfo>),
     Open,
@@ -210,7 +213,7 @@ impl OpenWireSession {
         match self.phase {
             Phase::Closed(_) => return,
             Phase::Open => self.pulls_due(now),
-            Phase::Opening | Phase::Greeting | Phase::Waiting(_) => {
+            Phase::Opening | Phase::Greeting | Phase::Login(..) | Phase::Waiting(_) => {
                 if now >= self.connect_by {
                     let within = self.config.connect_timeout;
                     return self.close(Fault::ConnectTimeout { within });
@@ -237,7 +240,9 @@ impl OpenWireSession {
         let of_phase = match self.phase {
             Phase::Closed(_) => return None,
             Phase::Open => self.consumers.next_pull(),
-            Phase::Opening | Phase::Greeting | Phase::Waiting(_) => Some(self.connect_by),
+            Phase::Opening | Phase::Greeting | Phase::Login(..) | Phase::Waiting(_) => {
+                Some(self.connect_by)
+            }
         };
         let watch = self.watch.as_ref().map(SilenceWatch::deadline);
         of_phase.into_iter().chain(watch).min()

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::OpenWireSession;
+use super::advisory::is_advisory;
 use super::answers::{Asked, Group};
 use super::fault::Problem;
 use super::names;
@@ -95,6 +96,9 @@ impl OpenWireSession {
                 && self.config.registry.owner(destination).is_none();
             if gone {
                 return Err(Problem::no_temporary(destination.to_string()));
+            }
+            if self.config.login && is_advisory(destination) {
+                return Err(Problem::security("only the broker makes advisories"));
             }
             if names::is_pattern(destination) {
                 let why = format!("{destination} is a pattern: nothing can be sent there");

@@ -17,7 +17,9 @@ pub struct SessionConfig {
     pub limits: Limits,
     /// Heart-beats offered to clients.
     pub heart_beat: HeartBeat,
-    /// Time from the start of a connection to its CONNECT frame.
+    /// Whether a client must say who it is, and waits until somebody has decided about that.
+    pub login: bool,
+    /// Time from the start of a connection to its CONNECT frame, and until it is let in.
     pub connect_timeout: Duration,
     /// Deliveries outstanding on a subscription that does not say: at least 1. More keeps a far
     /// consumer busy, less spreads a queue evenly over its consumers.
@@ -67,6 +69,7 @@ impl Default for SessionConfig {
                 send: Duration::from_secs(1),
                 receive: Duration::from_secs(10),
             },
+            login: false,
             connect_timeout: Duration::from_secs(10),
             prefetch: 1000,
             pieces: Pieces::default(),

@@ -39,6 +39,18 @@ pub enum Fault {
         /// The time there was.
         within: Duration,
     },
+    /// The client is not let in.
+    #[error("{why}")]
+    Denied {
+        /// Why.
+        why: String,
+    },
+    /// Nobody has decided in time whether to let the client in.
+    #[error("the login took longer than {within:?}: connect again later")]
+    LoginTimeout {
+        /// The time there was.
+        within: Duration,
+    },
     /// The client's heart-beats stopped.
     #[error("nothing was received for {silence:?}, against the heart-beats agreed")]
     Silent {

@@ -12,11 +12,12 @@ use super::settle::find_delivery;
 use super::subscription::{AckMode, Subscribe};
 use super::transactions::within;
 use super::upload::Upload;
-use super::{Ending, Incoming, Phase, StompSession, Unsubscribing};
+use super::{Asking, Ending, Incoming, Phase, StompSession, Unsubscribing};
 use crate::broker::command::{self, Outcome};
 use crate::ids::SubscriptionId;
 use crate::limits;
 use crate::protocol::stomp::{Command, Head, Limits, Piece, Version};
+use crate::session::Login;
 
 impl StompSession {
     /// Reads from the front of `bytes` what it can and leaves the rest, in order: an unfinished
@@ -36,7 +37,7 @@ impl StompSession {
             }
         }
         // What comes after the end is nobody's.
-        if !matches!(self.phase, Phase::Greeting | Phase::Open) {
+        if matches!(self.phase, Phase::Ending(_) | Phase::Closed(_)) {
             bytes.clear();
         }
     }
@@ -129,6 +130,19 @@ impl StompSession {
 
     fn connect(&mut self, now: Duration, head: &Head) -> Result<(), Fault> {
         let agreement = Agreement::reach(&head.headers, &self.config)?;
+        if self.config.login {
+            let header = |name| head.headers.get(name).map(str::to_owned);
+            let password = header("passcode").unwrap_or_default();
+            let login = Login { name: header("login"), password };
+            self.phase = Phase::Login(agreement, Asking::New(login));
+        } else {
+            self.greet(now, agreement);
+        }
+        Ok(())
+    }
+
+    /// Lets the client in.
+    pub(super) fn greet(&mut self, now: Duration, agreement: Agreement) {
         agreement.encode(&self.config, self.connection, &mut self.out);
         let limits = self.config.limits;
         self.decoder.set_version(agreement.version);
@@ -136,7 +150,6 @@ impl StompSession {
         self.version = Some(agreement.version);
         self.beats = agreement.beats(now);
         self.phase = Phase::Open;
-        Ok(())
     }
 
     fn subscribe(&mut self, head: &Head, version: Version) -> Result<(), Fault> {

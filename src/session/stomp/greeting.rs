@@ -21,7 +21,7 @@ pub(super) struct Agreement {
 }
 
 impl Agreement {
-    /// From the headers of CONNECT. Who the client is does not matter yet.
+    /// From the headers of CONNECT.
     pub(super) fn reach(headers: &Headers, config: &SessionConfig) -> Result<Self, Fault> {
         let version = match headers.get("accept-version") {
             None => Version::V1_0,

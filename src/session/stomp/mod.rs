@@ -32,6 +32,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use self::beats::Beats;
+use self::greeting::Agreement;
 use self::large::Streaming;
 use self::receipts::{Asked, Receipts};
 use self::send::Send;
@@ -42,6 +43,7 @@ use crate::broker::command::{Command, Confirm, Outcome, Request};
 use crate::ids::{ConnectionId, SubscriptionId, Tag};
 use crate::limits;
 use crate::protocol::stomp::{Decoder, Head, Limits, Version};
+use crate::session::Login;
 
 pub use self::config::{HeartBeat, Pieces, SessionConfig};
 pub use self::fault::Fault;
@@ -50,10 +52,11 @@ pub use self::send::OF_THE_FRAME;
 /// The life of one STOMP connection.
 ///
 /// 1. *Greeting*: only CONNECT or STOMP, soon and small.
-/// 2. *Open*: frames become requests; answers and deliveries become frames.
-/// 3. *Ending*, after DISCONNECT or a mistake: nothing is read any more, and receipts still owed
+/// 2. *Login*, where the configuration wants it: nothing is read until it is answered.
+/// 3. *Open*: frames become requests; answers and deliveries become frames.
+/// 4. *Ending*, after DISCONNECT or a mistake: nothing is read any more, and receipts still owed
 ///    go out first.
-/// 4. *Closed*: nothing more happens; the last bytes are to be written, then the socket closed.
+/// 5. *Closed*: nothing more happens; the last bytes are to be written, then the socket closed.
 ///
 /// The methods are of four kinds:
 /// - **getters** tell what the session is ready for: [`wants_bytes`](Self::wants_bytes),
@@ -103,9 +106,20 @@ pub struct StompSession {
 #[derive(Debug)]
 enum Phase {
     Greeting,
+    /// The client has said who it is.
+    Login(Agreement, Asking),
     Open,
     Ending(Ending),
     Closed(CloseReason),
+}
+
+/// How far the question is whether a client is let in.
+#[derive(Debug)]
+enum Asking {
+    /// Not asked.
+    New(Login),
+    /// Asked and not answered.
+    Asked,
 }
 
 /// What happens when no receipt is owed any more.
@@ -252,10 +266,14 @@ impl StompSession {
         if self.is_closing().is_some() {
             return;
         }
-        if matches!(self.phase, Phase::Greeting) {
+        if let Phase::Greeting | Phase::Login(..) = self.phase {
             if now >= self.connect_by {
                 let within = self.config.connect_timeout;
-                self.close_with(Fault::ConnectTimeout { within }, None);
+                let fault = match self.phase {
+                    Phase::Greeting => Fault::ConnectTimeout { within },
+                    _ => Fault::LoginTimeout { within },
+                };
+                self.close_with(fault, None);
             }
             return;
         }
@@ -280,9 +298,27 @@ impl StompSession {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Greeting => Some(self.connect_by),
+            Phase::Greeting | Phase::Login(..) => Some(self.connect_by),
             Phase::Open | Phase::Ending(_) => self.beats.deadline(),
             Phase::Closed(_) => None,
+        }
+    }
+
+    /// Who the client says it is, once, where somebody has to decide about that.
+    pub fn poll_login(&mut self) -> Option<Login> {
+        let Phase::Login(_, asking) = &mut self.phase else { return None };
+        match std::mem::replace(asking, Asking::Asked) {
+            Asking::New(login) => Some(login),
+            Asking::Asked => None,
+        }
+    }
+
+    /// The client is let in, or is not, and why.
+    pub fn handle_login(&mut self, now: Duration, verdict: Result<(), String>) {
+        let Phase::Login(agreement, _) = self.phase else { return };
+        match verdict {
+            Ok(()) => self.greet(now, agreement),
+            Err(why) => self.close_with(Fault::Denied { why }, None),
         }
     }
 

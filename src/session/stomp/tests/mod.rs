@@ -5,6 +5,7 @@ mod deliveries;
 mod endings;
 mod heart_beats;
 mod large;
+mod login;
 mod transcripts;
 
 use std::sync::Arc;

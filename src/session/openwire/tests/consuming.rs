@@ -1,0 +1,195 @@
+//! Messages on their way to consumers, and what these say of them.
+
+use super::*;
+use crate::protocol::openwire::Throwable;
+use crate::protocol::openwire::table::{MessageDispatch, MessagePull};
+
+const DELIVERED: i8 = 0;
+const POISON: i8 = 1;
+const STANDARD: i8 = 2;
+const INDIVIDUAL: i8 = 4;
+
+/// A consumer with five messages in its hands.
+fn five() -> (Wire, Vec<Message>) {
+    let mut wire = Wire::alone();
+    wire.consume(1, queue("q"), 5);
+    for tag in 1..=5 {
+        wire.deliver(1, tag, stored("text"));
+    }
+    let messages = wire.dispatched();
+    assert_eq!(messages.len(), 5);
+    (wire, messages)
+}
+
+#[test]
+fn a_text_of_another_wire_arrives_as_one_with_an_id_of_its_own() {
+    let (_, messages) = five();
+    assert_eq!(messages[0].kind, MessageKind::Text);
+    let content = messages[0].content.clone().unwrap();
+    assert_eq!(body::decode_text(&content).unwrap().unwrap(), "text");
+    let ids: Vec<_> = messages.iter().filter_map(|it| it.head.message_id.clone()).collect();
+    assert!(ids.windows(2).all(|pair| {
+        pair[0].producer_id != pair[1].producer_id
+            && pair[0].broker_sequence_id < pair[1].broker_sequence_id
+    }));
+}
+
+#[test]
+fn a_range_is_acknowledged_and_the_rest_is_not() {
+    let (mut wire, messages) = five();
+    let mut range = ack(&messages[2], STANDARD, 2);
+    range.first_message_id.clone_from(&messages[1].head.message_id);
+    wire.say(&range);
+    let expected = [(Which::Range(Tag(2), Tag(3)), Outcome::Accepted)];
+    assert_eq!(settled(&wire.asks()), expected);
+    wire.say(&ack(&messages[4], INDIVIDUAL, 1));
+    assert_eq!(settled(&wire.asks()), [(Which::One(Tag(5)), Outcome::Accepted)]);
+    // Without a first one it begins with the oldest.
+    wire.say(&ack(&messages[3], STANDARD, 2));
+    let expected = [(Which::Range(Tag(1), Tag(4)), Outcome::Accepted)];
+    assert_eq!(settled(&wire.asks()), expected);
+}
+
+#[test]
+fn what_is_not_in_its_consumers_hands_cannot_be_acknowledged() {
+    let (mut wire, messages) = five();
+    wire.say(&ack(&messages[0], STANDARD, 1));
+    let _ = wire.asks();
+    for (kind, told) in [(STANDARD, 1), (POISON, 1), (INDIVIDUAL, 0)] {
+        wire.say(&ack(&messages[0], kind, 1));
+        assert_eq!(settled(&wire.asks()), []);
+        assert_eq!(wire.frames().len(), told, "{kind}");
+    }
+    // What a client says of an earlier connection is of no use, and no mistake.
+    let mut wire = Wire::alone();
+    wire.consume(1, queue("q"), 5);
+    wire.say(&ack(&messages[0], STANDARD, 1));
+    assert_eq!((wire.asks().len(), wire.frames().len()), (0, 0));
+}
+
+#[test]
+fn what_was_seen_widens_the_window_until_it_is_acknowledged() {
+    let (mut wire, messages) = five();
+    let credits = |commands: Vec<Command>| -> Vec<u32> {
+        let credit = |command| match command {
+            Command::Credit { prefetch, .. } => Some(prefetch),
+            _ => None,
+        };
+        commands.into_iter().filter_map(credit).collect()
+    };
+    wire.say(&ack(&messages[2], DELIVERED, 3));
+    assert_eq!(credits(wire.asks()), [8]);
+    wire.say(&ack(&messages[4], STANDARD, 5));
+    assert_eq!(credits(wire.asks()), [5]);
+}
+
+#[test]
+fn what_a_client_gives_up_is_rejected_and_what_it_takes_for_a_repetition_stays() {
+    let (mut wire, messages) = five();
+    wire.say(&ack(&messages[0], POISON, 1));
+    assert_eq!(settled(&wire.asks()), [(Which::One(Tag(1)), Outcome::Rejected)]);
+    let cause = "Suppressing duplicate delivery on connection, consumer ID:c:1:1";
+    let poison_cause = Some(Throwable::new("java.lang.Throwable", cause));
+    wire.say(&MessageAck { poison_cause, ..ack(&messages[1], POISON, 1) });
+    assert_eq!(settled(&wire.asks()), []);
+    let id = consumer_id(1);
+    wire.say(&removal(id, 0));
+    assert!(matches!(wire.asks()[..], [Command::Withdraw { .. }]));
+}
+
+#[test]
+fn a_consumer_that_goes_says_what_it_has_seen() {
+    for (last, expected) in [(-1, Tag(0)), (3, Tag(4)), (99, Tag(0))] {
+        let (mut wire, messages) = five();
+        assert_eq!(messages[2].head.message_id.as_ref().unwrap().broker_sequence_id, 3);
+        wire.say(&removal(consumer_id(1), last));
+        let [Command::Withdraw { unseen, .. }] = wire.asks()[..] else { panic!("{last}") };
+        assert_eq!(unseen, expected, "{last}");
+        wire.deliver(1, 6, stored("late"));
+        assert_eq!(wire.dispatched(), []);
+    }
+    let (mut wire, _) = five();
+    wire.say(&removal(session_id(), -2));
+    assert!(matches!(wire.asks()[..], [Command::Unsubscribe { .. }]));
+}
+
+#[test]
+fn who_pulls_gets_one_message_for_each_wish() {
+    let mut wire = Wire::alone();
+    wire.consume(1, queue("q"), 0);
+    let pull =
+        |timeout| MessagePull { consumer_id: Some(consumer_id(1)), timeout, ..Default::default() };
+    wire.say(&pull(0));
+    assert!(matches!(wire.asks()[..], [Command::Credit { prefetch: 1, .. }]));
+    wire.deliver(1, 1, stored("text"));
+    assert_eq!(wire.dispatched().len(), 1);
+    assert!(matches!(wire.asks()[..], [Command::Credit { prefetch: 0, .. }]));
+    // It holds one; a wish is for one more.
+    wire.say(&pull(500));
+    assert!(matches!(wire.asks()[..], [Command::Credit { prefetch: 2, .. }]));
+    assert_eq!(wire.session.poll_timeout(), Some(Duration::from_millis(500)));
+    wire.session.handle_timeout(Duration::from_millis(499));
+    assert_eq!(wire.frames(), []);
+    wire.session.handle_timeout(Duration::from_millis(500));
+    let nothing = MessageDispatch { consumer_id: Some(consumer_id(1)), ..Default::default() };
+    assert_eq!(wire.frames(), [Structure::MessageDispatch(nothing)]);
+    assert!(matches!(wire.asks()[..], [Command::Credit { prefetch: 0, .. }]));
+}
+
+#[test]
+fn who_does_not_want_to_wait_is_told_at_once_that_there_is_nothing() {
+    let mut wire = Wire::alone();
+    wire.consume(1, queue("q"), 0);
+    let consumer_id = Some(consumer_id(1));
+    wire.say(&MessagePull { consumer_id, timeout: -1, ..Default::default() });
+    assert!(matches!(wire.asks()[..], [Command::Credit { .. }, Command::ShowQueue { .. }]));
+    wire.answer(Err(Refusal::NoSuchQueue("q".into())));
+    let [Structure::MessageDispatch(nothing)] = &wire.frames()[..] else { panic!("an answer") };
+    assert_eq!(nothing.message, None);
+}
+
+#[test]
+fn what_this_broker_cannot_do_is_refused_and_not_left_out() {
+    let mut wire = Wire::alone();
+    let plain = || consumer(1, queue("q"), 1);
+    let selector = Text::new("a = 1");
+    for (asked, class) in [
+        (ConsumerInfo { selector, ..plain() }, "javax.jms.InvalidSelectorException"),
+        (ConsumerInfo { subscription_name: Text::new("s"), ..plain() }, "javax.jms.JMSException"),
+        (ConsumerInfo { exclusive: true, ..plain() }, "javax.jms.JMSException"),
+        (ConsumerInfo { priority: 1, ..plain() }, "javax.jms.JMSException"),
+        (consumer(1, queue("a.>"), 1), "javax.jms.InvalidDestinationException"),
+        (consumer(1, queue("a,b,"), 1), "javax.jms.InvalidDestinationException"),
+    ] {
+        wire.say(&asked);
+        assert_eq!(exception(&wire.frames()[0]).0, class);
+        assert!(wire.asks().is_empty());
+    }
+}
+
+#[test]
+fn a_consumer_of_several_queues_is_answered_when_all_have_begun() {
+    let mut wire = Wire::alone();
+    wire.say(&consumer(1, queue("a,b"), 10));
+    assert_eq!(wire.asks().len(), 2);
+    wire.answer(Ok(Reply::Done));
+    assert_eq!(wire.frames(), []);
+    wire.answer(Err(Refusal::TooManyDestinations { limit: 1 }));
+    assert!(exception(&wire.frames()[0]).1.contains("destinations"));
+    let asks = wire.asks();
+    let [Command::Withdraw { subscription, .. }] = asks[..] else { panic!("{asks:?}") };
+    assert_eq!(subscription, SubscriptionId(1), "the part that had begun ends");
+}
+
+#[test]
+fn a_browser_sees_the_end_of_a_queue_that_is_not_there() {
+    let mut wire = Wire::alone();
+    wire.say(&ConsumerInfo { browser: true, ..consumer(1, queue("q"), 500) });
+    assert!(matches!(wire.asks()[..], [Command::Browse { .. }]));
+    wire.answer(Err(Refusal::NoSuchQueue("q".into())));
+    let frames = wire.frames();
+    let [Structure::Response(_), Structure::MessageDispatch(end)] = &frames[..] else {
+        panic!("{frames:?}")
+    };
+    assert_eq!(end.message, None);
+}

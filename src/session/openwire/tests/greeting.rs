@@ -1,0 +1,117 @@
+//! Who gets in, how soon, and under which name.
+
+use super::*;
+
+#[test]
+fn a_client_is_known_when_it_has_said_who_it_is() {
+    let mut wire = Wire::opened(&Arc::default(), 1);
+    assert!(matches!(wire.frames()[..], [Structure::BrokerInfo(_)]));
+    wire.connect("c", "client");
+    let [Structure::Response(yes), Structure::ConnectionControl(_)] = &wire.frames()[..] else {
+        panic!("an answer, and what else there are for brokers")
+    };
+    assert_eq!(yes.correlation_id, 1);
+    assert_eq!(wire.session.poll_timeout(), Some(Duration::from_secs(20)));
+}
+
+#[test]
+fn nothing_is_done_for_who_has_not_said_so() {
+    let mut wire = Wire::opened(&Arc::default(), 1);
+    wire.say(&text(1, queue("q")));
+    assert!(wire.asks().is_empty());
+    let closed = wire.session.is_closing().unwrap().to_string();
+    assert!(closed.contains("before the connection was begun"), "{closed}");
+}
+
+#[test]
+fn who_says_nothing_or_too_much_is_given_up() {
+    for opened in [false, true] {
+        let mut wire = match opened {
+            false => Wire::new(&Arc::default(), 1),
+            true => Wire::opened(&Arc::default(), 1),
+        };
+        wire.session.handle_timeout(Duration::from_secs(9));
+        assert!(wire.session.is_closing().is_none());
+        wire.session.handle_timeout(Duration::from_secs(10));
+        assert!(wire.session.is_closing().unwrap().to_string().contains("within 10s"));
+    }
+    let mut wire = Wire::opened(&Arc::default(), 1);
+    wire.feed(&[0, 0, 0x40, 1, 3]);
+    assert!(wire.session.is_closing().unwrap().to_string().contains("larger than the limit"));
+}
+
+#[test]
+fn a_silent_client_is_given_up_and_a_living_one_hears_that_we_live() {
+    let mut wire = Wire::alone();
+    wire.session.handle_timeout(Duration::from_secs(20));
+    assert!(matches!(wire.frames()[..], [] | [Structure::KeepAliveInfo(_)]));
+    wire.session.handle_timeout(Duration::from_secs(40));
+    wire.session.handle_timeout(Duration::from_secs(71));
+    assert_eq!(wire.session.is_closing(), Some(&CloseReason::Fault(Fault::Silent)));
+}
+
+#[test]
+fn a_wish_for_a_sign_of_life_is_granted_by_its_own_number() {
+    let mut wire = Wire::alone();
+    let wish = KeepAliveInfo { command_id: 77, response_required: true };
+    wire.say(&wish);
+    let answer = KeepAliveInfo { response_required: false, ..wish };
+    assert_eq!(wire.frames(), [Structure::KeepAliveInfo(answer)]);
+}
+
+#[test]
+fn a_clients_name_is_refused_to_another_and_free_when_it_has_gone() {
+    let config = Arc::default();
+    let first = Wire::connected(&config, 1, "a");
+    let mut second = Wire::opened(&config, 2);
+    let _ = second.frames();
+    second.connect("b", "a");
+    let frames = second.frames();
+    assert_eq!(exception(&frames[0]).0, "javax.jms.InvalidClientIDException");
+    assert!(second.session.is_closing().is_some());
+    drop(first);
+    Wire::connected(&config, 3, "a");
+}
+
+#[test]
+fn who_comes_back_under_its_connections_name_ends_the_one_it_had_and_waits_for_that() {
+    let config = Arc::default();
+    let mut first = Wire::connected(&config, 1, "a");
+    let mut second = Wire::opened(&config, 2);
+    let _ = second.frames();
+    second.connect("a", "a");
+    assert_eq!(second.frames(), []);
+    assert!(!second.session.wants_bytes(), "what comes next waits");
+    first.session.handle_wake();
+    assert_eq!(first.session.is_closing(), Some(&CloseReason::Fault(Fault::Replaced)));
+    second.session.handle_wake();
+    assert_eq!(second.frames(), [], "the first has not gone");
+    drop(first);
+    assert!(second.bell.0.load(std::sync::atomic::Ordering::Relaxed) > 0);
+    second.session.handle_wake();
+    assert!(matches!(second.frames()[0], Structure::Response(_)));
+    assert!(second.session.wants_bytes());
+}
+
+#[test]
+fn what_is_not_known_is_refused_and_the_connection_goes_on() {
+    let mut wire = Wire::alone();
+    let unknown = crate::protocol::openwire::table::BrokerSubscriptionInfo {
+        command_id: 5,
+        response_required: true,
+        ..Default::default()
+    };
+    wire.say(&unknown);
+    assert!(exception(&wire.frames()[0]).1.contains("not known here"));
+    assert!(wire.session.is_closing().is_none());
+}
+
+#[test]
+fn a_goodbye_is_answered_when_all_before_it_is_safe_and_its_producers_are_let_go() {
+    let mut wire = Wire::alone();
+    wire.say(&removal(WireConnectionId { value: Text::new("c") }, -2));
+    assert!(matches!(wire.asks()[..], [Command::CloseProducers]));
+    assert_eq!(wire.frames(), []);
+    wire.answer(Ok(Reply::Done));
+    assert!(matches!(wire.frames()[..], [Structure::Response(_)]));
+}

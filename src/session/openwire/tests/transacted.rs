@@ -1,0 +1,243 @@
+//! Transactions of clients and of their managers.
+
+use super::*;
+use crate::broker::command::{BranchInfo, Disposition, EndAs, StartAs, Vote, XaCommand, XaError};
+use crate::ids::{TransactionName, Xid};
+use crate::protocol::openwire::table::XaTransactionId;
+
+const BEGIN: i8 = 0;
+const PREPARE: i8 = 1;
+const COMMIT: i8 = 2;
+const COMMIT_TWO_PHASE: i8 = 3;
+const ROLLBACK: i8 = 4;
+const RECOVER: i8 = 5;
+const END: i8 = 7;
+
+fn branch(number: u8) -> TransactionId {
+    XaTransactionId {
+        format_id: 7,
+        global_transaction_id: Some(Bytes::from(vec![number])),
+        branch_qualifier: Some(Bytes::from_static(b"b")),
+    }
+    .into()
+}
+
+fn within(mut message: Message, id: TransactionId) -> Message {
+    message.head.transaction_id = Some(id);
+    message
+}
+
+fn xa(commands: &[Command]) -> Vec<&XaCommand> {
+    let xa = commands.iter().filter_map(|command| match command {
+        Command::Xa(command) => Some(command),
+        _ => None,
+    });
+    xa.collect()
+}
+
+/// A client with a message that it has taken in a transaction.
+fn taken(id: &TransactionId) -> (Wire, Message) {
+    let mut wire = Wire::alone();
+    wire.consume(1, queue("q"), 5);
+    wire.deliver(1, 1, stored("text"));
+    let message = wire.dispatched().remove(0);
+    wire.say(&transaction(id.clone(), BEGIN));
+    wire.answer_all();
+    let taken = MessageAck { transaction_id: Some(id.clone()), ..ack(&message, 2, 1) };
+    wire.say(&taken);
+    let asks = wire.asks();
+    let transact = asks.iter().find(|it| matches!(it, Command::Transact { .. }));
+    assert!(transact.is_some(), "{asks:?}");
+    let _ = wire.frames();
+    (wire, message)
+}
+
+#[test]
+fn what_is_done_in_a_transaction_is_the_brokers_to_do_as_one() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(local(4), BEGIN));
+    wire.say(&transaction(local(4), BEGIN));
+    wire.say(&within(text(1, queue("q")), local(4)));
+    let asks = wire.asks();
+    let [Command::Begin { transaction: name }, Command::Once(once)] = &asks[..] else {
+        panic!("{asks:?}")
+    };
+    assert!(matches!(once.command(), Command::Transact { transaction, .. } if transaction == name));
+    wire.answer(Ok(Reply::Done));
+    let _ = wire.frames();
+    wire.say(&transaction(local(4), COMMIT));
+    assert_eq!(wire.frames(), []);
+    wire.answer(Ok(Reply::Done));
+    assert!(matches!(wire.frames()[..], [Structure::Response(_)]));
+    wire.say(&transaction(local(4), COMMIT));
+    assert!(exception(&wire.frames()[0]).1.contains("TX:c:4' has not been started"));
+}
+
+#[test]
+fn after_a_rollback_the_message_is_in_the_same_hands() {
+    let (mut wire, message) = taken(&local(1));
+    wire.say(&ack(&message, 4, 1));
+    assert_eq!(settled(&wire.asks()), [], "it is the transaction's");
+    wire.say(&transaction(local(1), ROLLBACK));
+    let asks = wire.asks();
+    let [Command::Rollback { disposition: Disposition::Keep, .. }] = asks[..] else {
+        panic!("{asks:?}")
+    };
+    wire.say(&ack(&message, 4, 1));
+    assert_eq!(settled(&wire.asks()), [(Which::One(Tag(1)), Outcome::Accepted)]);
+}
+
+#[test]
+fn a_commit_that_is_refused_is_a_rollback_with_a_code() {
+    let (mut wire, message) = taken(&local(1));
+    wire.say(&transaction(local(1), COMMIT));
+    let because = Box::new(Refusal::StorageFull);
+    wire.answer(Err(Refusal::RollbackOnly { because }));
+    let frames = wire.frames();
+    let (class, words) = exception(&frames[0]);
+    assert_eq!(class, "javax.transaction.xa.XAException");
+    assert!(words.ends_with("xaErrorCode:100"), "{words}");
+    assert!(matches!(wire.asks()[..], [Command::Rollback { .. }]));
+    wire.say(&ack(&message, 4, 1));
+    assert_eq!(settled(&wire.asks()).len(), 1);
+}
+
+#[test]
+fn what_was_refused_here_spoils_its_transaction() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(local(1), BEGIN));
+    wire.answer_all();
+    let nowhere = place(DestinationKind::TempQueue, "d:1");
+    wire.say(&within(text(1, nowhere), local(1)));
+    let _ = wire.frames();
+    wire.say(&transaction(local(1), COMMIT));
+    assert!(matches!(wire.asks()[..], [Command::Rollback { .. }]));
+    assert!(exception(&wire.frames()[0]).1.ends_with("xaErrorCode:100"));
+}
+
+#[test]
+fn a_branch_is_begun_or_joined_and_voted_on_and_ends_by_its_outcome() {
+    let (mut wire, message) = taken(&branch(1));
+    wire.say(&transaction(branch(1), END));
+    let asks = wire.asks();
+    let [XaCommand::End { how: EndAs::Success, .. }] = xa(&asks)[..] else { panic!("{asks:?}") };
+    wire.answer(Ok(Reply::Done));
+    wire.say(&transaction(branch(1), PREPARE));
+    wire.answer(Ok(Reply::Vote(Vote::Ok)));
+    wire.say(&transaction(branch(1), PREPARE));
+    let answers: Vec<_> = wire.frames().into_iter().skip(1).collect();
+    let [Structure::IntegerResponse(vote), Structure::IntegerResponse(again)] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert_eq!((vote.result, again.result), (0, 0));
+    wire.say(&transaction(branch(1), ROLLBACK));
+    let asks = wire.asks();
+    let [XaCommand::Rollback { disposition: Disposition::Keep, .. }] = xa(&asks)[..] else {
+        panic!("{asks:?}")
+    };
+    wire.answer(Ok(Reply::Done));
+    wire.say(&ack(&message, 4, 1));
+    assert_eq!(settled(&wire.asks()).len(), 1, "it is in the same hands");
+}
+
+#[test]
+fn a_start_names_a_branch_that_may_be_there() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(branch(1), BEGIN));
+    wire.say(&transaction(branch(1), BEGIN));
+    let asks = wire.asks();
+    let [XaCommand::Start { how: StartAs::Either, transaction, .. }] = xa(&asks)[..] else {
+        panic!("{asks:?}")
+    };
+    assert_eq!(*transaction, TransactionName(1));
+}
+
+#[test]
+fn a_vote_that_there_was_nothing_is_a_three() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(branch(1), PREPARE));
+    wire.answer(Ok(Reply::Vote(Vote::ReadOnly)));
+    let [Structure::IntegerResponse(vote)] = &wire.frames()[..] else { panic!("a vote") };
+    assert_eq!(vote.result, 3);
+}
+
+#[test]
+fn who_has_not_worked_in_a_branch_ends_it_for_those_who_wait() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(branch(1), ROLLBACK));
+    let asks = wire.asks();
+    let [XaCommand::Rollback { disposition: Disposition::Return, .. }] = xa(&asks)[..] else {
+        panic!("{asks:?}")
+    };
+}
+
+#[test]
+fn a_refusal_has_its_code_at_the_end_of_its_words() {
+    let mut wire = Wire::alone();
+    for (verb, refusal, code) in [
+        (COMMIT_TWO_PHASE, Refusal::Xa(XaError::NotA), -4),
+        (COMMIT_TWO_PHASE, Refusal::Xa(XaError::Proto), -6),
+        (COMMIT_TWO_PHASE, Refusal::StorageFull, 4),
+        (PREPARE, Refusal::StorageFull, 107),
+        (COMMIT, Refusal::StorageFull, 107),
+        (ROLLBACK, Refusal::Xa(XaError::HeurCommit), 7),
+    ] {
+        wire.say(&transaction(branch(1), verb));
+        wire.answer(Err(refusal));
+        let (class, words) = exception(&wire.frames()[0]);
+        assert_eq!(class, "javax.transaction.xa.XAException");
+        assert!(words.ends_with(&format!("xaErrorCode:{code}")), "{words}");
+    }
+}
+
+#[test]
+fn a_scan_tells_of_all_branches_however_many_pages_they_are() {
+    let mut wire = Wire::alone();
+    let scan = TransactionInfo { transaction_id: None, ..transaction(branch(0), RECOVER) };
+    wire.say(&scan);
+    for number in 1..=2 {
+        let info = BranchInfo {
+            xid: Xid::new(7, &[number], b"b").unwrap(),
+            decided: None,
+            at: Millis(1),
+            transaction: None,
+            sent: 0,
+            settled: 0,
+            client: "c".into(),
+        };
+        wire.answer(Ok(Reply::Branches(vec![info])));
+        assert_eq!(wire.frames(), []);
+    }
+    wire.answer(Ok(Reply::Branches(Vec::new())));
+    let frames = wire.frames();
+    let [Structure::DataArrayResponse(found)] = &frames[..] else { panic!("{frames:?}") };
+    let found = found.data.as_ref().unwrap();
+    let expected = [branch(1), branch(2)].into_iter().map(|id| match id {
+        TransactionId::Xa(id) => Some(Structure::XaTransactionId(id)),
+        TransactionId::Local(_) => None,
+    });
+    assert_eq!(*found, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_client_that_is_lost_leaves_nothing_undecided_but_what_has_voted() {
+    let mut wire = Wire::alone();
+    for number in 1..=3 {
+        wire.say(&transaction(branch(number), BEGIN));
+        wire.answer_all();
+    }
+    for number in 1..=2 {
+        wire.say(&transaction(branch(number), END));
+        wire.answer_all();
+    }
+    wire.say(&transaction(branch(1), PREPARE));
+    wire.answer(Ok(Reply::Vote(Vote::Ok)));
+    wire.session.handle_gone();
+    let asks = wire.asks();
+    let ended = xa(&asks).into_iter().filter_map(|command| match command {
+        XaCommand::Rollback { xid, .. } => Some(xid.global()[0]),
+        XaCommand::End { xid, how: EndAs::Fail, .. } => Some(100 + xid.global()[0]),
+        _ => None,
+    });
+    assert_eq!(ended.collect::<Vec<_>>(), [2, 103, 3]);
+}
