@@ -190,7 +190,7 @@ fn no_function_is_longer_than_a_screen() {
 fn no_line_of_code_is_wider_than_the_page() {
     let mut wrong = Vec::new();
     let files = project_files();
-    for file in files.iter().filter(|file| has_extension(file, &["rs", "py", "mjs"])) {
+    for file in files.iter().filter(|file| has_extension(file, &["rs", "py", "mjs", "java"])) {
         for (number, line) in read(file).lines().enumerate() {
             let columns = line.chars().count();
             if columns > COLUMNS_MAX {

@@ -1,8 +1,11 @@
 //! Clients of other makers against the real broker: stomp.py and stompit, in every version of
-//! STOMP. Each test is one story in one version, told by the peer's own script in this folder.
+//! STOMP, and those of ActiveMQ for Java (`jms.rs`). Each test is one story in one version, told by
+//! the peer's own script in this folder.
 //!
 //! `.ci/run` installs the peers under `target/ci`; `ESCROW_PEERS` names another place.
 
+mod jms;
+mod money;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -10,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::broker::Broker;
+use support::java::peers;
 
 /// One peer: how it is called and started.
 struct Peer {
@@ -38,8 +42,7 @@ const STOMPIT: Peer = Peer {
 #[track_caller]
 fn tell(peer: &Peer, story: &str, version: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let peers = std::env::var_os("ESCROW_PEERS");
-    let peers = peers.map_or_else(|| root.join("target/ci"), PathBuf::from);
+    let peers = peers();
     assert!(peers.join(peer.needs).exists(), "missing peer: {} (run .ci/run)", peer.name);
 
     let dir = support::fresh_dir();

@@ -331,7 +331,7 @@ impl Starting {
                 metrics = port.and_then(|port| port.parse().ok());
             }
             if line == "ready" {
-                let named = "a line `listening on stomp://HOST:PORT` before `ready`";
+                let named = "a line `listening on SCHEME://HOST:PORT` before `ready`";
                 assert!(!ports.is_empty(), "{named}");
                 let Self { child, data, log, .. } = self;
                 return Broker { child, ports, metrics, data, log };

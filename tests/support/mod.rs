@@ -8,6 +8,7 @@
 pub(crate) mod broker;
 pub(crate) mod damage;
 pub(crate) mod exposition;
+pub(crate) mod java;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod openwire;

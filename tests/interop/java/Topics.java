@@ -1,0 +1,134 @@
+import java.util.List;
+import javax.jms.Connection;
+import javax.jms.JMSException;
+import javax.jms.MessageConsumer;
+import javax.jms.Session;
+import org.apache.activemq.ActiveMQConnection;
+import org.apache.activemq.advisory.AdvisorySupport;
+import org.apache.activemq.command.ActiveMQMessage;
+import org.apache.activemq.command.ActiveMQQueue;
+import org.apache.activemq.command.ActiveMQTopic;
+import org.apache.activemq.command.ConnectionInfo;
+import org.apache.activemq.command.ConsumerInfo;
+import org.apache.activemq.command.RemoveInfo;
+
+/** Topics, topics that feed queues, and the broker's own. */
+final class Topics {
+    static void a_topic_reaches_all_who_listen_now(Stage stage) throws JMSException {
+        stage.send(stage.topic("t"), "before anyone");
+        MessageConsumer[] consumers = new MessageConsumer[3];
+        for (int i = 0; i < 3; i++) {
+            Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+            consumers[i] = session.createConsumer(stage.topic("t"));
+        }
+        stage.send(stage.topic("t"), "a", "b");
+        for (MessageConsumer consumer : consumers) {
+            Stage.expectTexts(consumer, "a", "b");
+        }
+    }
+
+    static void a_topic_goes_on_beyond_the_prefetch(Stage stage) throws JMSException {
+        String[] texts = Acknowledging.numbered(200);
+        String few = "jms.prefetchPolicy.topicPrefetch=10";
+        MessageConsumer consumer =
+            stage.session(Session.DUPS_OK_ACKNOWLEDGE, few).createConsumer(stage.topic("t"));
+        stage.send(stage.topic("t"), texts);
+        Stage.expectTexts(consumer, texts);
+    }
+
+    static void no_local_hears_others_alone(Stage stage) throws JMSException {
+        Connection connection = stage.connect();
+        Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer consumer = session.createConsumer(stage.topic("t"), null, true);
+        MessageConsumer all = session.createConsumer(stage.topic("t"));
+        session.createProducer(stage.topic("t")).send(session.createTextMessage("own"));
+        stage.send(stage.topic("t"), "another's");
+        Stage.expectTexts(all, "own", "another's");
+        Stage.expectTexts(consumer, "another's");
+    }
+
+    static void a_topic_transaction_is_heard_at_its_commit(Stage stage) throws JMSException {
+        Session listening = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer consumer = listening.createConsumer(stage.topic("t"));
+        Session session = stage.session(Session.SESSION_TRANSACTED);
+        var producer = session.createProducer(stage.topic("t"));
+        producer.send(session.createTextMessage("never"));
+        session.rollback();
+        producer.send(session.createTextMessage("committed"));
+        session.commit();
+        Stage.expectTexts(consumer, "committed");
+    }
+
+    static void a_virtual_topic_feeds_queues(Stage stage) throws JMSException {
+        ActiveMQTopic topic = new ActiveMQTopic("VirtualTopic." + stage.named("t"));
+        ActiveMQQueue ofA = new ActiveMQQueue("Consumer.a." + topic.getPhysicalName());
+        ActiveMQQueue ofB = new ActiveMQQueue("Consumer.b." + topic.getPhysicalName());
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer direct = session.createConsumer(topic);
+        session.createConsumer(ofA).close();
+        MessageConsumer first = session.createConsumer(ofB);
+        MessageConsumer second = session.createConsumer(ofB);
+        stage.send(topic, "m0", "m1", "m2", "m3");
+        Stage.expectTexts(direct, "m0", "m1", "m2", "m3");
+        // Who consumes as b shares; what is for a waits until somebody comes.
+        Stage.next(first);
+        Stage.next(first);
+        Stage.next(second);
+        Stage.next(second);
+        Stage.expect(List.of("m0", "m1", "m2", "m3"), stage.drain(ofA));
+    }
+
+    static void advisories_tell_of_consumers(Stage stage) throws JMSException {
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        ActiveMQTopic about = AdvisorySupport.getConsumerAdvisoryTopic(stage.queue("q"));
+        MessageConsumer advisories = session.createConsumer(about);
+        Session other = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer consumer = other.createConsumer(stage.queue("q"), "a = 1");
+        ActiveMQMessage came = (ActiveMQMessage) Stage.next(advisories);
+        Stage.expect("Advisory", came.getJMSType());
+        Stage.expect(1, came.getIntProperty("consumerCount"));
+        ConsumerInfo info = (ConsumerInfo) came.getDataStructure();
+        Stage.expect(stage.queue("q"), info.getDestination());
+        Stage.expect("a = 1", info.getSelector());
+        consumer.close();
+        ActiveMQMessage went = (ActiveMQMessage) Stage.next(advisories);
+        Stage.expect(0, went.getIntProperty("consumerCount"));
+        Stage.expect(info.getConsumerId(), ((RemoveInfo) went.getDataStructure()).getObjectId());
+    }
+
+    static void advisories_tell_of_what_is_there(Stage stage) throws JMSException {
+        Session other = stage.session(Session.AUTO_ACKNOWLEDGE);
+        other.createConsumer(stage.queue("q"));
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        // Whoever asks late hears of those who came before.
+        ActiveMQTopic about = AdvisorySupport.getConsumerAdvisoryTopic(stage.queue("q"));
+        ActiveMQMessage came = (ActiveMQMessage) Stage.next(session.createConsumer(about));
+        ConsumerInfo info = (ConsumerInfo) came.getDataStructure();
+        Stage.expect(stage.queue("q"), info.getDestination());
+    }
+
+    static void advisories_tell_of_connections(Stage stage) throws JMSException {
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer advisories =
+            session.createConsumer(AdvisorySupport.getConnectionAdvisoryTopic());
+        String id = stage.named("client");
+        stage.connect("jms.userName=somebody&jms.password=secret&jms.clientID=" + id);
+        // Others connect as well.
+        for (Object data; ; ) {
+            data = ((ActiveMQMessage) Stage.next(advisories)).getDataStructure();
+            if (data instanceof ConnectionInfo info && id.equals(info.getClientId())) {
+                Stage.check(!"secret".equals(info.getPassword()), "it tells the password");
+                return;
+            }
+        }
+    }
+
+    static void a_client_sees_which_destinations_there_are(Stage stage) throws Exception {
+        stage.send(stage.queue("before"), "a");
+        ActiveMQConnection connection = (ActiveMQConnection) stage.connect();
+        var source = connection.getDestinationSource();
+        Stage.await("it sees the queue", () -> source.getQueues().contains(stage.queue("before")));
+        stage.session(Session.AUTO_ACKNOWLEDGE).createConsumer(stage.topic("later"));
+        Stage.await("it sees the topic", () -> source.getTopics().contains(stage.topic("later")));
+    }
+}
