@@ -76,18 +76,7 @@ impl Broker {
                 self.decide_send(now, name, message, None, facts)
             }
             Command::Send { to: Destination::Topic(name), message } => {
-                self.check(name, message)?;
-                if let Room::Lacking(shortage) =
-                    self.topic_room(name, message.content.len() as u64)?
-                {
-                    return Ok(Verdict::Hold(shortage));
-                }
-                let (topic, message) = (Arc::clone(name), self.volatile(now, message));
-                let reach = self.reach(name);
-                let at_once = reach.is_some();
-                let reach = reach.unwrap_or(0);
-                facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
-                if at_once { DONE } else { Ok(Verdict::Fence) }
+                self.decide_publish(now, asker, name, message, facts)
             }
             Command::Stage { stage, to, bytes } => {
                 self.decide_stage((connection, *stage), to, *bytes, facts)
@@ -136,6 +125,26 @@ impl Broker {
             Command::Xa(command) => self.decide_xa(now, asker, command, facts),
             other => self.decide_operator(now, asker, other, facts),
         }
+    }
+
+    fn decide_publish(
+        &self,
+        now: Millis,
+        asker: Asker,
+        name: &Arc<str>,
+        message: &Message,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        self.check(name, message)?;
+        if let Room::Lacking(shortage) = self.topic_room(name, message.content.len() as u64)? {
+            return Ok(Verdict::Hold(shortage));
+        }
+        let (topic, message, reach) =
+            (Arc::clone(name), self.volatile(now, message), self.reach(name));
+        let at_once = reach.is_some();
+        let reach = reach.unwrap_or(0);
+        facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
+        if at_once { DONE } else { Ok(Verdict::Fence) }
     }
 
     /// What operators ask, not the programs they look after.
