@@ -135,8 +135,8 @@ impl Broker {
         if let Room::Lacking(shortage) = self.topic_room(name, message.content.len() as u64)? {
             return Ok(Verdict::Hold(shortage));
         }
-        let (topic, message) = (Arc::clone(name), self.volatile(now, message));
-        let reach = self.reach(name);
+        let (topic, message, reach) =
+            (Arc::clone(name), self.volatile(now, message), self.reach(name));
         let at_once = reach.is_some();
         let reach = reach.unwrap_or(0);
         facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));

@@ -1,16 +1,16 @@
 //! Facts: what `decide` states and `apply` makes true, and the effects that follow.
 
+mod pages;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::browse::Browse;
 use crate::broker::command::{Confirm, Disposition, MessageId, Outcome, Refusal, Reply, Which};
 use crate::broker::dead::DeadLetter;
-use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place, Resolution};
+use crate::broker::delta::{Entry, Place, Resolution};
 use crate::broker::scan::Scanned;
 use crate::broker::select::SelectRequest;
-use crate::broker::selecting::GroupId;
 use crate::broker::subject::Envelope;
 use crate::broker::transfer::{Rest, Transfer};
 use crate::broker::xa::{BranchChange, OutcomeRequest};
@@ -22,6 +22,11 @@ use crate::ids::{
 use crate::limits;
 use crate::record::{Cause, Record};
 use crate::selector::Selector;
+
+pub use self::pages::{
+    ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest,
+    PageWish, PiecesPage, PiecesPurpose, PiecesRequest, Purpose,
+};
 
 /// One step of the broker's state.
 #[derive(Clone, Debug)]
@@ -501,154 +506,6 @@ pub enum Effect {
     Content(ContentRequest),
     /// The broker needs to know which messages match a selector.
     Select(SelectRequest),
-}
-
-/// The content of a message that comes again and whose time has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContentRequest {
-    /// Which.
-    pub due: Due,
-    /// Where its frame is.
-    pub birth: Lsn,
-    /// Bytes of the frame.
-    pub size: u32,
-}
-
-/// Delayed messages, to be read from the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaterRequest {
-    /// Strictly after this turn.
-    pub after: Due,
-    /// At most this many.
-    pub limit: usize,
-    /// Which state of the index the broker's deltas continue.
-    pub generation: u64,
-}
-
-/// The answer to a [`LaterRequest`].
-#[derive(Clone, Debug)]
-pub struct LaterPage {
-    /// What was asked.
-    pub request: LaterRequest,
-    /// What the index holds, in order; fewer than the limit only where it ends.
-    pub rows: Vec<(Due, Entry)>,
-}
-
-/// Places of the pieces of an upload, to be read from the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PiecesRequest {
-    /// Of which upload.
-    pub upload: UploadId,
-    /// Strictly after this number.
-    pub after: u32,
-    /// At most this many.
-    pub limit: usize,
-    /// What for.
-    pub purpose: PiecesPurpose,
-    /// Which state of the index the broker's deltas continue.
-    pub generation: u64,
-}
-
-/// Why the places of pieces are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PiecesPurpose {
-    /// To be given back.
-    GiveBack,
-    /// To be delivered.
-    Deliver(ConsumerKey, Tag),
-}
-
-/// The answer to a [`PiecesRequest`].
-#[derive(Clone, Debug)]
-pub struct PiecesPage {
-    /// What was asked.
-    pub request: PiecesRequest,
-    /// What the index holds, in order; fewer than the limit only where it ends.
-    pub rows: Vec<(u32, PieceAt)>,
-}
-
-/// Operations of a transaction to be read from the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OperationsRequest {
-    /// Of which.
-    pub transaction: TransactionId,
-    /// Strictly after this number.
-    pub after: u64,
-    /// At most this many.
-    pub limit: usize,
-    /// Which state of the index the broker's deltas continue.
-    pub generation: u64,
-}
-
-/// The answer to an [`OperationsRequest`].
-#[derive(Clone, Debug)]
-pub struct OperationsPage {
-    /// What was asked.
-    pub request: OperationsRequest,
-    /// What the index holds, in order; fewer than the limit only where it ends.
-    pub rows: Vec<(u64, Operation)>,
-}
-
-/// Entries of a queue to be read from the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRequest {
-    /// Of which queue.
-    pub queue: QueueId,
-    /// Strictly after this place.
-    pub after: Place,
-    /// At most this many.
-    pub limit: usize,
-    /// What for.
-    pub purpose: Purpose,
-    /// Which state of the index the broker's deltas continue.
-    pub generation: u64,
-}
-
-/// A piece of a queue that is to be read, from whatever state the index has by then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageWish {
-    /// Of which queue.
-    pub queue: QueueId,
-    /// Strictly after this place.
-    pub after: Place,
-    /// At most this many.
-    pub limit: usize,
-    /// What for.
-    pub purpose: Purpose,
-}
-
-impl PageWish {
-    /// The request for it, in a state of the index.
-    pub(super) fn of(self, generation: u64) -> PageRequest {
-        let Self { queue, after, limit, purpose } = self;
-        PageRequest { queue, after, limit, purpose, generation }
-    }
-}
-
-/// Why entries are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// To be handed out.
-    Dispatch,
-    /// To be removed.
-    Sweep,
-    /// To be shown.
-    Browse(Browse),
-    /// To be moved.
-    Transfer,
-    /// To find those whose time is over.
-    Scan,
-    /// To find those that match a selector.
-    Select(GroupId),
-}
-
-/// The answer to a [`PageRequest`].
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// What was asked.
-    pub request: PageRequest,
-    /// What the index holds, in order; fewer than the limit only where it ends.
-    pub rows: Vec<(Place, Entry)>,
 }
 
 /// A message handed to a subscription, its content still where it lies.

@@ -39,6 +39,7 @@ mod producers;
 mod queue;
 mod repeat;
 mod room;
+mod row;
 mod schedule;
 mod select;
 mod selecting;

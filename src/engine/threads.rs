@@ -1,5 +1,6 @@
 //! The threads of a running broker: the engine, the log, the maker of segments, the reader, the
-//! judge by selectors, the checkpointer and the compactor. Each runs the steps of one part; none holds a rule.
+//! judge by selectors, the checkpointer and the compactor. Each runs the steps of one part; none
+//! holds a rule.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -276,13 +276,10 @@ stories! {
         a_closed_consumer_leaves_what_it_never_saw;
     choosing "Choosing":
         the_higher_priority_comes_first,
-        #[ignore = "selectors are still to come"]
         a_selector_chooses,
-        #[ignore = "selectors are still to come"]
         a_selector_reaches_deep_into_a_queue,
         a_selector_that_is_none_is_refused,
         a_browser_takes_nothing,
-        #[ignore = "selectors are still to come"]
         a_browser_chooses,
         #[ignore = "exclusive consumers are still to come"]
         an_exclusive_consumer_gets_all,
@@ -324,7 +321,7 @@ stories! {
         one_subscription_has_one_subscriber,
         #[ignore = "durable subscriptions are still to come"]
         another_selector_begins_anew,
-        #[ignore = "selectors are still to come"]
+        #[ignore = "durable subscriptions are still to come"]
         a_selector_counts_for_who_is_away,
         #[ignore = "durable subscriptions are still to come"]
         a_subscription_without_its_own,

@@ -175,7 +175,8 @@ proptest! {
         let prefix = if converts { crate::selector::CONVERT_PREFIX } else { "" };
         let text = format!("{prefix}{tree}");
         let read = parser::parse(&text);
-        prop_assert_eq!(read.as_ref().ok(), Some(&(tree.clone(), converts)), "{}: {:?}", text, read);
+        let same = Some(&(tree.clone(), converts));
+        prop_assert_eq!(read.as_ref().ok(), same, "{}: {:?}", text, read);
         let expected = walk(&tree, converts).truth(converts);
         prop_assert_eq!(Program::compile(&tree, converts).run(&Sample), expected, "{}", text);
     }
