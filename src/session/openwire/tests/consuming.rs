@@ -154,10 +154,8 @@ fn what_this_broker_cannot_do_is_refused_and_not_left_out() {
     let plain = || consumer(1, queue("q"), 1);
     let selector = |text| Text::new(text);
     let wrong = ConsumerInfo { selector: selector("a = "), ..plain() };
-    let browser = ConsumerInfo { selector: selector("a = 1"), browser: true, ..plain() };
     for (asked, class) in [
         (wrong, "javax.jms.InvalidSelectorException"),
-        (browser, "javax.jms.InvalidSelectorException"),
         (ConsumerInfo { subscription_name: Text::new("s"), ..plain() }, "javax.jms.JMSException"),
         (ConsumerInfo { exclusive: true, ..plain() }, "javax.jms.JMSException"),
         (ConsumerInfo { priority: 1, ..plain() }, "javax.jms.JMSException"),
