@@ -69,10 +69,12 @@ impl Builder {
         let memory = &mut self.0.config.memory;
         memory.limit = Size::new(bytes);
         (memory.cache, memory.index) = (Size::new(part), Size::new(part));
-        (memory.held, memory.non_persistent) = (Size::new(part / 2), Size::new(4 * part));
+        // What is pending of names and producers may take half of their memory again.
+        let small = (part / 4).max(MIB);
+        memory.held = Size::new(part / 2);
+        memory.non_persistent = Size::new(4 * part - small);
         let duplicates = &mut self.0.config.duplicates;
-        let part_of_part = Size::new((part / 4).max(MIB));
-        (duplicates.memory, duplicates.producer_memory) = (part_of_part, part_of_part);
+        (duplicates.memory, duplicates.producer_memory) = (Size::new(small), Size::new(small));
         let changes = usize::try_from(part / CHANGE_BYTES).unwrap_or(usize::MAX);
         self.0.config.log.checkpoint_changes = changes.clamp(1, 100_000);
         self

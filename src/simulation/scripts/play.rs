@@ -170,6 +170,10 @@ fn expected_answer(step: Step, before: &Model) -> Answer {
         (Step::Prepare, _) if before.is_empty() => Ok(Reply::Vote(Vote::ReadOnly)),
         (Step::Prepare, _) => Ok(Reply::Vote(Vote::Ok)),
         (Step::Outcome(..) | Step::Decide(_), Phase::None) => xa(XaError::NotA),
+        // In two phases nobody commits what was rolled back: there is no such branch.
+        (Step::Outcome(Resolution::Commit, _), Phase::Over(Resolution::Rollback)) => {
+            xa(XaError::NotA)
+        }
         (Step::Outcome(..), Phase::Over(Resolution::Rollback)) => xa(XaError::RbRollback),
         (Step::Outcome(..), Phase::Decided(Resolution::Commit)) => xa(XaError::HeurCommit),
         (Step::Outcome(..), Phase::Decided(Resolution::Rollback)) => xa(XaError::HeurRollback),
