@@ -225,6 +225,21 @@ pub enum Command {
 }
 
 impl Command {
+    /// The same in a transaction, where it is in one; what cannot be in one stays as it is.
+    #[must_use]
+    pub fn within(self, transaction: Option<TransactionName>) -> Self {
+        let Some(transaction) = transaction else { return self };
+        let work = match self {
+            Self::Send { to, message } => Work::Send { to, message },
+            Self::SendStaged { stage, to, message } => Work::SendStaged { stage, to, message },
+            Self::Settle { subscription, which, outcome } => {
+                Work::Settle { subscription, which, outcome }
+            }
+            other => return other,
+        };
+        Self::Transact { transaction, work }
+    }
+
     /// What is done, whatever name it has.
     #[must_use]
     pub fn bare(&self) -> &Self {

@@ -383,25 +383,12 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::delta::Marks;
     use crate::ids::Lsn;
     use bytes::Bytes;
 
     fn queue(depth: u64) -> Queue {
-        let row = QueueRow {
-            name: "q".into(),
-            last_seq: depth,
-            depth,
-            bytes: 10 * depth,
-            lent_through: Marks::default(),
-            redelivered_through: Marks::default(),
-            staged: 0,
-            staged_bytes: 0,
-            held: 0,
-            expiring: false,
-            delayed: 0,
-            restored_through: 0,
-        };
+        let row =
+            QueueRow { last_seq: depth, depth, bytes: 10 * depth, ..QueueRow::new("q".into()) };
         Queue::new(QueueId(1), row, Arc::new(Redelivery::none()))
     }
 

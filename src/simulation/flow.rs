@@ -10,8 +10,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::broker::command::{
-    Command, Confirm, Delivery, EndAs, Outcome, Output, Refusal, Reply, Request, StartAs, Which,
-    Work, XaCommand,
+    Command, Confirm, Delivery, EndAs, Forbidden, Outcome, Output, Refusal, Reply, Request,
+    StartAs, Which, Work, XaCommand,
 };
 use crate::broker::policy::{Limit, Measure, Pattern, Policies, WhenFull};
 use crate::broker::{Limits, Room};

@@ -6,7 +6,6 @@
 use super::OpenWireSession;
 use super::consumer::{Consumer, ConsumerKey, Held};
 use super::fault::Problem;
-use super::send::within;
 use crate::broker::command::{Command, Outcome, Which};
 use crate::ids::{SubscriptionId, Tag, TransactionName};
 use crate::protocol::openwire::CommandHead;
@@ -92,7 +91,7 @@ impl OpenWireSession {
         for (subscription, first, last) in runs {
             let which = if first == last { Which::One(last) } else { Which::Range(first, last) };
             let command = Command::Settle { subscription, which, outcome };
-            self.submit(None, within(transaction, command));
+            self.submit(None, command.within(transaction));
         }
     }
 }

@@ -47,11 +47,15 @@ impl OpenWireSession {
     #[must_use]
     pub fn vouches_for(&self, command: &Command) -> bool {
         match command.bare() {
-            Command::Send { to, .. } | Command::Transact { work: Work::Send { to, .. }, .. } => {
-                names::is_temporary(to) || is_advisory(to)
-            }
+            Command::Send { to, .. }
+            | Command::Stage { to, .. }
+            | Command::SendStaged { to, .. }
+            | Command::Transact {
+                work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
+            } => names::is_temporary(to) || is_advisory(to),
             Command::Subscribe { from, .. } => {
-                names::is_temporary(from) || [TEMP_QUEUE, TEMP_TOPIC].contains(&from.name())
+                let told = [TEMP_QUEUE, TEMP_TOPIC].contains(&from.name());
+                names::is_temporary(from) || (told && is_advisory(from))
             }
             _ => false,
         }

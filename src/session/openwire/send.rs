@@ -12,7 +12,7 @@ use super::answers::{Asked, Group};
 use super::fault::Problem;
 use super::names;
 use super::stored::{Envelope, envelope, head_to_keep};
-use crate::broker::command::{Command, Once, Refusal, Reply, Work};
+use crate::broker::command::{Command, Once, Refusal, Reply};
 use crate::identity::{Identity, Numbered};
 use crate::ids::{Token, TransactionName};
 use crate::message::{self, Destination, Durability, Jms, JmsBody};
@@ -78,7 +78,7 @@ impl OpenWireSession {
             };
             let marks = marks(&envelope, numbers.as_ref(), &to, several);
             let command = Command::Send { to, message };
-            commands.push(marks.apply(within(route.transaction, command)));
+            commands.push(marks.apply(command.within(route.transaction)));
         }
         self.send_all(head, window, commands);
         Ok(())
@@ -235,18 +235,4 @@ pub(super) fn check_times(envelope: &Envelope, route: &Route) -> Result<(), Prob
         return Err(Problem::jms("only a message to a queue can be delivered later"));
     }
     Ok(())
-}
-
-/// A command as it is in a transaction, where it is in one.
-pub(super) fn within(transaction: Option<TransactionName>, command: Command) -> Command {
-    let Some(transaction) = transaction else { return command };
-    let work = match command {
-        Command::Send { to, message } => Work::Send { to, message },
-        Command::SendStaged { stage, to, message } => Work::SendStaged { stage, to, message },
-        Command::Settle { subscription, which, outcome } => {
-            Work::Settle { subscription, which, outcome }
-        }
-        other => return other,
-    };
-    Command::Transact { transaction, work }
 }

@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use super::OpenWireSession;
 use super::answers::Asked;
 use super::fault::Problem;
-use super::send::{check_times, durability, marks, numbers, within};
+use super::send::{check_times, durability, marks, numbers};
 use super::stored::{envelope, head_to_keep};
 use crate::broker::command::{Command, Refusal, Reply};
 use crate::ids::{StageId, TransactionName};
@@ -228,7 +228,7 @@ impl OpenWireSession {
             when: envelope.when,
             content,
         };
-        let command = within(transaction, Command::SendStaged { stage, to, message });
+        let command = Command::SendStaged { stage, to, message }.within(transaction);
         self.send_all(head, window, vec![marks.apply(command)]);
         Ok(())
     }

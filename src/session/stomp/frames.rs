@@ -10,7 +10,6 @@ use super::receipts::Asked;
 use super::send::Send;
 use super::settle::find_delivery;
 use super::subscription::{AckMode, Subscribe};
-use super::transactions::within;
 use super::upload::Upload;
 use super::{Asking, Ending, Incoming, Phase, StompSession, Unsubscribing};
 use crate::broker::command::{self, Outcome};
@@ -193,7 +192,7 @@ impl StompSession {
         subscription.settle(which);
         let command = command::Command::Settle { subscription: id, which, outcome };
         let receipt = self.receipt.take();
-        self.submit(asked, receipt, within(transaction, command));
+        self.submit(asked, receipt, command.within(transaction));
         Ok(())
     }
 }

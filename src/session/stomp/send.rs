@@ -5,7 +5,6 @@ use bytes::{Bytes, BytesMut};
 use super::fault::Fault;
 use super::names::parse_destination;
 use super::schedule::when;
-use super::transactions::within;
 use super::upload::Upload;
 use crate::broker::command::{Command, Once};
 use crate::identity::{Identity, Mark, Numbered};
@@ -183,7 +182,7 @@ impl Send {
             Some(upload) => Command::SendStaged { stage: upload.stage(), to: self.to, message },
             None => Command::Send { to: self.to, message },
         };
-        let command = within(self.transaction, command);
+        let command = command.within(self.transaction);
         match self.mark {
             Some(Mark::Name(id)) => Command::Once(Once::send(id, command)),
             Some(Mark::Number(it)) => Command::Once(Once::numbered(it, command)),

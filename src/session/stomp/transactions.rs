@@ -136,17 +136,3 @@ fn commit_id(head: &Head) -> Result<Option<Identity>, Fault> {
         id => Ok(id.map(|id| Identity::of(id.as_bytes()))),
     }
 }
-
-/// A command as it is in a transaction, where it is in one.
-pub(super) fn within(transaction: Option<TransactionName>, command: Command) -> Command {
-    let Some(transaction) = transaction else { return command };
-    let work = match command {
-        Command::Send { to, message } => Work::Send { to, message },
-        Command::SendStaged { stage, to, message } => Work::SendStaged { stage, to, message },
-        Command::Settle { subscription, which, outcome } => {
-            Work::Settle { subscription, which, outcome }
-        }
-        other => return other,
-    };
-    Command::Transact { transaction, work }
-}

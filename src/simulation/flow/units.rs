@@ -63,6 +63,26 @@ fn a_commit_has_the_room_that_it_makes_itself() {
 }
 
 #[test]
+fn a_forbidden_part_dooms_its_transaction_and_no_other() {
+    let (mut bench, q) = (Bench::new(&[]), queue("q"));
+    for (who, transaction) in [(1, Some(T)), (2, None)] {
+        bench.begin(who);
+        bench.send_in(who, &q, who);
+        let refusal = Box::new(Refusal::ForOperators);
+        let forbidden = Command::Forbidden(Forbidden { transaction, refusal });
+        bench.ask(who, Confirm::RefusalOnly, forbidden);
+        bench.commit(who);
+    }
+    bench.quiet();
+    let mut committed = |who| {
+        let (_, said) = bench.peer(who).answers.pop().expect("the commit was answered");
+        said
+    };
+    assert!(matches!(committed(1), Err(Refusal::RollbackOnly { .. })));
+    assert_eq!(committed(2), Ok(Reply::Done));
+}
+
+#[test]
 fn what_a_transaction_only_gives_back_makes_no_room() {
     let (mut bench, q) = (Bench::new(&holding(1)), queue("q"));
     bench.send(9, &q, 1);

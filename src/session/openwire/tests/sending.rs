@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::command::Once;
 use crate::identity::{Identity, Mark, Numbered};
+use crate::ids::StageId;
 use crate::message::{Content, Durability};
 use crate::protocol::openwire::primitive::{Map, Value};
 use crate::protocol::openwire::table::{DestinationInfo, ProducerInfo};
@@ -176,4 +177,26 @@ fn all_clients_hear_of_a_temporary_queue_before_its_owner_has_an_answer() {
         told[0].tail.data_structure.as_deref(),
         Some(Structure::DestinationInfo(DestinationInfo { operation_type: 0, .. }))
     ));
+}
+
+#[test]
+fn the_session_vouches_for_temporary_destinations_whatever_the_size_and_for_nothing_else() {
+    let wire = Wire::alone();
+    let stage = |to| Command::Stage { stage: StageId(1), to, bytes: 1 };
+    let read = |from| {
+        let (subscription, prefetch, selector) = (SubscriptionId(1), 1, None);
+        Command::Subscribe { subscription, from, prefetch, selector }
+    };
+    let temporary = || Destination::queue("temp-queue://ID:a:1");
+    let advisory = "ActiveMQ.Advisory.TempQueue";
+    for (command, vouched) in [
+        (stage(temporary()), true),
+        (stage(Destination::queue("q")), false),
+        (read(temporary()), true),
+        (read(Destination::topic(advisory)), true),
+        (read(Destination::queue(advisory)), false),
+        (read(Destination::topic("ActiveMQ.Advisory.Connection")), false),
+    ] {
+        assert_eq!(wire.session.vouches_for(&command), vouched, "{command:?}");
+    }
 }
