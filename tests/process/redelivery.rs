@@ -1,11 +1,11 @@
 //! Stories of messages that come back: how often, after how long, where they are set apart, and how
 //! they get another try.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::broker::{Broker, assert_no_damage, said};
-use crate::support::fresh_dir;
 use crate::support::stomp::{Frame, Stomp};
+use crate::support::{Moment, fresh_dir};
 
 /// Takes the next message of a subscription and gives it back.
 fn give_back(stomp: &mut Stomp) -> Frame {
@@ -85,7 +85,7 @@ fn a_delay_is_kept_over_a_kill_and_holds_up_nobody() {
     stomp.publish("/queue/slow.one", "later").unwrap();
     stomp.publish("/queue/slow.one", "now").unwrap();
     stomp.subscribe("s", "/queue/slow.one", "client-individual").unwrap();
-    let began = Instant::now();
+    let began = Moment::now();
     let first = give_back(&mut stomp);
     assert_eq!(first.text(), "later");
     let second = stomp.message().unwrap();
@@ -98,7 +98,7 @@ fn a_delay_is_kept_over_a_kill_and_holds_up_nobody() {
     let mut stomp = broker.connect();
     stomp.subscribe("s", "/queue/slow.one", "client-individual").unwrap();
     let again = give_back(&mut stomp);
-    assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
+    began.assert_passed(Duration::from_millis(1500));
     assert_eq!((again.text(), again.header("JMSXDeliveryCount")), ("later", Some("2")));
     assert_eq!((depth(&broker, "slow.one"), depth(&broker, "DLQ.slow.one")), (0, 1));
 }
@@ -131,7 +131,7 @@ fn a_scheduled_message_survives_a_kill_and_comes_once_at_its_time() {
     let broker = Broker::start(&dir.path().join("data"));
     let mut stomp = broker.connect();
     let send = Frame::new("SEND").with("destination", "/queue/later");
-    let began = Instant::now();
+    let began = Moment::now();
     let late = send.clone().with("AMQ_SCHEDULED_DELAY", "2000").with("persistent", "false");
     stomp.confirm(late.body("late")).unwrap();
     stomp.publish("/queue/later", "soon").unwrap();
@@ -143,7 +143,7 @@ fn a_scheduled_message_survives_a_kill_and_comes_once_at_its_time() {
     stomp.subscribe("s", "/queue/later", "client-individual").unwrap();
     let soon = stomp.message().unwrap();
     let late = stomp.message().unwrap();
-    assert!(began.elapsed() >= Duration::from_millis(2000), "{:?}", began.elapsed());
+    began.assert_passed(Duration::from_millis(2000));
     assert_eq!((soon.text(), late.text()), ("soon", "late"));
     assert_eq!((late.is_redelivered(), late.header("AMQ_SCHEDULED_DELAY")), (false, None));
     stomp.ack(&soon).unwrap();

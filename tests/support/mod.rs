@@ -15,7 +15,7 @@ pub(crate) mod openwire;
 pub(crate) mod random;
 pub(crate) mod stomp;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long any single fact may take on a slow, busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,5 +35,24 @@ pub(crate) fn wait_until(what: &str, mut fact: impl FnMut() -> bool) {
     while !fact() {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A moment by the clock that the broker's delays are told by: the machine's, in whole
+/// milliseconds. By a finer clock a message may seem to come up to a millisecond too early.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment(u128);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self(SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set").as_millis())
+    }
+
+    /// # Panics
+    /// When less than `time` has passed since.
+    #[track_caller]
+    pub(crate) fn assert_passed(self, time: Duration) {
+        let passed = Self::now().0 - self.0;
+        assert!(passed >= time.as_millis(), "{passed} ms are less than {time:?}");
     }
 }
