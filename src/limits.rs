@@ -428,6 +428,9 @@ pub const SESSION_PRODUCERS_MAX: usize = 16_384;
 /// Messages that a browser sees in one step.
 pub const BROWSER_STEP: usize = 64;
 
+/// Advisories about what is there already that a new listener is told in one step.
+pub const ADVISORIES_A_PAGE: usize = if cfg!(test) { 4 } else { 64 };
+
 /// How long a consumer that does not want to wait waits for what is on its way.
 pub const PULL_GRACE_MILLIS: u64 = 1_000;
 

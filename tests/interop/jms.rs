@@ -299,12 +299,9 @@ stories! {
         a_topic_transaction_is_heard_at_its_commit,
         #[ignore = "virtual topics are still to come"]
         a_virtual_topic_feeds_queues,
-        #[ignore = "advisories of these are still to come"]
         advisories_tell_of_consumers,
-        #[ignore = "advisories of these are still to come"]
         advisories_tell_of_what_is_there,
         advisories_tell_of_connections,
-        #[ignore = "advisories of these are still to come"]
         a_client_sees_which_destinations_there_are;
     subscriptions "Subscriptions":
         #[ignore = "durable subscriptions are still to come"]

@@ -1,16 +1,23 @@
 //! Advisories: messages on topics by which clients hear of each other.
 //!
 //! Clients need those about temporary destinations: they send to none of which they have not heard.
-//! The others are for applications that listen. They are made where somebody does, and are messages
-//! of the broker like any on a topic.
+//! Networks of brokers live on those about consumers. The others are for applications that listen.
+//! They are made where somebody does, and are messages of the broker like any on a topic. Queues
+//! are told of when a client of this wire begins to use them.
+
+use std::sync::Arc;
 
 use super::OpenWireSession;
+use super::consume::UNKNOWN;
 use super::consumer::ConsumerKey;
 use super::names;
-use super::stored::{Outgoing, head_to_keep};
+use super::present::{Fact, Kind, Subject, destination_info, is_told_of};
+use super::stored::head_to_keep;
 use crate::broker::command::{Command, Work};
 use crate::message::{self, Destination, Durability, Jms, JmsBody, Priority};
-use crate::protocol::openwire::message::{Message, MessageKind};
+use crate::protocol::openwire::message::{
+    Destination as Wire, DestinationKind, Message, MessageKind,
+};
 use crate::protocol::openwire::primitive::{Map, Value};
 use crate::protocol::openwire::table::{
     ConnectionId, ConnectionInfo, ConsumerInfo, DestinationInfo, MessageId, ProducerId,
@@ -20,17 +27,20 @@ use crate::protocol::openwire::{Secret, Structure, Text};
 use crate::schedule::When;
 
 const PREFIX: &str = "ActiveMQ.Advisory.";
-const TEMP_QUEUE: &str = "ActiveMQ.Advisory.TempQueue";
-const TEMP_TOPIC: &str = "ActiveMQ.Advisory.TempTopic";
-const CONNECTION: &str = "ActiveMQ.Advisory.Connection";
+pub(super) const QUEUE: &str = "ActiveMQ.Advisory.Queue";
 
 impl OpenWireSession {
-    /// Tells those who listen to a topic; false where nobody does.
-    pub(super) fn advise(&mut self, topic: &str, about: Structure) -> Option<Command> {
+    /// What tells those who listen to a topic; nothing where nobody does.
+    pub(super) fn advise(
+        &mut self,
+        topic: &str,
+        about: Structure,
+        count: Count,
+    ) -> Option<Command> {
         if !self.config.registry.has_audience(topic) {
             return None;
         }
-        let message = self.advisory(about);
+        let message = self.advisory(about, count);
         let stored = Jms::Whole(head_to_keep(message, JmsBody::default()), bytes::Bytes::new());
         let message = message::Message {
             durability: Durability::NonPersistent,
@@ -54,20 +64,23 @@ impl OpenWireSession {
                 work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
             } => names::is_temporary(to) || is_advisory(to),
             Command::Subscribe { from, .. } => {
-                let told = [TEMP_QUEUE, TEMP_TOPIC].contains(&from.name());
+                let told = [Kind::TempQueue.prefix(), Kind::TempTopic.prefix()];
+                let told = told.contains(&from.name());
                 names::is_temporary(from) || (told && is_advisory(from))
             }
+            // For a listener to what is told of queues, which it was allowed.
+            Command::ListQueues { .. } => true,
             _ => false,
         }
     }
 
-    fn tell(&mut self, topic: &str, about: Structure) {
-        if let Some(command) = self.advise(topic, about) {
+    fn tell(&mut self, topic: &str, about: Structure, count: Count) {
+        if let Some(command) = self.advise(topic, about, count) {
             self.submit(None, command);
         }
     }
 
-    fn advisory(&mut self, about: Structure) -> Message {
+    pub(super) fn advisory(&mut self, about: Structure, count: Count) -> Message {
         self.advised += 1;
         let mut message = Message::new(MessageKind::Plain);
         let config = &self.config;
@@ -87,6 +100,10 @@ impl OpenWireSession {
             text("originBrokerId", &format!("ID:{}", config.broker_id)),
             text("originBrokerName", &config.broker_name),
             text("originBrokerURL", ""),
+            count.and_then(|(name, count)| {
+                let count = i32::try_from(count).unwrap_or(i32::MAX);
+                Some((Text::new(name)?, Value::Int(count)))
+            }),
         ];
         let map = Map(properties.into_iter().flatten().collect());
         message.tail.marshalled_properties = Some(map.encode());
@@ -94,112 +111,153 @@ impl OpenWireSession {
         message
     }
 
-    /// The topic on which a temporary destination is told of.
-    pub(super) fn topic_of_temporary(destination: &Destination) -> &'static str {
+    /// The kind of a temporary destination.
+    pub(super) fn kind_of_temporary(destination: &Destination) -> Kind {
         match destination {
-            Destination::Topic(_) => TEMP_TOPIC,
-            _ => TEMP_QUEUE,
+            Destination::Topic(_) => Kind::TempTopic,
+            Destination::Queue(_) => Kind::TempQueue,
         }
     }
 
     pub(super) fn temporary_info(&self, destination: &Destination, remove: bool) -> Structure {
-        DestinationInfo {
-            connection_id: Some(ConnectionId { value: Some(self.client.name.clone()) }),
-            destination: Some(names::wire(destination)),
-            operation_type: i8::from(remove),
-            ..DestinationInfo::default()
-        }
-        .into()
-    }
-
-    /// Tells a new consumer of the temporary destinations that there are.
-    pub(super) fn replay_advisories(&mut self, key: &ConsumerKey) {
-        let Some(consumer) = self.consumers.get(key) else { return };
-        let topics = consumer.destinations.clone();
-        for destination in self.config.registry.temporary() {
-            let name = Self::topic_of_temporary(&destination);
-            let Some(topic) = topics.iter().find(|topic| topic.name() == name) else { continue };
-            let mut message = self.advisory(self.temporary_info(&destination, false));
-            message.head.destination = Some(names::wire(topic));
-            if let Some(id) = &mut message.head.message_id {
-                id.broker_sequence_id = self.dispatched + 1;
-                message.head.producer_id.clone_from(&id.producer_id);
-            }
-            message.tail.target_consumer_id =
-                self.consumers.get(key).and_then(|consumer| consumer.info.consumer_id.clone());
-            self.dispatch(key, topic, Outgoing::Whole(message), None);
-        }
+        let connection_id = Some(ConnectionId { value: Some(self.client.name.clone()) });
+        DestinationInfo { connection_id, ..destination_info(destination, remove) }.into()
     }
 
     pub(super) fn advise_connection(&mut self, info: &ConnectionInfo) {
         let mut info = info.clone();
         info.password = info.password.map(|_| Secret(Text::default()));
-        self.tell(CONNECTION, Box::new(info).into());
+        let topic = Kind::Connection.prefix();
+        let about: Structure = Box::new(info).into();
+        let fact = Fact { topic: topic.into(), about: about.clone(), uses: [].into() };
+        self.config.registry.begin(Kind::Connection, self.subject(0, 0), fact);
+        self.tell(topic, about, None);
     }
 
     /// The client goes. Said once.
     pub(super) fn advise_disconnection(&mut self) {
         let name = std::mem::take(&mut self.client.name);
-        for consumer in self.consumers.all() {
-            let Some(consumer) = self.consumers.remove(&consumer) else { continue };
-            self.advise_no_consumer(&consumer.info, &consumer.destinations, -2);
+        for key in self.consumers.all() {
+            let Some(consumer) = self.consumers.remove(&key) else { continue };
+            self.advise_no_consumer(&key, &consumer.destinations, UNKNOWN);
         }
+        self.remove_all_producers();
+        self.config.registry.end(Kind::Connection, self.subject(0, 0));
         let id = RemovedId::Connection(ConnectionId { value: Some(name) });
-        self.tell(CONNECTION, RemoveInfo { object_id: Some(id), ..RemoveInfo::default() }.into());
+        let about = RemoveInfo { object_id: Some(id), ..RemoveInfo::default() };
+        self.tell(Kind::Connection.prefix(), about.into(), None);
     }
 
-    pub(super) fn advise_consumer(&mut self, info: &ConsumerInfo, from: &[Destination]) {
-        for destination in from {
-            if destination.name().starts_with(PREFIX) {
-                self.config.registry.listen(destination.name(), true);
-            } else {
-                self.tell(&topic("Consumer", destination), Box::new(info.clone()).into());
-            }
+    pub(super) fn advise_consumer(
+        &mut self,
+        key: &ConsumerKey,
+        info: &ConsumerInfo,
+        from: &[Destination],
+    ) {
+        for topic in from.iter().filter(|topic| is_advisory(topic)) {
+            self.config.registry.listen(topic.name(), true);
         }
+        let uses = told_of(from);
+        if uses.is_empty() {
+            return;
+        }
+        let topic = topic(Kind::Consumer, info.destination.as_ref());
+        let mut info = info.clone();
+        info.client_id.get_or_insert_with(|| Text::cut(&self.client.words));
+        let fact = Fact { topic, about: Box::new(info).into(), uses };
+        self.began(Kind::Consumer, self.subject(key.session, key.value), fact);
     }
 
     pub(super) fn advise_no_consumer(
         &mut self,
-        info: &ConsumerInfo,
+        key: &ConsumerKey,
         from: &[Destination],
         last: i64,
     ) {
-        for destination in from {
-            if destination.name().starts_with(PREFIX) {
-                self.config.registry.listen(destination.name(), false);
-                continue;
-            }
-            let object_id = info.consumer_id.clone().map(RemovedId::Consumer);
-            let last_delivered_sequence_id = last;
-            let about = RemoveInfo { object_id, last_delivered_sequence_id, ..Default::default() };
-            self.tell(&topic("Consumer", destination), about.into());
+        for topic in from.iter().filter(|topic| is_advisory(topic)) {
+            self.config.registry.listen(topic.name(), false);
+        }
+        let subject = self.subject(key.session, key.value);
+        self.ended(Kind::Consumer, subject, last);
+    }
+
+    pub(super) fn advise_producer(&mut self, id: &ProducerId, info: &ProducerInfo) {
+        let uses = told_of(&names::parse(info.destination.as_ref()).unwrap_or_default());
+        if uses.is_empty() {
+            return;
+        }
+        let topic = topic(Kind::Producer, info.destination.as_ref());
+        let fact = Fact { topic, about: info.clone().into(), uses };
+        self.began(Kind::Producer, self.subject(id.session_id, id.value), fact);
+    }
+
+    pub(super) fn advise_no_producer(&mut self, id: &ProducerId) {
+        self.ended(Kind::Producer, self.subject(id.session_id, id.value), 0);
+    }
+
+    /// An ordinary destination was deleted.
+    pub(super) fn advise_no_destination(&mut self, destination: &Destination) {
+        let topic = topic_of_destination(destination);
+        self.tell(topic, destination_info(destination, true).into(), None);
+    }
+
+    fn began(&mut self, kind: Kind, subject: Subject, fact: Fact) {
+        let change = self.config.registry.begin(kind, subject, fact);
+        for used in change.edges.iter().filter(|edge| is_told_of(edge)) {
+            let about = destination_info(used, false).into();
+            self.tell(topic_of_destination(used), about, None);
+        }
+        let Fact { topic, about, .. } = change.fact;
+        self.tell(&topic, about, kind.count_property().map(|name| (name, change.count)));
+    }
+
+    fn ended(&mut self, kind: Kind, subject: Subject, last_delivered_sequence_id: i64) {
+        let Some(change) = self.config.registry.end(kind, subject) else { return };
+        let object_id = match change.fact.about {
+            Structure::ConsumerInfo(info) => info.consumer_id.map(RemovedId::Consumer),
+            Structure::ProducerInfo(info) => info.producer_id.map(RemovedId::Producer),
+            _ => None,
+        };
+        let about = RemoveInfo { object_id, last_delivered_sequence_id, ..Default::default() };
+        let count = kind.count_property().map(|name| (name, change.count));
+        self.tell(&change.fact.topic, about.into(), count);
+        // A queue stays when nobody uses it.
+        let topics = change.edges.iter().filter(|edge| matches!(edge, Destination::Topic(_)));
+        for topic in topics.filter(|topic| is_told_of(topic)) {
+            self.advise_no_destination(topic);
         }
     }
 
-    pub(super) fn advise_producer(&mut self, info: &ProducerInfo) {
-        for destination in names::parse(info.destination.as_ref()).unwrap_or_default() {
-            self.tell(&topic("Producer", &destination), info.clone().into());
-        }
-    }
-
-    pub(super) fn advise_no_producer(&mut self, info: &ProducerInfo) {
-        for destination in names::parse(info.destination.as_ref()).unwrap_or_default() {
-            let object_id = info.producer_id.clone().map(RemovedId::Producer);
-            let about = RemoveInfo { object_id, ..RemoveInfo::default() };
-            self.tell(&topic("Producer", &destination), about.into());
-        }
+    pub(super) fn subject(&self, session: i64, value: i64) -> Subject {
+        Subject::Of(self.connection, session, value)
     }
 }
 
-/// The topic on which something about a destination is told.
-fn topic(what: &str, destination: &Destination) -> String {
-    let kind = match destination {
-        Destination::Topic(_) => "Topic",
-        _ => "Queue",
-    };
-    let wire = names::wire(destination);
-    let name = wire.physical_name.unwrap_or_default();
-    format!("{PREFIX}{what}.{kind}.{name}")
+/// How many use a destination, and in which property that is told.
+pub(super) type Count = Option<(&'static str, usize)>;
+
+/// The destinations of which it is told who uses them: all but those of advisories.
+fn told_of(destinations: &[Destination]) -> Arc<[Destination]> {
+    destinations.iter().filter(|it| !is_advisory(it)).cloned().collect()
+}
+
+/// The topic on which an ordinary destination is told of.
+fn topic_of_destination(destination: &Destination) -> &'static str {
+    match destination {
+        Destination::Topic(_) => Kind::Topic.prefix(),
+        Destination::Queue(_) => QUEUE,
+    }
+}
+
+/// The topic on which those are told of who use a destination. A composite one has one, without
+/// its commas, which would make several of it.
+fn topic(kind: Kind, destination: Option<&Wire>) -> Box<str> {
+    let is_topic = |kind| matches!(kind, DestinationKind::Topic | DestinationKind::TempTopic);
+    let part = if destination.is_some_and(|it| is_topic(it.kind)) { "Topic" } else { "Queue" };
+    let name = destination.and_then(|it| it.physical_name.as_ref());
+    let name = name.map(Text::to_str).unwrap_or_default();
+    let name = name.split_once('?').map_or(&*name, |(name, _)| name);
+    format!("{}{part}.{}", kind.prefix(), name.replace(',', "&sbquo;")).into()
 }
 
 /// Whether it is a topic of advisories, which only the broker makes.

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use super::OpenWireSession;
 use super::consumer::ConsumerKey;
 use super::fault::Problem;
+use super::replay::Replay;
 use super::send::SendId;
 use crate::broker::command::{BranchInfo, Refusal, Reply, Vote};
 use crate::ids::{StageId, SubscriptionId, Token, Xid};
+use crate::message::Destination;
 use crate::protocol::openwire::table::{
     ConnectionError, ExceptionResponse, IntegerResponse, Response,
 };
@@ -28,6 +30,10 @@ pub(super) enum Asked {
     Pull { consumer: ConsumerKey, pull: u64 },
     /// A piece of what a browser sees.
     Browse { consumer: ConsumerKey },
+    /// A page of what a listener to advisories is told.
+    Replay(Replay),
+    /// The end of an ordinary destination.
+    Delete { head: CommandHead, destination: Destination },
     /// The end of a transaction of this connection.
     Commit { head: CommandHead, transaction: i64 },
     /// A step in a branch's life.
@@ -110,6 +116,13 @@ impl OpenWireSession {
             }
             Asked::Pull { consumer, pull } => self.pull_answered(&consumer, pull, &result),
             Asked::Browse { consumer } => self.browsed(&consumer, result),
+            Asked::Replay(replay) => self.replay_on(replay, result),
+            Asked::Delete { head, destination } => {
+                if result.is_ok() {
+                    self.advise_no_destination(&destination);
+                }
+                self.conclude(head, result.map(drop).map_err(|why| Problem::refused(&why)));
+            }
             Asked::Commit { head, transaction } => self.committed(head, transaction, result),
             Asked::Branch { head, xid, step } => self.branch_answered(head, *xid, step, result),
             Asked::Recover { head, found } => self.recovered(head, found, result),

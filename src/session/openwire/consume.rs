@@ -81,7 +81,7 @@ impl OpenWireSession {
 
     fn begin_consumer(&mut self, head: CommandHead, consumer: Consumer) {
         let key = ConsumerKey::of(consumer.info.consumer_id.as_ref().expect("checked before"));
-        self.advise_consumer(&consumer.info, &consumer.destinations);
+        self.advise_consumer(&key, &consumer.info, &consumer.destinations);
         let consumer = self.consumers.add(key.clone(), consumer);
         if consumer.manner == Manner::Browser {
             self.done(head);
@@ -120,8 +120,7 @@ impl OpenWireSession {
             self.remove_consumer(key, NONE_SEEN);
             return self.fail(head, &problem);
         }
-        self.replay_advisories(key);
-        self.done(head);
+        self.replay_advisories(head, key);
     }
 
     /// A consumer goes. `last` is the last message that its application has seen: what comes
@@ -129,7 +128,7 @@ impl OpenWireSession {
     pub(super) fn remove_consumer(&mut self, key: &ConsumerKey, last: i64) {
         let Some(consumer) = self.consumers.remove(key) else { return };
         self.reading.retain(|reading| !reading.is_for(key));
-        self.advise_no_consumer(&consumer.info, &consumer.destinations, last);
+        self.advise_no_consumer(key, &consumer.destinations, last);
         let known = consumer.held.contains_key(&last);
         for subscription in consumer.parts {
             let seen = consumer.held.range(..=last).rev().filter(|_| known);
@@ -168,9 +167,9 @@ impl OpenWireSession {
 }
 
 /// Its application has seen nothing.
-const NONE_SEEN: i64 = -1;
+pub(super) const NONE_SEEN: i64 = -1;
 /// Nobody knows what its application has seen.
-const UNKNOWN: i64 = -2;
+pub(super) const UNKNOWN: i64 = -2;
 
 /// Consumers that ask for each message.
 impl OpenWireSession {

@@ -18,8 +18,8 @@ use crate::selector::Selector;
 /// A consumer, by the numbers that its client has given it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ConsumerKey {
-    session: i64,
-    value: i64,
+    pub(super) session: i64,
+    pub(super) value: i64,
 }
 
 impl ConsumerKey {

@@ -74,7 +74,27 @@ pub(super) fn is_temporary(destination: &Destination) -> bool {
 
 /// Whether a name stands for many.
 pub(super) fn is_pattern(destination: &Destination) -> bool {
-    destination.name().split('.').any(|part| part == "*" || part == ">")
+    is_pattern_text(destination.name())
+}
+
+pub(super) fn is_pattern_text(name: &str) -> bool {
+    name.split('.').any(|part| part == "*" || part == ">")
+}
+
+/// Whether a name is one of those that a pattern stands for, or is the very name.
+pub(super) fn covers(pattern: &str, name: &str) -> bool {
+    let mut names = name.split('.');
+    for part in pattern.split('.') {
+        let fits = match part {
+            ">" => return true,
+            "*" => names.next().is_some(),
+            part => names.next() == Some(part),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    names.next().is_none()
 }
 
 #[cfg(test)]
@@ -89,6 +109,16 @@ mod tests {
             assert_eq!(found.len(), 1);
             assert_eq!(wire(&found[0]), one);
             assert_eq!(is_temporary(&found[0]), kind.number() > 101);
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_its_parts_do() {
+        for (pattern, name) in [("a.b", "a.b"), ("a.*", "a.b"), ("a.>", "a.b.c"), (">", "a")] {
+            assert!(covers(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("a.b", "a.c"), ("a.*", "a.b.c"), ("a.*", "a"), ("b.>", "a.b")] {
+            assert!(!covers(pattern, name), "{pattern} {name}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::consume::NONE_SEEN;
 use super::{OpenWireSession, Phase};
 use crate::broker::command::Output;
 use crate::ids::SubscriptionId;
@@ -29,6 +30,7 @@ impl OpenWireSession {
     fn cancelled(&mut self, subscription: SubscriptionId) {
         let Some(key) = self.consumers.of(subscription) else { return };
         let Some(consumer) = self.consumers.remove(&key) else { return };
+        self.advise_no_consumer(&key, &consumer.destinations, NONE_SEEN);
         if self.client.manageable {
             let consumer_id = consumer.info.consumer_id.clone();
             let destination = consumer.info.destination.clone();

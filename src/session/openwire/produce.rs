@@ -12,8 +12,6 @@ use crate::protocol::openwire::{CommandHead, Text};
 pub(super) struct Producer {
     /// It wants to hear when what it has sent without awaiting an answer has arrived.
     pub(super) windowed: bool,
-    /// What it said, for advisories.
-    pub(super) info: ProducerInfo,
 }
 
 impl OpenWireSession {
@@ -33,21 +31,27 @@ impl OpenWireSession {
             return self.fail(head, &Problem::jms(problem));
         }
         if !known {
-            self.advise_producer(&info);
+            self.advise_producer(&id, &info);
         }
-        self.producers.insert(id, Producer { windowed: info.window_size > 0, info });
+        self.producers.insert(id, Producer { windowed: info.window_size > 0 });
         self.done(head);
     }
 
     pub(super) fn remove_producer(&mut self, id: &ProducerId) {
-        if let Some(producer) = self.producers.remove(id) {
-            self.advise_no_producer(&producer.info);
+        if self.producers.remove(id).is_some() {
+            self.advise_no_producer(id);
         }
     }
 
     pub(super) fn remove_producers_of(&mut self, session: i64) {
         let some = self.producers.keys().filter(|id| id.session_id == session);
         for id in some.cloned().collect::<Vec<_>>() {
+            self.remove_producer(&id);
+        }
+    }
+
+    pub(super) fn remove_all_producers(&mut self) {
+        for id in self.producers.keys().cloned().collect::<Vec<_>>() {
             self.remove_producer(&id);
         }
     }

@@ -1,4 +1,5 @@
-//! What OpenWire connections know of each other: who is there, and whose temporary destinations.
+//! What OpenWire connections know of each other: who is there, whose temporary destinations, and
+//! what advisories tell of.
 //!
 //! Always: a client's name, and a connection's, belong to one connection at a time; who comes back
 //! under the name of a connection ends the other one, and is served when that has gone.
@@ -7,6 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::names;
+use super::present::{Change, Fact, Kind, Present, Subject, Told};
 use crate::ids::ConnectionId;
 use crate::message::{Destination, TEMPORARY};
 
@@ -28,8 +31,11 @@ struct State {
     by_client: HashMap<String, ConnectionId>,
     /// The temporary destinations, as the broker names them.
     temporary: BTreeMap<Destination, ConnectionId>,
-    /// How many consumers each topic of advisories has.
+    /// How many consumers each topic of advisories has, and each pattern of such.
     audience: HashMap<String, usize>,
+    audience_of_patterns: BTreeMap<String, usize>,
+    /// What they are told of.
+    present: Present,
     /// Temporary queues whose connection has gone.
     doomed: Vec<Box<str>>,
     undertaker: Option<Arc<dyn Waker>>,
@@ -108,12 +114,19 @@ impl Registry {
             state.temporary.remove(&destination);
             state.doom(&destination);
         }
+        state.present.end_all(me);
         living.heirs.iter().for_each(|heir| heir.wake());
     }
 
     /// Somebody listens to a topic of advisories, or, where it is not `more`, does not any longer.
     pub(super) fn listen(&self, topic: &str, more: bool) {
-        let mut state = self.state();
+        let state = &mut *self.state();
+        if names::is_pattern_text(topic) {
+            let count = state.audience_of_patterns.entry(topic.to_owned()).or_default();
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+            state.audience_of_patterns.retain(|_, count| *count > 0);
+            return;
+        }
         let count = state.audience.entry(topic.to_owned()).or_default();
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
         if *count == 0 {
@@ -123,7 +136,24 @@ impl Registry {
 
     /// Whether somebody listens to a topic of advisories.
     pub(super) fn has_audience(&self, topic: &str) -> bool {
-        self.state().audience.contains_key(topic)
+        let state = self.state();
+        let mut patterns = state.audience_of_patterns.keys();
+        state.audience.contains_key(topic) || patterns.any(|it| names::covers(it, topic))
+    }
+
+    /// Something is there now that advisories tell of.
+    pub(super) fn begin(&self, kind: Kind, subject: Subject, fact: Fact) -> Change {
+        self.state().present.begin(kind, subject, fact)
+    }
+
+    /// Something is there no longer; nothing where it was not.
+    pub(super) fn end(&self, kind: Kind, subject: Subject) -> Option<Change> {
+        self.state().present.end(kind, subject)
+    }
+
+    /// The next of what is there, of a kind.
+    pub(super) fn present(&self, kind: Kind, after: Option<&Subject>, limit: usize) -> Vec<Told> {
+        self.state().present.page(kind, after, limit)
     }
 
     /// A temporary destination begins.
@@ -147,12 +177,7 @@ impl Registry {
         self.state().temporary.get(destination).copied()
     }
 
-    /// All temporary destinations.
-    pub(super) fn temporary(&self) -> Vec<Destination> {
-        self.state().temporary.keys().cloned().collect()
-    }
-
-    /// Those of one connection.
+    /// The temporary destinations of one connection.
     pub(super) fn temporary_of(&self, me: ConnectionId) -> Vec<Destination> {
         let state = self.state();
         let mine = state.temporary.iter().filter(|(_, owner)| **owner == me);

@@ -4,6 +4,7 @@ use super::OpenWireSession;
 use super::answers::Asked;
 use super::fault::Problem;
 use super::names;
+use super::present::{Fact, Subject};
 use crate::broker::command::Command;
 use crate::message::Destination;
 use crate::protocol::openwire::CommandHead;
@@ -27,7 +28,7 @@ impl OpenWireSession {
             (1, true, _) => self.remove_temporary(head, &destination, info.timeout != 0),
             (1, false, Destination::Queue(name)) => {
                 let command = Command::Delete { queue: (**name).into() };
-                self.submit(Some(Asked::Command(head)), command);
+                self.submit(Some(Asked::Delete { head, destination }), command);
             }
             // Others come into being when they are used.
             _ => self.done(head),
@@ -53,19 +54,34 @@ impl OpenWireSession {
     /// them behind that.
     fn told_of_temporary(&mut self, head: CommandHead, destination: &Destination, remove: bool) {
         let about = self.temporary_info(destination, remove);
-        match self.advise(Self::topic_of_temporary(destination), about) {
+        match self.advise(self.note_temporary(destination, remove), about, None) {
             Some(command) => self.submit(Some(Asked::Command(head)), command),
             None => self.done(head),
         }
     }
 
+    /// Notes for those who listen later that it is there, or no longer; the topic it is told on.
+    fn note_temporary(&self, destination: &Destination, remove: bool) -> &'static str {
+        let kind = Self::kind_of_temporary(destination);
+        let subject = Subject::Destination(destination.clone());
+        if remove {
+            self.config.registry.end(kind, subject);
+        } else {
+            let about = self.temporary_info(destination, false);
+            let fact = Fact { topic: kind.prefix().into(), about, uses: [].into() };
+            self.config.registry.begin(kind, subject, fact);
+        }
+        kind.prefix()
+    }
+
     pub(super) fn remove_all_temporary(&mut self) {
         for destination in self.config.registry.temporary_of(self.connection) {
             let about = self.temporary_info(&destination, true);
-            if let Some(command) = self.advise(Self::topic_of_temporary(&destination), about) {
+            self.config.registry.remove(self.connection, &destination);
+            if let Some(command) = self.advise(self.note_temporary(&destination, true), about, None)
+            {
                 self.submit(None, command);
             }
-            self.config.registry.remove(self.connection, &destination);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Promises of an OpenWire session, without sockets: a client that speaks the wire's own codec, and
 //! a broker written as calls.
 
+mod advisories;
 mod bounds;
 mod consuming;
 mod greeting;

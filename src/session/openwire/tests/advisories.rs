@@ -1,0 +1,78 @@
+//! Advisories: what clients and other brokers are told of each other.
+
+use super::*;
+use crate::protocol::openwire::table::{RemoveInfo, RemovedId};
+
+fn topic(name: &str) -> WireDestination {
+    place(DestinationKind::Topic, &format!("ActiveMQ.Advisory.{name}"))
+}
+
+/// Where advisories were sent since, and what these are about.
+fn told(wire: &mut Wire) -> Vec<(String, Structure)> {
+    let told = wire.asks().into_iter().filter_map(|command| match command {
+        Command::Send { to, message } => Some((to.name().to_owned(), about(message.content)?)),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn about(content: Bytes) -> Option<Structure> {
+    let message = crate::message::Jms::decode(content).ok()?;
+    message.head().message.tail.data_structure.as_deref().cloned()
+}
+
+#[test]
+fn nothing_is_told_where_nobody_listens() {
+    let config = Arc::default();
+    let mut one = Wire::connected(&config, 1, "c");
+    one.say(&consumer(1, queue("q"), 1));
+    assert_eq!(told(&mut one), []);
+    let mut other = Wire::connected(&config, 2, "d");
+    other.consume(1, topic("Consumer.Queue.q"), 1000);
+    one.say(&consumer(2, queue("q"), 1));
+    one.say(&consumer(3, queue("r"), 1));
+    let heard = told(&mut one);
+    assert_eq!(heard.len(), 1);
+    assert_eq!(heard[0].0, "ActiveMQ.Advisory.Consumer.Queue.q");
+}
+
+#[test]
+fn who_begins_to_listen_hears_of_all_that_is_there_before_the_answer() {
+    let config = Arc::default();
+    let mut one = Wire::connected(&config, 1, "c");
+    for value in 1..=10 {
+        one.consume(value, queue("q"), 1);
+    }
+    let mut other = Wire::connected(&config, 2, "d");
+    let mut listener = consumer(1, topic("Consumer.Queue.q"), 1000);
+    listener.response_required = true;
+    other.say(&listener);
+    other.answer(Ok(Reply::Done));
+    // A page, and then the broker's turn.
+    let first = other.dispatched();
+    assert_eq!(first.len(), limits::ADVISORIES_A_PAGE);
+    assert!(matches!(other.asks()[..], [Command::Barrier]));
+    other.answer(Ok(Reply::Done));
+    assert_eq!(other.dispatched().len(), limits::ADVISORIES_A_PAGE);
+    other.answer(Ok(Reply::Done));
+    let rest = other.frames();
+    assert_eq!(rest.len(), 10 - 2 * limits::ADVISORIES_A_PAGE + 1);
+    assert!(matches!(rest.last(), Some(Structure::Response(_))));
+    assert!(first[0].tail.target_consumer_id == listener.consumer_id);
+}
+
+#[test]
+fn the_end_of_a_connection_is_the_end_of_its_consumers() {
+    let config = Arc::default();
+    let mut other = Wire::connected(&config, 2, "d");
+    other.consume(1, topic("Consumer.Queue.q"), 1000);
+    let mut one = Wire::connected(&config, 1, "c");
+    one.consume(1, queue("q"), 1);
+    let _ = told(&mut one);
+    one.session.handle_gone();
+    let heard = told(&mut one);
+    assert!(matches!(
+        heard[..],
+        [(_, Structure::RemoveInfo(RemoveInfo { object_id: Some(RemovedId::Consumer(_)), .. }))]
+    ));
+}
