@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::ids::ConnectionId;
-use crate::message::{Destination, TEMPORARY};
+use crate::message::{Destination, TEMPORARY, Wildcard};
 
 /// Wakes whoever waits for a change in the registry.
 pub trait Waker: Debug + Send + Sync {
@@ -30,6 +30,8 @@ struct State {
     temporary: BTreeMap<Destination, ConnectionId>,
     /// How many consumers each topic of advisories has.
     audience: HashMap<String, usize>,
+    /// Those of them that are patterns.
+    patterns: HashMap<String, Wildcard>,
     /// Temporary queues whose connection has gone.
     doomed: Vec<Box<str>>,
     undertaker: Option<Arc<dyn Waker>>,
@@ -116,14 +118,20 @@ impl Registry {
         let mut state = self.state();
         let count = state.audience.entry(topic.to_owned()).or_default();
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
+        let heard = *count > 0;
+        if let Ok(Some(pattern)) = Wildcard::of(&Destination::topic(topic)) {
+            state.patterns.insert(topic.to_owned(), pattern);
+        }
+        if !heard {
             state.audience.remove(topic);
+            state.patterns.remove(topic);
         }
     }
 
-    /// Whether somebody listens to a topic of advisories.
+    /// Whether somebody listens to a topic of advisories, perhaps by a pattern.
     pub(super) fn has_audience(&self, topic: &str) -> bool {
-        self.state().audience.contains_key(topic)
+        let state = self.state();
+        state.audience.contains_key(topic) || state.patterns.values().any(|it| it.catches(topic))
     }
 
     /// A temporary destination begins.
