@@ -66,7 +66,7 @@ impl OpenWireSession {
     }
 
     fn check_source(&self, destination: &Destination) -> Result<(), Problem> {
-        if names::is_pattern(destination) {
+        if names::is_pattern(destination) && matches!(destination, Destination::Queue(_)) {
             let problem = format!("{destination} is a pattern, which this broker cannot read yet");
             return Err(Problem::destination(problem));
         }

@@ -65,7 +65,7 @@ impl OpenWireSession {
             for told in page {
                 let count = told.kind.count_property().map(|name| (name, told.count));
                 let (topic, about) = (&*told.fact.topic, told.fact.about);
-                if topics.iter().any(|it| names::covers(it.name(), topic)) {
+                if topics.iter().any(|it| names::reads(it, topic)) {
                     self.tell_one(&replay.consumer, topic, about, count);
                 }
             }
