@@ -25,7 +25,7 @@ const PREFETCH: usize = 2000;
 /// Messages that lie in the broker's memory all the time.
 const RESIDENT: usize = 10_000;
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("backlog") else { return };
     let asked = |name: &str| std::env::var(name).ok().map(|n| n.parse().expect("a number"));
     let special = ["ESCROW_BACKLOG", "ESCROW_BODY"].iter().any(|name| asked(name).is_some());

@@ -33,7 +33,7 @@ const OUTCOMES: u64 = 1_000_000;
 /// Requests handed in at once.
 const AT_ONCE: u64 = 500;
 
-fn main() {
+pub(crate) fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     if let Ok(part) = std::env::var("ESCROW_PART") {
         let (part, count, dir) = parse(&part);

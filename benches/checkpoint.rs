@@ -25,7 +25,7 @@ use support::{Size, wait_for_room_ahead};
 
 const OUTSTANDING: usize = 200;
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("checkpoint") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(checkpoints(size));

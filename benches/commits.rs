@@ -34,7 +34,7 @@ const AHEAD: usize = 4;
 /// Operations of one side before the other's turn: few, because a disk's mood changes quickly.
 const BLOCK: usize = 20;
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("commits") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(measure(size));

@@ -36,7 +36,7 @@ const NOW: Millis = Millis(1_000_000);
 const PEER: ConnectionId = ConnectionId(1);
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("decide_apply") else { return };
     let messages = if size.is_full() { CHECKPOINT_MESSAGES } else { 4 * LENT };
     let mut bench = Bench::new();

@@ -23,7 +23,7 @@ use support::{BODY_BYTES, Size, wait_for_room_ahead};
 
 const OUTSTANDING: usize = 1000;
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("engine_log") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(measure(size));

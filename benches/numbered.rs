@@ -22,7 +22,7 @@ use support::{Size, wait_for_room_ahead};
 
 const COUNT: u64 = 100_000;
 
-fn main() {
+pub(crate) fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     if let Ok(part) = std::env::var("ESCROW_PART") {
         let words: Vec<_> = part.splitn(3, ' ').collect();

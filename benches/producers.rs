@@ -13,7 +13,7 @@ use support::{Size, wait_for_room_ahead};
 
 const MANY: usize = 100;
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("producers") else { return };
     let dir = fresh_dir();
     let broker = Broker::start(&dir.path().join("data"));

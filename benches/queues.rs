@@ -23,7 +23,7 @@ const FEW: usize = 10;
 const MANY: usize = 10_000;
 const OUTSTANDING: usize = 1000;
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("queues") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(measure(size));

@@ -21,7 +21,7 @@ const OTHER: &str = "/queue/bench.other";
 const BODY_BYTES: usize = 200;
 const A_DAY: u64 = 24 * 3_600_000;
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("scheduled") else { return };
     let asked = std::env::var("ESCROW_SCHEDULED").ok().map(|n| n.parse().expect("a number"));
     let count = asked.unwrap_or(if size.is_full() { 1_000_000 } else { 3_000 });

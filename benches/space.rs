@@ -70,7 +70,7 @@ impl Scale {
     }
 }
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("space") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let scale = Scale::of(size);

@@ -14,7 +14,7 @@ use support::process::{broker::Broker, fresh_dir};
 use support::report::{Goal, Series, figures, headline, quantile, verdict};
 use support::{Size, wait_for_room_ahead};
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("sync_latency") else { return };
     let dir = fresh_dir();
     let mut disk = BareDisk::new(dir.path(), size.disk_bytes, 4096);

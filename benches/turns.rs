@@ -40,7 +40,7 @@ const BROWSE_AT_ONCE: usize = 256;
 /// What one subscription may hold at most.
 const PREFETCH: u32 = 32_767;
 
-fn main() {
+pub(crate) fn main() {
     let Some(size) = Size::asked("turns") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let full = size.is_full();

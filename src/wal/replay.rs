@@ -529,10 +529,11 @@ pub(crate) fn highest_mark(
     segment_size: u64,
 ) -> Result<Lsn, RecoveryError> {
     let mut mark = Lsn(0);
-    let mut buf = vec![0; WINDOW_BYTES];
+    let left = usize::try_from(segment_size.saturating_sub(from)).unwrap_or(WINDOW_BYTES);
+    let mut buf = vec![0; left.min(WINDOW_BYTES)];
     let mut at = from;
     while at < segment_size {
-        let length = (segment_size - at).min(WINDOW_BYTES as u64) as usize;
+        let length = (segment_size - at).min(buf.len() as u64) as usize;
         let io = |source| RecoveryError::io(&segment.name, source);
         segment.file.read_at(&mut buf[..length], at).map_err(io)?;
         for offset in (0..length).step_by(BLOCK_BYTES) {

@@ -270,7 +270,8 @@ impl Making {
             let _ = remove(storage, &temporary);
             return Err(e);
         }
-        Ok(Making { temporary, header, file, filled: 0, zeros: Blocks::zeros(FILL_BYTES) })
+        let zeros = Blocks::zeros(FILL_BYTES.min(header.segment_size as usize));
+        Ok(Making { temporary, header, file, filled: 0, zeros })
     }
 
     /// Writes the next zeros; `true` when all are written. Allocated blocks alone are not enough:

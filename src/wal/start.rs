@@ -469,10 +469,10 @@ fn copy<'a>(
     let file = storage.create(temporary)?;
     let mut batches = batches.peekable();
     let proven = batches.peek().expect("it has unproven batches").offset;
-    let mut piece = vec![0; PIECE_BYTES];
+    let mut piece = vec![0; proven.min(PIECE_BYTES as u64) as usize];
     let mut at = 0;
     while at < proven {
-        let length = (proven - at).min(PIECE_BYTES as u64) as usize;
+        let length = (proven - at).min(piece.len() as u64) as usize;
         segment.file.read_at(&mut piece[..length], at)?;
         file.write_at(&piece[..length], at)?;
         at += length as u64;
