@@ -6,6 +6,7 @@
 
 mod jms;
 mod money;
+mod network;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -11,6 +11,7 @@ use super::OpenWireSession;
 use super::consume::UNKNOWN;
 use super::consumer::ConsumerKey;
 use super::names;
+use super::network::through;
 use super::present::{Fact, Kind, Subject, destination_info, is_told_of};
 use super::stored::head_to_keep;
 use crate::broker::command::{Command, Work};
@@ -30,15 +31,12 @@ const PREFIX: &str = "ActiveMQ.Advisory.";
 pub(super) const QUEUE: &str = "ActiveMQ.Advisory.Queue";
 
 impl OpenWireSession {
-    /// What tells those who listen to a topic; nothing where nobody does.
-    pub(super) fn advise(
-        &mut self,
-        topic: &str,
-        about: Structure,
-        count: Count,
-    ) -> Option<Command> {
-        if !self.config.registry.has_audience(topic) {
-            return None;
+    /// What tells those who listen to a topic, and to patterns that cover it; nothing where nobody
+    /// does.
+    pub(super) fn advise(&mut self, topic: &str, about: Structure, count: Count) -> Vec<Command> {
+        let audience = self.config.registry.audience(topic);
+        if audience.is_empty() {
+            return Vec::new();
         }
         let message = self.advisory(about, count);
         let stored = Jms::Whole(head_to_keep(message, JmsBody::default()), bytes::Bytes::new());
@@ -47,9 +45,12 @@ impl OpenWireSession {
             priority: Priority::new(0).expect("the lowest"),
             expires: None,
             when: When::AtOnce,
-            content: stored.encode().ok()?,
+            content: stored.encode().expect("what is made here can be written"),
         };
-        Some(Command::Send { to: Destination::topic(topic), message })
+        let sends = audience
+            .into_iter()
+            .map(|topic| Command::Send { to: Destination::topic(topic), message: message.clone() });
+        sends.collect()
     }
 
     /// Whether the session has seen to it that its client may do this: what is about temporary
@@ -74,8 +75,8 @@ impl OpenWireSession {
         }
     }
 
-    fn tell(&mut self, topic: &str, about: Structure, count: Count) {
-        if let Some(command) = self.advise(topic, about, count) {
+    pub(super) fn tell(&mut self, topic: &str, about: Structure, count: Count) {
+        for command in self.advise(topic, about, count) {
             self.submit(None, command);
         }
     }
@@ -121,7 +122,10 @@ impl OpenWireSession {
 
     pub(super) fn temporary_info(&self, destination: &Destination, remove: bool) -> Structure {
         let connection_id = Some(ConnectionId { value: Some(self.client.name.clone()) });
-        DestinationInfo { connection_id, ..destination_info(destination, remove) }.into()
+        // What a bridge has brought is told with where it came from.
+        let broker_path = self.network.as_ref().and_then(|it| through(&None, &it.peer));
+        let info = destination_info(destination, remove);
+        DestinationInfo { connection_id, broker_path, ..info }.into()
     }
 
     pub(super) fn advise_connection(&mut self, info: &ConnectionInfo) {

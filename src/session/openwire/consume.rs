@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::OpenWireSession;
+use super::advisory::is_advisory;
 use super::answers::Asked;
 use super::consumer::{Consumer, ConsumerKey, Manner, Pull};
 use super::fault::Problem;
@@ -32,7 +33,7 @@ impl OpenWireSession {
     }
 
     /// What a consumer reads from, and what of it; nothing where it is there already.
-    fn check_consumer(&self, info: &ConsumerInfo) -> Result<Option<Wanted>, Problem> {
+    pub(super) fn check_consumer(&self, info: &ConsumerInfo) -> Result<Option<Wanted>, Problem> {
         let id = info.consumer_id.as_ref().ok_or_else(|| Problem::jms("a consumer needs an id"))?;
         if self.consumers.get(&ConsumerKey::of(id)).is_some() {
             return Ok(None);
@@ -66,7 +67,7 @@ impl OpenWireSession {
     }
 
     fn check_source(&self, destination: &Destination) -> Result<(), Problem> {
-        if names::is_pattern(destination) {
+        if names::is_pattern(destination) && !is_advisory(destination) {
             let problem = format!("{destination} is a pattern, which this broker cannot read yet");
             return Err(Problem::destination(problem));
         }
@@ -79,13 +80,12 @@ impl OpenWireSession {
         Ok(())
     }
 
-    fn begin_consumer(&mut self, head: CommandHead, consumer: Consumer) {
+    pub(super) fn begin_consumer(&mut self, head: CommandHead, consumer: Consumer) {
         let key = ConsumerKey::of(consumer.info.consumer_id.as_ref().expect("checked before"));
         self.advise_consumer(&key, &consumer.info, &consumer.destinations);
         let consumer = self.consumers.add(key.clone(), consumer);
         if consumer.manner == Manner::Browser {
-            self.done(head);
-            return self.begin_browsing(&key);
+            return self.begin_browsing(head, &key);
         }
         let (prefetch, selector) = (consumer.window(), consumer.selector.clone());
         let parts = consumer.parts.clone().into_iter().zip(consumer.destinations.clone());

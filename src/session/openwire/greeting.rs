@@ -7,7 +7,7 @@ use super::registry::Entry;
 use super::{OpenWireSession, Phase, SMALL};
 use crate::limits;
 use crate::protocol::openwire::table::{
-    BrokerId, BrokerInfo, ConnectionControl, ConnectionInfo, WireFormatInfo,
+    BrokerInfo, ConnectionControl, ConnectionInfo, WireFormatInfo,
 };
 use crate::protocol::openwire::{CommandHead, Limits, SilenceWatch, Text, WireFormat, negotiate};
 use crate::session::Login;
@@ -36,9 +36,8 @@ impl OpenWireSession {
         self.receiver.agree(self.format, SMALL);
         self.watch = agreed.inactivity.map(|rules| SilenceWatch::new(now, rules));
         self.phase = Phase::Greeting;
-        let id = Text::cut(&format!("ID:{}", self.config.broker_id));
         self.write(&BrokerInfo {
-            broker_id: Some(BrokerId { value: Some(id) }),
+            broker_id: Some(self.own_broker()),
             broker_url: Some(Text::default()),
             broker_name: Some(Text::cut(&self.config.broker_name)),
             ..BrokerInfo::default()
@@ -122,6 +121,7 @@ impl OpenWireSession {
             });
         }
         self.advise_connection(&info);
+        self.begin_bridge();
     }
 
     /// The client does not get in: it is told, and closes.

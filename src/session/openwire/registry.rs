@@ -134,11 +134,12 @@ impl Registry {
         }
     }
 
-    /// Whether somebody listens to a topic of advisories.
-    pub(super) fn has_audience(&self, topic: &str) -> bool {
+    /// Where those read who listen to a topic of advisories: it, and patterns that cover it.
+    pub(super) fn audience(&self, topic: &str) -> Vec<String> {
         let state = self.state();
-        let mut patterns = state.audience_of_patterns.keys();
-        state.audience.contains_key(topic) || patterns.any(|it| names::covers(it, topic))
+        let exact = state.audience.get_key_value(topic).into_iter().map(|(topic, _)| topic);
+        let patterns = state.audience_of_patterns.keys().filter(|it| names::covers(it, topic));
+        exact.chain(patterns).cloned().collect()
     }
 
     /// Something is there now that advisories tell of.
@@ -156,9 +157,14 @@ impl Registry {
         self.state().present.page(kind, after, limit)
     }
 
-    /// A temporary destination begins.
-    pub(super) fn add(&self, me: ConnectionId, destination: Destination) {
-        self.state().temporary.entry(destination).or_insert(me);
+    /// A temporary destination begins; false where it is there already.
+    pub(super) fn add(&self, me: ConnectionId, destination: Destination) -> bool {
+        let mut state = self.state();
+        let new = !state.temporary.contains_key(&destination);
+        if new {
+            state.temporary.insert(destination, me);
+        }
+        new
     }
 
     /// A temporary destination ends; false where it is not this connection's.
