@@ -294,10 +294,8 @@ impl Client {
     ) -> Result<(), String> {
         let taken = around.model.branches.remove(&number);
         let mut branch = taken.ok_or("an outcome of no branch")?;
-        let refusal = match self.operator_told(around, number, resolution, &branch, refusal)? {
-            true => None,
-            false => refusal,
-        };
+        let told = self.operator_told(around, number, resolution, &branch, refusal)?;
+        let refusal = refusal.filter(|_| !told);
         let model = &mut *around.model;
         let unheard = refusal == Some(&Refusal::Xa(XaError::NotA)) && !branch.heard;
         // Where nothing was done in it, nothing is durable of its having taken the name.
@@ -324,7 +322,7 @@ impl Client {
             // Its manager will ask, and is told so.
             (branch.stage, branch.operator) = (Stage::Again(resolution), Operator::Decided);
             model.branches.insert(number, branch);
-        } else {
+        } else if !told {
             model.over.push(number);
         }
         Ok(())
@@ -351,7 +349,8 @@ impl Client {
         }
         if told {
             let forget = XaCommand::Forget { xid: xid_of(number) };
-            self.ask(around, Command::Xa(forget), Asked::Other);
+            // Its name is free when that is answered: others may be heard before it.
+            self.ask(around, Command::Xa(forget), Asked::Forget(number));
         }
         Ok(told)
     }

@@ -69,6 +69,8 @@ pub(super) enum Asked {
     /// A vote, or the end, of the branch of that number.
     Prepare(u64),
     Outcome(u64, Resolution),
+    /// A heuristic outcome of this branch is to be forgotten.
+    Forget(u64),
     /// A part of a large body.
     Part(StageId),
     Settle(Vec<u64>, Outcome),
@@ -230,6 +232,7 @@ impl Client {
             }
             Asked::Prepare(number) => self.prepare_answered(around, number, refusal.as_ref())?,
             Asked::Outcome(it, how) => self.outcome_answered(around, it, how, refusal.as_ref())?,
+            Asked::Forget(number) => around.model.over.extend(refusal.is_none().then_some(number)),
             Asked::Commit(unit) => self.commit_answered(around, &unit, refusal.as_ref())?,
             Asked::Settle(numbers, outcome) => {
                 settle_answered(around.model, &numbers, outcome, refusal.as_ref())?;
