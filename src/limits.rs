@@ -55,6 +55,13 @@ pub const STEP_ENDS_MAX: usize = if cfg!(test) { 1 } else { 32 };
 /// Subscriptions of a topic that get a message in one step at most; one with more takes several.
 pub const PUBLISH_STEP: usize = if cfg!(test) { 1 } else { 64 };
 
+/// Patterns from which consumers read at most: bounds what one name costs to look up, and how many
+/// lines one message stands in.
+pub const WILDCARDS_MAX: usize = if cfg!(test) { 16 } else { 2048 };
+
+/// Parts of such a pattern at most.
+pub const WILDCARD_PARTS_MAX: usize = 32;
+
 /// Messages that stand in the line of one topic at most; further publishers wait.
 pub const PUBLICATIONS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
 

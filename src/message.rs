@@ -4,6 +4,7 @@
 //! (destination, priority, times) travels in the record, not here.
 
 mod jms;
+mod pattern;
 mod view;
 
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use crate::ids::Millis;
 use crate::schedule::When;
 
 pub use self::jms::{Jms, JmsBody, JmsHead};
+pub(crate) use self::pattern::Part;
+pub use self::pattern::{ADVISORY, MalformedPattern, NamePattern, Wildcard, has_wildcards};
 pub use self::view::{
     CORRELATION_ID, GROUP_ID, GROUP_SEQUENCE, JMS_TYPE, REPLY_TO, TEMPORARY, TEMPORARY_TOPIC,
     USER_ID, Value, value, values,

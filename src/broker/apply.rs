@@ -636,8 +636,8 @@ impl Broker {
         let source = consumer.source.clone();
         let loans: Vec<_> = std::iter::from_fn(|| consumer.loans.pop_first()).take(count).collect();
         let waited = (count - loans.len()).min(consumer.backlog.len());
-        for (_, message) in consumer.backlog.drain(..waited) {
-            self.volatile_bytes -= message.charge();
+        for news in consumer.backlog.drain(..waited) {
+            self.volatile_bytes -= news.message.charge();
         }
         let done = consumer.loans.is_empty() && consumer.backlog.is_empty();
         self.loans_over(key, &source, loans.len());

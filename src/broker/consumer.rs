@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::broker::command::Which;
-use crate::broker::fact::{Lent, Source, Volatile};
+use crate::broker::fact::{Lent, Source};
 use crate::broker::load::Load;
 use crate::broker::selecting::GroupId;
+use crate::broker::topic::News;
 use crate::ids::Tag;
 use crate::selector::Selector;
 
@@ -32,7 +33,7 @@ pub(crate) struct Consumer {
     /// What its topic knows of that, where publishers wait for it.
     pub(crate) weighed: Option<Load>,
     /// Messages of a topic that wait for credit, oldest first.
-    pub(crate) backlog: VecDeque<(u64, Volatile)>,
+    pub(crate) backlog: VecDeque<News>,
 }
 
 /// How a subscription ended.

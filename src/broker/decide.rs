@@ -9,6 +9,7 @@ use crate::broker::command::{Command, Confirm, Outcome, Refusal, Reply, Which};
 use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
 use crate::broker::policy::Shortage;
+use crate::broker::wildcards::check_no_wildcards;
 use crate::broker::{Broker, Room, consumer::Consumer};
 use crate::ids::{Body, ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
@@ -241,6 +242,7 @@ impl Broker {
 
     pub(super) fn check(&self, name: &str, message: &Message) -> Result<(), Refusal> {
         check_name(name)?;
+        check_no_wildcards(name)?;
         let (size, limit) = (message.content.len() as u64, self.limits.message_bytes);
         if size > limit {
             return Err(Refusal::MessageTooLarge { size, limit });
@@ -372,7 +374,10 @@ impl Broker {
                 self.check_count(name)?;
                 Source::Queue(self.queue_or_new(now, name, facts).0)
             }
-            Destination::Topic(name) => Source::Topic(Arc::clone(name)),
+            Destination::Topic(name) => {
+                self.check_wildcard(from)?;
+                Source::Topic(Arc::clone(name))
+            }
         };
         let prefetch = prefetch.min(self.limits.prefetch);
         facts.push(Fact::Memory(Change::Subscribe { key, source, prefetch, selector }));

@@ -50,6 +50,7 @@ mod transact;
 mod transaction;
 mod upload;
 mod walk;
+mod wildcards;
 mod window;
 mod work;
 
@@ -172,7 +173,9 @@ pub struct Broker {
     sorted: BTreeSet<Arc<str>>,
     /// Boxed: a table that grows moves what is in it, and keeps as much room for more.
     queues: IdTables<QueueId, Box<Queue>>,
+    /// Those that are heard, and patterns of them.
     topics: BTreeMap<Arc<str>, topic::Topic>,
+    topic_wildcards: wildcards::Wildcards,
     consumers: IdTables<ConsumerKey, consumer::Consumer>,
     loans: credit::Loans,
     /// The subscriptions of each connection that have not ended.
@@ -191,6 +194,8 @@ pub struct Broker {
     published: u64,
     /// Topics with a line, each once, in the order of their turns.
     publishing: VecDeque<Arc<str>>,
+    /// What stands in these lines, by number.
+    underway: BTreeMap<u64, topic::Underway>,
     /// Bytes of all that stands in these lines.
     publishing_bytes: u64,
     /// What has happened in all queues.
@@ -246,6 +251,7 @@ impl Broker {
             names,
             queues,
             topics: BTreeMap::new(),
+            topic_wildcards: wildcards::Wildcards::default(),
             consumers: IdTables::default(),
             connections: BTreeMap::new(),
             loans: credit::Loans::default(),
@@ -258,6 +264,7 @@ impl Broker {
             last_group: 0,
             published: 0,
             publishing: VecDeque::new(),
+            underway: BTreeMap::new(),
             publishing_bytes: 0,
             totals: Counters::default(),
             expiries,

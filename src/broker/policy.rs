@@ -1,16 +1,17 @@
 //! Policies: how much a destination may hold, and what becomes of a send for which it has no room.
 //!
-//! Owns patterns of destination names, which of them counts for a name, and what a limit says.
+//! Owns which pattern of destination names counts for a name, and what a limit says.
 //! Always: the most specific pattern wins, part by part from the left: a name before `*` before
 //! `>`. Leaves to others: what a destination holds (`queue`, `topic`), and where a held send waits
 //! (`engine`).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::broker::redelivery::Redelivery;
 use crate::limits;
-use crate::message::Destination;
+use crate::message::{Destination, NamePattern, Wildcard};
 
 /// What becomes of a send for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -103,14 +104,7 @@ pub enum Shortage {
 pub struct Pattern {
     // In this order: the most specific sorts first.
     topic: bool,
-    parts: Vec<Part>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Named(Box<str>),
-    Any,
-    Rest,
+    name: NamePattern,
 }
 
 /// Why a text is no pattern, or patterns do not go together.
@@ -141,16 +135,8 @@ impl Pattern {
             (_, Some(name)) => (true, name),
             (None, None) => return Err(PatternError::Kind(text.to_owned())),
         };
-        let count = name.split('.').count();
-        let part = |(index, part)| match part {
-            "" => Err(PatternError::Parts(text.to_owned())),
-            ">" if index + 1 == count => Ok(Part::Rest),
-            ">" => Err(PatternError::Parts(text.to_owned())),
-            "*" => Ok(Part::Any),
-            name => Ok(Part::Named(name.into())),
-        };
-        let parts: Result<_, _> = name.split('.').enumerate().map(part).collect();
-        Ok(Self { topic, parts: parts? })
+        let name = NamePattern::parse(name).map_err(|_| PatternError::Parts(text.to_owned()))?;
+        Ok(Self { topic, name })
     }
 
     /// Whether it is for that destination.
@@ -160,34 +146,26 @@ impl Pattern {
             && self.matches(destination.name())
     }
 
-    fn matches(&self, name: &str) -> bool {
-        let mut names = name.split('.');
-        for part in &self.parts {
-            let fits = match part {
-                Part::Rest => return true,
-                Part::Any => names.next().is_some(),
-                Part::Named(part) => names.next() == Some(part),
-            };
-            if !fits {
-                return false;
-            }
+    /// Whether it is for some of what a consumer with wildcards reads from, and whether it is for
+    /// all of that.
+    #[must_use]
+    pub fn meets(&self, names: &Wildcard) -> (bool, bool) {
+        if self.topic != names.is_topic() {
+            return (false, false);
         }
-        names.next().is_none()
+        let covers = self.name.includes(names.pattern());
+        let some = self.name.overlaps(names.pattern()) && names.may_see(&self.name.to_string());
+        (some || covers, covers)
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        self.name.matches(name)
     }
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.topic { "topic://" } else { "queue://" })?;
-        for (index, part) in self.parts.iter().enumerate() {
-            f.write_str(if index > 0 { "." } else { "" })?;
-            f.write_str(match part {
-                Part::Named(name) => name,
-                Part::Any => "*",
-                Part::Rest => ">",
-            })?;
-        }
-        Ok(())
+        write!(f, "{}{}", if self.topic { "topic://" } else { "queue://" }, self.name)
     }
 }
 
@@ -319,6 +297,11 @@ impl Freed {
         if std::mem::take(watched) {
             self.0.push(destination());
         }
+    }
+
+    /// The same for those who wait on several topics.
+    pub(super) fn tell_topics(&mut self, watched: &mut BTreeSet<Arc<str>>) {
+        self.0.extend(std::mem::take(watched).into_iter().map(Destination::Topic));
     }
 
     pub(super) fn push(&mut self, destination: Destination) {

@@ -10,6 +10,7 @@ use crate::broker::command::Refusal;
 use crate::broker::fact::{Change, Fact, VolatilePlace};
 use crate::broker::policy::{Dropped, Held, Limit, Policies, Shortage, WhenFull};
 use crate::broker::queue::Queue;
+use crate::broker::topic::Topic;
 use crate::broker::{Broker, Limits, Verdict};
 use crate::ids::QueueId;
 use crate::limits;
@@ -170,7 +171,25 @@ impl Broker {
         sent: Held,
         counted: u64,
     ) -> Result<Room, Refusal> {
-        let Some(topic) = self.topics.get(name) else { return Ok(Room::Enough) };
+        let (mut room, mut all) = (Room::Enough, 0);
+        for audience in self.audiences(name) {
+            let topic = &self.topics[&audience];
+            let of_topic = self.room_of_topic(name, topic, sent, (&mut all, counted))?;
+            if room == Room::Enough {
+                room = of_topic;
+            }
+        }
+        Ok(room)
+    }
+
+    /// The same of one of those who hear of it; `all` is what those before it take.
+    fn room_of_topic(
+        &self,
+        name: &Arc<str>,
+        topic: &Topic,
+        sent: Held,
+        (all, counted): (&mut u64, u64),
+    ) -> Result<Room, Refusal> {
         let memory = self.limits.volatile_bytes;
         if topic.limit.when_full == WhenFull::DropOldest {
             // Nobody is waited for, only the broker itself; one message a topic may always have.
@@ -191,32 +210,38 @@ impl Broker {
             let refusal = Refusal::DestinationFull { destination: destination(), limit };
             return if refuses { Err(refusal) } else { Ok(Room::Lacking(Shortage::Destination)) };
         }
-        let all = sent.bytes.saturating_mul(topic.subscribers.len() as u64);
-        if (self.volatile_bytes - counted).saturating_add(all) <= memory {
+        *all = all.saturating_add(sent.bytes.saturating_mul(topic.subscribers.len() as u64));
+        if (self.volatile_bytes - counted).saturating_add(*all) <= memory {
             return Ok(Room::Enough);
         }
-        let refuses = refuses || all > memory;
+        let refuses = refuses || *all > memory;
         let refusal = Refusal::MemoryFull { limit: memory };
         if refuses { Err(refusal) } else { Ok(Room::Lacking(Shortage::Memory)) }
     }
 
     /// Asks to hear, by [`Broker::take_freed`], when there may be room in a destination again.
     pub fn watch(&mut self, to: &Destination) {
-        let watched = match to {
+        let found = match to {
             Destination::Queue(name) => {
                 let queue = self.names.get(name).and_then(|id| self.queues.get_mut(id));
-                queue.map(|queue| &mut queue.watched)
+                queue.map(|queue| queue.watched = true).is_some()
             }
-            Destination::Topic(name) => self.topics.get_mut(name).map(|topic| &mut topic.watched),
+            Destination::Topic(name) => {
+                let audiences: Vec<_> = self.audiences(name).collect();
+                for audience in &audiences {
+                    let topic = self.topics.get_mut(audience).expect("just found");
+                    topic.watched.insert(Arc::clone(name));
+                }
+                !audiences.is_empty()
+            }
         };
-        match watched {
-            Some(watched) => *watched = true,
-            // It has gone meanwhile: whoever is held begins it anew.
-            None => self.freed.push(to.clone()),
+        // It has gone meanwhile: whoever is held begins it anew.
+        if !found {
+            self.freed.push(to.clone());
         }
     }
 
-    /// The destinations watched in which there may be room since the last call, each once.
+    /// The destinations watched in which there may be room since the last call.
     pub fn take_freed(&mut self) -> Vec<Destination> {
         self.freed.take()
     }

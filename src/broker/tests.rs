@@ -11,6 +11,7 @@ mod select;
 mod topics;
 mod transactions;
 mod uploads;
+mod wildcards;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -8,8 +8,11 @@
 //! *line* and goes to some of them at a time; its publisher waits for the last. Always: what is
 //! published while the line is not empty stands behind it, so each subscription gets everything in
 //! one order; a message goes to those who had subscribed when it was published and have not left.
+//!
+//! A pattern (`wildcards`) is a topic to those who read from it, with a line of its own: what is
+//! published goes to its own topic and to every pattern that catches its name.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
@@ -22,7 +25,7 @@ use crate::broker::policy::{Limit, WhenFull};
 use crate::broker::subject::Seen;
 use crate::broker::{Broker, Effects};
 use crate::limits;
-use crate::message::Destination;
+use crate::message::{Destination, Wildcard};
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -35,42 +38,71 @@ pub(crate) struct Topic {
     pub(crate) limit: Limit,
     /// What each of them holds, where a limit holds publishers or refuses them.
     pub(crate) loads: Loads,
-    /// Someone waits for room in it.
-    pub(crate) watched: bool,
+    /// The topics on which someone waits for room in it.
+    pub(crate) watched: BTreeSet<Arc<str>>,
+    /// The pattern that it is.
+    wildcard: Option<Wildcard>,
+}
+
+/// A message on its way to those who hear of it.
+#[derive(Clone, Debug)]
+pub(crate) struct News {
+    number: u64,
+    /// On which it was published.
+    topic: Arc<str>,
+    pub(crate) message: Volatile,
 }
 
 /// A message that goes to its subscribers some at a time.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    number: u64,
-    message: Volatile,
+    news: News,
     /// The seat of the last that has it.
     reached: u64,
     /// The last seat when it was published.
     through: u64,
+}
+
+/// A message that stands in line.
+#[derive(Debug)]
+pub(crate) struct Underway {
     publisher: Publisher,
+    /// In how many lines: its own topic's and those of patterns.
+    lines: usize,
 }
 
 impl Topic {
-    fn new(limit: Limit) -> Self {
+    fn new(limit: Limit, wildcard: Option<Wildcard>) -> Self {
         let (subscribers, line) = (BTreeMap::new(), VecDeque::new());
-        let loads = Loads::default();
-        Self { subscribers, last_seat: 0, line, limit, loads, watched: false }
+        let (loads, watched) = (Loads::default(), BTreeSet::new());
+        Self { subscribers, last_seat: 0, line, limit, loads, watched, wildcard }
     }
 }
 
 impl Broker {
     /// How many subscriptions a message gets at once; `None` where it stands in line.
     pub(super) fn reach(&self, topic: &str) -> Option<usize> {
-        let Some(topic) = self.topics.get(topic) else { return Some(0) };
-        let at_once = topic.line.is_empty() && topic.subscribers.len() <= limits::PUBLISH_STEP;
-        at_once.then_some(topic.subscribers.len())
+        let mut reach = 0;
+        for name in self.audiences(topic) {
+            let known = &self.topics[&name];
+            reach += known.subscribers.len();
+            if !known.line.is_empty() || reach > limits::PUBLISH_STEP {
+                return None;
+            }
+        }
+        Some(reach)
     }
 
     /// Takes a seat for a subscription.
     pub(super) fn join_topic(&mut self, topic: &Arc<str>, key: ConsumerKey) -> u64 {
-        let limit = self.topic_limit(topic);
-        let known = self.topics.entry(Arc::clone(topic)).or_insert_with(|| Topic::new(limit));
+        if !self.topics.contains_key(topic) {
+            let wildcard = Wildcard::of(&Destination::Topic(Arc::clone(topic)));
+            let wildcard = wildcard.expect("checked when it was stated");
+            wildcard.iter().for_each(|it| self.topic_wildcards.add(it.clone()));
+            let new = Topic::new(self.topic_limit(topic), wildcard);
+            self.topics.insert(Arc::clone(topic), new);
+        }
+        let known = self.topics.get_mut(topic).expect("just made");
         known.last_seat += 1;
         known.subscribers.insert(known.last_seat, key);
         known.last_seat
@@ -86,22 +118,32 @@ impl Broker {
         effects: &mut Effects,
     ) -> bool {
         self.published += 1;
-        let at_once = self.reach(topic).is_some();
-        let Some(known) = self.topics.get_mut(topic) else { return false };
-        self.last_volatile += 1;
-        let (number, through) = (self.last_volatile, known.last_seat);
-        if at_once {
-            let keys: Vec<_> = known.subscribers.values().copied().collect();
-            let seen = self.seen(number, &message);
-            keys.into_iter().for_each(|key| self.offer(key, number, &message, &seen, effects));
+        let audiences: Vec<_> = self.audiences(topic).collect();
+        if audiences.is_empty() {
             return false;
         }
-        if known.line.is_empty() {
-            self.publishing.push_back(Arc::clone(topic));
+        let at_once = self.reach(topic).is_some();
+        self.last_volatile += 1;
+        let news = News { number: self.last_volatile, topic: Arc::clone(topic), message };
+        if at_once {
+            let seen = self.seen(&news);
+            for audience in audiences {
+                let keys: Vec<_> = self.topics[&audience].subscribers.values().copied().collect();
+                keys.into_iter().for_each(|key| self.offer(key, &news, &seen, effects));
+            }
+            return false;
         }
-        self.volatile_bytes += message.charge();
-        self.publishing_bytes += message.charge();
-        known.line.push_back(Publication { number, message, reached: 0, through, publisher });
+        self.underway.insert(news.number, Underway { publisher, lines: audiences.len() });
+        for audience in audiences {
+            let known = self.topics.get_mut(&audience).expect("just found");
+            self.volatile_bytes += news.message.charge();
+            self.publishing_bytes += news.message.charge();
+            let (news, through) = (news.clone(), known.last_seat);
+            known.line.push_back(Publication { news, reached: 0, through });
+            if known.line.len() == 1 {
+                self.publishing.push_back(audience);
+            }
+        }
         true
     }
 
@@ -122,36 +164,40 @@ impl Broker {
         let some: Vec<_> = seats.take(limits::PUBLISH_STEP).map(|(s, key)| (*s, *key)).collect();
         let is_over = some.len() < limits::PUBLISH_STEP;
         first.reached = some.last().map_or(first.reached, |(seat, _)| *seat);
-        let (number, message) = (first.number, first.message.clone());
+        let news = first.news.clone();
         let over = if is_over { known.line.pop_front() } else { None };
-        let seen = self.seen(number, &message);
+        let seen = self.seen(&news);
         for (_, key) in some {
-            self.offer(key, number, &message, &seen, effects);
+            self.offer(key, &news, &seen, effects);
         }
         // Topics take turns.
         let turn = self.publishing.pop_front();
         debug_assert_eq!(turn.as_ref(), Some(topic), "stated of the first");
         let known = self.topics.get_mut(topic).expect("just seen");
         if is_over {
-            self.freed.tell(&mut known.watched, || Destination::Topic(Arc::clone(topic)));
+            self.freed.tell_topics(&mut known.watched);
         }
         if known.line.is_empty() {
-            if known.subscribers.is_empty() {
-                self.topics.remove(topic);
-            }
+            self.drop_topic_if_idle(topic);
         } else {
             self.publishing.extend(turn);
         }
-        if let Some(over) = over {
-            self.volatile_bytes -= over.message.charge();
-            self.publishing_bytes -= over.message.charge();
-            self.tell_publisher(over.publisher, effects);
+        if let Some(Publication { news, .. }) = over {
+            self.volatile_bytes -= news.message.charge();
+            self.publishing_bytes -= news.message.charge();
+            self.leaves_a_line(news.number, effects);
         }
     }
 
-    /// A message has gone to all of its subscribers.
-    fn tell_publisher(&mut self, publisher: Publisher, effects: &mut Effects) {
-        match publisher {
+    /// A message stands in one line less. Its publisher hears when it has left the last.
+    fn leaves_a_line(&mut self, number: u64, effects: &mut Effects) {
+        let underway = self.underway.get_mut(&number).expect("it stood in line");
+        underway.lines -= 1;
+        if underway.lines > 0 {
+            return;
+        }
+        let underway = self.underway.remove(&number).expect("just seen");
+        match underway.publisher {
             Publisher::Asker(to) => {
                 effects.push(Effect::Answer { to, result: Ok(Reply::Done) });
             }
@@ -159,27 +205,30 @@ impl Broker {
         }
     }
 
+    /// A topic that nobody hears and in whose line nothing stands is no more.
+    fn drop_topic_if_idle(&mut self, topic: &Arc<str>) {
+        let Some(known) = self.topics.get(topic) else { return };
+        if known.subscribers.is_empty() && known.line.is_empty() {
+            known.wildcard.iter().for_each(|wildcard| self.topic_wildcards.remove(wildcard));
+            self.topics.remove(topic);
+        }
+    }
+
     /// A message as the selectors of its subscribers see it.
-    fn seen(&self, number: u64, message: &Volatile) -> Seen {
-        Seen::new(message.envelope(self.epoch(), number), message.content.clone())
+    fn seen(&self, news: &News) -> Seen {
+        let message = &news.message;
+        Seen::new(message.envelope(self.epoch(), news.number), message.content.clone())
     }
 
     /// A message waits for a subscriber that wants it, and goes there as soon as its credit allows.
-    fn offer(
-        &mut self,
-        key: ConsumerKey,
-        number: u64,
-        message: &Volatile,
-        seen: &Seen,
-        effects: &mut Effects,
-    ) {
+    fn offer(&mut self, key: ConsumerKey, news: &News, seen: &Seen, effects: &mut Effects) {
         let consumer = self.consumers.get_mut(&key).expect("a topic knows only the living");
         if consumer.selector.as_ref().is_some_and(|selector| !selector.matches(seen)) {
             return;
         }
-        consumer.backlog.push_back((number, message.clone()));
-        self.volatile_bytes += message.charge();
-        consumer.held_bytes += message.charge();
+        consumer.backlog.push_back(news.clone());
+        self.volatile_bytes += news.message.charge();
+        consumer.held_bytes += news.message.charge();
         self.serve_subscriber(key, effects);
     }
 
@@ -204,19 +253,21 @@ impl Broker {
                     || self.volatile_bytes > limit)
                 || consumer.backlog.len() as u64 > messages + consumer.credit() as u64)
         {
-            let Some((_, message)) = consumer.backlog.pop_front() else { return };
+            let Some(News { message, .. }) = consumer.backlog.pop_front() else { return };
             consumer.held_bytes -= message.charge();
             self.volatile_bytes -= message.charge();
             self.dropped.from_topics += 1;
         }
-        self.freed.tell(&mut topic.watched, || Destination::Topic(Arc::clone(&source)));
+        self.freed.tell_topics(&mut topic.watched);
         while consumer.credit() > 0 {
-            let Some((number, message)) = consumer.backlog.pop_front() else { return };
+            let Some(News { number, topic, message }) = consumer.backlog.pop_front() else {
+                return;
+            };
             let lent = Lent::Published { number, message };
             effects.push(Effect::Deliver(Assignment {
                 key,
                 tag: consumer.lend(lent.clone()),
-                source: Arc::clone(&source),
+                source: topic,
                 topic: true,
                 message: lent,
                 redelivered: false,
@@ -229,9 +280,15 @@ impl Broker {
     /// What one transaction may publish on a topic: where that is bounded, no more than a
     /// subscriber may hold that waits for all of it.
     pub(super) fn topic_bound(&self, topic: &str) -> Limit {
-        let known = self.topics.get(topic).map(|known| known.limit);
-        let limit = known.unwrap_or_else(|| self.topic_limit(topic));
-        if limit.when_full == WhenFull::DropOldest { Limit::NONE } else { limit }
+        let mut limits: Vec<_> = self.audiences(topic).map(|it| self.topics[&it].limit).collect();
+        limits.push(self.topic_limit(topic));
+        limits.retain(|limit| limit.when_full != WhenFull::DropOldest);
+        let least = |least: Limit, limit: Limit| Limit {
+            messages: least.messages.min(limit.messages),
+            bytes: least.bytes.min(limit.bytes),
+            when_full: limit.when_full,
+        };
+        limits.into_iter().fold(Limit::NONE, least)
     }
 
     /// What each subscriber of a topic may hold.
@@ -245,11 +302,9 @@ impl Broker {
         if let Some(known) = self.topics.get_mut(topic) {
             known.subscribers.remove(&seat);
             known.loads.replace(seat, weighed, None);
-            self.freed.tell(&mut known.watched, || Destination::Topic(Arc::clone(topic)));
+            self.freed.tell_topics(&mut known.watched);
             // Whoever stands in line is told first.
-            if known.subscribers.is_empty() && known.line.is_empty() {
-                self.topics.remove(topic);
-            }
+            self.drop_topic_if_idle(topic);
         }
     }
 }

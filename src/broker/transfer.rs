@@ -110,6 +110,7 @@ impl Broker {
     ) -> Result<(), Refusal> {
         let id = *self.names.get(from).ok_or_else(|| Refusal::NoSuchQueue(from.into()))?;
         super::decide::check_name(to)?;
+        super::wildcards::check_no_wildcards(to)?;
         if from == to {
             return Err(Refusal::SameQueue(from.into()));
         }

@@ -25,6 +25,7 @@ use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::{
     Change, Effect, Fact, PiecesPage, PiecesPurpose, PiecesRequest, StageKey, UnitKey,
 };
+use crate::broker::wildcards::check_no_wildcards;
 use crate::broker::{Broker, Effects, Verdict, Written};
 use crate::ids::{Body, ConnectionId, Millis, StageId, UploadId};
 use crate::limits;
@@ -254,6 +255,7 @@ impl Broker {
 
     fn check_large(&self, to: &Destination, size: u64) -> Result<(), Refusal> {
         check_name(to.name())?;
+        check_no_wildcards(to.name())?;
         if let Destination::Topic(_) = to {
             return Err(Refusal::TooLargeForTopic { limit: self.limits.message_bytes });
         }

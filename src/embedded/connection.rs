@@ -132,7 +132,8 @@ impl Connection {
     }
 
     /// Begins to consume from a queue, which comes into being if it does not exist, or a topic,
-    /// with 100 deliveries outstanding at most.
+    /// with 100 deliveries outstanding at most. From topics also by a pattern: `*` stands for any
+    /// one part between dots, `>` at the end for the rest; each delivery tells its own topic.
     ///
     /// # Errors
     /// Where the broker refuses the destination, or has ended.

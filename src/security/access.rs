@@ -1,12 +1,14 @@
 //! Who may do what with which destination.
 //!
 //! Rules are found as limits are: the most specific pattern that fits a name counts, and it alone.
-//! Always: what no rule fits is allowed to nobody, once there is a rule at all.
+//! Always: what no rule fits is allowed to nobody, once there is a rule at all. Who reads from a
+//! pattern may read from all that it can ever catch: a rule is for all of that, and no more
+//! specific one that is for a part of it denies him.
 
 use std::fmt;
 
 use crate::broker::policy::{Pattern, PatternError};
-use crate::message::Destination;
+use crate::message::{Destination, MalformedPattern, Wildcard};
 use crate::security::Principal;
 
 /// What somebody wants to do with a destination.
@@ -95,9 +97,28 @@ impl Access {
     #[must_use]
     pub fn allows(&self, who: &Principal, right: Right, destination: &Destination) -> bool {
         let Some(rules) = &self.rules else { return true };
+        match Wildcard::of(destination) {
+            Ok(Some(wildcard)) => return allows_all(rules, who, right, &wildcard),
+            Ok(None) => {}
+            Err(MalformedPattern) => return false,
+        }
         let rule = rules.iter().find(|(pattern, _)| pattern.covers(destination));
         rule.is_some_and(|(_, rule)| rule.grants(right, who))
     }
+}
+
+fn allows_all(rules: &[(Pattern, Rule)], who: &Principal, right: Right, names: &Wildcard) -> bool {
+    for (pattern, rule) in rules {
+        let (some, all) = pattern.meets(names);
+        if some && !rule.grants(right, who) {
+            return false;
+        }
+        // What comes behind such a rule decides about none of these.
+        if all {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -129,6 +150,35 @@ mod tests {
         assert!(!may(&ops, Right::Read, "orders.new") && may(&ops, Right::Write, "other"));
         assert!(!may(&ann, Right::Read, "orders.old") && !may(&ann, Right::Admin, "orders.new"));
         assert!(!access.allows(&ops, Right::Read, &Destination::topic("other")));
+    }
+
+    #[test]
+    fn who_reads_from_a_pattern_may_read_from_all_that_it_can_catch() {
+        let access = Access::new(vec![
+            ("topic://news.>".to_owned(), rule("ann", "ann")),
+            ("topic://news.secret.>".to_owned(), rule("ops", "ops")),
+            ("topic://public.*".to_owned(), rule("*", "ops")),
+            ("queue://>".to_owned(), rule("ann", "ann")),
+        ]);
+        let access = access.unwrap();
+        let may = |name: &str, text: &str| {
+            access.allows(&who(name, &[]), Right::Read, &Destination::topic(text))
+        };
+        assert!(may("ann", "news.sport.>") && may("ann", "news.sport.*"));
+        assert!(!may("ann", "news.>"), "a part of it is for others");
+        assert!(!may("ann", "news.*"), "news.secret is for others");
+        assert!(!may("ops", "news.>") && may("ops", "news.secret.*"));
+        assert!(may("bob", "public.*") && !may("bob", "public.>") && !may("bob", ">"));
+        assert!(may("bob", "ActiveMQ.Advisory.>"), "these are for all");
+        assert!(!may("ann", "news..>"));
+        // Rules about what a pattern never catches do not count.
+        let closed = [(ADVISORIES, rule("ops", "ops")), ("topic://>", rule("ann", "ann"))];
+        let closed = closed.map(|(text, rule)| (text.to_owned(), rule)).to_vec();
+        let access = Access::new(closed).unwrap();
+        let read =
+            |name, text| access.allows(&who(name, &[]), Right::Read, &Destination::topic(text));
+        assert!(read("ann", ">") && !read("ann", "ActiveMQ.Advisory.>"));
+        assert!(read("ops", "ActiveMQ.Advisory.>") && !read("ops", ">"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod support;
 mod examples;
 mod failures;
 mod producers;
+mod routing;
 mod transactions;
 mod xa;
 

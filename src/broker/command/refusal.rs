@@ -222,6 +222,30 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A message for a name with wildcards.
+    #[error(
+        "{name} is a pattern, and a message goes to one name: send to each destination, or to \
+         several as one transaction"
+    )]
+    SendToPattern {
+        /// The name.
+        name: Box<str>,
+    },
+    /// A name with wildcards from which nobody can read.
+    #[error(
+        "the name is no pattern: no part between two dots may be empty, > must be the last, and \
+         there may be {limit} parts at most"
+    )]
+    BadPattern {
+        /// The limit.
+        limit: usize,
+    },
+    /// As many patterns as the broker keeps.
+    #[error("consumers read from {limit} patterns already, which is the limit")]
+    TooManyPatterns {
+        /// The limit.
+        limit: usize,
+    },
     /// Purge or delete of a queue that does not exist.
     #[error("there is no queue {0}")]
     NoSuchQueue(Box<str>),

@@ -31,12 +31,15 @@ const PREFIX: &str = "ActiveMQ.Advisory.";
 pub(super) const QUEUE: &str = "ActiveMQ.Advisory.Queue";
 
 impl OpenWireSession {
-    /// What tells those who listen to a topic, and to patterns that cover it; nothing where nobody
-    /// does.
-    pub(super) fn advise(&mut self, topic: &str, about: Structure, count: Count) -> Vec<Command> {
-        let audience = self.config.registry.audience(topic);
-        if audience.is_empty() {
-            return Vec::new();
+    /// What tells those who listen to a topic; nothing where nobody does.
+    pub(super) fn advise(
+        &mut self,
+        topic: &str,
+        about: Structure,
+        count: Count,
+    ) -> Option<Command> {
+        if !self.config.registry.has_audience(topic) {
+            return None;
         }
         let message = self.advisory(about, count);
         let stored = Jms::Whole(head_to_keep(message, JmsBody::default()), bytes::Bytes::new());
@@ -47,10 +50,7 @@ impl OpenWireSession {
             when: When::AtOnce,
             content: stored.encode().expect("what is made here can be written"),
         };
-        let sends = audience
-            .into_iter()
-            .map(|topic| Command::Send { to: Destination::topic(topic), message: message.clone() });
-        sends.collect()
+        Some(Command::Send { to: Destination::topic(topic), message })
     }
 
     /// Whether the session has seen to it that its client may do this: what is about temporary
@@ -76,7 +76,7 @@ impl OpenWireSession {
     }
 
     pub(super) fn tell(&mut self, topic: &str, about: Structure, count: Count) {
-        for command in self.advise(topic, about, count) {
+        if let Some(command) = self.advise(topic, about, count) {
             self.submit(None, command);
         }
     }
@@ -254,14 +254,21 @@ fn topic_of_destination(destination: &Destination) -> &'static str {
 }
 
 /// The topic on which those are told of who use a destination. A composite one has one, without
-/// its commas, which would make several of it.
+/// its commas, which would make several of it; and one that stands for many has one without its
+/// wildcards, to which nothing can be sent.
 fn topic(kind: Kind, destination: Option<&Wire>) -> Box<str> {
     let is_topic = |kind| matches!(kind, DestinationKind::Topic | DestinationKind::TempTopic);
     let part = if destination.is_some_and(|it| is_topic(it.kind)) { "Topic" } else { "Queue" };
     let name = destination.and_then(|it| it.physical_name.as_ref());
     let name = name.map(Text::to_str).unwrap_or_default();
     let name = name.split_once('?').map_or(&*name, |(name, _)| name);
-    format!("{}{part}.{}", kind.prefix(), name.replace(',', "&sbquo;")).into()
+    let plain = name.split('.').map(|part| match part {
+        "*" => "&ast;",
+        ">" => "&gt;",
+        part => part,
+    });
+    let name = plain.collect::<Vec<_>>().join(".").replace(',', "&sbquo;");
+    format!("{}{part}.{name}", kind.prefix()).into()
 }
 
 /// Whether it is a topic of advisories, which only the broker makes.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::OpenWireSession;
-use super::advisory::is_advisory;
 use super::answers::Asked;
 use super::consumer::{Consumer, ConsumerKey, Manner, Pull};
 use super::fault::Problem;
@@ -67,7 +66,7 @@ impl OpenWireSession {
     }
 
     fn check_source(&self, destination: &Destination) -> Result<(), Problem> {
-        if names::is_pattern(destination) && !is_advisory(destination) {
+        if names::is_pattern(destination) && matches!(destination, Destination::Queue(_)) {
             let problem = format!("{destination} is a pattern, which this broker cannot read yet");
             return Err(Problem::destination(problem));
         }

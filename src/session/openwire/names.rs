@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::fault::Problem;
-use crate::message::{Destination, TEMPORARY, TEMPORARY_TOPIC};
+use crate::message::{Destination, TEMPORARY, TEMPORARY_TOPIC, has_wildcards};
 use crate::protocol::openwire::Text;
 use crate::protocol::openwire::message::{Destination as Wire, DestinationKind};
 
@@ -74,11 +74,7 @@ pub(super) fn is_temporary(destination: &Destination) -> bool {
 
 /// Whether a name stands for many.
 pub(super) fn is_pattern(destination: &Destination) -> bool {
-    is_pattern_text(destination.name())
-}
-
-pub(super) fn is_pattern_text(name: &str) -> bool {
-    name.split('.').any(|part| part == "*" || part == ">")
+    has_wildcards(destination.name())
 }
 
 /// Whether a name is one of those that a pattern stands for, or is the very name.

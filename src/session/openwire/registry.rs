@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::names;
 use super::present::{Change, Fact, Kind, Present, Subject, Told};
 use crate::ids::ConnectionId;
-use crate::message::{Destination, TEMPORARY};
+use crate::message::{Destination, TEMPORARY, Wildcard};
 
 /// Wakes whoever waits for a change in the registry.
 pub trait Waker: Debug + Send + Sync {
@@ -31,9 +30,10 @@ struct State {
     by_client: HashMap<String, ConnectionId>,
     /// The temporary destinations, as the broker names them.
     temporary: BTreeMap<Destination, ConnectionId>,
-    /// How many consumers each topic of advisories has, and each pattern of such.
+    /// How many consumers each topic of advisories has.
     audience: HashMap<String, usize>,
-    audience_of_patterns: BTreeMap<String, usize>,
+    /// Those of them that are patterns.
+    patterns: HashMap<String, Wildcard>,
     /// What they are told of.
     present: Present,
     /// Temporary queues whose connection has gone.
@@ -120,26 +120,23 @@ impl Registry {
 
     /// Somebody listens to a topic of advisories, or, where it is not `more`, does not any longer.
     pub(super) fn listen(&self, topic: &str, more: bool) {
-        let state = &mut *self.state();
-        if names::is_pattern_text(topic) {
-            let count = state.audience_of_patterns.entry(topic.to_owned()).or_default();
-            *count = if more { *count + 1 } else { count.saturating_sub(1) };
-            state.audience_of_patterns.retain(|_, count| *count > 0);
-            return;
-        }
+        let mut state = self.state();
         let count = state.audience.entry(topic.to_owned()).or_default();
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
+        let heard = *count > 0;
+        if let Ok(Some(pattern)) = Wildcard::of(&Destination::topic(topic)) {
+            state.patterns.insert(topic.to_owned(), pattern);
+        }
+        if !heard {
             state.audience.remove(topic);
+            state.patterns.remove(topic);
         }
     }
 
-    /// Where those read who listen to a topic of advisories: it, and patterns that cover it.
-    pub(super) fn audience(&self, topic: &str) -> Vec<String> {
+    /// Whether somebody listens to a topic of advisories, perhaps by a pattern.
+    pub(super) fn has_audience(&self, topic: &str) -> bool {
         let state = self.state();
-        let exact = state.audience.get_key_value(topic).into_iter().map(|(topic, _)| topic);
-        let patterns = state.audience_of_patterns.keys().filter(|it| names::covers(it, topic));
-        exact.chain(patterns).cloned().collect()
+        state.audience.contains_key(topic) || state.patterns.values().any(|it| it.catches(topic))
     }
 
     /// Something is there now that advisories tell of.

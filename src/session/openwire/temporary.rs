@@ -59,10 +59,7 @@ impl OpenWireSession {
         remove: bool,
     ) {
         let about = self.temporary_info(destination, remove);
-        let mut commands = self.advise(self.note_temporary(destination, remove), about, None);
-        let last = commands.pop();
-        commands.into_iter().for_each(|command| self.submit(None, command));
-        match last {
+        match self.advise(self.note_temporary(destination, remove), about, None) {
             Some(command) => self.submit(Some(Asked::Command(head)), command),
             None => self.done(head),
         }

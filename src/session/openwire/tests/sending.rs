@@ -180,6 +180,24 @@ fn all_clients_hear_of_a_temporary_queue_before_its_owner_has_an_answer() {
 }
 
 #[test]
+fn who_listens_by_a_pattern_is_told_until_it_goes() {
+    let config = Arc::default();
+    let mut listener = Wire::connected(&config, 1, "c");
+    listener.consume(1, place(DestinationKind::Topic, "ActiveMQ.Advisory.Consumer.>"), 1000);
+    let mut wire = Wire::connected(&config, 2, "d");
+    wire.say(&consumer(1, place(DestinationKind::Queue, "q"), 1));
+    let asks = wire.asks();
+    let [Command::Send { to, .. }, Command::Subscribe { .. }] = &asks[..] else {
+        panic!("{asks:?}")
+    };
+    assert_eq!(to, &Destination::topic("ActiveMQ.Advisory.Consumer.Queue.q"));
+    listener.say(&removal(consumer_id(1), -1));
+    wire.say(&consumer(2, place(DestinationKind::Queue, "q"), 1));
+    let asks = wire.asks();
+    assert!(matches!(asks[..], [Command::Subscribe { .. }]), "{asks:?}");
+}
+
+#[test]
 fn the_session_vouches_for_temporary_destinations_whatever_the_size_and_for_nothing_else() {
     let wire = Wire::alone();
     let stage = |to| Command::Stage { stage: StageId(1), to, bytes: 1 };
