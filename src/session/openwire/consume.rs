@@ -49,6 +49,13 @@ impl OpenWireSession {
         if info.priority != 0 && !info.network_subscription {
             return Err(Problem::jms("this broker knows no priorities of consumers yet"));
         }
+        let bytes = |it: &Option<Arc<Selector>>| it.as_ref().map_or(0, |it| it.text().len());
+        let limit = limits::SESSION_SELECTOR_BYTES_MAX;
+        let held: usize = self.consumers.iter().map(|it| bytes(&it.selector)).sum();
+        if held + bytes(&selector) > limit {
+            let problem = format!("the connection has {limit} bytes of selectors, the limit");
+            return Err(Problem::selector(problem));
+        }
         let destinations = names::parse(info.destination.as_ref())?;
         let limit = limits::SESSION_SUBSCRIPTIONS_MAX;
         if self.consumers.subscriptions() + destinations.len() > limit {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fault::{CloseReason, Fault, Problem};
-use super::registry::Entry;
+use super::registry::{Entry, Newcomer};
 use super::{OpenWireSession, Phase, SMALL};
 use crate::limits;
 use crate::protocol::openwire::table::{
@@ -64,14 +64,17 @@ impl OpenWireSession {
         }
     }
 
-    /// Whether the client is let in, or why not.
-    pub fn handle_login(&mut self, _now: Duration, verdict: Result<(), String>) {
+    /// The client is let in, as this user, or why not.
+    pub fn handle_login(&mut self, verdict: Result<String, String>) {
         let Phase::Login(..) = self.phase else { return };
         let Phase::Login(info, _) = std::mem::replace(&mut self.phase, Phase::Greeting) else {
             unreachable!("just seen")
         };
         match verdict {
-            Ok(()) => self.enter(info),
+            Ok(user) => {
+                self.user = Some(user);
+                self.enter(info);
+            }
             Err(why) => {
                 let head = head_of(&info);
                 self.fail(head, &Problem::security(why.as_str()));
@@ -89,8 +92,9 @@ impl OpenWireSession {
             return self.refuse_connection(head, "a connection needs an id and a client id");
         };
         let (name_text, client_text) = (name.to_string(), client.to_string());
-        let names = (&*name_text, &*client_text);
-        match self.config.registry.enter(self.connection, names, &self.waker) {
+        let newcomer =
+            Newcomer { name: &name_text, client: &client_text, user: self.user.as_deref() };
+        match self.config.registry.enter(self.connection, newcomer, &self.waker) {
             Entry::Granted => {}
             Entry::Wait => {
                 self.phase = Phase::Waiting(info);

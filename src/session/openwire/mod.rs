@@ -87,6 +87,8 @@ pub struct OpenWireSession {
     connect_by: Duration,
     watch: Option<SilenceWatch>,
     client: Client,
+    /// As whom the client was let in, where that is asked.
+    user: Option<String>,
     /// The peer is a broker that has laid a bridge.
     network: Option<Network>,
     /// This side's half of it.
@@ -145,6 +147,7 @@ impl OpenWireSession {
             connect_by: now.saturating_add(config.connect_timeout),
             watch: None,
             client: Client::default(),
+            user: None,
             network: None,
             bridge: None,
             producers: HashMap::new(),

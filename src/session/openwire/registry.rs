@@ -2,7 +2,8 @@
 //! what advisories tell of.
 //!
 //! Always: a client's name, and a connection's, belong to one connection at a time; who comes back
-//! under the name of a connection ends the other one, and is served when that has gone.
+//! under the name of a connection of the same user ends the other one, and is served when that has
+//! gone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -45,10 +46,21 @@ struct State {
 struct Living {
     name: String,
     client: String,
+    user: Option<String>,
     evicted: bool,
     waker: Arc<dyn Waker>,
     /// Those who come in its place.
     heirs: Vec<Arc<dyn Waker>>,
+}
+
+/// Who wants to be there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newcomer<'a> {
+    /// What it calls the connection, and itself.
+    pub(super) name: &'a str,
+    pub(super) client: &'a str,
+    /// As whom it was let in, where that is asked.
+    pub(super) user: Option<&'a str>,
 }
 
 /// What comes of a wish to be there.
@@ -58,7 +70,7 @@ pub(super) enum Entry {
     Granted,
     /// Another connection of that name is on its way out: ask again when woken.
     Wait,
-    /// Another client has that name.
+    /// Another client has that name, or another user that connection.
     Taken,
 }
 
@@ -70,12 +82,16 @@ impl Registry {
     pub(super) fn enter(
         &self,
         me: ConnectionId,
-        (name, client): (&str, &str),
+        Newcomer { name, client, user }: Newcomer<'_>,
         waker: &Arc<dyn Waker>,
     ) -> Entry {
         let mut state = self.state();
         if let Some(other) = state.by_name.get(name).copied() {
             let living = state.living.get_mut(&other).expect("named while it lives");
+            // Who has heard of the name of another's connection does not end it.
+            if living.user.as_deref() != user {
+                return Entry::Taken;
+            }
             living.evicted = true;
             living.waker.wake();
             living.heirs.push(Arc::clone(waker));
@@ -89,6 +105,7 @@ impl Registry {
         let living = Living {
             name: name.to_owned(),
             client: client.to_owned(),
+            user: user.map(str::to_owned),
             evicted: false,
             waker: Arc::clone(waker),
             heirs: Vec::new(),
