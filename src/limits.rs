@@ -438,6 +438,9 @@ pub const BROWSER_STEP: usize = 64;
 /// Advisories about what is there already that a new listener is told in one step.
 pub const ADVISORIES_A_PAGE: usize = if cfg!(test) { 4 } else { 64 };
 
+/// Consumers of another broker for which a bridge keeps the way open.
+pub const BRIDGE_CONSUMERS_MAX: usize = 65_536;
+
 /// How long a consumer that does not want to wait waits for what is on its way.
 pub const PULL_GRACE_MILLIS: u64 = 1_000;
 

@@ -125,6 +125,14 @@ impl JmsHead {
         headers.chain(map.filter_map(|(name, value)| Some((name, value?)))).collect()
     }
 
+    /// The brokers that have sent it on, as ActiveMQ's selectors see them.
+    fn broker_path(&self) -> Option<Value> {
+        let path = self.message.tail.broker_path.as_ref()?.iter().flatten();
+        let names = path.map(|it| it.value.as_ref().map(Text::to_string).unwrap_or_default());
+        let names: Vec<String> = names.collect();
+        Some(Value::Text(format!("[{}]", names.join(", "))))
+    }
+
     /// The id of JMS: what its client has called it.
     fn id(&self) -> Option<String> {
         let id = self.message.head.message_id.as_ref()?;
@@ -150,6 +158,7 @@ impl JmsHead {
             "JMSCorrelationID" => text(&head.correlation_id),
             "JMSReplyTo" => head.reply_to.as_ref().map(|to| Value::Text(address(to))),
             "JMSTimestamp" => Some(Value::Integer(head.timestamp)),
+            BROKER_PATH => self.broker_path(),
             GROUP_ID => text(&head.group_id),
             GROUP_SEQUENCE if head.group_id.is_none() => None,
             GROUP_SEQUENCE => Some(Value::Integer(head.group_sequence.into())),
@@ -158,6 +167,9 @@ impl JmsHead {
         }
     }
 }
+
+/// The name under which selectors see the brokers that have sent a message on.
+const BROKER_PATH: &str = "JMSActiveMQBrokerPath";
 
 /// Headers that a message of JMS itself has.
 const OWN_HEADERS: [&str; 8] = [

@@ -153,7 +153,9 @@ impl Task<'_> {
         let now = self.now();
         let verdict = verdict.map(|guard| {
             tracing::debug!(id = %self.connection.id(), user = %guard.who(), "logged in");
+            let user = guard.who().name.to_string();
             self.guard = Some(guard);
+            user
         });
         self.session.handle_login(now, verdict.map_err(|denied| denied.to_string()));
     }

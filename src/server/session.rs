@@ -139,8 +139,12 @@ impl Session {
         either!(self, session => session.poll_login())
     }
 
-    pub(super) fn handle_login(&mut self, now: Duration, verdict: Result<(), String>) {
-        either!(self, session => session.handle_login(now, verdict));
+    /// Somebody is let in, as this user, or is not.
+    pub(super) fn handle_login(&mut self, now: Duration, verdict: Result<String, String>) {
+        match self {
+            Self::Stomp(session) => session.handle_login(now, verdict.map(drop)),
+            Self::OpenWire(session, _) => session.handle_login(verdict),
+        }
     }
 
     /// Whether the session has seen to it that its client may do this.

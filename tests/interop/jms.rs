@@ -56,9 +56,30 @@ impl Line {
     pub(super) fn tell(&'static self, story: &str) {
         let teller = self.teller.get_or_init(|| Teller::start(self.package));
         let mut server = Server::start();
-        let told = teller.tell(story, &mut server);
+        let url = server.url();
+        let told = teller.tell(story, &url, &mut |what| match what {
+            "kill" => server.kill(),
+            _ => server.start_again(),
+        });
         let wrong = matches!(server.kind, Kind::Classic(_)) && NOT_WITH_CLASSIC.contains(&story);
         assert!(told.starts_with("true") != wrong, "{} tells {story}: {told}", self.package);
+    }
+
+    /// Tells a story of two brokers at these addresses, or of one and a folder; `control` kills and
+    /// starts one of them.
+    ///
+    /// # Panics
+    /// With what went wrong in it.
+    #[track_caller]
+    pub(super) fn tell_of_two(
+        &'static self,
+        story: &str,
+        (here, there): (&str, &str),
+        control: &mut dyn FnMut(&str),
+    ) {
+        let teller = self.teller.get_or_init(|| Teller::start(self.package));
+        let told = teller.tell(story, &format!("{here} {there}"), control);
+        assert!(told.starts_with("true"), "{story} from {here} to {there}: {told}");
     }
 
     /// The names of all stories that it can tell.
@@ -93,9 +114,9 @@ impl Teller {
     }
 
     /// How the story went: `true`, or `false` and why.
-    fn tell(&self, story: &str, server: &mut Server) -> String {
+    fn tell(&self, story: &str, urls: &str, control: &mut dyn FnMut(&str)) -> String {
         let mut socket = self.connect();
-        writeln!(socket, "{story} {}", server.url()).expect("ask the teller");
+        writeln!(socket, "{story} {urls}").expect("ask the teller");
         let mut answers = BufReader::new(socket.try_clone().expect("a second handle"));
         loop {
             let mut line = String::new();
@@ -105,8 +126,7 @@ impl Teller {
                 Ok(_) => {}
             }
             match line.trim_end() {
-                "kill" => server.kill(),
-                "start" => server.start_again(),
+                what @ ("kill" | "start") => control(what),
                 _ => {
                     let _ = answers.read_to_string(&mut line);
                     return line;

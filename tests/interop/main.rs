@@ -4,8 +4,10 @@
 //!
 //! `.ci/run` installs the peers under `target/ci`; `ESCROW_PEERS` names another place.
 
+mod entering;
 mod jms;
 mod money;
+mod network;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -2,35 +2,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::broker::{ANY_PORT, Broker, escrowmq, run_to_end, said};
+use crate::support::security::{Authority, set_user};
 use crate::support::stomp::{Frame, Stomp};
-
-/// Adds a user as an operator does.
-#[track_caller]
-fn set_user(file: &Path, name: &str, password: Option<&str>, groups: &[&str]) {
-    let mut command = escrowmq();
-    command.args(["user", "set"]).arg(file).arg(name);
-    for group in groups {
-        command.args(["--group", group]);
-    }
-    if password.is_none() {
-        command.arg("--no-password");
-    }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let words = format!("{}\n", password.unwrap_or_default());
-    // One that wants no password does not read it.
-    let _ = child.stdin.take().unwrap().write_all(words.as_bytes());
-    assert!(child.wait().unwrap().success());
-}
 
 fn connect(port: u16, login: &[(&str, &str)]) -> (Stomp, Frame) {
     let mut stomp = Stomp::open(port).unwrap();
@@ -158,60 +139,31 @@ fn a_broker_that_others_could_reach_does_not_start_without_users() {
     assert!(!output.status.success() && said(&output).contains("line 1"), "{output:?}");
 }
 
-/// A certificate authority of the test, with files of what it signs.
-struct Authority {
-    dir: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(dir: &Path) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the authority");
-        let certificate = params.self_signed(&key).unwrap();
-        std::fs::write(dir.join("ca.pem"), certificate.pem()).unwrap();
-        Self { dir: dir.to_owned(), issuer: Issuer::new(params, key) }
-    }
-
-    /// Makes `NAME.pem` and `NAME.key`.
-    fn sign(&self, name: &str) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.file(name, "pem"), certificate.pem()).unwrap();
-        std::fs::write(self.file(name, "key"), key.serialize_pem()).unwrap();
-    }
-
-    fn file(&self, name: &str, kind: &str) -> PathBuf {
-        self.dir.join(format!("{name}.{kind}"))
-    }
-
-    /// A client that trusts the authority, with the certificate of that name.
-    fn connect(&self, port: u16, name: Option<&str>) -> StreamOwned<ClientConnection, TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.file("ca", "pem")).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_root_certificates(roots);
-        let config = match name {
-            None => builder.with_no_client_auth(),
-            Some(name) => {
-                let chain = CertificateDer::from_pem_file(self.file(name, "pem")).unwrap();
-                let key = PrivateKeyDer::from_pem_file(self.file(name, "key")).unwrap();
-                builder.with_client_auth_cert(vec![chain], key).unwrap()
-            }
-        };
-        let host = "localhost".try_into().unwrap();
-        let tls = ClientConnection::new(Arc::new(config), host).unwrap();
-        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        socket.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
-        StreamOwned::new(tls, socket)
-    }
+/// A client that trusts the authority, with the certificate of that name.
+fn connect_tls(
+    authority: &Authority,
+    port: u16,
+    name: Option<&str>,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.file("ca", "pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let config = match name {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let chain = CertificateDer::from_pem_file(authority.file(name, "pem")).unwrap();
+            let key = PrivateKeyDer::from_pem_file(authority.file(name, "key")).unwrap();
+            builder.with_client_auth_cert(vec![chain], key).unwrap()
+        }
+    };
+    let host = "localhost".try_into().unwrap();
+    let tls = ClientConnection::new(Arc::new(config), host).unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    StreamOwned::new(tls, socket)
 }
 
 /// What comes up to the end of a frame, or why nothing does.
@@ -247,7 +199,7 @@ fn messages_go_through_tls_and_a_certificate_opens_without_a_password() {
     let options = ["--config", file.to_str().unwrap(), "--listen", "stomp+ssl://127.0.0.1:0"];
     let broker = Broker::start_with(&dir.path().join("data"), &options);
     let connect = |name, login: &str| {
-        let mut stream = authority.connect(broker.port(), name);
+        let mut stream = connect_tls(&authority, broker.port(), name);
         let text = format!("CONNECT\naccept-version:1.2\nhost:h\n{login}\n\0");
         let said = stream.write_all(text.as_bytes()).map_err(|e| e.kind());
         let answer = said.and_then(|()| answer(&mut stream));
@@ -275,7 +227,7 @@ fn messages_go_through_tls_and_a_certificate_opens_without_a_password() {
     let stranger = Authority::new(other.path());
     stranger.sign("ann");
     std::fs::copy(authority.file("ca", "pem"), stranger.file("ca", "pem")).unwrap();
-    let mut stream = stranger.connect(broker.port(), Some("ann"));
+    let mut stream = connect_tls(&stranger, broker.port(), Some("ann"));
     let said = stream.write_all(b"CONNECT\naccept-version:1.2\nhost:h\n\n\0");
     assert!(said.map_err(|e| e.kind()).and_then(|()| answer(&mut stream)).is_err());
     // Who does not speak TLS hears no STOMP.

@@ -13,6 +13,7 @@ pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod openwire;
 pub(crate) mod random;
+pub(crate) mod security;
 pub(crate) mod stomp;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -11,6 +11,7 @@ use super::OpenWireSession;
 use super::consume::UNKNOWN;
 use super::consumer::ConsumerKey;
 use super::names;
+use super::network::through;
 use super::present::{Fact, Kind, Subject, destination_info, is_told_of};
 use super::stored::head_to_keep;
 use crate::broker::command::{Command, Work};
@@ -47,7 +48,7 @@ impl OpenWireSession {
             priority: Priority::new(0).expect("the lowest"),
             expires: None,
             when: When::AtOnce,
-            content: stored.encode().ok()?,
+            content: stored.encode().expect("what is made here can be written"),
         };
         Some(Command::Send { to: Destination::topic(topic), message })
     }
@@ -74,7 +75,7 @@ impl OpenWireSession {
         }
     }
 
-    fn tell(&mut self, topic: &str, about: Structure, count: Count) {
+    pub(super) fn tell(&mut self, topic: &str, about: Structure, count: Count) {
         if let Some(command) = self.advise(topic, about, count) {
             self.submit(None, command);
         }
@@ -121,7 +122,10 @@ impl OpenWireSession {
 
     pub(super) fn temporary_info(&self, destination: &Destination, remove: bool) -> Structure {
         let connection_id = Some(ConnectionId { value: Some(self.client.name.clone()) });
-        DestinationInfo { connection_id, ..destination_info(destination, remove) }.into()
+        // What a bridge has brought is told with where it came from.
+        let broker_path = self.network.as_ref().and_then(|it| through(&None, &it.peer));
+        let info = destination_info(destination, remove);
+        DestinationInfo { connection_id, broker_path, ..info }.into()
     }
 
     pub(super) fn advise_connection(&mut self, info: &ConnectionInfo) {
@@ -250,14 +254,21 @@ fn topic_of_destination(destination: &Destination) -> &'static str {
 }
 
 /// The topic on which those are told of who use a destination. A composite one has one, without
-/// its commas, which would make several of it.
+/// its commas, which would make several of it; and one that stands for many has one without its
+/// wildcards, to which nothing can be sent.
 fn topic(kind: Kind, destination: Option<&Wire>) -> Box<str> {
     let is_topic = |kind| matches!(kind, DestinationKind::Topic | DestinationKind::TempTopic);
     let part = if destination.is_some_and(|it| is_topic(it.kind)) { "Topic" } else { "Queue" };
     let name = destination.and_then(|it| it.physical_name.as_ref());
     let name = name.map(Text::to_str).unwrap_or_default();
     let name = name.split_once('?').map_or(&*name, |(name, _)| name);
-    format!("{}{part}.{}", kind.prefix(), name.replace(',', "&sbquo;")).into()
+    let plain = name.split('.').map(|part| match part {
+        "*" => "&ast;",
+        ">" => "&gt;",
+        part => part,
+    });
+    let name = plain.collect::<Vec<_>>().join(".").replace(',', "&sbquo;");
+    format!("{}{part}.{name}", kind.prefix()).into()
 }
 
 /// Whether it is a topic of advisories, which only the broker makes.

@@ -29,7 +29,7 @@ pub(super) enum Asked {
     /// Whether there is something for a consumer that has asked for one message.
     Pull { consumer: ConsumerKey, pull: u64 },
     /// A piece of what a browser sees.
-    Browse { consumer: ConsumerKey },
+    Browse { consumer: ConsumerKey, head: Option<CommandHead> },
     /// A page of what a listener to advisories is told.
     Replay(Replay),
     /// The end of an ordinary destination.
@@ -115,7 +115,7 @@ impl OpenWireSession {
                 self.subscribed(head, &consumer, subscription, result.map(drop));
             }
             Asked::Pull { consumer, pull } => self.pull_answered(&consumer, pull, &result),
-            Asked::Browse { consumer } => self.browsed(&consumer, result),
+            Asked::Browse { consumer, head } => self.browsed(head, &consumer, result),
             Asked::Replay(replay) => self.replay_on(replay, result),
             Asked::Delete { head, destination } => {
                 if result.is_ok() {

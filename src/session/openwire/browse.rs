@@ -4,12 +4,15 @@ use bytes::Bytes;
 
 use super::OpenWireSession;
 use super::answers::Asked;
+use super::consume::NONE_SEEN;
 use super::consumer::ConsumerKey;
+use super::fault::Problem;
 use super::stored::Leaving;
 use crate::broker::command::{Browsable, Browsed, Command, Envelope, Held, Refusal, Reply, Spot};
 use crate::ids::Lsn;
 use crate::limits;
 use crate::message::Destination;
+use crate::protocol::openwire::CommandHead;
 use crate::protocol::openwire::table::MessageDispatch;
 
 /// What is next for a browser.
@@ -42,20 +45,33 @@ impl Reading {
 }
 
 impl OpenWireSession {
-    pub(super) fn begin_browsing(&mut self, key: &ConsumerKey) {
-        self.browse(key, None);
+    /// A browser has come; its client hears so with the first piece.
+    pub(super) fn begin_browsing(&mut self, head: CommandHead, key: &ConsumerKey) {
+        self.browse(key, None, Some(head));
     }
 
-    fn browse(&mut self, key: &ConsumerKey, after: Option<Spot>) {
+    fn browse(&mut self, key: &ConsumerKey, after: Option<Spot>, head: Option<CommandHead>) {
         let Some(consumer) = self.consumers.get(key) else { return };
         let [Destination::Queue(name)] = &consumer.destinations[..] else { return };
         let (queue, limit) = ((**name).into(), limits::BROWSER_STEP.min(limits::STEP_MESSAGES_MAX));
         let command = Command::Browse { queue, after, limit };
-        self.submit(Some(Asked::Browse { consumer: key.clone() }), command);
+        self.submit(Some(Asked::Browse { consumer: key.clone(), head }), command);
     }
 
     /// A piece of a queue has come.
-    pub(super) fn browsed(&mut self, key: &ConsumerKey, result: Result<Reply, Refusal>) {
+    pub(super) fn browsed(
+        &mut self,
+        head: Option<CommandHead>,
+        key: &ConsumerKey,
+        result: Result<Reply, Refusal>,
+    ) {
+        if let (Some(head), Err(refusal @ Refusal::NotAllowed { .. })) = (head, &result) {
+            self.remove_consumer(key, NONE_SEEN);
+            return self.fail(head, &Problem::refused(refusal));
+        }
+        if let Some(head) = head {
+            self.done(head);
+        }
         if let Ok(Reply::Browsed(Browsed { messages, next, .. })) = result {
             // What is not to be handed out yet is not there yet.
             let there = messages.into_iter().filter(|message| message.due.is_none());
@@ -80,7 +96,7 @@ impl OpenWireSession {
                     let Held::Memory(content) = message.content.clone() else { continue };
                     self.show(&key, &message, content);
                 }
-                Reading::More(key, after) => self.browse(&key, Some(after)),
+                Reading::More(key, after) => self.browse(&key, Some(after), None),
                 Reading::End(key) => {
                     let Some(consumer) = self.consumers.get(&key) else { continue };
                     let consumer_id = consumer.info.consumer_id.clone();

@@ -32,7 +32,7 @@ impl OpenWireSession {
     }
 
     /// What a consumer reads from, and what of it; nothing where it is there already.
-    fn check_consumer(&self, info: &ConsumerInfo) -> Result<Option<Wanted>, Problem> {
+    pub(super) fn check_consumer(&self, info: &ConsumerInfo) -> Result<Option<Wanted>, Problem> {
         let id = info.consumer_id.as_ref().ok_or_else(|| Problem::jms("a consumer needs an id"))?;
         if self.consumers.get(&ConsumerKey::of(id)).is_some() {
             return Ok(None);
@@ -48,6 +48,13 @@ impl OpenWireSession {
         }
         if info.priority != 0 && !info.network_subscription {
             return Err(Problem::jms("this broker knows no priorities of consumers yet"));
+        }
+        let bytes = |it: &Option<Arc<Selector>>| it.as_ref().map_or(0, |it| it.text().len());
+        let limit = limits::SESSION_SELECTOR_BYTES_MAX;
+        let held: usize = self.consumers.iter().map(|it| bytes(&it.selector)).sum();
+        if held + bytes(&selector) > limit {
+            let problem = format!("the connection has {limit} bytes of selectors, the limit");
+            return Err(Problem::selector(problem));
         }
         let destinations = names::parse(info.destination.as_ref())?;
         let limit = limits::SESSION_SUBSCRIPTIONS_MAX;
@@ -79,13 +86,12 @@ impl OpenWireSession {
         Ok(())
     }
 
-    fn begin_consumer(&mut self, head: CommandHead, consumer: Consumer) {
+    pub(super) fn begin_consumer(&mut self, head: CommandHead, consumer: Consumer) {
         let key = ConsumerKey::of(consumer.info.consumer_id.as_ref().expect("checked before"));
         self.advise_consumer(&key, &consumer.info, &consumer.destinations);
         let consumer = self.consumers.add(key.clone(), consumer);
         if consumer.manner == Manner::Browser {
-            self.done(head);
-            return self.begin_browsing(&key);
+            return self.begin_browsing(head, &key);
         }
         let (prefetch, selector) = (consumer.window(), consumer.selector.clone());
         let parts = consumer.parts.clone().into_iter().zip(consumer.destinations.clone());

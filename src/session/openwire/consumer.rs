@@ -208,6 +208,10 @@ impl Consumers {
         self.by_subscription.get(&subscription).cloned()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.by_key.values()
+    }
+
     pub(super) fn all(&self) -> Vec<ConsumerKey> {
         self.by_key.keys().cloned().collect()
     }

@@ -27,7 +27,10 @@ impl OpenWireSession {
             let subscription = delivery.subscription;
             return self.submit(None, Command::Settle { subscription, which, outcome });
         }
-        self.dispatch(&key, &delivery.from, outgoing, Some(of));
+        match key.of_bridge() {
+            Some(value) => self.forward(value, outgoing, of),
+            None => self.dispatch(&key, &delivery.from, outgoing, Some(of)),
+        }
     }
 
     fn make(&self, delivery: &Delivery) -> Result<Outgoing, MalformedContent> {

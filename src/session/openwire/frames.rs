@@ -7,12 +7,14 @@ use bytes::BytesMut;
 use super::answers::Asked;
 use super::consumer::ConsumerKey;
 use super::fault::{CloseReason, Fault, Problem};
+use super::network::Network;
 use super::{OpenWireSession, Phase};
 use crate::broker::command::Command;
 use crate::protocol::openwire::table::{
-    KeepAliveInfo, RemoveInfo, RemovedId, TransactionId, TransactionInfo, TransactionVerb,
+    ExceptionResponse, KeepAliveInfo, RemoveInfo, RemovedId, TransactionId, TransactionInfo,
+    TransactionVerb,
 };
-use crate::protocol::openwire::{CommandHead, Object, Piece, Structure};
+use crate::protocol::openwire::{CommandHead, Object, Piece, Structure, Throwable};
 
 impl OpenWireSession {
     /// Reads from the front of `bytes` what it can and leaves the rest, in order.
@@ -65,6 +67,10 @@ impl OpenWireSession {
                 self.greet(info);
                 Ok(())
             }
+            (Phase::Greeting, Structure::BrokerInfo(info)) => {
+                self.network = Network::read(&info);
+                Ok(())
+            }
             // A client that comes back says so before it says who it is.
             (
                 _,
@@ -92,7 +98,16 @@ impl OpenWireSession {
             Structure::SessionInfo(_) => self.done(head),
             Structure::ProducerInfo(info) => self.add_producer(head, info),
             Structure::ConsumerInfo(info) => self.add_consumer(head, *info),
+            Structure::Message(message) if self.hear(head, &message) => {}
             Structure::Message(message) => self.send(head, *message),
+            Structure::Response(answer) => self.forwarded(answer.correlation_id, None),
+            Structure::ExceptionResponse(ExceptionResponse {
+                correlation_id, exception, ..
+            }) => {
+                let unknown = Throwable::new("java.lang.Exception", "no reason is told");
+                let exception = exception.unwrap_or(unknown);
+                self.forwarded(correlation_id, Some(&exception));
+            }
             Structure::MessageAck(ack) => self.acknowledge(head, &ack),
             Structure::MessagePull(pull) => self.pull(now, head, &pull),
             Structure::ConsumerControl(control) => {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::fault::{CloseReason, Fault, Problem};
-use super::registry::Entry;
+use super::registry::{Entry, Newcomer};
 use super::{OpenWireSession, Phase, SMALL};
 use crate::limits;
 use crate::protocol::openwire::table::{
-    BrokerId, BrokerInfo, ConnectionControl, ConnectionInfo, WireFormatInfo,
+    BrokerInfo, ConnectionControl, ConnectionInfo, WireFormatInfo,
 };
 use crate::protocol::openwire::{CommandHead, Limits, SilenceWatch, Text, WireFormat, negotiate};
 use crate::session::Login;
@@ -36,9 +36,8 @@ impl OpenWireSession {
         self.receiver.agree(self.format, SMALL);
         self.watch = agreed.inactivity.map(|rules| SilenceWatch::new(now, rules));
         self.phase = Phase::Greeting;
-        let id = Text::cut(&format!("ID:{}", self.config.broker_id));
         self.write(&BrokerInfo {
-            broker_id: Some(BrokerId { value: Some(id) }),
+            broker_id: Some(self.own_broker()),
             broker_url: Some(Text::default()),
             broker_name: Some(Text::cut(&self.config.broker_name)),
             ..BrokerInfo::default()
@@ -65,14 +64,17 @@ impl OpenWireSession {
         }
     }
 
-    /// Whether the client is let in, or why not.
-    pub fn handle_login(&mut self, _now: Duration, verdict: Result<(), String>) {
+    /// The client is let in, as this user, or why not.
+    pub fn handle_login(&mut self, verdict: Result<String, String>) {
         let Phase::Login(..) = self.phase else { return };
         let Phase::Login(info, _) = std::mem::replace(&mut self.phase, Phase::Greeting) else {
             unreachable!("just seen")
         };
         match verdict {
-            Ok(()) => self.enter(info),
+            Ok(user) => {
+                self.user = Some(user);
+                self.enter(info);
+            }
             Err(why) => {
                 let head = head_of(&info);
                 self.fail(head, &Problem::security(why.as_str()));
@@ -90,8 +92,9 @@ impl OpenWireSession {
             return self.refuse_connection(head, "a connection needs an id and a client id");
         };
         let (name_text, client_text) = (name.to_string(), client.to_string());
-        let names = (&*name_text, &*client_text);
-        match self.config.registry.enter(self.connection, names, &self.waker) {
+        let newcomer =
+            Newcomer { name: &name_text, client: &client_text, user: self.user.as_deref() };
+        match self.config.registry.enter(self.connection, newcomer, &self.waker) {
             Entry::Granted => {}
             Entry::Wait => {
                 self.phase = Phase::Waiting(info);
@@ -122,6 +125,7 @@ impl OpenWireSession {
             });
         }
         self.advise_connection(&info);
+        self.begin_bridge();
     }
 
     /// The client does not get in: it is told, and closes.

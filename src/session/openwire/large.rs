@@ -8,8 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::OpenWireSession;
 use super::fault::Fault;
 use crate::ids::{SubscriptionId, Tag};
-use crate::protocol::openwire::encode_around;
-use crate::protocol::openwire::table::MessageDispatch;
+use crate::protocol::openwire::{Object, encode_around};
 
 /// The frame under way.
 #[derive(Debug)]
@@ -38,10 +37,10 @@ impl OpenWireSession {
     }
 
     /// Begins a frame whose body follows; where it is `counted` its length stands before it.
-    pub(super) fn begin_stream(
+    pub(super) fn begin_stream<T: Object>(
         &mut self,
         (subscription, tag): (SubscriptionId, Tag),
-        dispatch: &MessageDispatch,
+        dispatch: &T,
         bytes: u64,
         counted: bool,
     ) {

@@ -9,6 +9,7 @@
 mod acks;
 mod advisory;
 mod answers;
+mod bridge;
 mod browse;
 mod config;
 mod consume;
@@ -19,6 +20,7 @@ mod frames;
 mod greeting;
 mod large;
 mod names;
+mod network;
 mod outputs;
 mod present;
 mod produce;
@@ -38,10 +40,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use self::answers::Asked;
+use self::bridge::Bridge;
 use self::browse::Reading;
 use self::consumer::Consumers;
 use self::greeting::Client;
 use self::large::Streaming;
+use self::network::Network;
 use self::produce::Producer;
 use self::send::Sends;
 use self::transactions::Transactions;
@@ -83,6 +87,12 @@ pub struct OpenWireSession {
     connect_by: Duration,
     watch: Option<SilenceWatch>,
     client: Client,
+    /// As whom the client was let in, where that is asked.
+    user: Option<String>,
+    /// The peer is a broker that has laid a bridge.
+    network: Option<Network>,
+    /// This side's half of it.
+    bridge: Option<Box<Bridge>>,
     producers: HashMap<ProducerId, Producer>,
     consumers: Consumers,
     transactions: Transactions,
@@ -137,6 +147,9 @@ impl OpenWireSession {
             connect_by: now.saturating_add(config.connect_timeout),
             watch: None,
             client: Client::default(),
+            user: None,
+            network: None,
+            bridge: None,
             producers: HashMap::new(),
             consumers: Consumers::default(),
             transactions: Transactions::default(),

@@ -2,7 +2,8 @@
 //! what advisories tell of.
 //!
 //! Always: a client's name, and a connection's, belong to one connection at a time; who comes back
-//! under the name of a connection ends the other one, and is served when that has gone.
+//! under the name of a connection of the same user ends the other one, and is served when that has
+//! gone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -30,7 +31,7 @@ struct State {
     by_client: HashMap<String, ConnectionId>,
     /// The temporary destinations, as the broker names them.
     temporary: BTreeMap<Destination, ConnectionId>,
-    /// How many consumers each topic of advisories has, and each pattern of such.
+    /// How many consumers each topic of advisories has.
     audience: HashMap<String, usize>,
     /// Those of them that are patterns.
     patterns: HashMap<String, Wildcard>,
@@ -45,10 +46,21 @@ struct State {
 struct Living {
     name: String,
     client: String,
+    user: Option<String>,
     evicted: bool,
     waker: Arc<dyn Waker>,
     /// Those who come in its place.
     heirs: Vec<Arc<dyn Waker>>,
+}
+
+/// Who wants to be there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newcomer<'a> {
+    /// What it calls the connection, and itself.
+    pub(super) name: &'a str,
+    pub(super) client: &'a str,
+    /// As whom it was let in, where that is asked.
+    pub(super) user: Option<&'a str>,
 }
 
 /// What comes of a wish to be there.
@@ -58,7 +70,7 @@ pub(super) enum Entry {
     Granted,
     /// Another connection of that name is on its way out: ask again when woken.
     Wait,
-    /// Another client has that name.
+    /// Another client has that name, or another user that connection.
     Taken,
 }
 
@@ -70,12 +82,16 @@ impl Registry {
     pub(super) fn enter(
         &self,
         me: ConnectionId,
-        (name, client): (&str, &str),
+        Newcomer { name, client, user }: Newcomer<'_>,
         waker: &Arc<dyn Waker>,
     ) -> Entry {
         let mut state = self.state();
         if let Some(other) = state.by_name.get(name).copied() {
             let living = state.living.get_mut(&other).expect("named while it lives");
+            // Who has heard of the name of another's connection does not end it.
+            if living.user.as_deref() != user {
+                return Entry::Taken;
+            }
             living.evicted = true;
             living.waker.wake();
             living.heirs.push(Arc::clone(waker));
@@ -89,6 +105,7 @@ impl Registry {
         let living = Living {
             name: name.to_owned(),
             client: client.to_owned(),
+            user: user.map(str::to_owned),
             evicted: false,
             waker: Arc::clone(waker),
             heirs: Vec::new(),
@@ -120,7 +137,7 @@ impl Registry {
 
     /// Somebody listens to a topic of advisories, or, where it is not `more`, does not any longer.
     pub(super) fn listen(&self, topic: &str, more: bool) {
-        let state = &mut *self.state();
+        let mut state = self.state();
         let count = state.audience.entry(topic.to_owned()).or_default();
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
         let heard = *count > 0;
@@ -154,9 +171,14 @@ impl Registry {
         self.state().present.page(kind, after, limit)
     }
 
-    /// A temporary destination begins.
-    pub(super) fn add(&self, me: ConnectionId, destination: Destination) {
-        self.state().temporary.entry(destination).or_insert(me);
+    /// A temporary destination begins; false where it is there already.
+    pub(super) fn add(&self, me: ConnectionId, destination: Destination) -> bool {
+        let mut state = self.state();
+        let new = !state.temporary.contains_key(&destination);
+        if new {
+            state.temporary.insert(destination, me);
+        }
+        new
     }
 
     /// A temporary destination ends; false where it is not this connection's.

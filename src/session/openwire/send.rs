@@ -59,7 +59,7 @@ impl OpenWireSession {
     fn try_send(&mut self, head: CommandHead, mut message: Message) -> Result<(), Problem> {
         let route = self.route(&message.head)?;
         let window = self.window_of(head, &message);
-        let envelope = envelope(&mut message).map_err(|why| Problem::jms(why.to_string()))?;
+        let envelope = self.envelope(&mut message)?;
         check_times(&envelope, &route)?;
         let id = message.head.message_id.take();
         let (numbers, several) = (numbers(&message.head, id.as_ref()), route.to.len() > 1);
@@ -82,6 +82,28 @@ impl OpenWireSession {
         }
         self.send_all(head, window, commands);
         Ok(())
+    }
+
+    /// The envelope of a message. One that another broker sends on is known by its own id, so that
+    /// a bridge that broke before it had an answer makes no doubles; and by its way, since it may
+    /// come by another one.
+    pub(super) fn envelope(&self, message: &mut Message) -> Result<Envelope, Problem> {
+        let mut envelope = envelope(message).map_err(|why| Problem::jms(why.to_string()))?;
+        let persistent = envelope.durability == Durability::Persistent;
+        let id = message.head.message_id.as_ref();
+        let producer = id.and_then(|id| id.producer_id.as_ref());
+        if let (Some(id), Some(_)) = (id, producer)
+            && self.network.is_some()
+            && persistent
+            && envelope.name.as_ref().is_none_or(String::is_empty)
+            && producer != message.head.producer_id.as_ref()
+        {
+            envelope.name = Some(format!(
+                "{producer:?} {} {:?}",
+                id.producer_sequence_id, message.tail.broker_path
+            ));
+        }
+        Ok(envelope)
     }
 
     /// Where a message is to go.

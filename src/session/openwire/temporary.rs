@@ -22,7 +22,7 @@ impl OpenWireSession {
         let temporary = names::is_temporary(&destination);
         match (info.operation_type, temporary, &destination) {
             (0, true, _) => {
-                self.config.registry.add(self.connection, destination.clone());
+                let _ = self.config.registry.add(self.connection, destination.clone());
                 self.told_of_temporary(head, &destination, false);
             }
             (1, true, _) => self.remove_temporary(head, &destination, info.timeout != 0),
@@ -52,7 +52,12 @@ impl OpenWireSession {
 
     /// All connections hear of it before the client has its answer: what it does next may come to
     /// them behind that.
-    fn told_of_temporary(&mut self, head: CommandHead, destination: &Destination, remove: bool) {
+    pub(super) fn told_of_temporary(
+        &mut self,
+        head: CommandHead,
+        destination: &Destination,
+        remove: bool,
+    ) {
         let about = self.temporary_info(destination, remove);
         match self.advise(self.note_temporary(destination, remove), about, None) {
             Some(command) => self.submit(Some(Asked::Command(head)), command),
@@ -78,10 +83,7 @@ impl OpenWireSession {
         for destination in self.config.registry.temporary_of(self.connection) {
             let about = self.temporary_info(&destination, true);
             self.config.registry.remove(self.connection, &destination);
-            if let Some(command) = self.advise(self.note_temporary(&destination, true), about, None)
-            {
-                self.submit(None, command);
-            }
+            self.tell(self.note_temporary(&destination, true), about, None);
         }
     }
 }

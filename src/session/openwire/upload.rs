@@ -11,7 +11,7 @@ use super::OpenWireSession;
 use super::answers::Asked;
 use super::fault::Problem;
 use super::send::{check_times, durability, marks, numbers};
-use super::stored::{envelope, head_to_keep};
+use super::stored::head_to_keep;
 use crate::broker::command::{Command, Refusal, Reply};
 use crate::ids::{StageId, TransactionName};
 use crate::message::{self, Destination, Jms, JmsBody};
@@ -205,7 +205,7 @@ impl OpenWireSession {
         let (kind, present) = (large.kind, large.content_length.is_some());
         let (tail, blob) = (end.tail, end.blob);
         let mut message = Message { kind, head: large.head, content: None, tail, blob };
-        let envelope = envelope(&mut message).map_err(|why| Problem::jms(why.to_string()))?;
+        let envelope = self.envelope(&mut message)?;
         let route = super::send::Route { to: vec![to.clone()], transaction };
         check_times(&envelope, &route)?;
         if matches!(envelope.when, crate::schedule::When::Again(_)) {

@@ -1,14 +1,17 @@
 import java.io.File;
 import java.io.IOException;
+import java.util.Arrays;
 import org.apache.activemq.broker.BrokerService;
 import org.apache.activemq.broker.region.policy.PolicyEntry;
 import org.apache.activemq.broker.region.policy.PolicyMap;
+import org.apache.activemq.network.NetworkConnector;
 import org.apache.activemq.store.kahadb.KahaDBPersistenceAdapter;
 import org.apache.activemq.store.kahadb.disk.journal.Journal.JournalDiskSyncStrategy;
 
 /**
  * ActiveMQ itself, to prove the stories with and to compare speed with: `Classic DATA PORT
- * [prioritized]`.
+ * [prioritized] [network=URL] [duplex=URL]`, where the last two lay a bridge to a broker, for one
+ * direction or both.
  *
  * Every confirmed message is synced, as with EscrowMQ. It says where it listens as EscrowMQ does,
  * and ends with its standard input.
@@ -24,7 +27,7 @@ public final class Classic {
         broker.setPersistenceAdapter(store);
         broker.setUseJmx(false);
         broker.setUseShutdownHook(false);
-        boolean prioritized = args.length > 2;
+        boolean prioritized = Arrays.asList(args).contains("prioritized");
         // Off by default, and what a story of priorities or of schedules needs.
         broker.setSchedulerSupport(prioritized);
         PolicyEntry entry = new PolicyEntry();
@@ -34,6 +37,15 @@ public final class Classic {
         policy.setDefaultEntry(entry);
         broker.setDestinationPolicy(policy);
         var connector = broker.addConnector("tcp://127.0.0.1:" + args[1]);
+        for (String arg : args) {
+            String[] bridge = arg.split("=", 2);
+            if (bridge[0].equals("network") || bridge[0].equals("duplex")) {
+                NetworkConnector lays = broker.addNetworkConnector(
+                    "static:(" + bridge[1] + ")?initialReconnectDelay=100&maxReconnectDelay=100"
+                        + "&useExponentialBackOff=false");
+                lays.setDuplex(bridge[0].equals("duplex"));
+            }
+        }
         broker.start();
         broker.waitUntilStarted();
         System.out.println("listening on tcp://127.0.0.1:" + connector.getConnectUri().getPort());

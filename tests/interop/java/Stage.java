@@ -50,6 +50,11 @@ final class Stage implements AutoCloseable {
         this.asker = asker;
     }
 
+    /** The broker's address, or whatever else stands in its place. */
+    String address() {
+        return url;
+    }
+
     /** A name of this story's own. */
     String named(String suffix) {
         return name + "." + suffix;

@@ -16,7 +16,7 @@ import java.util.Arrays;
  * Tells stories to whoever connects, so that one virtual machine serves all tests.
  *
  * It prints its port, and ends with its standard input. A connection asks with one line, `STORY
- * URL`, where STORY is `Class.method`. It may be asked in turn to `kill` or `start` the broker, and
+ * URL`, where STORY is `Class.method`; some have a second address, or a folder. It may be asked in turn to `kill` or `start` the broker, and
  * answers with a line when that is done. The last answer is `true`, or `false` and what went wrong,
  * up to the end of the connection. Asked for `list`, it names every story.
  */
@@ -60,7 +60,7 @@ public final class Teller {
             if (words[0].equals("list")) {
                 list(answers);
             } else {
-                tell(words[0], words[1], asks, answers);
+                tell(words, asks, answers);
             }
             answers.flush();
         } catch (IOException e) {
@@ -80,18 +80,23 @@ public final class Teller {
             && Arrays.equals(method.getParameterTypes(), new Class<?>[] {Stage.class});
     }
 
-    private static void tell(String name, String url, BufferedReader asks, PrintWriter answers) {
-        Stage stage = new Stage(name, url, ask -> {
+    private static void tell(String[] words, BufferedReader asks, PrintWriter answers) {
+        String name = words[0];
+        Stage.Asker asker = ask -> {
             answers.println(ask);
             if (asks.readLine() == null) {
                 throw new IOException("the asker has gone");
             }
-        });
-        try (stage) {
+        };
+        Stage stage = new Stage(name, words[1], asker);
+        Stage second = new Stage(name, words[words.length - 1], asker);
+        Object[] stages = words.length > 2 ? new Object[] {stage, second} : new Object[] {stage};
+        try (stage; second) {
             int dot = name.indexOf('.');
             Class<?> stories = Class.forName(name.substring(0, dot));
-            Method story = stories.getDeclaredMethod(name.substring(dot + 1), Stage.class);
-            story.invoke(null, stage);
+            Class<?>[] of = new Class<?>[stages.length];
+            Arrays.fill(of, Stage.class);
+            stories.getDeclaredMethod(name.substring(dot + 1), of).invoke(null, stages);
             answers.println("true");
         } catch (InvocationTargetException e) {
             answers.print("false ");

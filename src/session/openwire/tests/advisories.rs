@@ -37,6 +37,17 @@ fn nothing_is_told_where_nobody_listens() {
 }
 
 #[test]
+fn who_reads_from_many_is_told_of_where_something_can_be_sent() {
+    let config = Arc::default();
+    let mut other = Wire::connected(&config, 2, "d");
+    other.consume(1, topic("Consumer.>"), 1000);
+    let mut one = Wire::connected(&config, 1, "c");
+    one.say(&consumer(1, place(DestinationKind::Topic, "a.*.b,c.>"), 1));
+    let heard = told(&mut one);
+    assert_eq!(heard[0].0, "ActiveMQ.Advisory.Consumer.Topic.a.&ast;.b&sbquo;c.&gt;");
+}
+
+#[test]
 fn who_begins_to_listen_hears_of_all_that_is_there_before_the_answer() {
     let config = Arc::default();
     let mut one = Wire::connected(&config, 1, "c");

@@ -51,3 +51,21 @@ fn a_client_has_so_many_producers_and_consumers_and_no_more() {
     wire.say(&consumer(99_999, queue("q"), 1));
     assert!(exception(&wire.frames()[0]).1.contains("which is the limit"));
 }
+
+#[test]
+fn the_selectors_of_a_connection_are_bounded_together() {
+    let mut wire = Wire::alone();
+    let text = format!("a = '{}'", "x".repeat(limits::SELECTOR_BYTES_MAX - 100));
+    let mut value = 0;
+    let told = loop {
+        value += 1;
+        let mut selecting = consumer(value, queue("q"), 1);
+        (selecting.selector, selecting.response_required) = (Text::new(&text), true);
+        wire.say(&selecting);
+        if let Some(frame) = wire.frames().pop() {
+            break frame;
+        }
+        assert!(value as usize * text.len() <= limits::SESSION_SELECTOR_BYTES_MAX);
+    };
+    assert_eq!(exception(&told).0, "javax.jms.InvalidSelectorException");
+}

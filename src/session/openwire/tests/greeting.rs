@@ -115,3 +115,25 @@ fn a_goodbye_is_answered_when_all_before_it_is_safe_and_its_producers_are_let_go
     wire.answer(Ok(Reply::Done));
     assert!(matches!(wire.frames()[..], [Structure::Response(_)]));
 }
+
+#[test]
+fn another_user_does_not_end_a_connection_whose_name_it_knows() {
+    let config = Arc::new(OpenWireConfig { login: true, ..OpenWireConfig::default() });
+    let enter = |connection, client: &str, user: &str| {
+        let mut wire = Wire::opened(&config, connection);
+        wire.connect("c", client);
+        assert!(wire.session.poll_login().is_some());
+        wire.session.handle_login(Ok(user.to_owned()));
+        wire
+    };
+    let mut ann = enter(1, "a", "ann");
+    assert!(ann.frames().iter().any(|frame| matches!(frame, Structure::Response(_))));
+    let mut bob = enter(2, "b", "bob");
+    assert_eq!(exception(bob.frames().last().unwrap()).0, "javax.jms.InvalidClientIDException");
+    ann.session.handle_wake();
+    assert_eq!(ann.session.is_closing(), None);
+    // She herself may come back.
+    let _again = enter(3, "a", "ann");
+    ann.session.handle_wake();
+    assert!(ann.session.is_closing().is_some());
+}
