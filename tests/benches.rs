@@ -3,6 +3,8 @@
 //! Built as one program, because one for each takes longer to build than to run. Each still runs in
 //! a process of its own, as it does for `cargo bench`: some end theirs, or measure its memory.
 
+#![allow(clippy::duplicate_mod, reason = "each benchmark is a program of its own as well")]
+
 #[path = "../benches/backlog.rs"]
 mod backlog;
 #[path = "../benches/branches.rs"]

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::support::broker::{ANY_PORT, Broker, escrowmq, run_to_end, said};
+use crate::support::broker::{ANY_PORT, Broker, run_to_end, said};
 use crate::support::security::{Authority, set_user};
 use crate::support::stomp::{Frame, Stomp};
 

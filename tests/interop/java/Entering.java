@@ -23,8 +23,8 @@ import org.apache.activemq.command.ActiveMQQueue;
 
 /**
  * Who is let in, and what he may do there: stories of a broker with users, and of the folder with
- * their certificates. Ann has the password `a` and a certificate; she may send to `in`, consume from
- * `out`, and do all with `own`.
+ * their certificates. Ann has the password `a` and a certificate; she may send to `in`, consume
+ * from `out`, and do all with `own`.
  */
 final class Entering {
     static void passwords_are_asked_for(Stage stage, Stage files) throws Exception {

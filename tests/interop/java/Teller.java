@@ -16,8 +16,8 @@ import java.util.Arrays;
  * Tells stories to whoever connects, so that one virtual machine serves all tests.
  *
  * It prints its port, and ends with its standard input. A connection asks with one line, `STORY
- * URL`, where STORY is `Class.method`; some have a second address, or a folder. It may be asked in turn to `kill` or `start` the broker, and
- * answers with a line when that is done. The last answer is `true`, or `false` and what went wrong,
+ * URL`, where STORY is `Class.method`; some have a second address, or a folder. It may be asked in
+ * turn to `kill` or `start` the broker, and answers with a line when that is done. The last answer is `true`, or `false` and what went wrong,
  * up to the end of the connection. Asked for `list`, it names every story.
  */
 public final class Teller {
