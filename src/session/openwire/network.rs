@@ -133,7 +133,7 @@ mod tests {
     impl Subject for Passed {
         fn value(&self, name: &str) -> Value<'_> {
             assert_eq!(name, "JMSActiveMQBrokerPath");
-            self.0.map_or(Value::Null, |path| Value::Text(path))
+            self.0.map_or(Value::Null, Value::Text)
         }
     }
 
