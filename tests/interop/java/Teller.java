@@ -17,8 +17,9 @@ import java.util.Arrays;
  *
  * It prints its port, and ends with its standard input. A connection asks with one line, `STORY
  * URL`, where STORY is `Class.method`; some have a second address, or a folder. It may be asked in
- * turn to `kill` or `start` the broker, and answers with a line when that is done. The last answer is `true`, or `false` and what went wrong,
- * up to the end of the connection. Asked for `list`, it names every story.
+ * turn to `kill` or `start` the broker, and answers with a line when that is done. The last answer
+ * is `true`, or `false` and what went wrong, up to the end of the connection. Asked for `list`, it
+ * names every story.
  */
 public final class Teller {
     /** Each class of stories: its package-private methods with a {@link Stage} are stories. */
