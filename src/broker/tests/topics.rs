@@ -8,7 +8,7 @@ use crate::limits;
 /// More subscriptions than get a message in one step.
 const MANY: u64 = 5 * limits::PUBLISH_STEP as u64;
 
-fn publish() -> Command {
+pub(super) fn publish_on(name: &str) -> Command {
     let message = Message {
         durability: Durability::NonPersistent,
         priority: Priority::DEFAULT,
@@ -16,7 +16,11 @@ fn publish() -> Command {
         when: When::AtOnce,
         content: Bytes::from_static(b"news"),
     };
-    Command::Send { to: topic("t"), message }
+    Command::Send { to: topic(name), message }
+}
+
+fn publish() -> Command {
+    publish_on("t")
 }
 
 /// One step of what follows by itself: who gets which message, and whether there may be more.

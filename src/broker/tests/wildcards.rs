@@ -1,20 +1,10 @@
 //! Promises about consumers that read from a pattern.
 
 use super::super::policy::{Limit, Pattern, Policies, WhenFull};
+use super::topics::publish_on;
 use super::*;
 use crate::ids::TransactionName;
 use crate::limits;
-
-fn publish_on(name: &str) -> Command {
-    let message = Message {
-        durability: Durability::NonPersistent,
-        priority: Priority::DEFAULT,
-        expires: None,
-        when: When::AtOnce,
-        content: Bytes::from_static(b"news"),
-    };
-    Command::Send { to: topic(name), message }
-}
 
 /// Who got what from where since the last call.
 fn heard(bench: &mut Bench) -> Vec<(u64, String)> {
