@@ -378,6 +378,8 @@ pub const FORGET_REST_MILLIS: u64 = 60_000;
 pub const PRODUCER_SPANS_MAX: usize = if cfg!(test) { 8 } else { 32 };
 /// What a producer that counts is taken to cost in memory, beside its spans.
 pub const PRODUCER_BYTES: u64 = 240;
+/// Producers that are read from the index at once.
+pub const PRODUCERS_PAGE: usize = if cfg!(test) { 2 } else { 512 };
 /// How long a producer is remembered whose connection was closed: until its client has surely
 /// heard so, or has come back for the answer.
 pub const PRODUCER_CLOSED_MILLIS: u64 = 60_000;

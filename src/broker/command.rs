@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::identity::Mark;
 use crate::ids::{Lsn, Millis, NoteId, StageId, SubscriptionId, Tag, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Message};
@@ -247,6 +248,12 @@ impl Command {
             Self::Once(once) => once.command(),
             other => other,
         }
+    }
+
+    /// Whether it is sent under a number of its producer's.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        matches!(self, Self::Once(once) if matches!(once.mark(), Mark::Number(_)))
     }
 
     /// The stage of which it sends the message.

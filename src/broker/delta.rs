@@ -403,8 +403,8 @@ pub struct Base {
     pub remembered: Remembered,
     /// Names that are taken, numbered in their scopes in the order of time.
     pub names: BTreeMap<(Scope, u64), NameRow>,
-    /// Producers that count what they send.
-    pub producers: BTreeMap<Identity, ProducerRow>,
+    /// There are producers that count what they send: they are read when they are needed.
+    pub has_producers: bool,
     /// What producers have sent in transactions that are not over.
     pub numbered: BTreeMap<(TransactionId, Identity), Sequences>,
     /// What is remembered of messages that were set apart or wait for their time.

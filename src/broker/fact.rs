@@ -25,7 +25,7 @@ use crate::selector::Selector;
 
 pub use self::pages::{
     ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest,
-    PageWish, PiecesPage, PiecesPurpose, PiecesRequest, Purpose,
+    PageWish, PiecesPage, PiecesPurpose, PiecesRequest, ProducersPage, ProducersRequest, Purpose,
 };
 
 /// One step of the broker's state.
@@ -56,6 +56,8 @@ impl Fact {
             Self::Log(Record::PiecesGone { gone, .. }, _) => gone.len(),
             Self::Log(Record::Taken(taken), _) => taken.messages.len(),
             Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
+            Self::Log(Record::Producers(record), _) => record.producers().len(),
+            Self::Log(Record::Forgotten(_), _) => limits::STEP_MESSAGES_MAX,
             Self::Memory(Change::Drop { places, .. } | Change::Oust { places, .. }) => places.len(),
             Self::Memory(Change::TakeBack { count, .. }) => *count,
             Self::Memory(Change::Select(request)) => 1 + request.messages.len(),
@@ -502,6 +504,8 @@ pub enum Effect {
     Outcome(OutcomeRequest),
     /// The broker needs to know which delayed messages are due next.
     Later(LaterRequest),
+    /// The broker needs producers that are not in memory.
+    Producers(ProducersRequest),
     /// The broker needs the content of a message that comes again.
     Content(ContentRequest),
     /// The broker needs to know which messages match a selector.

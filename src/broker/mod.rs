@@ -67,6 +67,10 @@ use std::sync::Arc;
 use crate::broker::counters::Counters;
 use crate::broker::delta::Delta;
 use crate::broker::fact::{ConsumerKey, Effect, Fact};
+#[cfg(test)]
+use crate::identity::Identity;
+#[cfg(test)]
+use crate::ids::TransactionId;
 use crate::ids::{ConnectionId, IdTables, Lsn, Millis, QueueId, Tables, Tag};
 use crate::limits;
 use crate::record::Record;
@@ -417,8 +421,12 @@ impl Broker {
 
     /// The same of producers.
     #[cfg(test)]
-    pub(crate) fn producers_agree(&self, index: &Base) -> bool {
-        self.durable.producers_agree(index)
+    pub(crate) fn producers_agree(
+        &self,
+        index: &BTreeMap<Identity, delta::ProducerRow>,
+        staged: &BTreeMap<(TransactionId, Identity), delta::Sequences>,
+    ) -> bool {
+        self.durable.producers_agree(index, staged)
     }
 
     /// All durable messages of a queue, given all that the index holds of it; for checks.

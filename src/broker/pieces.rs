@@ -73,8 +73,8 @@ impl Bench {
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Outcome(_) => unreachable!("there are no branches here"),
                     Effect::Select(_) => unreachable!("nobody has a selector here"),
-                    Effect::Later(_) | Effect::Content(_) => {
-                        unreachable!("nothing is delayed here")
+                    Effect::Later(_) | Effect::Content(_) | Effect::Producers(_) => {
+                        unreachable!("nothing is delayed here, and nobody counts")
                     }
                     Effect::Operations(request) => {
                         let page = OperationsPage { request, rows: Vec::new() };

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::broker::command::Refusal;
 use crate::broker::fact::{Change, Fact};
 use crate::broker::producers::Taken;
-use crate::broker::{Broker, once::Standing};
+use crate::broker::{Broker, Effects, once::Standing};
 use crate::identity::{Identity, Numbered};
 use crate::ids::{ConnectionId, Millis, TransactionId};
 use crate::limits;
@@ -135,6 +135,9 @@ impl Broker {
 
     /// Whether there is something to be said of producers.
     pub(super) fn has_producers_to_state(&self, now: Millis) -> bool {
+        if self.lacks_producers() {
+            return self.has_producers_to_read();
+        }
         !self.speakers.parting.is_empty()
             || self.left_behind().next().is_some()
             || self.durable.producers.has_excess(now, &self.limits)
@@ -142,7 +145,15 @@ impl Broker {
 
     /// States that producers have parted, or are forgotten, some at a time; false when there is
     /// nothing of the kind.
-    pub(super) fn state_producers(&mut self, now: Millis, facts: &mut Vec<Fact>) -> bool {
+    pub(super) fn state_producers(
+        &mut self,
+        now: Millis,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) -> bool {
+        if self.lacks_producers() {
+            return self.ask_producers(effects);
+        }
         let (mut closed, mut producers) = (false, Vec::new());
         if let Some((said, some)) = self.speakers.next_parted() {
             let is_gone = |id: &Identity| {

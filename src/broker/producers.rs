@@ -4,9 +4,12 @@
 //! transaction is taken in a set of the transaction's, which a commit adds to the producer's and a
 //! rollback drops. Always: within a producer's window, what was seen is told exactly from what was
 //! not; which producers are known follows from the log, not from the settings. All of them are in
-//! memory, since a repetition must be known before anything else is decided. A checkpoint takes
+//! memory before one is spoken of, since a repetition must be known before anything else is
+//! decided; a life begins without them, and `lack` gets them from the index. A checkpoint takes
 //! their rows some at a time, each as it was when the checkpoint began, since a row changes with
 //! each message.
+
+mod lack;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +23,8 @@ use crate::ids::{Millis, TransactionId};
 use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::record::ProducersRecord;
+
+use lack::Lack;
 
 /// Producers that count what they send.
 #[derive(Debug, Default)]
@@ -39,6 +44,8 @@ pub(crate) struct Producers {
     dirty: BTreeSet<Identity>,
     /// Rows that a checkpoint is to take and has not taken yet.
     to_freeze: BTreeSet<Identity>,
+    /// What of them is not here yet.
+    lack: Lack,
 }
 
 /// What is known of a number.
@@ -63,12 +70,10 @@ pub(super) struct Leaving {
 }
 
 impl Producers {
-    /// Those that the index has, taken out of what was read: there may be very many.
+    /// Those that the index has: whether there are any, and what waits for transactions.
     pub(super) fn new(base: &mut Base) -> Self {
-        let rows = std::mem::take(&mut base.producers);
-        let bytes = rows.values().map(|row| limits::PRODUCER_BYTES + row.seen.bytes()).sum();
-        let order = rows.iter().map(|(id, row)| (row.bond, row.at, *id)).collect();
-        let mut this = Self { rows, order, bytes, ..Self::default() };
+        let lack = if base.has_producers { Lack::After(None) } else { Lack::None };
+        let mut this = Self { lack, ..Self::default() };
         for ((transaction, id), set) in std::mem::take(&mut base.numbered) {
             this.stage(id, transaction, set);
         }
@@ -90,6 +95,11 @@ impl Producers {
 
     pub(super) fn knows(&self, id: Identity) -> bool {
         self.rows.contains_key(&id)
+    }
+
+    /// Whether all that there are are here, and so which of them comes first.
+    fn is_whole(&self) -> bool {
+        self.lack == Lack::None
     }
 
     fn put(&mut self, id: Identity, row: ProducerRow) {
@@ -150,6 +160,9 @@ impl Producers {
 
     /// When the first of them has been remembered for long enough.
     pub(super) fn next_deadline(&self, limits: &Limits) -> Option<Millis> {
+        if !self.is_whole() {
+            return None;
+        }
         let over = |bond| {
             let (at, _) = self.first(bond)?;
             // Some time later, so that many go together.
@@ -160,7 +173,7 @@ impl Producers {
     }
 
     fn is_crowded(&self, limits: &Limits) -> bool {
-        self.bytes > limits.producers_bytes && !self.rows.is_empty()
+        self.is_whole() && self.bytes > limits.producers_bytes && !self.rows.is_empty()
     }
 
     /// Whether some are to be forgotten.
@@ -232,6 +245,7 @@ impl Durable {
     }
 
     pub(super) fn fit_number(&self, it: Numbered) -> Result<(), &'static str> {
+        assert!(!self.lacks_producers(), "what is decided under a number waits for all of them");
         match self.taken(it) {
             Taken::Free => Ok(()),
             Taken::Below(_) => Err("its number is below the window of its producer"),
@@ -286,6 +300,7 @@ impl Durable {
         at: Millis,
         change: impl FnOnce(&mut ProducerRow, Millis),
     ) {
+        assert!(!self.lacks_producers(), "the row of {id} may be in the index alone");
         self.freeze_producer(id);
         let new = || ProducerRow { seen: Sequences::default(), bond: Bond::Lost, at };
         let mut row = self.producers.take(id).unwrap_or_else(new);
@@ -339,8 +354,12 @@ impl Durable {
 
     /// Whether what is remembered is what the index and the deltas say; for checks.
     #[cfg(test)]
-    pub(crate) fn producers_agree(&self, index: &Base) -> bool {
-        let (mut rows, mut sets) = (index.producers.clone(), index.numbered.clone());
+    pub(crate) fn producers_agree(
+        &self,
+        index: &BTreeMap<Identity, ProducerRow>,
+        staged: &BTreeMap<(TransactionId, Identity), Sequences>,
+    ) -> bool {
+        let (mut rows, mut sets) = (index.clone(), staged.clone());
         let frozen = self.frozen.as_deref();
         for delta in frozen.into_iter().chain([&self.delta]) {
             for (id, row) in &delta.producers {
@@ -363,6 +382,9 @@ impl Durable {
         let of_rows = known.rows.values().map(|row| bytes(&row.seen)).sum::<u64>();
         let of_staged = known.staged.values().map(bytes).sum::<u64>();
         let counted = (of_rows, of_staged) == (known.bytes, known.staged_bytes);
-        sets_agree && counted && known.rows == rows && known.order.len() == rows.len()
+        let all = known.rows == rows && known.order.len() == rows.len();
+        // Nobody has changed any while some are lacking.
+        let some = || known.rows.iter().all(|(id, row)| rows.get(id) == Some(row));
+        sets_agree && counted && (all || !known.is_whole() && known.dirty.is_empty() && some())
     }
 }

@@ -277,8 +277,8 @@ impl Bench {
                     // A search takes its time, so what it finds while something comes back is
                     // chance.
                     Effect::Select(_) => unreachable!("nobody has a selector here"),
-                    Effect::Later(_) | Effect::Content(_) => {
-                        unreachable!("nothing is delayed here")
+                    Effect::Later(_) | Effect::Content(_) | Effect::Producers(_) => {
+                        unreachable!("nothing is delayed here, and nobody counts")
                     }
                     Effect::Operations(request) => {
                         let after = (request.transaction, request.after + 1);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
-use super::fact::{Assignment, Effect, Fact, LaterPage, Lent, Page, PiecesPage};
+use super::fact::{Assignment, Effect, Fact, LaterPage, Lent, Page, PiecesPage, ProducersPage};
 use super::select::judge;
 use super::xa::OutcomePage;
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
@@ -94,6 +94,9 @@ impl Bench {
                         let content = self.contents[&request.birth].clone();
                         self.broker.content_in(self.now, &request, &content, true, &mut facts);
                         self.commit(facts, &mut effects);
+                    }
+                    Effect::Producers(request) => {
+                        self.broker.producers_in(ProducersPage { request, rows: Vec::new() });
                     }
                     Effect::Operations(_) => unreachable!("all of them are in the deltas"),
                     Effect::Select(request) => {

@@ -115,7 +115,7 @@ impl Broker {
             || self.state_scan(now, effects)
             || self.state_endings(now, facts, effects)
             || self.state_forgotten(now, facts)
-            || self.state_producers(now, facts)
+            || self.state_producers(now, facts, effects)
             || self.state_publication(facts)
     }
 

@@ -209,6 +209,7 @@ impl Turns {
                 Job::Page(request) => reads.send(Read::Page(request)).is_ok(),
                 Job::Pieces(request) => reads.send(Read::Pieces(request)).is_ok(),
                 Job::Later(request) => reads.send(Read::Later(request)).is_ok(),
+                Job::Producers(request) => reads.send(Read::Producers(request)).is_ok(),
                 Job::Content(request) => reads.send(Read::Content(request)).is_ok(),
                 Job::Operations(request) => reads.send(Read::Operations(request)).is_ok(),
                 Job::Outcome(request) => reads.send(Read::Outcome(request)).is_ok(),

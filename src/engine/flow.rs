@@ -158,6 +158,9 @@ impl Engine {
     pub(super) fn attempt(&mut self, now: Millis, from: ConnectionId, request: &Request) -> Fate {
         let Request { token, confirm, ref command } = *request;
         let asker = Asker { connection: from, token, confirm };
+        if command.is_numbered() && self.broker.lacks_producers() {
+            return Fate::Wait;
+        }
         let verdict = match self.broker.decide_asked(now, asker, command, &mut self.facts) {
             Ok(Verdict::Hold(shortage)) => {
                 assert!(self.facts.is_empty(), "what is held states nothing");

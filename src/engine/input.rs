@@ -9,7 +9,7 @@ use crate::broker::command::Request;
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
     ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest,
-    PiecesPage, PiecesRequest, Spot,
+    PiecesPage, PiecesRequest, ProducersPage, ProducersRequest, Spot,
 };
 use crate::broker::{SelectRequest, Selected, xa};
 use crate::engine::{CheckpointJob, Compacted, Dead, Join, Load, Look, Mailbox, Peek, Permit};
@@ -34,6 +34,8 @@ pub enum Input {
     Pieces(PiecesPage),
     /// It has been read which delayed messages are due next.
     Later(LaterPage),
+    /// Producers have been read.
+    Producers(ProducersPage),
     /// The content of a message that comes again has been read, or cannot be.
     Content(ContentRequest, Result<Bytes, ReadError>),
     /// Operations of a transaction have been read.
@@ -88,6 +90,8 @@ pub enum Job {
     Pieces(PiecesRequest),
     /// Read from the index which delayed messages are due next.
     Later(LaterRequest),
+    /// Read producers from the index.
+    Producers(ProducersRequest),
     /// Read the content of a message that comes again from the log.
     Content(ContentRequest),
     /// Read operations of a transaction from the index.

@@ -76,7 +76,9 @@ pub use settings::Settings;
 pub use start::{Store, StoreError, open_store};
 pub use threads::{Leaving, Running, start};
 #[cfg(test)]
-pub(crate) use threads::{read_later, read_operations, read_outcome, read_page, read_pieces};
+pub(crate) use threads::{
+    read_later, read_operations, read_outcome, read_page, read_pieces, read_producers,
+};
 
 /// The broker with its log and everything that waits for it.
 #[derive(Debug)]
@@ -198,6 +200,7 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
+        self.take_producers(inputs);
         self.effort = Effort::default();
         let blocked = self.take(now, inputs, jobs)?;
         self.effort.leave_some();
@@ -329,6 +332,7 @@ impl Engine {
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
             Input::Later(page) => self.broker.later_in(&page),
+            Input::Producers(page) => self.broker.producers_in(page),
             Input::Content(request, content) => return self.content(now, request, content),
             Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
@@ -549,6 +553,7 @@ impl Engine {
                 Effect::Page(request) => jobs.push(Job::Page(request)),
                 Effect::Pieces(request) => jobs.push(Job::Pieces(request)),
                 Effect::Later(request) => jobs.push(Job::Later(request)),
+                Effect::Producers(request) => jobs.push(Job::Producers(request)),
                 Effect::Content(request) => self.contents.push(request),
                 Effect::Select(mut request) => {
                     let need = select::find(&mut request, &self.cache);

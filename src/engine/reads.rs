@@ -3,6 +3,8 @@
 //! A damaged payload costs its message and no more. Leaves to others: the order in which a body
 //! goes out (`stream`), and where a damaged message goes (`broker`).
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::broker::command::MessageId;
@@ -46,6 +48,18 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Takes in producers that have been read: whoever sends under a number waits for them, and
+    /// with it all that came after.
+    pub(super) fn take_producers(&mut self, inputs: &mut VecDeque<Input>) {
+        if !self.broker.lacks_producers() {
+            return;
+        }
+        let read = inputs.iter().position(|input| matches!(input, Input::Producers(_)));
+        if let Some(Input::Producers(page)) = read.and_then(|at| inputs.remove(at)) {
+            self.broker.producers_in(page);
+        }
     }
 
     /// Has the contents of messages read that come again and whose time has come.

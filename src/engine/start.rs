@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use crate::broker::fact::ProducersPage;
 use crate::broker::{Broker, Misfit, Written};
 use crate::engine::checkpoint::{Checkpoints, Segments};
 use crate::engine::{Compactor, DiskWatch, Engine, Settings};
@@ -107,6 +108,9 @@ pub fn open_store(
         let lsn = found.lsn;
         let record = Record::decode(found.kind, &found.record)
             .map_err(|error| StoreError::Record { lsn, error })?;
+        while broker.needs_producers(&record) {
+            load_producers(&index, &mut broker)?;
+        }
         broker.apply_record(Written { lsn, frame_len: found.frame_len }, &record)?;
         last = Some(ReplayPoint { batch: found.batch, through: lsn });
         report.records += 1;
@@ -148,6 +152,14 @@ pub fn open_store(
         work: None,
     };
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
+}
+
+/// Reads some of the producers that a record of the log is about.
+fn load_producers(index: &Index, broker: &mut Broker) -> Result<(), IndexError> {
+    let request = broker.next_producers().expect("none was asked for before the engine is there");
+    let rows = index.producers(request.after, request.limit)?;
+    broker.producers_in(ProducersPage { request, rows });
+    Ok(())
 }
 
 /// Takes the store. On a full disk it gets the room that an earlier owner has set aside: for the

@@ -12,7 +12,7 @@ use crate::broker::SelectRequest;
 use crate::broker::delta::Delta;
 use crate::broker::fact::{
     ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest,
-    PiecesPage, PiecesRequest,
+    PiecesPage, PiecesRequest, ProducersPage, ProducersRequest,
 };
 use crate::broker::xa::{OutcomePage, OutcomeRequest};
 use crate::engine::driver::{Driver, Helpers};
@@ -43,6 +43,7 @@ pub(crate) enum Read {
     Page(PageRequest),
     Pieces(PiecesRequest),
     Later(LaterRequest),
+    Producers(ProducersRequest),
     Content(ContentRequest),
     Operations(OperationsRequest),
     Outcome(OutcomeRequest),
@@ -237,6 +238,10 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     Ok(page) => Input::Later(page),
                     Err(error) => Input::Failed(error),
                 },
+                Read::Producers(request) => match until_room(|| read_producers(index, request)) {
+                    Ok(page) => Input::Producers(page),
+                    Err(error) => Input::Failed(error),
+                },
                 Read::Operations(request) => match until_room(|| read_operations(index, request)) {
                     Ok(page) => Input::Operations(page),
                     Err(error) => Input::Failed(error),
@@ -307,6 +312,15 @@ pub(crate) fn read_page(index: &Index, request: PageRequest) -> Result<Page, Sto
 pub(crate) fn read_later(index: &Index, request: LaterRequest) -> Result<LaterPage, StopError> {
     let rows = index.delayed(request.after, request.limit);
     Ok(LaterPage { request, rows: rows.map_err(StopError::Index)? })
+}
+
+/// Reads the producers that were asked for.
+pub(crate) fn read_producers(
+    index: &Index,
+    request: ProducersRequest,
+) -> Result<ProducersPage, StopError> {
+    let rows = index.producers(request.after, request.limit);
+    Ok(ProducersPage { request, rows: rows.map_err(StopError::Index)? })
 }
 
 /// Lets whoever waits for a confirmation have the processor first. Only a wish: the system may

@@ -8,7 +8,7 @@
 //! A producer is the 16 bytes of the digest of its name. What they send is in `once`.
 
 use super::{Reader, Record, Writer};
-use crate::identity::Identity;
+use crate::identity::{Identity, Mark};
 use crate::ids::Millis;
 
 pub(super) const PRODUCERS_PARTED: u16 = 68;
@@ -31,6 +31,20 @@ pub enum ProducersRecord {
         /// Which.
         producers: Vec<Identity>,
     },
+}
+
+impl Record {
+    /// Whether it tells of a producer that counts.
+    #[must_use]
+    pub fn is_of_producers(&self) -> bool {
+        let once = match self {
+            Self::Producers(_) => return true,
+            Self::Sent { once, .. } | Self::Scheduled { once, .. } => *once,
+            Self::Staged(staged) => staged.once,
+            _ => None,
+        };
+        matches!(once, Some(Mark::Number(_)))
+    }
 }
 
 impl ProducersRecord {

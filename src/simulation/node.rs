@@ -12,7 +12,7 @@ use crate::broker::redelivery::{Ending, Redelivery};
 use crate::engine::{
     CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
     StoreError, Turn, judge, open_store, read_later, read_operations, read_outcome, read_page,
-    read_pieces,
+    read_pieces, read_producers,
 };
 use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
@@ -270,6 +270,12 @@ impl Node {
                     Err(error) => Input::Failed(error),
                 });
             }
+            Job::Producers(request) => {
+                self.inputs.push_back(match read_producers(&self.index, request) {
+                    Ok(page) => Input::Producers(page),
+                    Err(error) => Input::Failed(error),
+                });
+            }
             Job::Operations(request) => {
                 self.inputs.push_back(match read_operations(&self.index, request) {
                     Ok(page) => Input::Operations(page),
@@ -425,9 +431,11 @@ impl Node {
         if !forgets && !self.engine.broker().names_agree(&names) {
             return Err("the names in memory are not those of the index and its changes".to_owned());
         }
-        let producers = self.index.producers().map_err(|error| error.to_string())?;
+        let producers = self.index.producers(None, usize::MAX).map_err(|e| e.to_string())?;
+        let staged = self.index.numbered().map_err(|error| error.to_string())?;
         let forgets = mutant::is(Mutant::ForgetNumbers);
-        if !forgets && !self.engine.broker().producers_agree(&producers) {
+        let producers = producers.into_iter().collect();
+        if !forgets && !self.engine.broker().producers_agree(&producers, &staged) {
             return Err("the producers in memory are not those of the index".to_owned());
         }
         Ok(())

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::broker::command::{Command, Confirm, Request};
+use crate::broker::command::{Command, Confirm, Once, Output, Reply, Request};
 use crate::engine::{Input, Mailbox, Turn};
+use crate::identity::{Identity, Numbered};
 use crate::ids::{ConnectionId, Millis, Token};
 use crate::io::Storage;
 use crate::io::blocks::BLOCK;
@@ -18,6 +19,10 @@ const NOW: Millis = Millis(1);
 
 /// Leaves a store with so many messages, ended cleanly or by a power cut after the last checkpoint.
 fn filled(count: u64, clean: bool) -> SimDisk {
+    filled_with(count, clean, send)
+}
+
+fn filled_with(count: u64, clean: bool, send: fn(u64) -> Request) -> SimDisk {
     let disk = SimDisk::new();
     let mut node = Node::open(&disk, 7, NOW).unwrap();
     let mailbox = Arc::new(Mailbox::default());
@@ -64,6 +69,35 @@ fn send(number: u64) -> Request {
     Request { token: Token(number), confirm: Confirm::Always, command }
 }
 
+/// The same, by a producer that sends nothing else.
+fn send_numbered(number: u64) -> Request {
+    let Request { token, confirm, command } = send(number);
+    let producer = Identity::of(&number.to_le_bytes());
+    let once = Once::numbered(Numbered { producer, sequence: 1 }, command);
+    Request { token, confirm, command: Command::Once(once) }
+}
+
+/// What each of these hears of a broker that has just started, in its first turn and in the end.
+fn hear(disk: &SimDisk, requests: Vec<Request>) -> (usize, Vec<Output>) {
+    let mut node = Node::open(disk, 9, NOW).unwrap();
+    let mailbox = Arc::new(Mailbox::default());
+    let count = requests.len();
+    node.inputs.push_back(Input::Connect(ConnectionId(1), Arc::clone(&mailbox)));
+    node.inputs.push_back(Input::Requests(ConnectionId(1), requests.into(), None));
+    let (mut first, mut heard) = (None, Vec::new());
+    while heard.len() < count {
+        // What is durable is said in a later turn. At first, what the index has is not read.
+        for _ in 0..if first.is_none() { 8 } else { 1 } {
+            node.turn(NOW).unwrap();
+            while node.log_step() || node.room_step() {}
+        }
+        mailbox.take(&mut heard).unwrap();
+        first.get_or_insert(heard.len());
+        while node.job_step(0) {}
+    }
+    (first.unwrap(), heard)
+}
+
 /// Bytes that a start reads until the broker serves.
 fn read_at_start(disk: &SimDisk) -> u64 {
     let (_, before) = disk.reads();
@@ -83,4 +117,20 @@ fn a_start_reads_no_message_of_a_backlog() {
         let of_segments = segments as u64 * 3 * BLOCK as u64;
         assert!(many < few + of_segments + (64 << 10), "{few} became {many}; {segments} segments");
     }
+}
+
+#[test]
+fn a_start_waits_for_no_producer_and_a_number_waits_for_all_of_them() {
+    let plain = read_at_start(&filled(1_000, true));
+    let disk = filled_with(1_000, true, send_numbered);
+    let numbered = read_at_start(&disk);
+    assert!(numbered < plain + (64 << 10), "{plain} became {numbered}");
+    // What has no number is answered before any producer was read.
+    let (first, heard) = hear(&disk, vec![send(1), send_numbered(500), send(2)]);
+    let replies = heard.iter().map(|output| match output {
+        Output::Answer { result: Ok(reply), .. } => reply.clone(),
+        other => panic!("{other:?}"),
+    });
+    let replies: Vec<_> = replies.collect();
+    assert_eq!((first, &replies[..]), (1, &[Reply::Done, Reply::Repeated, Reply::Done][..]));
 }

@@ -45,8 +45,8 @@ pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::{
-    self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, ProducerRow, QueueRow,
-    Remembered, Scalars, Scope, Sequences, TransactionRow, UploadRow,
+    self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, QueueRow, Remembered,
+    Scalars, Scope, Sequences, TransactionRow, UploadRow,
 };
 use crate::identity::Identity;
 use crate::ids::{Lsn, NoteId, QueueId, TransactionId, UploadId, Xid};
@@ -83,8 +83,8 @@ pub struct Base {
     pub remembered: Remembered,
     /// Names that are taken, by scope and number.
     pub names: BTreeMap<(Scope, u64), NameRow>,
-    /// Producers that count what they send.
-    pub producers: BTreeMap<Identity, ProducerRow>,
+    /// There are producers that count what they send: see [`Index::producers`].
+    pub has_producers: bool,
     /// What producers have sent in transactions that are not over.
     pub numbered: BTreeMap<(TransactionId, Identity), Sequences>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
@@ -102,7 +102,7 @@ impl Base {
         let through = self.replay.map_or(Lsn(0), |replay| replay.through);
         let Self { queues, uploads, transactions, notes, delayed, names, .. } = self;
         let Self { branches, heuristics, remembered, .. } = self;
-        let Self { producers, numbered, live, scalars, .. } = self;
+        let Self { has_producers, numbered, live, scalars, .. } = self;
         delta::Base {
             through,
             queues,
@@ -114,7 +114,7 @@ impl Base {
             notes,
             delayed,
             names,
-            producers,
+            has_producers,
             numbered,
             live,
             scalars,

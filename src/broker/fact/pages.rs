@@ -1,9 +1,10 @@
 //! What the broker wants to have read beside the engine, and what comes of that.
 
 use crate::broker::browse::Browse;
-use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place};
+use crate::broker::delta::{Due, Entry, Operation, PieceAt, Place, ProducerRow};
 use crate::broker::fact::ConsumerKey;
 use crate::broker::selecting::GroupId;
+use crate::identity::Identity;
 use crate::ids::{Lsn, QueueId, Tag, TransactionId, UploadId};
 
 /// The content of a message that comes again and whose time has come.
@@ -35,6 +36,24 @@ pub struct LaterPage {
     pub request: LaterRequest,
     /// What the index holds, in order; fewer than the limit only where it ends.
     pub rows: Vec<(Due, Entry)>,
+}
+
+/// Producers that count what they send, to be read from the index: memory has no change of any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducersRequest {
+    /// Strictly after this one.
+    pub after: Option<Identity>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// The answer to a [`ProducersRequest`].
+#[derive(Clone, Debug)]
+pub struct ProducersPage {
+    /// What was asked.
+    pub request: ProducersRequest,
+    /// What the index holds, in order; fewer than the limit only where it ends.
+    pub rows: Vec<(Identity, ProducerRow)>,
 }
 
 /// Places of the pieces of an upload, to be read from the index.

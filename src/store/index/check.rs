@@ -82,6 +82,7 @@ fn check(
     }
     check_operations(database, &mut owned, &mut report)?;
     pieces::check(database, &owned, &base.uploads, &mut |problem| report.problem(problem))?;
+    super::producers::check(database, &mut |problem| report.problem(problem))?;
     super::late::check(database, &mut |problem| report.problem(problem))?;
     for ordinal in base.packs.keys().filter(|ordinal| !base.live.contains_key(ordinal)) {
         report.problem(format!("segment {ordinal} has no live bytes, and lies in a pack"));

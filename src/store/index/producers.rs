@@ -1,42 +1,94 @@
 //! Producers in the index: which of their numbers have been seen.
 
-#[cfg(test)]
-use redb::ReadableDatabase;
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use std::ops::Bound;
 
-use super::error::{bad_row, error};
-use super::row::{self, BadRow, PRODUCERS};
-use super::{Base, IndexError};
-use crate::broker::delta::Delta;
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+
+use super::error::{bad_row, error, guarded};
+use super::row::{self, BadRow, PRODUCERS, ProducerKey};
+use super::{Base, Index, IndexError};
+#[cfg(test)]
+use crate::broker::delta::Sequences;
+use crate::broker::delta::{Delta, ProducerRow};
+use crate::identity::Identity;
 use crate::ids::TransactionId;
 
+/// What a start reads: what producers have sent in transactions, and whether there are others.
 pub(super) fn read(read: &ReadTransaction, base: &mut Base) -> Result<(), IndexError> {
-    for found in read.open_table(PRODUCERS).map_err(error)?.iter().map_err(error)? {
+    let table = read.open_table(PRODUCERS).map_err(error)?;
+    base.has_producers = table.range(..STAGED).map_err(error)?.next().is_some();
+    for found in table.range(STAGED..).map_err(error)? {
         let (key, value) = found.map_err(error)?;
         let (key, value) = (key.value(), value.value());
-        let (id, bytes) = (row::producer_of(key), row::producer_key_bytes(key));
-        let bad = |BadRow| bad_row(&key);
-        if key.0 == 0 {
-            base.producers.insert(id, row::decode(&bytes, value).map_err(bad)?);
-        } else {
-            let set = row::decode(&bytes, value).map_err(bad)?;
-            base.numbered.insert((TransactionId(key.0), id), set);
-        }
+        let set = row::decode(&row::producer_key_bytes(key), value);
+        let set = set.map_err(|BadRow| bad_row(&key))?;
+        base.numbered.insert((TransactionId(key.0), row::producer_of(key)), set);
     }
     Ok(())
 }
 
-impl super::Index {
-    /// All producers, and nothing else; for checks.
+/// Where what was sent in transactions begins.
+const STAGED: ProducerKey = (1, 0);
+
+impl Index {
+    /// At most `limit` producers, in the order of their names, strictly after `after`.
     ///
     /// # Errors
-    /// Those of the disk, and where it is damaged.
-    #[cfg(test)]
-    pub(crate) fn producers(&self) -> Result<crate::broker::delta::Base, IndexError> {
+    /// [`IndexError::Damaged`] where a row is not what its key says, and those of the disk.
+    pub fn producers(
+        &self,
+        after: Option<Identity>,
+        limit: usize,
+    ) -> Result<Vec<(Identity, ProducerRow)>, IndexError> {
+        let state = self.database()?;
+        guarded(|| page(&state.database().begin_read().map_err(error)?, after, limit))
+    }
+}
+
+/// What producers have sent in transactions.
+#[cfg(test)]
+impl Index {
+    pub(crate) fn numbered(
+        &self,
+    ) -> Result<std::collections::BTreeMap<(TransactionId, Identity), Sequences>, IndexError> {
         let mut base = Base::default();
         read(&self.database()?.database().begin_read().map_err(error)?, &mut base)?;
-        Ok(base.into_durable())
+        Ok(base.numbered)
     }
+}
+
+pub(super) fn page(
+    read: &ReadTransaction,
+    after: Option<Identity>,
+    limit: usize,
+) -> Result<Vec<(Identity, ProducerRow)>, IndexError> {
+    let table = read.open_table(PRODUCERS).map_err(error)?;
+    let after = after.map_or(Bound::Unbounded, |id| Bound::Excluded(row::producer_key(0, id)));
+    let range = table.range((after, Bound::Excluded(STAGED))).map_err(error)?;
+    let mut page = Vec::with_capacity(limit.min(1024));
+    for found in range.take(limit) {
+        let (key, value) = found.map_err(error)?;
+        let key = key.value();
+        let row = row::decode(&row::producer_key_bytes(key), value.value());
+        page.push((row::producer_of(key), row.map_err(|BadRow| bad_row(&key))?));
+    }
+    Ok(page)
+}
+
+/// Looks at all of them.
+pub(super) fn check(
+    database: &Database,
+    problem: &mut dyn FnMut(String),
+) -> Result<(), IndexError> {
+    let read = database.begin_read().map_err(error)?;
+    for found in read.open_table(PRODUCERS).map_err(error)?.range(..STAGED).map_err(error)? {
+        let (key, value) = found.map_err(error)?;
+        let key = key.value();
+        if row::decode::<ProducerRow>(&row::producer_key_bytes(key), value.value()).is_err() {
+            problem(format!("the producer {} does not hold what it should", row::producer_of(key)));
+        }
+    }
+    Ok(())
 }
 
 /// Merges what a delta says of producers.
@@ -64,9 +116,8 @@ pub(super) fn write(write: &WriteTransaction, delta: &Delta) -> Result<(), Index
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::delta::{Bond, ProducerRow};
+    use crate::broker::delta::Bond;
     use crate::broker::sequences::Sequences;
-    use crate::identity::Identity;
     use crate::ids::Millis;
 
     #[test]
