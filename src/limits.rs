@@ -330,6 +330,9 @@ pub const ADMIN_PEER_MILLIS: u64 = 10_000;
 
 /// Transactions of one connection that have not ended, at most.
 pub const TRANSACTIONS_MAX: usize = 256;
+/// Destinations to which one transaction sends at most, and producers that count in it: its commit
+/// looks at all of them in one step, a fraction of a microsecond each.
+pub const TRANSACTION_WIDTH_MAX: usize = if cfg!(test) { 16 } else { 1024 };
 /// Non-persistent messages that one transaction sends in memory; further ones are stored like
 /// persistent ones, so that its end is short.
 pub const TRANSACTION_VOLATILE_MAX: usize = STEP_MESSAGES_MAX;

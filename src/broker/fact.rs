@@ -49,11 +49,15 @@ impl Fact {
             }
             // Out of one queue and into another.
             Self::Log(
-                Record::Transferred { entries, .. } | Record::DeadLettered { entries, .. },
+                Record::Transferred { entries, .. }
+                | Record::DeadLettered { entries, .. }
+                | Record::Fired { entries, .. },
                 _,
             ) => 2 * entries.len(),
             Self::Memory(Change::TransferTo { carried, .. }) => 1 + 2 * carried.len(),
             Self::Log(Record::PiecesGone { gone, .. }, _) => gone.len(),
+            Self::Log(Record::Abandoned { uploads }, _) => uploads.len(),
+            Self::Memory(Change::EndOn { .. }) => limits::STEP_MESSAGES_MAX,
             Self::Log(Record::Taken(taken), _) => taken.messages.len(),
             Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
             Self::Log(Record::Producers(record), _) => record.producers().len(),

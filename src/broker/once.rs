@@ -73,6 +73,9 @@ impl Broker {
         }
         if command.works_in().is_some() {
             self.check_pending(mark)?;
+            if let Mark::Number(it) = mark {
+                self.durable.producers.fits(it, own)?;
+            }
         }
         let verdict = self.decide_asked(now, asker, command, facts)?;
         let sent = facts.iter_mut().find_map(|fact| match fact {

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::broker::Limits;
+use crate::broker::command::Refusal;
 use crate::broker::delta::{Base, Bond, ProducerRow, Resolution};
 use crate::broker::durable::Durable;
 use crate::broker::sequences::{Seen, Sequences};
@@ -132,6 +133,23 @@ impl Producers {
     pub(super) fn has_room(&self, it: Numbered, transaction: Option<TransactionId>) -> bool {
         let set = transaction.and_then(|transaction| self.staged.get(&(it.producer, transaction)));
         set.is_none_or(|set| set.has_room(it.sequence))
+    }
+
+    /// Refuses one producer more than may count in a transaction: its outcome settles them all in
+    /// one step.
+    pub(super) fn fits(
+        &self,
+        it: Numbered,
+        transaction: Option<TransactionId>,
+    ) -> Result<(), Refusal> {
+        let Some(transaction) = transaction else { return Ok(()) };
+        let limit = limits::TRANSACTION_WIDTH_MAX;
+        let all = (transaction, Identity([0; 16]))..=(transaction, Identity([u8::MAX; 16]));
+        let known = self.staged.contains_key(&(it.producer, transaction));
+        if known || self.of_transactions.range(all).take(limit).count() < limit {
+            return Ok(());
+        }
+        Err(Refusal::TransactionTooWide { limit })
     }
 
     /// Whether transactions may use more numbers.

@@ -240,6 +240,9 @@ impl Broker {
         if self.operations_of(unit) >= limit {
             return Err(Refusal::TransactionTooLarge { limit });
         }
+        if let Work::Send { to, .. } | Work::SendStaged { to, .. } = work {
+            self.check_width(unit, to)?;
+        }
         match work {
             Work::Send { to: Destination::Queue(name), message } => {
                 self.decide_send_in(now, key, name, message, None, facts)

@@ -50,3 +50,30 @@ impl Effort {
         self.all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::broker::fact::{Change, Fact};
+    use crate::identity::Identity;
+    use crate::ids::{Millis, QueueId, UploadId};
+    use crate::limits;
+    use crate::record::{ProducersRecord, Record};
+
+    /// What is stated some at a time counts for as many, or a turn would take all of it.
+    #[test]
+    fn a_fact_about_many_counts_for_as_many() {
+        let logged = |record| Fact::Log(record, Bytes::new()).messages();
+        let producers = vec![Identity([1; 16]); 100];
+        let parted = ProducersRecord::Parted { at: Millis(1), closed: false, producers };
+        assert_eq!(logged(Record::Producers(parted)), 100);
+        let uploads = vec![UploadId::new(1).expect("not 0"); 100];
+        assert_eq!(logged(Record::Abandoned { uploads }), 100);
+        let (queue, first, at) = (QueueId(1), 1, Millis(1));
+        let fired = Record::Fired { queue, first, at, entries: Vec::new() };
+        assert_eq!(logged(fired), 0, "an entry for each message");
+        let end_on = Fact::Memory(Change::EndOn { number: 1 });
+        assert_eq!(end_on.messages(), limits::STEP_MESSAGES_MAX);
+    }
+}

@@ -123,6 +123,15 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// More destinations, or more producers that count, than a transaction may have.
+    #[error(
+        "the transaction sends to {limit} destinations or for {limit} producers, which is the \
+         limit: divide it"
+    )]
+    TransactionTooWide {
+        /// The limit.
+        limit: usize,
+    },
     /// What the XA specification says.
     #[error("{0}")]
     Xa(XaError),

@@ -264,3 +264,17 @@ fn a_queue_that_a_transaction_needs_is_not_deleted_and_a_purge_leaves_its_messag
     bench.roll_back(1, Disposition::Return);
     assert_eq!(bench.left("taken"), (1, 0));
 }
+
+#[test]
+fn a_transaction_that_sends_to_too_many_queues_is_refused_so_that_its_commit_is_short() {
+    let mut bench = Bench::new();
+    bench.begin(1);
+    let limit = crate::limits::TRANSACTION_WIDTH_MAX;
+    (0..limit).for_each(|number| bench.send_in(1, queue(&format!("q{number}"))));
+    let work = |to| Work::Send { to, message: text(Durability::Persistent) };
+    let refused = Err(Refusal::TransactionTooWide { limit });
+    assert_eq!(bench.work(1, work(queue("another"))), refused);
+    let topic = Destination::Topic("t".into());
+    assert_eq!(bench.work(1, work(topic)), refused);
+    bench.send_in(1, queue("q0"));
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::broker::command::{Command, Refusal};
 use crate::broker::decide::Verdict;
 use crate::broker::fact::{Change, Fact, UnitChange, UnitKey};
+use crate::broker::transact::Unit;
 use crate::broker::{Broker, Room, room};
 use crate::ids::{ConnectionId, QueueId};
 use crate::limits;
@@ -36,6 +37,22 @@ impl Broker {
                 Err(Refusal::DestinationFull { destination, limit })
             }
         }
+    }
+
+    /// Refuses a send to one destination more than a unit may send to: its commit judges them all
+    /// in one step.
+    pub(super) fn check_width(&self, unit: &Unit, to: &Destination) -> Result<(), Refusal> {
+        let limit = limits::TRANSACTION_WIDTH_MAX;
+        if unit.sent.len() + unit.published.len() < limit {
+            return Ok(());
+        }
+        let known = match to {
+            Destination::Queue(name) => {
+                self.names.get(name).is_some_and(|id| unit.sent.contains_key(id))
+            }
+            Destination::Topic(name) => unit.published.contains_key(name),
+        };
+        if known { Ok(()) } else { Err(Refusal::TransactionTooWide { limit }) }
     }
 
     /// Judges all that a unit sends; what must go for it is stated in `facts`. Gives for what it
