@@ -273,7 +273,7 @@ impl Broker {
         *last = (*last).max(at.0);
     }
 
-    fn queue(&mut self, id: QueueId) -> &mut Queue {
+    pub(super) fn queue(&mut self, id: QueueId) -> &mut Queue {
         self.queues.get_mut(&id).expect("checked when the fact was stated")
     }
 
@@ -392,6 +392,8 @@ impl Broker {
             Change::Repeated => self.counts.repeated += 1,
             Change::Speaks { connection, producer } => self.apply_speaks(connection, producer),
             Change::Part { connection, closed } => self.apply_part(connection, closed),
+            Change::Rest { queue, places } => self.apply_rest(queue, places),
+            Change::Rested { queue, places } => self.apply_rested(queue, places),
             Change::EndOn { number } => self.apply_end_on(number, effects),
             Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
             Change::Relend { key, tag, queue, place, entry } => {
@@ -619,12 +621,8 @@ impl Broker {
                     self.waits_again(*id, place, entry);
                 }
             }
-            (Source::Queue(id), Lent::Volatile { place, message, returns }) => {
-                self.queue(*id).volatile_on_loan.remove(&place);
-                self.count(*id, |c| c.returned += u64::from(counted));
-                self.enqueue(*id, place, message, returns + u32::from(counted));
-                self.queue(*id).waits_again(Spot::Volatile(place), Waiting::Volatile);
-                self.stir(*id);
+            (Source::Queue(id), loan @ Lent::Volatile { .. }) => {
+                self.take_back_volatile(*id, loan, counted);
             }
             (source, loan) => self.end_loan(source, &loan),
         }

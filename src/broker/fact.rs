@@ -63,6 +63,9 @@ impl Fact {
             Self::Log(Record::Producers(record), _) => record.producers().len(),
             Self::Log(Record::Forgotten(_), _) => limits::STEP_MESSAGES_MAX,
             Self::Memory(Change::Drop { places, .. } | Change::Oust { places, .. }) => places.len(),
+            Self::Memory(Change::Rest { places, .. } | Change::Rested { places, .. }) => {
+                places.len()
+            }
             Self::Memory(Change::TakeBack { count, .. }) => *count,
             Self::Memory(Change::Select(request)) => 1 + request.messages.len(),
             Self::Memory(Change::Publish { reach, .. }) => 1 + reach * limits::PUBLISH_EFFORT,
@@ -244,6 +247,20 @@ pub enum Change {
         cause: Cause,
         /// Which.
         places: Vec<VolatilePlace>,
+    },
+    /// Non-persistent messages of a queue that came back are not handed out before these moments.
+    Rest {
+        /// Of which queue.
+        queue: QueueId,
+        /// Which, and until when.
+        places: Vec<(Millis, VolatilePlace)>,
+    },
+    /// Their time has come.
+    Rested {
+        /// Of which queue.
+        queue: QueueId,
+        /// Which, and when that was to be.
+        places: Vec<(Millis, VolatilePlace)>,
     },
     /// Non-persistent messages of a queue made room for newer ones.
     Oust {

@@ -38,6 +38,7 @@ mod produce;
 mod producers;
 mod queue;
 mod repeat;
+mod resting;
 mod room;
 mod row;
 mod schedule;
@@ -214,6 +215,8 @@ pub struct Broker {
     transfers: BTreeMap<QueueId, transfer::Transfer>,
     /// Delayed messages.
     later: later::Later,
+    /// Non-persistent messages that came back and wait.
+    resting: resting::Resting,
     /// Bodies on their way in.
     stages: upload::Stages,
     /// Transactions as their sessions know them.
@@ -277,6 +280,7 @@ impl Broker {
             sweeps: BTreeMap::new(),
             transfers: BTreeMap::new(),
             later,
+            resting: resting::Resting::default(),
             stages: upload::Stages::default(),
             units: transact::Units::default(),
             branches: xa::Branches::default(),
@@ -361,7 +365,8 @@ impl Broker {
         let names = self.durable.names.next_deadline(&self.limits);
         let branches = self.next_branch_deadline();
         let producers = self.durable.producers.next_deadline(&self.limits);
-        let others = [self.expiries.beyond.next(), self.later.next(), names, producers, branches];
+        let later = [self.later.next(), self.resting.next_deadline()].into_iter().flatten().min();
+        let others = [self.expiries.beyond.next(), later, names, producers, branches];
         others.into_iter().chain([soon]).flatten().min()
     }
 

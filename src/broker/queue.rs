@@ -76,6 +76,8 @@ pub(crate) struct Queue {
     pub(crate) paging: bool,
     /// Non-persistent messages that wait, with how often they came back.
     volatile: BTreeMap<VolatilePlace, (Volatile, u32)>,
+    /// The same of those that came back and are not handed out again yet.
+    resting: BTreeMap<VolatilePlace, (Volatile, u32)>,
     /// Durable messages in the hands of consumers.
     pub(crate) on_loan: BTreeSet<Place>,
     /// Non-persistent messages in the hands of consumers, ended ones included, and whose.
@@ -128,6 +130,7 @@ impl Queue {
             restless: false,
             paging: false,
             volatile: BTreeMap::new(),
+            resting: BTreeMap::new(),
             on_loan: BTreeSet::new(),
             volatile_on_loan: BTreeMap::new(),
             consumers: BTreeSet::new(),
@@ -170,7 +173,7 @@ impl Queue {
     }
 
     pub(crate) fn volatile_len(&self) -> usize {
-        self.volatile.len()
+        self.volatile.len() + self.resting.len()
     }
 
     /// A durable message waits: it joins the window if it belongs there.
@@ -256,30 +259,52 @@ impl Queue {
         self.volatile.insert(place, (message, returns));
     }
 
+    /// As [`Queue::enqueue`], of one that is not handed out yet.
+    pub(crate) fn rest_at(
+        &mut self,
+        place: VolatilePlace,
+        message: Volatile,
+        returns: u32,
+        due: &mut Expiries,
+    ) {
+        if let Some(at) = message.expires {
+            due.insert((at, self.id, Spot::Volatile(place)));
+        }
+        self.resting.insert(place, (message, returns));
+    }
+
+    /// A non-persistent message that is not handed out yet, and how often it came back.
+    pub(crate) fn resting_at(&self, place: VolatilePlace) -> Option<(&Volatile, u32)> {
+        self.resting.get(&place).map(|(message, returns)| (message, *returns))
+    }
+
     pub(crate) fn dequeue(
         &mut self,
         place: VolatilePlace,
         due: &mut Expiries,
     ) -> Option<(Volatile, u32)> {
         self.forget(Spot::Volatile(place));
-        let (message, returns) = self.volatile.remove(&place)?;
+        let known = self.volatile.remove(&place).or_else(|| self.resting.remove(&place));
+        let (message, returns) = known?;
         if let Some(at) = message.expires {
             due.remove(&(at, self.id, Spot::Volatile(place)));
         }
         Some((message, returns))
     }
 
-    /// The non-persistent messages that wait in a part of the queue, with their returns.
+    /// The non-persistent messages that wait or rest in a part of the queue, with their returns.
     pub(crate) fn volatile_in(
         &self,
         range: (Bound<VolatilePlace>, Bound<VolatilePlace>),
     ) -> impl Iterator<Item = (VolatilePlace, &Volatile, u32)> {
-        self.volatile.range(range).map(|(place, (message, returns))| (*place, message, *returns))
+        let all = in_order(self.volatile.range(range), self.resting.range(range));
+        all.map(|(place, (message, returns))| (*place, message, *returns))
     }
 
-    /// The first non-persistent message that waits at a place or after it, and when it was sent.
+    /// The first non-persistent message that waits or rests at a place or after it, and when it was sent.
     pub(crate) fn volatile_from(&self, place: VolatilePlace) -> Option<(VolatilePlace, Millis)> {
-        self.volatile.range(place..).next().map(|(place, (message, _))| (*place, message.at))
+        let first = in_order(self.volatile.range(place..), self.resting.range(place..)).next();
+        first.map(|(place, (message, _))| (*place, message.at))
     }
 
     /// The first durable message in memory that waits at a place or after it.
@@ -296,7 +321,7 @@ impl Queue {
 
     /// What it holds in both sequences, lent messages included, as a limit counts it.
     pub(crate) fn held(&self) -> Held {
-        let volatile = (self.volatile.len() + self.volatile_on_loan.len()) as u64;
+        let volatile = (self.volatile_len() + self.volatile_on_loan.len()) as u64;
         let Held { messages, bytes } = self.voted;
         Held { messages: messages + self.row.depth + volatile, bytes: bytes + self.bytes() }
     }
@@ -306,18 +331,20 @@ impl Queue {
         self.row.bytes + self.volatile_bytes
     }
 
-    /// Non-persistent messages that wait, those first that are missed least: the oldest of the
+    /// Non-persistent messages that wait or rest, those first that are missed least: the oldest of the
     /// lowest priority.
     pub(crate) fn least_first(&self) -> impl Iterator<Item = (VolatilePlace, &Volatile)> {
         let of_rank = |rank| {
             let place = |before| VolatilePlace { rank, before, number: before };
-            self.volatile.range(place(0)..=place(u64::MAX))
+            let all = place(0)..=place(u64::MAX);
+            in_order(self.volatile.range(all.clone()), self.resting.range(all))
         };
         (0..10).rev().flat_map(of_rank).map(|(place, (message, _))| (*place, message))
     }
 
     pub(crate) fn volatile_at(&self, place: VolatilePlace) -> Option<&Volatile> {
-        self.volatile.get(&place).map(|(message, _)| message)
+        let known = self.volatile.get(&place).or_else(|| self.resting.get(&place));
+        known.map(|(message, _)| message)
     }
 
     pub(crate) fn resident_at(&self, place: Place) -> Option<&Entry> {
@@ -361,6 +388,19 @@ impl Queue {
     pub(crate) fn lent_before(&self, place: Place) -> bool {
         place.seq <= self.row.redelivered_through.of(place.rank)
     }
+}
+
+/// Both, in the order of places.
+fn in_order<'a, T: 'a>(
+    one: impl Iterator<Item = (&'a VolatilePlace, &'a T)>,
+    other: impl Iterator<Item = (&'a VolatilePlace, &'a T)>,
+) -> impl Iterator<Item = (&'a VolatilePlace, &'a T)> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some((first, _)), Some((second, _))) if second < first => other.next(),
+        (Some(_), _) => one.next(),
+        (None, _) => other.next(),
+    })
 }
 
 impl VolatilePlace {

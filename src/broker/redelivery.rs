@@ -2,7 +2,7 @@
 //!
 //! Owns the rules for it and their arithmetic, and the statement of a return: the count that is
 //! raised, the moment before which a message is not handed out again. What a delay means for a
-//! queue is in `later`, setting apart in `dead`.
+//! queue is in `later`, for non-persistent messages in `resting`; setting apart is in `dead`.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub enum Ending {
 pub struct Redelivery {
     /// Deliveries after the first at most; 0: any number.
     pub maximum: u32,
-    /// Milliseconds before the second delivery of a persistent message.
+    /// Milliseconds before the second delivery of a message.
     pub delay: u64,
     /// Each further delay is so many times the one before; 1 or more.
     pub backoff: u32,
@@ -84,6 +84,16 @@ impl Redelivery {
     fn delay(&self, returns: u32) -> u64 {
         let factor = u64::from(self.backoff).saturating_pow(returns.saturating_sub(1));
         self.delay.saturating_mul(factor).min(self.delay_max)
+    }
+
+    /// Whether a message is not handed out again at once that has come back so often.
+    pub(super) fn holds_back(&self, returns: u32) -> bool {
+        self.delay > 0 && self.delay(returns) > 0 || self.is_too_often(returns)
+    }
+
+    /// Until when a non-persistent message rests that has come back so often.
+    pub(super) fn rest_until(&self, now: Millis, returns: u32) -> Millis {
+        Millis(now.0.saturating_add(self.delay(returns)))
     }
 
     /// Until when it waits, if it does.

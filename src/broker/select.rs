@@ -195,6 +195,7 @@ impl Broker {
                     found.push((it.spot, Waiting::Durable(entry)));
                 }
                 What::Durable(_) => {}
+                What::Volatile(..) if it.rests => {}
                 What::Volatile(..) => found.push((it.spot, Waiting::Volatile)),
             }
             true

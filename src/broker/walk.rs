@@ -19,6 +19,8 @@ pub(super) struct Seen<'a> {
     pub(super) what: What<'a>,
     /// A consumer has it, or a transaction.
     pub(super) lent: bool,
+    /// It is not handed out yet.
+    pub(super) rests: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,11 +63,13 @@ impl Broker {
             let seen = if first {
                 let (place, message, returns, lent) = volatile.next().expect("just seen");
                 let what = What::Volatile(message, returns);
-                Seen { spot: Spot::Volatile(place), what, lent }
+                let rests = queue.resting_at(place).is_some();
+                Seen { spot: Spot::Volatile(place), what, lent, rests }
             } else {
                 let (place, entry) = durable.next().expect("just seen");
                 let lent = entry.held || queue.on_loan.contains(&place);
-                Seen { spot: Spot::Durable(place), what: What::Durable(entry), lent }
+                let rests = entry.due.is_some();
+                Seen { spot: Spot::Durable(place), what: What::Durable(entry), lent, rests }
             };
             last = Some(seen.spot);
             if !visit(seen) {

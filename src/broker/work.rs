@@ -56,7 +56,8 @@ impl Broker {
         let due = || self.expiries.first().is_some_and(|(at, _, _)| *at <= now);
         let sought = || self.expiries.beyond.next().is_some_and(|at| at <= now);
         let swept = !self.sweeps.is_empty() || self.has_due_branches(now);
-        let uploads = self.has_dead_uploads() || self.has_endings() || self.later.is_due(now);
+        let later = self.later.is_due(now) || self.resting.is_due(now);
+        let uploads = self.has_dead_uploads() || self.has_endings() || later;
         let names = || self.has_names_to_forget(now) || self.has_producers_to_state(now);
         uploads
             || !self.publishing.is_empty()
@@ -80,6 +81,9 @@ impl Broker {
             return true;
         }
         if self.state_later(now, facts, effects) {
+            return true;
+        }
+        if self.state_resting(now, facts) {
             return true;
         }
         if self.state_due_branches(now, facts) {

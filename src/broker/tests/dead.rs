@@ -239,3 +239,67 @@ fn a_non_persistent_message_that_comes_back_too_often_goes_as_its_queue_says() {
         }
     }
 }
+
+#[test]
+fn a_non_persistent_message_rests_before_it_comes_again_and_holds_up_nobody() {
+    let rules = Redelivery { delay: 100, backoff: 2, delay_max: 1000, ..twice() };
+    let mut bench = governed(rules, Vec::new());
+    let start = bench.now.0;
+    (0..2).for_each(|_| bench.send_as("q", Durability::NonPersistent, 4, None));
+    bench.subscribe(1, queue("q"), 1);
+    assert_eq!(bench.give_back(), Some(1));
+    let other = bench.delivered.pop_front().expect("the next is not held up");
+    assert_eq!(other.attempt, 1);
+    bench.settle(1, Which::One(other.tag), Outcome::Accepted).unwrap();
+    bench.at(start + 99);
+    assert_eq!((bench.depths("q").0, bench.delivered.len()), (1, 0));
+    assert_eq!(bench.broker.next_deadline(), Some(Millis(start + 100)));
+    bench.at(start + 100);
+    assert_eq!(bench.give_back(), Some(2));
+    bench.at(start + 299);
+    assert!(bench.delivered.is_empty(), "the second delay is twice the first");
+    bench.at(start + 300);
+    assert_eq!(bench.give_back(), Some(3));
+    assert_eq!(bench.depths("q").0, 0, "it came back too often");
+}
+
+#[test]
+fn what_rests_is_purged_and_expires_like_what_waits() {
+    let rules = Redelivery { delay: 100, delay_max: 1000, ..twice() };
+    let mut bench = governed(rules, Vec::new());
+    let start = bench.now.0;
+    bench.send_as("q", Durability::NonPersistent, 4, Some(start + 50));
+    bench.subscribe(1, queue("q"), 1);
+    bench.give_back().unwrap();
+    bench.at(start + 50);
+    assert_eq!(bench.depths("q").0, 0, "its time was over first");
+    bench.send_as("q", Durability::NonPersistent, 4, None);
+    bench.give_back().unwrap();
+    bench.ask(9, &Command::Purge { queue: "q".into() }).unwrap();
+    assert_eq!(bench.answers.pop(), Some(Ok(Reply::Removed(1))));
+    bench.at(start + 1000);
+    assert_eq!((bench.depths("q").0, bench.delivered.len()), (0, 0));
+}
+
+#[test]
+fn a_non_persistent_message_that_a_transaction_gives_back_rests_and_counts_as_well() {
+    use crate::broker::command::{Disposition, Work};
+    let transaction = crate::ids::TransactionName(1);
+    let rules = Redelivery { delay: 100, delay_max: 1000, maximum: 1, ..twice() };
+    let mut bench = governed(rules, Vec::new());
+    bench.send_as("q", Durability::NonPersistent, 4, None);
+    bench.subscribe(1, queue("q"), 1);
+    for attempt in [1, 2] {
+        let given = bench.delivered.pop_front().expect("its time has come");
+        assert_eq!(given.attempt, attempt);
+        bench.ask(1, &Command::Begin { transaction }).unwrap();
+        let (which, outcome) = (Which::One(given.tag), Outcome::Accepted);
+        let work = Work::Settle { subscription: SubscriptionId(1), which, outcome };
+        bench.ask(1, &Command::Transact { transaction, work }).unwrap();
+        let disposition = Disposition::Return;
+        bench.ask(1, &Command::Rollback { transaction, disposition }).unwrap();
+        assert!(bench.delivered.is_empty());
+        bench.at(bench.now.0 + 100);
+    }
+    assert_eq!((bench.depths("q").0, bench.delivered.len()), (0, 0), "it came back too often");
+}
