@@ -1,5 +1,7 @@
 //! The promises of the index, on a disk that crashes, fills and fails.
 
+mod versions;
+
 use std::time::Instant;
 
 use super::*;
