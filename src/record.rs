@@ -546,4 +546,6 @@ pub fn fuzz_record(data: &[u8]) {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

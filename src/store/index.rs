@@ -10,6 +10,8 @@
 mod branches;
 mod check;
 mod error;
+#[cfg(test)]
+mod golden;
 mod late;
 mod moved;
 mod names;

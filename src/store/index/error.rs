@@ -33,8 +33,14 @@ pub enum IndexError {
     },
     /// The file was made by another version.
     #[error(
-        "{INDEX_NAME} has format {found} and this version reads {newest} alone: start the \
-         version that wrote it"
+        "{INDEX_NAME} has format {found} and this version reads {newest} alone: {}",
+        if found < newest {
+            "an older version wrote it. Start that version and let it hand out what is in the \
+             store, or copy it with that version's `escrowmq store backup`; then begin with an \
+             empty directory"
+        } else {
+            "a newer version wrote it. Start that version"
+        }
     )]
     UnknownVersion {
         /// Its format.
