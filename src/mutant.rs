@@ -51,6 +51,8 @@ pub(crate) enum Mutant {
     ForgetPrepared,
     /// How a branch has ended is forgotten at once.
     ForgetOutcomes,
+    /// That a new branch has the name of an older one is forgotten over a crash.
+    ForgetBegun,
     /// What an operator has decided is forgotten at once.
     ForgetDecisions,
     /// A commit does not wait for room.

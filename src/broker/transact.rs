@@ -277,7 +277,9 @@ impl Broker {
     pub(super) fn state_renewed(&self, key: UnitKey, facts: &mut Vec<Fact>) {
         if let Some(xid) = self.units.get(key).and_then(|unit| unit.anew.as_ref()) {
             let begun = Record::Branch(BranchRecord::Begun { xid: Xid::clone(xid) });
-            facts.push(Fact::Log(begun, Bytes::new()));
+            if !mutant::is(Mutant::ForgetBegun) {
+                facts.push(Fact::Log(begun, Bytes::new()));
+            }
             facts.push(Fact::Memory(Change::Unit(key, UnitChange::Renewed)));
         }
     }

@@ -20,6 +20,7 @@ mod operators;
 mod random;
 mod rest;
 mod restart;
+mod reuse;
 mod scripts;
 mod settled;
 mod slow_checkpoint;
