@@ -546,6 +546,4 @@ pub fn fuzz_record(data: &[u8]) {
 }
 
 #[cfg(test)]
-mod golden;
-#[cfg(test)]
 mod tests;

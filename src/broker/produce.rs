@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::broker::command::Refusal;
 use crate::broker::fact::{Change, Fact};
 use crate::broker::producers::Taken;
-use crate::broker::{Broker, Effects, once::Standing};
+use crate::broker::{Broker, once::Standing};
 use crate::identity::{Identity, Numbered};
 use crate::ids::{ConnectionId, Millis, TransactionId};
 use crate::limits;
@@ -145,14 +145,9 @@ impl Broker {
 
     /// States that producers have parted, or are forgotten, some at a time; false when there is
     /// nothing of the kind.
-    pub(super) fn state_producers(
-        &mut self,
-        now: Millis,
-        facts: &mut Vec<Fact>,
-        effects: &mut Effects,
-    ) -> bool {
+    pub(super) fn state_producers(&mut self, now: Millis, facts: &mut Vec<Fact>) -> bool {
         if self.lacks_producers() {
-            return self.ask_producers(effects);
+            return false;
         }
         let (mut closed, mut producers) = (false, Vec::new());
         if let Some((said, some)) = self.speakers.next_parted() {

@@ -76,6 +76,10 @@ impl Broker {
         if self.state_uploads(facts, effects) {
             return true;
         }
+        // Whoever sends under a number waits for that, however much else there is to do.
+        if self.ask_producers(effects) {
+            return true;
+        }
         if let Some(key) = self.ended.front() {
             self.state_take_back(now, *key, facts);
             return true;
@@ -119,7 +123,7 @@ impl Broker {
             || self.state_scan(now, effects)
             || self.state_endings(now, facts, effects)
             || self.state_forgotten(now, facts)
-            || self.state_producers(now, facts, effects)
+            || self.state_producers(now, facts)
             || self.state_publication(facts)
     }
 

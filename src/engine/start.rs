@@ -119,6 +119,9 @@ pub fn open_store(
         }
         progress(recovery.progress());
     }
+    while broker.settles_producers() {
+        load_producers(&index, &mut broker)?;
+    }
     // True until the log has said it: a start that is cut off before leaves it to the next.
     let restored = recovery.restored_at().is_some_and(|epoch| broker.epoch() <= epoch);
     let opened = recovery.finish(&broker.live(), &packed)?;

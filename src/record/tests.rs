@@ -135,7 +135,7 @@ fn every_kind() -> Vec<Record> {
     ]
 }
 
-pub(super) fn all_kinds() -> impl Iterator<Item = Record> {
+fn all_kinds() -> impl Iterator<Item = Record> {
     let some = every_kind().into_iter().chain(every_kind_with_a_name());
     some.chain(every_kind_with_a_number()).chain(every_kind_that_waits())
 }

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::broker::command::{Command, Confirm, Once, Output, Reply, Request};
+use crate::broker::command::{Command, Confirm, Once, Output, Reply, Request, Work};
+use crate::broker::xa::{EndAs, StartAs, XaCommand};
 use crate::engine::{Input, Mailbox, Turn};
 use crate::identity::{Identity, Numbered};
-use crate::ids::{ConnectionId, Millis, Token};
+use crate::ids::{ConnectionId, Millis, Token, TransactionName, Xid};
 use crate::io::Storage;
 use crate::io::blocks::BLOCK;
 use crate::io::sim::SimDisk;
@@ -133,4 +134,40 @@ fn a_start_waits_for_no_producer_and_a_number_waits_for_all_of_them() {
     });
     let replies: Vec<_> = replies.collect();
     assert_eq!((first, &replies[..]), (1, &[Reply::Done, Reply::Repeated, Reply::Done][..]));
+}
+
+/// What a manager does up to the vote of a branch that has sent under a number.
+fn vote(number: u64) -> Request {
+    let (xid, transaction) = (Arc::new(Xid::new(1, b"g", b"b").unwrap()), TransactionName(1));
+    let Request { token, confirm, command } = send_numbered(number);
+    let command = match (number, command) {
+        (0, _) => {
+            let (how, timeout, client) = (StartAs::New, None, "manager".into());
+            Command::Xa(XaCommand::Start { xid, how, transaction, timeout, client })
+        }
+        (1, Command::Once(once)) => {
+            let Command::Send { to, message } = once.command().clone() else { unreachable!() };
+            let work = Work::Send { to, message };
+            let (producer, sequence) = (Identity::of(&number.to_le_bytes()), 1);
+            let command = Command::Transact { transaction, work };
+            Command::Once(Once::numbered(Numbered { producer, sequence }, command))
+        }
+        (2, _) => Command::Xa(XaCommand::End { xid, transaction, how: EndAs::Success }),
+        (3, _) => Command::Xa(XaCommand::Prepare { xid }),
+        (4, _) => Command::Xa(XaCommand::Commit { xid, one_phase: false }),
+        (_, other) => other,
+    };
+    Request { token, confirm, command }
+}
+
+#[test]
+fn a_vote_of_an_earlier_life_finds_the_producers_that_it_has_sent_for() {
+    // Others are there, so that something is lacking.
+    let disk = filled_with(20, true, |number| vote(if number < 4 { number } else { number + 1 }));
+    let (_, heard) = hear(&disk, vec![vote(4), send_numbered(1), send_numbered(7)]);
+    let replies = heard.iter().map(|output| match output {
+        Output::Answer { result: Ok(reply), .. } => reply.clone(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(replies.collect::<Vec<_>>(), [Reply::Done, Reply::Repeated, Reply::Repeated]);
 }

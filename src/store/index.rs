@@ -10,8 +10,6 @@
 mod branches;
 mod check;
 mod error;
-#[cfg(test)]
-mod golden;
 mod late;
 mod moved;
 mod names;

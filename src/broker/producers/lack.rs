@@ -42,9 +42,14 @@ impl Broker {
     /// Whether they must be here before a record is applied.
     #[must_use]
     pub fn needs_producers(&self, record: &Record) -> bool {
-        // Those that transactions have sent for are settled by records of several kinds.
-        let settles = || !self.durable.producers.staged.is_empty();
-        self.lacks_producers() && (record.is_of_producers() || settles())
+        self.lacks_producers() && (record.is_of_producers() || self.settles_producers())
+    }
+
+    /// Whether they must be here before anything is decided: transactions have sent for some, and
+    /// records of several kinds settle that.
+    #[must_use]
+    pub fn settles_producers(&self) -> bool {
+        self.lacks_producers() && !self.durable.producers.staged.is_empty()
     }
 
     /// Whether there is something to be read of them.
