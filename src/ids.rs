@@ -1,6 +1,7 @@
 //! Identities: each its own type, none interchangeable, each with a `Display` for logs.
 
 mod body;
+mod by_queue;
 mod tables;
 mod xid;
 
@@ -10,6 +11,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::num::{NonZeroU32, NonZeroU64};
 
 pub use body::Body;
+pub use by_queue::ByQueue;
 pub use tables::{IdTables, Tables};
 pub use xid::{BadXid, XID_PART_BYTES_MAX, Xid};
 

@@ -226,10 +226,10 @@ impl Broker {
         self.durable.kill_open();
         self.durable.roll_back_open();
         self.durable.forget_all_names();
-        for (id, queue) in &mut self.queues {
+        for (id, queue) in self.queues.iter_mut() {
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
-                self.durable.change(*id, &queue.row, &mut queue.changed);
+                self.durable.change(id, &queue.row, &mut queue.changed);
                 queue.row.redelivered_through = queue.row.lent_through.clone();
             }
         }
@@ -250,9 +250,9 @@ impl Broker {
         self.saw(at);
         self.durable.scalars.restored = written.lsn.0;
         self.durable.scalars.restored_at = at.0;
-        for (id, queue) in &mut self.queues {
+        for (id, queue) in self.queues.iter_mut() {
             if !mutant::is(Mutant::ForgetRestored) {
-                self.durable.change(*id, &queue.row, &mut queue.changed);
+                self.durable.change(id, &queue.row, &mut queue.changed);
                 queue.row.lent_through = [queue.row.last_seq; 10].into();
                 queue.row.restored_through = queue.row.last_seq;
             }

@@ -6,6 +6,7 @@
 
 mod branch;
 mod entries;
+mod many;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -72,7 +72,7 @@ use crate::broker::fact::{ConsumerKey, Effect, Fact};
 use crate::identity::Identity;
 #[cfg(test)]
 use crate::ids::TransactionId;
-use crate::ids::{ConnectionId, IdTables, Lsn, Millis, QueueId, Tables, Tag};
+use crate::ids::{ByQueue, ConnectionId, IdTables, Lsn, Millis, QueueId, Tables, Tag};
 use crate::limits;
 use crate::record::Record;
 
@@ -176,8 +176,8 @@ pub struct Broker {
     names: Tables<Arc<str>, QueueId>,
     /// The names in order, for those who list them piece by piece.
     sorted: BTreeSet<Arc<str>>,
-    /// Boxed: a table that grows moves what is in it, and keeps as much room for more.
-    queues: IdTables<QueueId, Box<Queue>>,
+    /// Boxed: a block has room for neighbours that may not be there.
+    queues: ByQueue<Box<Queue>>,
     /// Those that are heard, and patterns of them.
     topics: BTreeMap<Arc<str>, topic::Topic>,
     topic_wildcards: wildcards::Wildcards,
@@ -244,7 +244,7 @@ impl Broker {
         let policies = Arc::<policy::Policies>::default();
         let count = base.queues.len();
         let mut names = Tables::with_room(count);
-        let mut queues = IdTables::with_room(count);
+        let mut queues = ByQueue::default();
         for (id, row) in base.queues {
             let rules = policies.redelivery_of(&row.name);
             let queue = Queue::new(id, row, rules);
@@ -414,7 +414,7 @@ impl Broker {
     /// The names of all queues, with their durable facts, in order; for checks.
     #[cfg(test)]
     pub(crate) fn rows(&self) -> BTreeMap<QueueId, &delta::QueueRow> {
-        self.queues.iter().map(|(id, queue)| (*id, &queue.row)).collect()
+        self.queues.iter().map(|(id, queue)| (id, &queue.row)).collect()
     }
 
     /// Whether the names in memory are those of the deltas and the index; for checks.

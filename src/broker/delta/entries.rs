@@ -1,16 +1,16 @@
 //! The entries that a delta changes, queue by queue.
 //!
-//! With ten thousand queues each message finds nothing of its own queue in the processor's caches:
-//! what counts is how many places of memory it touches. So a queue's few changes lie side by side,
-//! in the order of delivery; where there are more they are in a tree. Always: the walk over all of
-//! them is in the order of queues and places.
+//! What counts with very many queues is how many places of memory a message touches. So a queue is
+//! found as [`ByQueue`] finds it, and its few changes lie side by side, in the order of delivery;
+//! where there are more they are in chunks (`many`). Always: the walk over all of them is in the
+//! order of queues and places.
 
-use std::collections::BTreeMap;
-use std::ops::Bound::{self, Excluded, Included, Unbounded};
+use std::ops::Bound::{self, Unbounded};
 use std::ops::RangeBounds;
 
+use crate::broker::delta::many::{Change, Many, is_before, within};
 use crate::broker::delta::{Entry, Place};
-use crate::ids::QueueId;
+use crate::ids::{ByQueue, QueueId};
 
 /// Changes of one queue that lie side by side at most.
 const FEW: usize = 32;
@@ -18,15 +18,15 @@ const FEW: usize = 32;
 /// The entry as it is now, or `None` where it is gone, of each place that has changed.
 #[derive(Clone, Debug, Default)]
 pub struct Entries {
-    queues: BTreeMap<QueueId, Places>,
+    queues: ByQueue<Places>,
     len: usize,
 }
 
 #[derive(Clone, Debug)]
 enum Places {
     /// In order. Perhaps none: a queue that is used once is used again.
-    Few(Vec<(Place, Option<Entry>)>),
-    Many(BTreeMap<Place, Option<Entry>>),
+    Few(Vec<Change>),
+    Many(Many),
 }
 
 /// One of two iterators.
@@ -64,7 +64,7 @@ impl Entries {
     pub fn get(&self, (queue, place): &(QueueId, Place)) -> Option<Option<&Entry>> {
         match self.queues.get(queue)? {
             Places::Few(few) => find(few, *place).ok().map(|at| few[at].1.as_ref()),
-            Places::Many(many) => many.get(place).map(Option::as_ref),
+            Places::Many(many) => many.get(*place),
         }
     }
 
@@ -76,7 +76,7 @@ impl Entries {
 
     /// A place has changed.
     pub fn insert(&mut self, (queue, place): (QueueId, Place), entry: Option<Entry>) {
-        let places = self.queues.entry(queue).or_insert_with(|| Places::Few(Vec::new()));
+        let places = self.queues.get_or_insert_with(queue, || Places::Few(Vec::new()));
         self.len += usize::from(places.insert(place, entry));
     }
 
@@ -102,7 +102,7 @@ impl Entries {
     pub fn iter(&self) -> impl Iterator<Item = ((QueueId, Place), Option<&Entry>)> {
         self.queues.iter().flat_map(|(queue, places)| {
             let all = places.range((Unbounded, Unbounded));
-            all.map(|(place, entry)| ((*queue, place), entry))
+            all.map(move |(place, entry)| ((queue, place), entry))
         })
     }
 }
@@ -133,7 +133,7 @@ impl Places {
     fn insert(&mut self, place: Place, entry: Option<Entry>) -> bool {
         let few = match self {
             Self::Few(few) => few,
-            Self::Many(many) => return many.insert(place, entry).is_none(),
+            Self::Many(many) => return many.insert(place, entry),
         };
         // Nearly all messages come behind all others.
         let at = match few.last() {
@@ -143,7 +143,7 @@ impl Places {
         match at {
             Ok(at) => few[at].1 = entry,
             Err(_) if few.len() == FEW => {
-                let mut many: BTreeMap<_, _> = few.drain(..).collect();
+                let mut many = Many::new(std::mem::take(few));
                 many.insert(place, entry);
                 *self = Self::Many(many);
                 return true;
@@ -170,7 +170,7 @@ impl Places {
                 })
             }
             Self::Many(many) => {
-                let removed = many.remove(&place).is_some();
+                let removed = many.remove(place);
                 if many.is_empty() {
                     *self = Self::Few(Vec::new());
                 }
@@ -185,27 +185,16 @@ impl Places {
     ) -> impl Iterator<Item = (Place, Option<&Entry>)> {
         match self {
             Self::Few(few) => {
-                let from = few.partition_point(|(place, _)| match range.0 {
-                    Included(from) => *place < from,
-                    Excluded(from) => *place <= from,
-                    Unbounded => false,
-                });
-                let within = move |place: &Place| match range.1 {
-                    Included(to) => *place <= to,
-                    Excluded(to) => *place < to,
-                    Unbounded => true,
-                };
-                let some = few[from..].iter().take_while(move |(place, _)| within(place));
-                Either::One(some.map(|(place, entry)| (*place, entry.as_ref())))
+                let at = few.partition_point(|change| is_before(change, range.0));
+                let some = few[at..].iter();
+                Either::One(some.map_while(move |change| within(change, range.1)))
             }
-            Self::Many(many) => {
-                Either::Other(many.range(range).map(|(place, entry)| (*place, entry.as_ref())))
-            }
+            Self::Many(many) => Either::Other(many.range(range)),
         }
     }
 }
 
-fn find(few: &[(Place, Option<Entry>)], place: Place) -> Result<usize, usize> {
+fn find(few: &[Change], place: Place) -> Result<usize, usize> {
     few.binary_search_by_key(&place, |(place, _)| *place)
 }
 
@@ -215,6 +204,8 @@ mod tests {
     use crate::broker::Written;
     use crate::ids::{Lsn, Millis};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::ops::Bound::{Excluded, Included};
 
     fn entry(birth: u64) -> Entry {
         Entry::born(Written { lsn: Lsn(birth), frame_len: 1 }, Millis(1), None, None)
@@ -223,18 +214,18 @@ mod tests {
     proptest! {
         #[test]
         fn few_and_many_are_one_map_in_the_order_of_queues_and_places(
-            steps in proptest::collection::vec((0u8..4, 1u64..3, 0u8..2, 0u64..60), 0..400),
-            (after, through) in (0u64..60, 0u64..60),
+            steps in proptest::collection::vec((0u8..6, 1u64..3, 0u8..2, 0u64..900), 0..2500),
+            (after, through) in (0u64..900, 0u64..900),
         ) {
             let (mut entries, mut model) = (Entries::default(), BTreeMap::new());
             for (birth, (what, queue, rank, seq)) in (1..).zip(steps) {
                 let key = (QueueId(queue), Place { rank, seq });
                 match what {
-                    0 | 1 => {
+                    0..=2 => {
                         entries.insert(key, Some(entry(birth)));
                         model.insert(key, Some(entry(birth)));
                     }
-                    2 => {
+                    3 => {
                         entries.insert(key, None);
                         model.insert(key, None);
                     }
