@@ -220,6 +220,10 @@ pub const SCHEDULED_OVERHEAD_BYTES: u64 = 64;
 /// Places in a queue's window that it may have though all windows together are full.
 pub const QUEUE_WINDOW_MIN: usize = 16;
 
+/// Places in the window of a queue that has no consumer: enough for the first deliveries to one who
+/// comes, while the rest is read.
+pub const LONE_WINDOW: usize = 64;
+
 /// One subscriber of a topic may hold this part of the memory for non-persistent messages.
 pub const TOPIC_SHARE: u64 = 16;
 

@@ -16,6 +16,7 @@ use crate::broker::selecting::{GroupId, Waiting};
 use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Body, Millis, QueueId, Tag};
+use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::record::{Gone, Record};
 use crate::selector::Selector;
@@ -288,6 +289,7 @@ impl Broker {
     pub(super) fn arrive(&mut self, id: QueueId, place: Place, entry: Entry) {
         let max = self.window_max();
         let queue = self.queues.get_mut(&id).expect("fits");
+        let max = if queue.is_left_alone(&entry) { max.min(limits::LONE_WINDOW) } else { max };
         self.durable.change(id, &queue.row, &mut queue.changed);
         queue.row.last_seq = place.seq;
         queue.row.depth += 1;

@@ -176,6 +176,12 @@ impl Queue {
         self.volatile.len() + self.resting.len()
     }
 
+    /// Whether nobody will ask for a message of it soon: it has no consumer, and the message does
+    /// not expire, which is told to the moment only while it is in memory.
+    pub(crate) fn is_left_alone(&self, entry: &Entry) -> bool {
+        self.consumers.is_empty() && entry.expires.is_none()
+    }
+
     /// A durable message waits: it joins the window if it belongs there.
     pub(crate) fn admit(&mut self, place: Place, entry: Entry, max: usize, due: &mut Expiries) {
         if self.horizon.is_some_and(|horizon| place > horizon) {
