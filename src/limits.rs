@@ -132,11 +132,13 @@ pub const LIST_SCHEDULES_MAX: usize = 128;
 /// Where messages go whose payload cannot be read any more.
 pub const DAMAGED_QUEUE: &str = "ActiveMQ.DLQ.Damaged";
 
-/// Payloads read ahead of one connection's window at most.
-pub const LOADS_AHEAD_MAX: usize = 256;
+/// Payloads read ahead of one connection's window at most: of small messages so many that the
+/// reader has more to do while those that it has brought are handed out.
+pub const LOADS_AHEAD_MAX: usize = 1024;
 
-/// Reads from the disk that are told of together at most.
-pub const READS_AT_ONCE: usize = 32;
+/// Reads from the disk that are told of together at most: to wake the engine takes as long as to
+/// read dozens of small messages.
+pub const READS_AT_ONCE: usize = 128;
 
 /// Pieces of a large body read ahead of its connection's window.
 pub const STREAM_LOADS_AHEAD: usize = 2;

@@ -295,7 +295,7 @@ impl Outbox {
         {
             left -= 1;
             let Some(connection) = self.connections.get_mut(&id) else { continue };
-            let before = left;
+            let (before, asked) = (left, loads.len());
             let pump = Pump { window, epoch: self.epoch, cache, left: &mut left };
             if connection.pump(pump, loads, &mut self.lookups) {
                 self.lively.insert(id);
@@ -303,6 +303,8 @@ impl Outbox {
             if left < before {
                 told.push(id);
             }
+            // To look for a payload in memory takes its time as well.
+            left = left.saturating_sub(loads.len() - asked);
             if let Some(over) = connection.stream.take_if(|stream| stream.end().is_some())
                 && over.end() == Some(End::Mismatch)
             {
