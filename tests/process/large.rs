@@ -1,5 +1,6 @@
 //! Large messages against the real process: they go through in pieces, whole or not at all, in
-//! bounded memory, and cost nobody else anything.
+//! bounded memory, and cost nobody else anything. `ESCROW_LARGE_MIB=1024` makes the first as large as
+//! one may be.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::broker::{Broker, assert_no_damage};
 use crate::support::damage::flip_a_bit_of;
+use crate::support::random::number_from_env;
 use crate::support::stomp::{Frame, Stomp};
 use crate::support::{PATIENCE, fresh_dir, wait_until};
 
@@ -23,13 +25,14 @@ const SETTINGS: &str = "log.segment_size = \"4MiB\"\nlog.checkpoint_bytes = \"4M
 
 #[test]
 fn a_large_message_goes_in_outlives_a_kill_and_goes_out_in_bounded_memory() {
-    const SIZE: usize = 100 * MIB;
+    let mib = number_from_env("ESCROW_LARGE_MIB").unwrap_or(100);
+    let size = usize::try_from(mib).expect("a size") * MIB;
     let dir = fresh_dir();
     let data = dir.path().join("data");
     let broker = Broker::start_configured(&data, SETTINGS);
     let before = broker.resident_bytes();
     let mut producer = broker.connect();
-    upload(&mut producer, "/queue/large", SIZE, true);
+    upload(&mut producer, "/queue/large", size, true);
     assert_eq!(producer.receive().unwrap().header("receipt-id"), Some("large"));
     assert_grown_little(&broker, before);
     assert_eq!(broker.queues(), [("large".to_owned(), 1, 0)]);
@@ -38,8 +41,8 @@ fn a_large_message_goes_in_outlives_a_kill_and_goes_out_in_bounded_memory() {
     let broker = Broker::start_configured(&data, SETTINGS);
     let before = broker.resident_bytes();
     let (mut stream, head, mut body) = Body::begin(&broker, "client");
-    assert_eq!(head.header("content-length"), Some(SIZE.to_string().as_str()));
-    body.read_to(&mut stream, SIZE / 2);
+    assert_eq!(head.header("content-length"), Some(size.to_string().as_str()));
+    body.read_to(&mut stream, size / 2);
     assert_grown_little(&broker, before);
     body.read_to_end(&mut stream);
     assert_grown_little(&broker, before);
