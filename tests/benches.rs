@@ -17,6 +17,8 @@ mod commits;
 mod decide_apply;
 #[path = "../benches/engine_log.rs"]
 mod engine_log;
+#[path = "../benches/lives.rs"]
+mod lives;
 #[path = "../benches/numbered.rs"]
 mod numbered;
 #[path = "../benches/producers.rs"]
@@ -39,13 +41,14 @@ use std::process::{Child, Command, ExitCode, Stdio};
 const BENCH: &str = "ESCROW_BENCH";
 
 /// `jms` is not among them: it needs what `.ci/run peers` brings.
-const BENCHES: [(&str, fn()); 13] = [
+const BENCHES: [(&str, fn()); 14] = [
     ("backlog", backlog::main),
     ("branches", branches::main),
     ("checkpoint", checkpoint::main),
     ("commits", commits::main),
     ("decide_apply", decide_apply::main),
     ("engine_log", engine_log::main),
+    ("lives", lives::main),
     ("numbered", numbered::main),
     ("producers", producers::main),
     ("queues", queues::main),

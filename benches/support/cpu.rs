@@ -46,10 +46,15 @@ impl CpuTimes {
         }
     }
 
+    /// All threads together.
+    pub(crate) fn total(&self) -> Duration {
+        self.0.values().sum()
+    }
+
     /// Prints what each of `messages` took, by thread, the hungriest first.
     pub(crate) fn print(&self, whose: &str, messages: usize) {
         let per = |time: Duration| time.as_secs_f64() * 1e6 / messages as f64;
-        let all = self.0.values().sum();
+        let all = self.total();
         println!("  {whose:<44} {:>10.2} us of processor a message, of which", per(all));
         let mut threads: Vec<_> = self.0.iter().filter(|(_, time)| !time.is_zero()).collect();
         threads.sort_by_key(|(_, time)| std::cmp::Reverse(**time));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::ids::Millis;
 use crate::io::sim::{Moment, SimDisk};
 
-use super::node::Node;
+use super::node::{Node, abandon};
 use super::random::Random;
 
 /// Starts in a row that are cut off, at most; the next one must succeed.
@@ -81,6 +81,7 @@ pub(super) fn fall(
     let node = Node::open(disk, random.next(), now).map_err(|e| format!("start: {e}"))?;
     // What happens once it serves is no recovery any more.
     let moments = disk.take_moments();
+    abandon(disk);
     drop(node);
     let pick = random.below(moments.len() as u64) as usize;
     let Moment { label, disk } = &moments[pick];

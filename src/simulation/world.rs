@@ -11,7 +11,7 @@ use super::backup::Backups;
 use super::clients::{Client, Surroundings, take};
 use super::falls::{DEEPEST, Falls, fall};
 use super::model::{Model, Step};
-use super::node::{Contents, Node};
+use super::node::{Contents, Node, abandon};
 use super::random::Random;
 
 /// Of so many crashes, one is followed by starts that are cut off, as many as there may be.
@@ -278,6 +278,7 @@ impl World {
         self.model.check(&contents)?;
         self.report.fingerprint =
             self.report.fingerprint.rotate_left(5) ^ contents.messages.len() as u64 ^ seed;
+        abandon(crashed);
         Ok(())
     }
 

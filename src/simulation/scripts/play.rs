@@ -21,7 +21,7 @@ use crate::schedule::When;
 
 use super::model::{self, Delivered, Found, Model, Phase};
 use super::{Operation, Script, Step};
-use crate::simulation::node::{Node, number_of, settings};
+use crate::simulation::node::{Node, abandon, number_of, settings};
 
 pub(super) const NOW: Millis = Millis(1_000_000);
 pub(super) const QUEUES: [&str; 2] = ["left", "right"];
@@ -222,6 +222,12 @@ pub(super) struct Actor {
     /// What has been delivered and was not yet settled or looked at.
     deliveries: [BTreeMap<u64, (Tag, Delivered)>; 2],
     order: [Vec<u64>; 2],
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        abandon(&self.disk);
+    }
 }
 
 impl Actor {
