@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout};
 use std::time::Duration;
 
-use support::cpu::CpuTimes;
+use support::cpu::{CpuTimes, process_time};
 use support::disk::BareDisk;
 use support::process::java::{Classic, compile, java};
 use support::process::{broker::Broker, fresh_dir};
@@ -34,6 +34,7 @@ fn main() {
     let mut disk = BareDisk::new(dir.path(), size.disk_bytes, BODY_BYTES);
     wait_for_room_ahead(broker.data());
     let mut load = Load::start();
+    let client = load.child.id();
     let mut goals = Vec::new();
     headline("jms: EscrowMQ against ActiveMQ, same client, the confirmed is synced", size.rounds);
     for &(name, kind, clients, least) in LOADS {
@@ -44,13 +45,14 @@ fn main() {
             work(broker.port(), 2 * size.turn);
         }
         let (mut theirs, mut ours) = (Side::default(), Side::default());
-        let mut cpu = CpuTimes::default();
+        let (mut cpu, mut clients_own) = (CpuTimes::default(), Duration::ZERO);
         let (mut bare, mut asked_of_one) = (Series::default(), Series::default());
         for _ in 0..size.rounds {
             let their_rate = theirs.round(|| work(classic.port(), size.turn));
-            let before = CpuTimes::of(broker.pid());
+            let before = (CpuTimes::of(broker.pid()), process_time(client));
             ours.round(|| work(broker.port(), size.turn));
-            cpu.add(&CpuTimes::of(broker.pid()).since(&before));
+            cpu.add(&CpuTimes::of(broker.pid()).since(&before.0));
+            clients_own += process_time(client).saturating_sub(before.1);
             let bare_rate = bare_rate(&mut disk, size.operations);
             bare.push(bare_rate);
             asked_of_one.push((least * their_rate).min(0.6 * bare_rate));
@@ -58,6 +60,7 @@ fn main() {
         figures(&format!("ActiveMQ: {name}"), "/s", &theirs.rate);
         figures(&format!("EscrowMQ: {name}"), "/s", &ours.rate);
         cpu.print("EscrowMQ", ours.done);
+        print_ceiling(clients_own, ours.done);
         let ratio = ours.rate.per(&theirs.rate);
         if clients == 1 && kind == "send" {
             // It waits for the disk most of the time, and no broker makes a disk faster.
@@ -70,6 +73,15 @@ fn main() {
         }
     }
     hold_all(&goals);
+}
+
+/// What the client itself takes, which no broker can take from it.
+fn print_ceiling(clients_own: Duration, done: usize) {
+    let micros = clients_own.as_secs_f64() * 1e6 / done as f64;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = processors as f64 * 1e6 / micros;
+    figures("the client", "us of processor a message", &Series::of(micros));
+    figures("with a broker that takes none, at most", "/s", &Series::of(most));
 }
 
 /// How many blocks are written and synced in a second, one after the other.
@@ -99,7 +111,7 @@ impl Side {
 /// The virtual machine of the clients.
 #[derive(Debug)]
 struct Load {
-    _child: Child,
+    child: Child,
     asks: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
@@ -110,7 +122,7 @@ impl Load {
         let mut child = java(&["javax"], &classes).arg("Load").spawn().expect("missing peer: java");
         let asks = child.stdin.take().expect("piped");
         let answers = BufReader::new(child.stdout.take().expect("piped"));
-        Self { _child: child, asks, answers }
+        Self { child, asks, answers }
     }
 
     /// Works at the broker there for so long: how many were done, and in which time.

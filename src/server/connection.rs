@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::time::timeout;
 
 use crate::broker::command::{Output, Request};
@@ -67,6 +67,8 @@ struct Task<'a> {
     login: Option<LoginAnswer>,
     incoming: BytesMut,
     outgoing: BytesMut,
+    /// How much of `outgoing` the socket has taken.
+    taken: usize,
     outputs: Vec<Output>,
     /// What the outputs being written take of the connection's window.
     window: usize,
@@ -94,6 +96,7 @@ pub(super) async fn serve(
         login: None,
         incoming: BytesMut::new(),
         outgoing: BytesMut::new(),
+        taken: 0,
         outputs: Vec::new(),
         window: 0,
     };
@@ -246,12 +249,10 @@ impl Task<'_> {
     }
 
     fn write_some(&mut self) -> Result<(), End> {
-        while !self.outgoing.is_empty() {
-            match self.socket.try_write(&self.outgoing) {
+        while self.taken < self.outgoing.len() {
+            match self.socket.try_write(&self.outgoing[self.taken..]) {
                 Ok(0) => return Err(End::Hangup),
-                Ok(count) => {
-                    let _ = self.outgoing.split_to(count);
-                }
+                Ok(count) => self.taken += count,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(End::Socket(e)),
             }
@@ -260,7 +261,12 @@ impl Task<'_> {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             flushed => flushed?,
         }
-        self.outgoing = BytesMut::new();
+        self.taken = 0;
+        self.outgoing.clear();
+        // Little memory serves again; much would stay with a connection that then idles.
+        if self.outgoing.capacity() > limits::READ_BYTES {
+            self.outgoing = BytesMut::new();
+        }
         self.session.handle_written();
         self.connection.written(std::mem::take(&mut self.window));
         Ok(())
@@ -275,6 +281,7 @@ impl Task<'_> {
         if let End::Broker(why) = end {
             self.session.handle_broker_gone(&why.to_string());
         }
+        self.outgoing.advance(std::mem::take(&mut self.taken));
         self.session.take_bytes(&mut self.outgoing);
         let words = async {
             self.socket.write_all(&mut self.outgoing).await?;

@@ -4,10 +4,14 @@
 //! [`Socket::try_write`] took is on its way to the peer only when [`Socket::is_flushed`] says so.
 
 use std::io::{self, Read, Write};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use rustls::ServerConnection;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 
 use crate::limits;
 
@@ -82,7 +86,15 @@ impl Socket {
     /// `WouldBlock` when there is nothing now; those of the system and of TLS.
     pub(super) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.try_read_buf(into),
+            Self::Plain(socket) => {
+                // Where a socket gives less than there is room for, nothing more is there. Unlike
+                // `try_read_buf` this knows that, and saves a system call for most messages.
+                let read = pin!(unconstrained(socket.read_buf(into)));
+                match read.poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
             Self::Tls(tls) => tls.try_read(into),
         }
     }
