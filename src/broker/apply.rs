@@ -102,6 +102,10 @@ impl Broker {
         known.limit = self.policies.of_queue(name);
         self.names.insert(Arc::clone(&known.row.name), queue);
         self.sorted.insert(Arc::clone(&known.row.name));
+        let families = self.families_of(name);
+        if !families.is_empty() {
+            *known.families_mut() = families;
+        }
         self.queues.insert(queue, known);
         self.changing(queue);
     }
@@ -301,7 +305,7 @@ impl Broker {
         if let Some(selecting) = &mut queue.selecting {
             selecting.arrived(place.rank);
         }
-        if !queue.ready.is_empty() || queue.selecting.is_some() {
+        if queue.is_awaited() {
             self.stir(id);
         }
     }
@@ -336,6 +340,7 @@ impl Broker {
             Change::Subscribe { key, source, prefetch, selector } => {
                 self.apply_subscribe(key, source, prefetch, selector);
             }
+            Change::Stand { key, standing } => self.apply_stand(key, standing),
             Change::Credit { key, prefetch } => self.apply_credit(key, prefetch, effects),
             Change::Unsubscribe { key, unsent_from } => self.apply_end(key, unsent_from),
             Change::Enqueue { queue, rank, message } => {
@@ -371,17 +376,14 @@ impl Broker {
             }
             Change::Sweep { queue, asker, delete } => {
                 let row = &self.queues[&queue].row;
-                let sweep = Sweep::new(row, self.last_volatile, asker, delete);
-                self.sweeps.insert(queue, sweep);
+                self.sweeps.insert(queue, Sweep::new(row, self.last_volatile, asker, delete));
             }
             Change::SweepTo { queue, cursor, removed } => {
                 self.apply_sweep_to(queue, cursor, removed, effects);
             }
             Change::Want(wish) => self.want(wish, effects),
             Change::Select(request) => effects.push(Effect::Select(request)),
-            Change::Tell { asker, result } => {
-                effects.push(Effect::Answer { to: asker, result });
-            }
+            Change::Tell { asker: to, result } => effects.push(Effect::Answer { to, result }),
             Change::Transfer(transfer) => self.apply_transfer(transfer, effects),
             Change::TransferTo { from, carried, moved, rest } => {
                 self.apply_transfer_to(from, carried, moved, rest, effects);
@@ -427,7 +429,7 @@ impl Broker {
         if let Some(selecting) = &mut queue.selecting {
             selecting.arrived(place.rank);
         }
-        if !queue.ready.is_empty() || queue.selecting.is_some() {
+        if queue.is_awaited() {
             self.stir(id);
         }
     }
@@ -451,6 +453,7 @@ impl Broker {
                 group = selector.as_ref().map(join);
             }
             Source::Topic(topic) => seat = self.join_topic(topic, key),
+            Source::Pattern(name) => self.join_family(name, key),
         }
         let consumer = Consumer::new(source, prefetch, seat, selector, group);
         self.consumers.insert(key, consumer);
@@ -473,11 +476,12 @@ impl Broker {
                             queue.selecting = None;
                         }
                     }
-                    _ => queue.ready.retain(|other| *other != key),
+                    _ => self.give_up_queue(id, key),
                 }
-                queue.rest();
+                self.queue(id).rest();
             }
             Source::Topic(topic) => self.leave_topic(&topic, seat, weighed),
+            Source::Pattern(name) => self.leave_family(&name, key),
         }
         let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
         of_connection.remove(&key);
@@ -503,12 +507,12 @@ impl Broker {
                 let entry = waited.or(known).expect("it waits");
                 queue.on_loan.insert(place);
                 let before = queue.lent_before(place);
-                (Lent::Durable { place, entry }, entry.returns, before)
+                (Lent::Durable { queue: id, place, entry }, entry.returns, before)
             }
             Spot::Volatile(place) => {
                 let (message, returns) =
                     queue.dequeue(place, &mut self.expiries).expect("it waits");
-                (Lent::Volatile { place, message, returns }, returns, false)
+                (Lent::Volatile { queue: id, place, message, returns }, returns, false)
             }
         };
         if let (Some(group), Some(selecting)) = (group, &mut queue.selecting) {
@@ -533,19 +537,13 @@ impl Broker {
             counters.delivered += 1;
             counters.redelivered += u64::from(redelivered);
         }
-        // The next in line is the one that has waited longest.
-        let line = queue.line(group);
-        debug_assert_eq!(line.front(), Some(&key));
-        line.pop_front();
-        if consumer.credit() > 0 {
-            line.push_back(key);
-        } else {
-            consumer.in_line = false;
-        }
+        consumer.in_line = consumer.credit() > 0;
+        let (again, source) = (consumer.in_line, Arc::clone(&queue.row.name));
+        self.has_had_its_turn(id, key, again);
         effects.push(Effect::Deliver(Assignment {
             key,
             tag,
-            source: Arc::clone(&queue.row.name),
+            source,
             topic: false,
             message,
             redelivered,
@@ -563,8 +561,8 @@ impl Broker {
         effects: &mut Effects,
     ) {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
-        let source = consumer.source.clone();
         let tags = consumer.named(which, usize::MAX).expect("stated of outstanding ones");
+        let source = consumer.source_of(tags[0]);
         let loans: Vec<_> =
             tags.iter().map(|tag| consumer.loans.remove(tag).expect("named")).collect();
         let count = loans.len();
@@ -586,7 +584,7 @@ impl Broker {
         }
         self.loans_over(key, &source, count);
         match source {
-            Source::Queue(_) => self.stand_in_line(key),
+            Source::Queue(_) | Source::Pattern(_) => self.stand_in_line(key),
             Source::Topic(_) => self.serve_subscriber(key, effects),
         }
     }
@@ -615,7 +613,7 @@ impl Broker {
     /// A loan comes back to its place; one of a topic has none and is gone.
     pub(super) fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
         match (source, loan) {
-            (Source::Queue(id), Lent::Durable { place, entry }) => {
+            (Source::Queue(id), Lent::Durable { place, entry, .. }) => {
                 self.queue(*id).on_loan.remove(&place);
                 // One that counts has its record, which may have delayed it or set it apart.
                 let now = if counted { self.durable.as_stated(*id, place) } else { Some(entry) };
@@ -633,7 +631,8 @@ impl Broker {
     fn apply_take_back(&mut self, key: ConsumerKey, count: usize) {
         let consumer = self.consumers.get_mut(&key).expect("stated of an ended one");
         let ended = consumer.ended.expect("stated of an ended one");
-        let source = consumer.source.clone();
+        let first = consumer.loans.keys().next().copied();
+        let source = first.map_or_else(|| consumer.source.clone(), |tag| consumer.source_of(tag));
         let loans: Vec<_> = std::iter::from_fn(|| consumer.loans.pop_first()).take(count).collect();
         let waited = (count - loans.len()).min(consumer.backlog.len());
         for news in consumer.backlog.drain(..waited) {
@@ -653,7 +652,7 @@ impl Broker {
 
     fn apply_forfeit(&mut self, key: ConsumerKey, tag: Tag) {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
-        let source = consumer.source.clone();
+        let source = consumer.source_of(tag);
         if let Some(loan) = consumer.loans.remove(&tag) {
             self.loans_over(key, &source, 1);
             self.end_loan(&source, &loan);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::broker::choice::Standing;
 use crate::broker::command::Which;
 use crate::broker::fact::{Lent, Source};
 use crate::broker::load::Load;
@@ -22,6 +23,8 @@ pub(crate) struct Consumer {
     pub(crate) selector: Option<Arc<Selector>>,
     /// In a queue: those who want the same.
     pub(crate) group: Option<GroupId>,
+    /// How it stands among others of its queue.
+    pub(crate) standing: Standing,
     /// What it holds, in the order of delivery.
     pub(crate) loans: BTreeMap<Tag, Lent>,
     /// It stands in its queue's line of those with credit.
@@ -64,6 +67,7 @@ impl Consumer {
             seat,
             selector,
             group,
+            standing: Standing::default(),
             loans: BTreeMap::new(),
             in_line: false,
             ended: None,
@@ -87,6 +91,23 @@ impl Consumer {
             return 0;
         }
         (self.prefetch as usize).saturating_sub(self.loans.len())
+    }
+
+    /// From what a message came that it holds.
+    pub(crate) fn source_of(&self, tag: Tag) -> Source {
+        let queue = self.loans.get(&tag).and_then(Lent::queue);
+        queue.map_or_else(|| self.source.clone(), Source::Queue)
+    }
+
+    /// The first of some of its loans, as many as are of one queue.
+    pub(crate) fn of_one_source(&self, mut tags: Vec<Tag>) -> Vec<Tag> {
+        if let Source::Pattern(_) = self.source {
+            let of = |tag: &Tag| self.loans.get(tag).and_then(Lent::queue);
+            let first = tags.first().and_then(of);
+            let others = tags.iter().position(|tag| of(tag) != first);
+            tags.truncate(others.unwrap_or(tags.len()));
+        }
+        tags
     }
 
     pub(crate) fn lend(&mut self, message: Lent) -> Tag {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::broker::choice::Choice;
 use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::durable::Freezes;
@@ -88,6 +89,8 @@ pub(crate) struct Queue {
     pub(crate) counters: Counters,
     /// Those with credit and without selector, the next one first.
     pub(crate) ready: VecDeque<ConsumerKey>,
+    /// What to choose by, where those without selectors are not all alike.
+    pub(crate) choice: Option<Box<Choice>>,
     /// Those with selectors, where there are any.
     pub(crate) selecting: Option<Box<Selecting>>,
     /// What non-persistent messages are charged, lent ones included.
@@ -136,6 +139,7 @@ impl Queue {
             consumers: BTreeSet::new(),
             counters: Counters::default(),
             ready: VecDeque::new(),
+            choice: None,
             selecting: None,
             volatile_bytes: 0,
             voted,

@@ -76,7 +76,7 @@ impl Broker {
         };
         match wish {
             Wish::Lend(spot, waiting, key) => {
-                if !self.is_ready(id, group, key) {
+                if !self.is_ready(id, key) {
                     return true;
                 }
                 let queue = &self.queues[&id];

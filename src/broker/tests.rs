@@ -1,6 +1,7 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
 mod branches;
+mod choice;
 mod credit;
 mod dead;
 mod model;

@@ -487,7 +487,7 @@ impl Ready {
 fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
     let Assignment { key, tag, source, topic, message, redelivered, attempt, dead } = assignment;
     let (id, priority, persistent, at, expires) = match &message {
-        Lent::Durable { place, entry } => {
+        Lent::Durable { place, entry, .. } => {
             (MessageId::Durable(entry.birth), 9 - place.rank, true, entry.at, entry.expires)
         }
         Lent::Volatile { place, message: m, .. } => {

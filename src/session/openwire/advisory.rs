@@ -64,7 +64,7 @@ impl OpenWireSession {
             | Command::Transact {
                 work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
             } => names::is_temporary(to) || is_advisory(to),
-            Command::Subscribe { from, .. } => {
+            Command::Subscribe { from, .. } | Command::SubscribeAs { from, .. } => {
                 let told = [Kind::TempQueue.prefix(), Kind::TempTopic.prefix()];
                 let told = told.contains(&from.name());
                 names::is_temporary(from) || (told && is_advisory(from))

@@ -141,6 +141,11 @@ fn brief_command(command: &Command) -> String {
             let selector = selector.as_ref().map_or(String::new(), |it| format!(" where {it}"));
             format!("subscribe {} {from} {prefetch}{selector}", subscription.0)
         }
+        Command::SubscribeAs { subscription, from, prefetch, standing, .. } => {
+            let all = if standing.exclusive { " alone" } else { "" };
+            let priority = standing.priority;
+            format!("subscribe {} {from} {prefetch} before {priority}{all}", subscription.0)
+        }
         Command::Unsubscribe { subscription } => format!("unsubscribe {}", subscription.0),
         Command::Settle { subscription, which, outcome } => {
             let which = match which {
