@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::{
-    Command, Confirm, Delivery, Outcome, Output, Refusal, Request, Which, Work,
+    Command, Confirm, Delivery, Outcome, Output, Refusal, Request, Standing, Which, Work,
 };
 use crate::broker::delta::Resolution;
 use crate::engine::{Connection, Input, Mailbox};
@@ -442,8 +442,32 @@ impl Client {
             queue_named(QUEUES[around.random.below(3) as usize])
         };
         let prefetch = 1 + around.random.below(12) as u32;
+        if !topic && around.random.one_in(5) {
+            return self.subscribe_specially(around, from, prefetch);
+        }
         let taste = around.random.one_in(3).then(|| Taste::any(around.random));
         self.subscribe_to(around, from, prefetch, taste);
+    }
+
+    /// Subscribes to many queues at once, or as one that stands before others, or behind.
+    fn subscribe_specially(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        from: Destination,
+        prefetch: u32,
+    ) {
+        if around.random.one_in(2) {
+            return self.subscribe_to(around, queue_named("*"), prefetch, None);
+        }
+        self.last_subscription += 1;
+        let subscription = SubscriptionId(self.last_subscription);
+        let held = Held { topic: false, messages: BTreeMap::new(), taste: None };
+        self.subscriptions.insert(subscription, held);
+        let priority = around.random.below(3) as i8 - 1;
+        let standing = Standing { priority, exclusive: around.random.one_in(2) };
+        let selector = None;
+        let command = Command::SubscribeAs { subscription, from, prefetch, selector, standing };
+        self.ask(around, command, Asked::Other);
     }
 
     pub(super) fn subscribe_to(
