@@ -232,6 +232,7 @@ impl Broker {
         self.durable.roll_back_open();
         self.durable.forget_all_names();
         for (id, queue) in self.queues.iter_mut() {
+            queue.groups.unknown = queue.row.depth > 0 || queue.row.staged > 0;
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
                 self.durable.change(id, &queue.row, &mut queue.changed);
@@ -340,6 +341,7 @@ impl Broker {
             Change::Subscribe { key, source, prefetch, selector } => {
                 self.apply_subscribe(key, source, prefetch, selector);
             }
+            Change::HasGroups { queue } => self.queue(queue).groups.seen = true,
             Change::Stand { key, standing } => self.apply_stand(key, standing),
             Change::Credit { key, prefetch } => self.apply_credit(key, prefetch, effects),
             Change::Unsubscribe { key, unsent_from } => self.apply_end(key, unsent_from),
@@ -495,6 +497,9 @@ impl Broker {
     fn apply_lend(&mut self, id: QueueId, spot: Spot, key: ConsumerKey, effects: &mut Effects) {
         let group = self.consumers[&key].group;
         let queue = self.queues.get_mut(&id).expect("stated of a queue");
+        let plain = queue.selecting.as_ref().filter(|_| group.is_none());
+        let member = plain.and_then(|selecting| selecting.member(spot));
+        let group = group.or_else(|| plain?.plain());
         // What a selector has found may lie beyond the window.
         let selecting = queue.selecting.as_ref().zip(group);
         let candidate = selecting.and_then(|(selecting, group)| selecting.candidate(group, spot));
@@ -515,9 +520,14 @@ impl Broker {
                 (Lent::Volatile { queue: id, place, message, returns }, returns, false)
             }
         };
-        if let (Some(group), Some(selecting)) = (group, &mut queue.selecting) {
-            selecting.lent(group, spot);
-        }
+        let first_of_group = match (group, &mut queue.selecting, member) {
+            (_, Some(selecting), Some(member)) => selecting.lent_of_group(spot, member, key),
+            (Some(group), Some(selecting), None) => {
+                selecting.lent(group, spot);
+                false
+            }
+            _ => false,
+        };
         let redelivered = before || returns > 0;
         let dead = match &message {
             Lent::Durable { entry, .. } if entry.note.is_some() => {
@@ -540,6 +550,9 @@ impl Broker {
         consumer.in_line = consumer.credit() > 0;
         let (again, source) = (consumer.in_line, Arc::clone(&queue.row.name));
         self.has_had_its_turn(id, key, again);
+        if first_of_group {
+            self.owns_group(id, key);
+        }
         effects.push(Effect::Deliver(Assignment {
             key,
             tag,
@@ -547,6 +560,7 @@ impl Broker {
             topic: false,
             message,
             redelivered,
+            first_of_group,
             dead,
             // A consumer of JMS expects a second attempt at least when the mark is set.
             attempt: (returns + 1).max(1 + u32::from(redelivered)),

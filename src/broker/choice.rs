@@ -102,6 +102,7 @@ impl Broker {
         if let Some(line) = self.line_of(id, key) {
             line.retain(|other| *other != key);
         }
+        self.disown(id, key);
         let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
         if let Some(choice) = &mut queue.choice {
             choice.exclusive.retain(|(_, _, other)| *other != key);
@@ -110,14 +111,18 @@ impl Broker {
         }
     }
 
-    /// The first of a line has a message, and stands behind the others where it may have more: the
-    /// next is the one that has waited longest.
+    /// One of a line has a message. If it is the first it stands behind the others then, where it may
+    /// have more: the next is the one that has waited longest. Who has a message because its group
+    /// is its own keeps its place.
     pub(super) fn has_had_its_turn(&mut self, id: QueueId, key: ConsumerKey, again: bool) {
         if let Some(line) = self.line_of(id, key) {
-            debug_assert_eq!(line.front(), Some(&key));
-            line.pop_front();
-            if again {
-                line.push_back(key);
+            if line.front() == Some(&key) {
+                line.pop_front();
+                if again {
+                    line.push_back(key);
+                }
+            } else if !again {
+                line.retain(|other| *other != key);
             }
         }
         let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");

@@ -1,6 +1,6 @@
 //! One subscription: its credit, and the messages it holds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::broker::choice::Standing;
@@ -9,7 +9,7 @@ use crate::broker::fact::{Lent, Source};
 use crate::broker::load::Load;
 use crate::broker::selecting::GroupId;
 use crate::broker::topic::News;
-use crate::ids::Tag;
+use crate::ids::{QueueId, Tag};
 use crate::selector::Selector;
 
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub(crate) struct Consumer {
     pub(crate) standing: Standing,
     /// What it holds, in the order of delivery.
     pub(crate) loans: BTreeMap<Tag, Lent>,
+    /// Of a pattern: the queues of whose groups of messages it owns some, perhaps no more.
+    pub(crate) owns: BTreeSet<QueueId>,
+    /// Of these, where something may wait that is for it alone.
+    pub(crate) owed: BTreeSet<QueueId>,
     /// It stands in its queue's line of those with credit.
     pub(crate) in_line: bool,
     /// It has ended, and its loans are on their way back.
@@ -69,6 +73,8 @@ impl Consumer {
             group,
             standing: Standing::default(),
             loans: BTreeMap::new(),
+            owns: BTreeSet::new(),
+            owed: BTreeSet::new(),
             in_line: false,
             ended: None,
             held_bytes: 0,

@@ -69,7 +69,10 @@ impl Broker {
         consumer.in_line = true;
         let id = match source {
             Source::Queue(id) => id,
-            Source::Pattern(name) => return self.stand_in_family(&name, key),
+            Source::Pattern(name) => {
+                self.is_owed(key);
+                return self.stand_in_family(&name, key);
+            }
             Source::Topic(_) => return,
         };
         if let Some(line) = self.line_of(id, key) {
@@ -80,6 +83,7 @@ impl Broker {
         if let (Some(group), Some(selecting)) = (consumer.group, &mut queue.selecting) {
             selecting.stir(group);
         }
+        self.has_credit_for_groups(id, key);
         self.stir(id);
     }
 
@@ -104,6 +108,21 @@ impl Broker {
         self.line_of(id, key).map(VecDeque::pop_front);
         self.consumers.get_mut(&key).expect("it stands in line").in_line = false;
         self.wait_aside(key);
+    }
+
+    /// Whether a consumer may have a message, wherever it stands in its line; one whose connection
+    /// has as many as it may leaves the line.
+    pub(super) fn may_have(&mut self, id: QueueId, key: ConsumerKey) -> bool {
+        let stands = self.consumers.get(&key).is_some_and(|consumer| consumer.in_line);
+        if !stands || self.may_lend(key.0) {
+            return stands;
+        }
+        if let Some(line) = self.line_of(id, key) {
+            line.retain(|other| *other != key);
+        }
+        self.consumers.get_mut(&key).expect("just seen").in_line = false;
+        self.wait_aside(key);
+        false
     }
 
     /// Whether the first of a group may have a message; otherwise it leaves the group's line.

@@ -281,12 +281,14 @@ impl Broker {
         };
         let rank = 9 - message.priority.get();
         if durability == Durability::NonPersistent {
-            let message = self.volatile(now, message);
+            let (sent, message) = (message, self.volatile(now, message));
             let (queue, _) = self.queue_or_new(now, name, facts);
+            self.state_of_group(queue, sent, facts);
             facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
             return DONE;
         }
         let (queue, seq) = self.queue_or_new(now, name, facts);
+        self.state_of_group(queue, message, facts);
         if let Some(wait) = message.when.wait() {
             let what = (message, upload, wait);
             self.state_scheduled(now, queue, name, Place { rank, seq }, what, facts);

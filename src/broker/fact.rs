@@ -156,6 +156,11 @@ pub enum Change {
         /// How.
         standing: Standing,
     },
+    /// A queue has messages of groups.
+    HasGroups {
+        /// Which.
+        queue: QueueId,
+    },
     /// A subscription ends; its loans return over the next turns.
     Unsubscribe {
         /// Which.
@@ -560,6 +565,8 @@ pub struct Assignment {
     pub redelivered: bool,
     /// The how-manieth delivery, from 1.
     pub attempt: u32,
+    /// It is the first of its group of messages that this subscription gets.
+    pub first_of_group: bool,
     /// Why it was set apart, if it was.
     pub dead: Option<Arc<DeadLetter>>,
 }

@@ -71,6 +71,7 @@ impl Broker {
             let family = self.families.remove(name).expect("just seen");
             self.queue_wildcards.remove(&family.wildcard);
         }
+        self.disown_all(key);
     }
 
     /// A family may have something to do.

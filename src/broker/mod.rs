@@ -32,6 +32,8 @@ mod credit;
 mod decide;
 mod durable;
 mod families;
+mod grouped;
+mod grouping;
 mod later;
 mod load;
 mod names;
@@ -189,6 +191,7 @@ pub struct Broker {
     queue_wildcards: wildcards::Wildcards,
     /// Those with something to do, each once.
     family_line: VecDeque<Arc<str>>,
+    groups: grouped::Agenda,
     consumers: IdTables<ConsumerKey, consumer::Consumer>,
     loans: credit::Loans,
     /// The subscriptions of each connection that have not ended.
@@ -270,6 +273,7 @@ impl Broker {
             families: BTreeMap::new(),
             queue_wildcards: wildcards::Wildcards::default(),
             family_line: VecDeque::new(),
+            groups: grouped::Agenda::default(),
             consumers: IdTables::default(),
             connections: BTreeMap::new(),
             loans: credit::Loans::default(),

@@ -320,6 +320,7 @@ impl Broker {
         self.check_repeat(message, upload)?;
         let (rank, wait) = (9 - message.priority.get(), message.when.wait());
         let (queue, _) = self.queue_or_new(now, name, facts);
+        self.state_of_group(queue, message, facts);
         let body = upload.map_or(0, Body::bytes);
         let overhead = limits::STORED_OVERHEAD_BYTES + overhead_of(&message.when);
         let bytes = message.content.len() as u64 + body + overhead;

@@ -64,6 +64,7 @@ impl Broker {
             || !self.ended.is_empty()
             || !self.restless.is_empty()
             || !self.family_line.is_empty()
+            || !self.groups.is_empty()
             || swept
             || due()
             || sought()
@@ -102,7 +103,7 @@ impl Broker {
         if self.units.rests && self.state_publication(facts) {
             return true;
         }
-        if self.tend_family() {
+        if self.tend_family() || self.tend_groups() {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
@@ -178,6 +179,9 @@ impl Broker {
         facts: &mut Vec<Fact>,
         effects: &mut Effects,
     ) -> bool {
+        if self.goes_by_groups(id) {
+            return self.state_grouped(now, id, facts, effects);
+        }
         let limit = self.window_max();
         let Some(key) = self.next_ready(id) else { return false };
         let Some(queue) = self.queues.get_mut(&id) else { return false };

@@ -160,6 +160,7 @@ mod tests {
             priority: Priority::DEFAULT,
             expires: None,
             when: When::AtOnce,
+            grouped: false,
             content: bytes::Bytes::new(),
         };
         let work = Work::Send { to: Destination::queue("read"), message };

@@ -212,6 +212,7 @@ fn a_non_persistent_message_that_comes_back_too_often_goes_as_its_queue_says() {
             priority: Priority::new(4).unwrap(),
             expires: None,
             when: When::AtOnce,
+            grouped: false,
             content: content.encode(),
         };
         bench.ask(9, &Command::Send { to: queue("q"), message }).unwrap();

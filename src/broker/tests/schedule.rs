@@ -24,6 +24,7 @@ impl Bench {
             priority: Priority::new(4).unwrap(),
             expires: expires.map(Millis),
             when: When::After(delay),
+            grouped: false,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: queue(name), message }).unwrap();
@@ -40,6 +41,7 @@ impl Bench {
             priority: Priority::DEFAULT,
             expires: Some(Millis(self.now.0 + 10_000)),
             when,
+            grouped: false,
             content: content.encode(),
         };
         let to = queue(name);

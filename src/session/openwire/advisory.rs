@@ -48,6 +48,7 @@ impl OpenWireSession {
             priority: Priority::new(0).expect("the lowest"),
             expires: None,
             when: When::AtOnce,
+            grouped: false,
             content: stored.encode().expect("what is made here can be written"),
         };
         Some(Command::Send { to: Destination::topic(topic), message })

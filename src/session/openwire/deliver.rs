@@ -46,7 +46,10 @@ impl OpenWireSession {
             sequence: self.dispatched + 1,
             broker: &self.config.broker_id,
         };
-        leaving.make(delivery.content.clone())
+        let mut outgoing = leaving.make(delivery.content.clone())?;
+        let (Outgoing::Whole(message) | Outgoing::Large { message, .. }) = &mut outgoing;
+        message.tail.jmsx_group_first_for_consumer = delivery.first_of_group;
+        Ok(outgoing)
     }
 
     /// Whether a subscriber of a topic does not want what its own connection has sent.

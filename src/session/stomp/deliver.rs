@@ -47,6 +47,9 @@ pub(super) fn encode_message(
     if delivery.redelivered {
         frame = frame.header("redelivered", "true");
     }
+    if delivery.first_of_group {
+        frame = frame.header("JMSXGroupFirstForConsumer", "true");
+    }
     frame = frame
         .display("JMSXDeliveryCount", delivery.attempt)
         .display("priority", delivery.priority)

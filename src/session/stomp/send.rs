@@ -10,7 +10,8 @@ use crate::broker::command::{Command, Once};
 use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::{Millis, TransactionName};
 use crate::message::{
-    BodyKind, Content, Destination, Durability, LargeHead, Message, Priority, mark_scheduled,
+    BodyKind, Content, Destination, Durability, GROUP_ID, LargeHead, Message, Priority,
+    mark_scheduled,
 };
 use crate::protocol::stomp::{self, Head};
 use crate::schedule::When;
@@ -167,6 +168,7 @@ impl Send {
         };
         let mut properties = self.properties;
         mark_scheduled(&self.when, &mut properties);
+        let grouped = properties.iter().any(|(name, _)| name == GROUP_ID);
         let content = match &self.upload {
             Some(upload) => LargeHead { kind, properties, bytes: upload.bytes() }.encode(),
             None => Content { kind, properties, body }.encode(),
@@ -176,6 +178,7 @@ impl Send {
             priority: self.priority,
             expires: self.expires,
             when: self.when,
+            grouped,
             content,
         };
         let command = match self.upload {

@@ -181,6 +181,7 @@ fn delivery(subscription: u64, tag: u64) -> Delivery {
         message: MessageId::Durable(Lsn(0x100 + tag)),
         redelivered: false,
         attempt: 1,
+        first_of_group: false,
         priority: 4,
         persistent: true,
         at: Millis(5),
