@@ -13,7 +13,6 @@ use crate::broker::fact::{
 };
 use crate::broker::queue::Queue;
 use crate::broker::selecting::{GroupId, Waiting};
-use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Body, Millis, QueueId, Tag};
 use crate::limits;
@@ -376,10 +375,7 @@ impl Broker {
                 self.dropped.from_queues += places.len() as u64;
                 self.apply_drop(queue, places);
             }
-            Change::Sweep { queue, asker, delete } => {
-                let row = &self.queues[&queue].row;
-                self.sweeps.insert(queue, Sweep::new(row, self.last_volatile, asker, delete));
-            }
+            Change::Sweep { queue, asker, delete } => self.apply_sweep(queue, asker, delete),
             Change::SweepTo { queue, cursor, removed } => {
                 self.apply_sweep_to(queue, cursor, removed, effects);
             }
@@ -520,14 +516,8 @@ impl Broker {
                 (Lent::Volatile { queue: id, place, message, returns }, returns, false)
             }
         };
-        let first_of_group = match (group, &mut queue.selecting, member) {
-            (_, Some(selecting), Some(member)) => selecting.lent_of_group(spot, member, key),
-            (Some(group), Some(selecting), None) => {
-                selecting.lent(group, spot);
-                false
-            }
-            _ => false,
-        };
+        let lent = queue.selecting.as_mut().zip(group);
+        let first_of_group = lent.is_some_and(|(it, group)| it.lent_to(key, group, spot, member));
         let redelivered = before || returns > 0;
         let dead = match &message {
             Lent::Durable { entry, .. } if entry.note.is_some() => {

@@ -111,9 +111,9 @@ impl Broker {
         }
     }
 
-    /// One of a line has a message. If it is the first it stands behind the others then, where it may
-    /// have more: the next is the one that has waited longest. Who has a message because its group
-    /// is its own keeps its place.
+    /// One of a line has a message. If it is the first it stands behind the others then, where it
+    /// may have more: the next is the one that has waited longest. Who has a message because its
+    /// group is its own keeps its place.
     pub(super) fn has_had_its_turn(&mut self, id: QueueId, key: ConsumerKey, again: bool) {
         if let Some(line) = self.line_of(id, key) {
             if line.front() == Some(&key) {

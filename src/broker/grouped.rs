@@ -1,12 +1,13 @@
 //! Handing out where messages may belong to groups.
 //!
-//! A queue of which nobody knows that it has none is looked through as selectors do it (`selecting`),
-//! a bounded number of messages ahead of what was handed out; when all of it was looked at and none
-//! names a group, its consumers are served from its head again. Consumers with selectors take no
-//! part: what they want they get. Nor do groups count where one consumer has the queue to itself.
+//! A queue of which nobody knows that it has none is looked through as selectors do it
+//! (`selecting`), a bounded number of messages ahead of what was handed out; when all of it was
+//! looked at and none names a group, its consumers are served from its head again. Consumers with
+//! selectors take no part: what they want they get. Nor do groups count where one consumer has the
+//! queue to itself.
 //!
-//! Always: nothing is handed out before what came back was looked at, so that the messages of a group
-//! keep their order; no step looks at more than one message that its owner cannot take.
+//! Always: nothing is handed out before what came back was looked at, so that the messages of a
+//! group keep their order; an owner that takes no more is passed over once, until it has credit.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -2,12 +2,12 @@
 //!
 //! A message may name a group. All of a group go to one consumer, in order, for as long as that
 //! lives; then another has them. Owners are kept for a fixed number of *buckets*, told by a hash of
-//! a group's name, so that memory is bounded whatever names there are: groups of one bucket have one
-//! owner, and the end of one ends the others' too. Knows what is known of messages that wait; what
-//! they say is found out beside the engine (`select`), and who has credit is `credit`'s.
+//! a group's name, so that memory is bounded whatever names there are: groups of one bucket have
+//! one owner, and the end of one ends the others' too. Knows what is known of messages that wait;
+//! what they say is found out beside the engine (`select`), and who has credit is `credit`'s.
 //!
 //! Always: of a bucket only the first message that waits is on offer, to its owner or, where it has
-//! none, to whoever is next. So an owner that takes no more keeps nobody from other groups' messages.
+//! none, to whoever is next. So an owner that takes no more keeps nobody from other groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -247,16 +247,18 @@ impl Selecting {
         self.learn(id, spot.position(), Known::Lent);
     }
 
-    /// The same of one without selector. True where it is the first of its group that it gets.
-    pub(super) fn lent_of_group(
+    /// The same, where it may be known what group of messages it belongs to. True where it is the
+    /// first of that which this consumer gets.
+    pub(super) fn lent_to(
         &mut self,
-        spot: Spot,
-        member: Option<Membership>,
         key: ConsumerKey,
+        id: GroupId,
+        spot: Spot,
+        member: Option<Option<Membership>>,
     ) -> bool {
-        let Some(id) = self.plain() else { return false };
         self.lent(id, spot);
-        self.grouping().is_some_and(|grouping| grouping.lent(spot.position(), member, key))
+        let Some((grouping, member)) = self.grouping().zip(member) else { return false };
+        grouping.lent(spot.position(), member, key)
     }
 
     fn learn(&mut self, id: GroupId, position: Position, known: Known) {

@@ -36,7 +36,7 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    pub(crate) fn new(row: &QueueRow, last_volatile: u64, asker: Asker, delete: bool) -> Self {
+    fn new(row: &QueueRow, last_volatile: u64, asker: Asker, delete: bool) -> Self {
         Self {
             asker,
             delete,
@@ -258,6 +258,12 @@ impl Broker {
         if !places.is_empty() {
             facts.push(Fact::Memory(Change::Drop { queue: *id, cause: Cause::Expired, places }));
         }
+    }
+
+    /// An emptying of a queue begins.
+    pub(super) fn apply_sweep(&mut self, id: QueueId, asker: Asker, delete: bool) {
+        let sweep = Sweep::new(&self.queues[&id].row, self.last_volatile, asker, delete);
+        self.sweeps.insert(id, sweep);
     }
 
     fn state_sweep(&mut self, effects: &mut Effects) -> bool {

@@ -20,12 +20,13 @@ use crate::schedule::When;
 /// left out. A producer's number is, since whoever sends a message on with all of its headers would
 /// speak for that producer, and find that this number was sent.
 /// Sorted, to be searched.
-pub const OF_THE_FRAME: [&str; 19] = [
+pub const OF_THE_FRAME: [&str; 20] = [
     "AMQ_SCHEDULED_CRON",
     "AMQ_SCHEDULED_DELAY",
     "AMQ_SCHEDULED_PERIOD",
     "AMQ_SCHEDULED_REPEAT",
     "JMSXDeliveryCount",
+    "JMSXGroupFirstForConsumer",
     "ack",
     "content-length",
     "destination",
