@@ -11,10 +11,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::broker::fact::{Change, ConsumerKey, Fact, Source};
-use crate::broker::selecting::{GroupId, Position, Selecting};
+use crate::broker::fact::{Change, ConsumerKey, Fact, Lent, Source, Spot};
+use crate::broker::grouping::Groups;
+use crate::broker::selecting::{GroupId, Position, Selecting, Waiting};
 use crate::broker::{Broker, Effects};
-use crate::ids::{Millis, QueueId};
+use crate::ids::{Millis, QueueId, Tag};
 use crate::limits;
 use crate::message::Message;
 
@@ -42,10 +43,49 @@ impl Broker {
         }
     }
 
-    /// Whether it must be known of a queue's messages to which groups they belong.
-    pub(super) fn goes_by_groups(&self, id: QueueId) -> bool {
-        let queue = self.queues.get(&id);
-        queue.is_some_and(|it| (it.groups.seen || it.groups.unknown) && !it.is_owned())
+    /// Whether it must be known of a queue's messages to which groups they belong. Not while there
+    /// is one consumer and no more: it gets all of them, and what of that it holds is looked at when
+    /// there is another. So who has no groups comes back to a backlog as fast as ever.
+    pub(super) fn goes_by_groups(&mut self, id: QueueId) -> bool {
+        let Some(queue) = self.queues.get_mut(&id) else { return false };
+        let Groups { seen, unknown, unseen } = queue.groups;
+        if !(seen || unknown) || queue.is_owned() {
+            return false;
+        }
+        let looks = queue.selecting.as_ref().is_some_and(|it| it.plain().is_some());
+        let one = queue.consumers.first().filter(|_| queue.consumers.len() == 1);
+        match one.filter(|_| !seen && !looks && queue.families().is_none_or(BTreeSet::is_empty)) {
+            None => true,
+            Some(key) => {
+                let from = unseen.filter(|(other, _)| other == key).map_or(Tag(0), |it| it.1);
+                queue.groups.unseen = Some((*key, from));
+                false
+            }
+        }
+    }
+
+    /// Asks about some of what one consumer got while there was no other, so that its groups are
+    /// its own. False where nothing is left.
+    fn state_unseen(&mut self, id: QueueId, facts: &mut Vec<Fact>) -> bool {
+        let Some(queue) = self.queues.get_mut(&id) else { return false };
+        let Some((key, from)) = queue.groups.unseen.take() else { return false };
+        let Some(consumer) = self.consumers.get(&key).filter(|it| it.ended.is_none()) else {
+            return false;
+        };
+        let durable = consumer.loans.range(from..).filter_map(|(tag, loan)| match loan {
+            Lent::Durable { place, entry, .. } => Some((*tag, Spot::Durable(*place), *entry)),
+            Lent::Volatile { .. } | Lent::Published { .. } => None,
+        });
+        let some: Vec<_> = durable.take(limits::STEP_MESSAGES_MAX).collect();
+        let Some((last, ..)) = some.last() else { return false };
+        queue.groups.unseen = Some((key, Tag(last.0 + 1)));
+        let some = some.into_iter().map(|(_, spot, entry)| (spot, Waiting::Durable(entry)));
+        let some: Vec<_> = some.collect();
+        let spots = some.iter().map(|(spot, _)| *spot);
+        let selecting = queue.selecting.as_mut().expect("it is watched");
+        let group = selecting.ask_of_lent(key, spots);
+        self.state_question(id, group, &some, facts);
+        true
     }
 
     /// Hands out a message of a queue that may have groups; false when that cannot be done now.
@@ -57,10 +97,10 @@ impl Broker {
         effects: &mut Effects,
     ) -> bool {
         let Some(next) = self.next_ready(id) else { return false };
-        let selecting = self.watch_groups(id);
-        let wish = match selecting.look_back_first() {
+        let wish = match self.watch_groups(id).look_back_first() {
             Err(()) => return false,
-            Ok(None) => selecting.look_ahead(limits::GROUPS_AHEAD_FEW),
+            Ok(None) if self.state_unseen(id, facts) => return true,
+            Ok(None) => self.watch_groups(id).look_ahead(limits::GROUPS_AHEAD_FEW),
             Ok(wish) => wish,
         };
         if let Some((group, wish)) = wish {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use crate::broker::fact::ConsumerKey;
 use crate::broker::selecting::Position;
+use crate::ids::Tag;
 use crate::limits;
 use crate::message::{self, GROUP_ID, GROUP_SEQUENCE, Value};
 
@@ -57,6 +58,9 @@ pub(crate) struct Groups {
     pub(crate) seen: bool,
     /// It has messages of which nobody knows.
     pub(crate) unknown: bool,
+    /// Who got some of these while there was nobody else, and is asked about from this one on when
+    /// there is.
+    pub(crate) unseen: Option<(ConsumerKey, Tag)>,
 }
 
 /// What is known of a queue's groups.

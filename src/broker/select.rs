@@ -198,7 +198,7 @@ impl Broker {
         keys.map(|key| self.consumers[key].credit()).sum()
     }
 
-    fn state_question(
+    pub(super) fn state_question(
         &self,
         queue: QueueId,
         group: GroupId,

@@ -94,6 +94,8 @@ enum Known {
     /// Whether it matches is being found out.
     Asked(Waiting),
     Matched(Waiting),
+    /// One of a queue's consumers without selectors has it, and its group is being found out.
+    AskedOf(ConsumerKey),
     /// One of its own consumers has it.
     Lent,
 }
@@ -190,7 +192,8 @@ impl Selecting {
         let mut stranger = None;
         for id in self.holders.get(&position).into_iter().flatten() {
             let group = self.groups.get_mut(id).expect("holders are living groups");
-            let Some(known @ Known::Lent) = group.known.get_mut(&position) else { continue };
+            let known = group.known.get_mut(&position);
+            let Some(known @ (Known::Lent | Known::AskedOf(_))) = known else { continue };
             *known = Known::Matched(waiting);
             let plain = self.plain.as_mut().filter(|(plain, _)| plain == id);
             let Some((plain, grouping)) = plain else {
@@ -238,7 +241,7 @@ impl Selecting {
     pub(super) fn candidate(&self, id: GroupId, spot: Spot) -> Option<Waiting> {
         match self.groups.get(&id)?.known.get(&spot.position())? {
             Known::Matched(waiting) => Some(*waiting),
-            Known::Asked(_) | Known::Lent => None,
+            Known::Asked(_) | Known::AskedOf(_) | Known::Lent => None,
         }
     }
 
@@ -406,8 +409,15 @@ impl Selecting {
         let position = spot.position();
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(known) = group.known.get_mut(&position) else { return };
+        let mut plain = self.plain.as_mut().filter(|(plain, _)| *plain == id);
+        if let (Known::AskedOf(key), Some((_, grouping)), Finding::Group(member)) =
+            (*known, &mut plain, finding)
+        {
+            *known = Known::Lent;
+            grouping.lent(position, member, key);
+            return;
+        }
         let Known::Asked(waiting) = *known else { return };
-        let plain = self.plain.as_mut().filter(|(plain, _)| *plain == id);
         if let (Some((_, grouping)), Finding::Group(member)) = (plain, finding) {
             *known = Known::Matched(waiting);
             grouping.waits(position, member);
@@ -424,7 +434,7 @@ impl Selecting {
     pub(super) fn asks_about(&self, id: GroupId, spot: Spot) -> bool {
         let group = self.groups.get(&id);
         let known = group.and_then(|group| group.known.get(&spot.position()));
-        matches!(known, Some(Known::Asked(_)))
+        matches!(known, Some(Known::Asked(_) | Known::AskedOf(_)))
     }
 }
 
@@ -481,6 +491,22 @@ impl Selecting {
         }
         let id = *id;
         self.look_further(id).map(|wish| (id, wish))
+    }
+
+    /// Messages that a consumer without selector has are being looked at; nothing is handed out
+    /// before that is known.
+    pub(super) fn ask_of_lent(
+        &mut self,
+        key: ConsumerKey,
+        spots: impl Iterator<Item = Spot>,
+    ) -> GroupId {
+        let id = self.plain().expect("they look at what messages say");
+        for spot in spots {
+            self.learn(id, spot.position(), Known::AskedOf(key));
+        }
+        let group = self.groups.get_mut(&id).expect("it is there with it");
+        (group.asked, group.looks_back) = (true, true);
+        id
     }
 
     /// All that waits was looked at, no message of it is of a group, and nobody else looks.

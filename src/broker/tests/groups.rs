@@ -106,13 +106,37 @@ fn a_new_life_looks_at_what_it_finds_and_no_longer_than_there_are_groups() {
     assert_eq!((red.len(), given.len()), (1, 22));
     assert_eq!(given.iter().filter(|it| it.2).count(), 2);
     let judged = bench.judged;
-    bench.subscribe(3, queue("plain"), 30);
-    assert_eq!(bench.given().len(), 20);
+    bench.subscribe(3, queue("plain"), 5);
+    assert_eq!((bench.given().len(), bench.judged - judged), (5, 0), "it is alone");
+    bench.subscribe(4, queue("plain"), 100);
+    assert_eq!(bench.given().len(), 15);
     assert_eq!(bench.judged - judged, 20);
     (0..3).for_each(|_| bench.send("plain"));
     assert_eq!((bench.given().len(), bench.judged - judged), (3, 20), "it has none");
     let id = bench.broker.names["plain"];
     assert!(bench.broker.queues[&id].selecting.is_none());
+}
+
+#[test]
+fn what_one_alone_was_given_of_an_earlier_life_makes_its_groups_its_own() {
+    let mut bench = Bench::new();
+    bench.send_of("q", &["red", "blue", "blue", "green", "red", "blue"]);
+    bench.restart();
+    bench.subscribe(1, queue("q"), 3);
+    assert_eq!((bench.given().len(), bench.judged), (3, 0));
+    bench.accept(1, 2);
+    assert_eq!(bench.given(), [(1, 4, false)]);
+    bench.subscribe(2, queue("q"), 100);
+    assert_eq!((bench.given(), bench.judged), (vec![], 5));
+    bench.send_of("q", &["white"]);
+    assert_eq!(bench.given(), [(2, 7, true)]);
+    bench.settle(1, Which::One(Tag(3)), Outcome::Returned).unwrap();
+    assert_eq!(bench.given(), [(1, 3, false)]);
+    bench.accept(1, 1);
+    assert_eq!(bench.given(), [(1, 5, false)]);
+    bench.close(1);
+    let of_two: Vec<_> = bench.given().into_iter().map(|it| (it.0, it.1)).collect();
+    assert_eq!(of_two, [(2, 3), (2, 4), (2, 5), (2, 6)]);
 }
 
 #[test]
