@@ -517,7 +517,9 @@ impl Broker {
             }
         };
         let lent = queue.selecting.as_mut().zip(group);
-        let first_of_group = lent.is_some_and(|(it, group)| it.lent_to(key, group, spot, member));
+        let unseen = queue.groups.unknown;
+        let first_of_group =
+            lent.map_or(unseen, |(it, group)| it.lent_to(key, group, spot, member));
         let redelivered = before || returns > 0;
         let dead = match &message {
             Lent::Durable { entry, .. } if entry.note.is_some() => {

@@ -501,7 +501,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// This is the how-manieth delivery, from 1.
     pub attempt: u32,
-    /// It is the first of its group of messages that this subscription gets.
+    /// If it belongs to a group of messages, it is the first of that which this subscription gets, or
+    /// nobody knows whether it is.
     pub first_of_group: bool,
     /// 0 to 9.
     pub priority: u8,

@@ -565,7 +565,8 @@ pub struct Assignment {
     pub redelivered: bool,
     /// The how-manieth delivery, from 1.
     pub attempt: u32,
-    /// It is the first of its group of messages that this subscription gets.
+    /// If it belongs to a group of messages, it is the first of that which this subscription gets, or
+    /// nobody knows whether it is.
     pub first_of_group: bool,
     /// Why it was set apart, if it was.
     pub dead: Option<Arc<DeadLetter>>,

@@ -130,6 +130,7 @@ impl Grouping {
     ) -> bool {
         self.lent.insert(position, member);
         let Some(Membership { bucket, closes }) = member else { return false };
+        self.found = true;
         let before = self.withdraw(bucket);
         self.turn = Some(key);
         let owner =

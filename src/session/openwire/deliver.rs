@@ -48,7 +48,8 @@ impl OpenWireSession {
         };
         let mut outgoing = leaving.make(delivery.content.clone())?;
         let (Outgoing::Whole(message) | Outgoing::Large { message, .. }) = &mut outgoing;
-        message.tail.jmsx_group_first_for_consumer = delivery.first_of_group;
+        let grouped = message.head.group_id.is_some();
+        message.tail.jmsx_group_first_for_consumer = grouped && delivery.first_of_group;
         Ok(outgoing)
     }
 
