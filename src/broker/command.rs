@@ -501,8 +501,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// This is the how-manieth delivery, from 1.
     pub attempt: u32,
-    /// If it belongs to a group of messages, it is the first of that which this subscription gets, or
-    /// nobody knows whether it is.
+    /// If it belongs to a group of messages, it is the first of that which this subscription gets,
+    /// or nobody knows whether it is.
     pub first_of_group: bool,
     /// 0 to 9.
     pub priority: u8,

@@ -566,8 +566,8 @@ pub struct Assignment {
     pub redelivered: bool,
     /// The how-manieth delivery, from 1.
     pub attempt: u32,
-    /// If it belongs to a group of messages, it is the first of that which this subscription gets, or
-    /// nobody knows whether it is.
+    /// If it belongs to a group of messages, it is the first of that which this subscription gets,
+    /// or nobody knows whether it is.
     pub first_of_group: bool,
     /// Why it was set apart, if it was.
     pub dead: Option<Arc<DeadLetter>>,

@@ -44,8 +44,8 @@ impl Broker {
     }
 
     /// Whether it must be known of a queue's messages to which groups they belong. Not while there
-    /// is one consumer and no more: it gets all of them, and what of that it holds is looked at when
-    /// there is another. So who has no groups comes back to a backlog as fast as ever.
+    /// is one consumer and no more: it gets all of them, and what of that it holds is looked at
+    /// when there is another. So who has no groups comes back to a backlog as fast as ever.
     pub(super) fn goes_by_groups(&mut self, id: QueueId) -> bool {
         let Some(queue) = self.queues.get_mut(&id) else { return false };
         let Groups { seen, unknown, unseen } = queue.groups;
