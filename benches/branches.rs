@@ -281,7 +281,7 @@ fn message() -> Message {
     let body = vec![b'x'; 100].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    Message { durability, priority, expires: None, when: When::AtOnce, content }
+    Message { durability, priority, expires: None, when: When::AtOnce, grouped: false, content }
 }
 
 fn send(queue: &str) -> Command {

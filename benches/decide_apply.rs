@@ -204,7 +204,14 @@ fn send_to(queue: &str) -> Command {
     let body = vec![b'x'; BODY_BYTES].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, when: When::AtOnce, content };
+    let message = Message {
+        durability,
+        priority,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    };
     Command::Send { to: Destination::Queue(queue.into()), message }
 }
 

@@ -237,8 +237,14 @@ fn content(body: usize) -> bytes::Bytes {
 
 fn send(queue: &str, body: usize) -> Request {
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message =
-        Message { durability, priority, expires: None, when: When::AtOnce, content: content(body) };
+    let message = Message {
+        durability,
+        priority,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content: content(body),
+    };
     request(Command::Send { to: Destination::Queue(queue.into()), message })
 }
 

@@ -411,6 +411,7 @@ fn send(queue: &str, expires: Option<Millis>) -> Command {
     let body = vec![b'x'; 100].into();
     let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires, when: When::AtOnce, content };
+    let message =
+        Message { durability, priority, expires, when: When::AtOnce, grouped: false, content };
     Command::Send { to: Destination::Queue(queue.into()), message }
 }

@@ -467,6 +467,16 @@ pub const OPENWIRE_RECOVERED_MAX: usize = 32_767;
 /// Bytes that the marshalling cache of an OpenWire connection holds at most in one direction.
 pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;
 
+/// How many groups of a queue's messages can have owners of their own, about; as ActiveMQ has it.
+pub const GROUP_BUCKETS: u16 = 1024;
+
+/// Messages of a queue that are known to wait when more are looked at, to know their groups: others
+/// wait behind so many whose consumers take none.
+pub const GROUPS_AHEAD_MAX: usize = if cfg!(test) { 32 } else { 4096 };
+
+/// With fewer than this, more are looked at while these are handed out.
+pub const GROUPS_AHEAD_FEW: usize = if cfg!(test) { 2 } else { 256 };
+
 /// Messages of one queue that wait again and that some group of consumers with selectors has not
 /// looked at; one that misses some looks through the whole queue again.
 pub const SELECTED_RETURNS_MAX: usize = if cfg!(test) { 8 } else { 1024 };

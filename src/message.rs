@@ -117,6 +117,8 @@ pub struct Message {
     pub expires: Option<Millis>,
     /// When it is handed out.
     pub when: When,
+    /// Whether it names a group of messages, as its content says ([`GROUP_ID`]).
+    pub grouped: bool,
     /// Properties and body, in the bytes of [`Content`].
     pub content: Bytes,
 }

@@ -39,7 +39,14 @@ fn content() -> Bytes {
 
 fn send_of(queue: &str, content: Bytes) -> Request {
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, when: When::AtOnce, content };
+    let message = Message {
+        durability,
+        priority,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    };
     let command = Command::Send { to: Destination::Queue(queue.into()), message };
     Request { token: NO_TOKEN, confirm: Confirm::Always, command }
 }

@@ -13,7 +13,6 @@ use crate::broker::fact::{
 };
 use crate::broker::queue::Queue;
 use crate::broker::selecting::{GroupId, Waiting};
-use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Body, Millis, QueueId, Tag};
 use crate::limits;
@@ -102,6 +101,10 @@ impl Broker {
         known.limit = self.policies.of_queue(name);
         self.names.insert(Arc::clone(&known.row.name), queue);
         self.sorted.insert(Arc::clone(&known.row.name));
+        let families = self.families_of(name);
+        if !families.is_empty() {
+            *known.families_mut() = families;
+        }
         self.queues.insert(queue, known);
         self.changing(queue);
     }
@@ -228,6 +231,7 @@ impl Broker {
         self.durable.roll_back_open();
         self.durable.forget_all_names();
         for (id, queue) in self.queues.iter_mut() {
+            queue.groups.unknown = queue.row.depth > 0 || queue.row.staged > 0;
             let news = queue.row.redelivered_through != queue.row.lent_through;
             if news && !mutant::is(Mutant::ForgetLent) {
                 self.durable.change(id, &queue.row, &mut queue.changed);
@@ -301,7 +305,7 @@ impl Broker {
         if let Some(selecting) = &mut queue.selecting {
             selecting.arrived(place.rank);
         }
-        if !queue.ready.is_empty() || queue.selecting.is_some() {
+        if queue.is_awaited() {
             self.stir(id);
         }
     }
@@ -336,6 +340,8 @@ impl Broker {
             Change::Subscribe { key, source, prefetch, selector } => {
                 self.apply_subscribe(key, source, prefetch, selector);
             }
+            Change::HasGroups { queue } => self.queue(queue).groups.seen = true,
+            Change::Stand { key, standing } => self.apply_stand(key, standing),
             Change::Credit { key, prefetch } => self.apply_credit(key, prefetch, effects),
             Change::Unsubscribe { key, unsent_from } => self.apply_end(key, unsent_from),
             Change::Enqueue { queue, rank, message } => {
@@ -369,11 +375,7 @@ impl Broker {
                 self.dropped.from_queues += places.len() as u64;
                 self.apply_drop(queue, places);
             }
-            Change::Sweep { queue, asker, delete } => {
-                let row = &self.queues[&queue].row;
-                let sweep = Sweep::new(row, self.last_volatile, asker, delete);
-                self.sweeps.insert(queue, sweep);
-            }
+            Change::Sweep { queue, asker, delete } => self.apply_sweep(queue, asker, delete),
             Change::SweepTo { queue, cursor, removed } => {
                 self.apply_sweep_to(queue, cursor, removed, effects);
             }
@@ -425,7 +427,7 @@ impl Broker {
         if let Some(selecting) = &mut queue.selecting {
             selecting.arrived(place.rank);
         }
-        if !queue.ready.is_empty() || queue.selecting.is_some() {
+        if queue.is_awaited() {
             self.stir(id);
         }
     }
@@ -449,6 +451,7 @@ impl Broker {
                 group = selector.as_ref().map(join);
             }
             Source::Topic(topic) => seat = self.join_topic(topic, key),
+            Source::Pattern(name) => self.join_family(name, key),
         }
         let consumer = Consumer::new(source, prefetch, seat, selector, group);
         self.consumers.insert(key, consumer);
@@ -471,11 +474,12 @@ impl Broker {
                             queue.selecting = None;
                         }
                     }
-                    _ => queue.ready.retain(|other| *other != key),
+                    _ => self.give_up_queue(id, key),
                 }
-                queue.rest();
+                self.queue(id).rest();
             }
             Source::Topic(topic) => self.leave_topic(&topic, seat, weighed),
+            Source::Pattern(name) => self.leave_family(&name, key),
         }
         let of_connection = self.connections.get_mut(&key.0).expect("it had this one");
         of_connection.remove(&key);
@@ -489,6 +493,9 @@ impl Broker {
     fn apply_lend(&mut self, id: QueueId, spot: Spot, key: ConsumerKey, effects: &mut Effects) {
         let group = self.consumers[&key].group;
         let queue = self.queues.get_mut(&id).expect("stated of a queue");
+        let plain = queue.selecting.as_ref().filter(|_| group.is_none());
+        let member = plain.and_then(|selecting| selecting.member(spot));
+        let group = group.or_else(|| plain?.plain());
         // What a selector has found may lie beyond the window.
         let selecting = queue.selecting.as_ref().zip(group);
         let candidate = selecting.and_then(|(selecting, group)| selecting.candidate(group, spot));
@@ -501,17 +508,18 @@ impl Broker {
                 let entry = waited.or(known).expect("it waits");
                 queue.on_loan.insert(place);
                 let before = queue.lent_before(place);
-                (Lent::Durable { place, entry }, entry.returns, before)
+                (Lent::Durable { queue: id, place, entry }, entry.returns, before)
             }
             Spot::Volatile(place) => {
                 let (message, returns) =
                     queue.dequeue(place, &mut self.expiries).expect("it waits");
-                (Lent::Volatile { place, message, returns }, returns, false)
+                (Lent::Volatile { queue: id, place, message, returns }, returns, false)
             }
         };
-        if let (Some(group), Some(selecting)) = (group, &mut queue.selecting) {
-            selecting.lent(group, spot);
-        }
+        let lent = queue.selecting.as_mut().zip(group);
+        let unseen = queue.groups.unknown;
+        let first_of_group =
+            lent.map_or(unseen, |(it, group)| it.lent_to(key, group, spot, member));
         let redelivered = before || returns > 0;
         let dead = match &message {
             Lent::Durable { entry, .. } if entry.note.is_some() => {
@@ -531,22 +539,20 @@ impl Broker {
             counters.delivered += 1;
             counters.redelivered += u64::from(redelivered);
         }
-        // The next in line is the one that has waited longest.
-        let line = queue.line(group);
-        debug_assert_eq!(line.front(), Some(&key));
-        line.pop_front();
-        if consumer.credit() > 0 {
-            line.push_back(key);
-        } else {
-            consumer.in_line = false;
+        consumer.in_line = consumer.credit() > 0;
+        let (again, source) = (consumer.in_line, Arc::clone(&queue.row.name));
+        self.has_had_its_turn(id, key, again);
+        if first_of_group {
+            self.owns_group(id, key);
         }
         effects.push(Effect::Deliver(Assignment {
             key,
             tag,
-            source: Arc::clone(&queue.row.name),
+            source,
             topic: false,
             message,
             redelivered,
+            first_of_group,
             dead,
             // A consumer of JMS expects a second attempt at least when the mark is set.
             attempt: (returns + 1).max(1 + u32::from(redelivered)),
@@ -561,8 +567,8 @@ impl Broker {
         effects: &mut Effects,
     ) {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
-        let source = consumer.source.clone();
         let tags = consumer.named(which, usize::MAX).expect("stated of outstanding ones");
+        let source = consumer.source_of(tags[0]);
         let loans: Vec<_> =
             tags.iter().map(|tag| consumer.loans.remove(tag).expect("named")).collect();
         let count = loans.len();
@@ -584,7 +590,7 @@ impl Broker {
         }
         self.loans_over(key, &source, count);
         match source {
-            Source::Queue(_) => self.stand_in_line(key),
+            Source::Queue(_) | Source::Pattern(_) => self.stand_in_line(key),
             Source::Topic(_) => self.serve_subscriber(key, effects),
         }
     }
@@ -613,7 +619,7 @@ impl Broker {
     /// A loan comes back to its place; one of a topic has none and is gone.
     pub(super) fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
         match (source, loan) {
-            (Source::Queue(id), Lent::Durable { place, entry }) => {
+            (Source::Queue(id), Lent::Durable { place, entry, .. }) => {
                 self.queue(*id).on_loan.remove(&place);
                 // One that counts has its record, which may have delayed it or set it apart.
                 let now = if counted { self.durable.as_stated(*id, place) } else { Some(entry) };
@@ -631,7 +637,8 @@ impl Broker {
     fn apply_take_back(&mut self, key: ConsumerKey, count: usize) {
         let consumer = self.consumers.get_mut(&key).expect("stated of an ended one");
         let ended = consumer.ended.expect("stated of an ended one");
-        let source = consumer.source.clone();
+        let first = consumer.loans.keys().next().copied();
+        let source = first.map_or_else(|| consumer.source.clone(), |tag| consumer.source_of(tag));
         let loans: Vec<_> = std::iter::from_fn(|| consumer.loans.pop_first()).take(count).collect();
         let waited = (count - loans.len()).min(consumer.backlog.len());
         for news in consumer.backlog.drain(..waited) {
@@ -651,7 +658,7 @@ impl Broker {
 
     fn apply_forfeit(&mut self, key: ConsumerKey, tag: Tag) {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
-        let source = consumer.source.clone();
+        let source = consumer.source_of(tag);
         if let Some(loan) = consumer.loans.remove(&tag) {
             self.loans_over(key, &source, 1);
             self.end_loan(&source, &loan);

@@ -19,6 +19,7 @@ pub use self::refusal::Refusal;
 pub use self::schedule::ScheduleInfo;
 pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
+pub use crate::broker::choice::Standing;
 pub use crate::broker::counters::Counters;
 pub use crate::broker::dead::DeadLetter;
 pub use crate::broker::delta::Resolution;
@@ -110,6 +111,19 @@ pub enum Command {
         prefetch: u32,
         /// What it wants of what there is: everything without.
         selector: Option<Arc<Selector>>,
+    },
+    /// As [`Command::Subscribe`], of a consumer that is not like the others.
+    SubscribeAs {
+        /// Chosen by the session, new on this connection.
+        subscription: SubscriptionId,
+        /// Comes into being if it does not exist.
+        from: Destination,
+        /// Deliveries outstanding (unsettled) at most.
+        prefetch: u32,
+        /// What it wants of what there is: everything without.
+        selector: Option<Arc<Selector>>,
+        /// How it stands among the others of a queue; on a topic it means nothing.
+        standing: Standing,
     },
     /// Changes how many deliveries may be outstanding; 0 lets none more through.
     Credit {
@@ -487,6 +501,9 @@ pub struct Delivery {
     pub redelivered: bool,
     /// This is the how-manieth delivery, from 1.
     pub attempt: u32,
+    /// If it belongs to a group of messages, it is the first of that which this subscription gets,
+    /// or nobody knows whether it is.
+    pub first_of_group: bool,
     /// 0 to 9.
     pub priority: u8,
     /// Whether it outlives the process.

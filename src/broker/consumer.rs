@@ -1,14 +1,15 @@
 //! One subscription: its credit, and the messages it holds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::broker::choice::Standing;
 use crate::broker::command::Which;
 use crate::broker::fact::{Lent, Source};
 use crate::broker::load::Load;
 use crate::broker::selecting::GroupId;
 use crate::broker::topic::News;
-use crate::ids::Tag;
+use crate::ids::{QueueId, Tag};
 use crate::selector::Selector;
 
 #[derive(Debug)]
@@ -22,8 +23,14 @@ pub(crate) struct Consumer {
     pub(crate) selector: Option<Arc<Selector>>,
     /// In a queue: those who want the same.
     pub(crate) group: Option<GroupId>,
+    /// How it stands among others of its queue.
+    pub(crate) standing: Standing,
     /// What it holds, in the order of delivery.
     pub(crate) loans: BTreeMap<Tag, Lent>,
+    /// Of a pattern: the queues of whose groups of messages it owns some, perhaps no more.
+    pub(crate) owns: BTreeSet<QueueId>,
+    /// Of these, where something may wait that is for it alone.
+    pub(crate) owed: BTreeSet<QueueId>,
     /// It stands in its queue's line of those with credit.
     pub(crate) in_line: bool,
     /// It has ended, and its loans are on their way back.
@@ -64,7 +71,10 @@ impl Consumer {
             seat,
             selector,
             group,
+            standing: Standing::default(),
             loans: BTreeMap::new(),
+            owns: BTreeSet::new(),
+            owed: BTreeSet::new(),
             in_line: false,
             ended: None,
             held_bytes: 0,
@@ -87,6 +97,23 @@ impl Consumer {
             return 0;
         }
         (self.prefetch as usize).saturating_sub(self.loans.len())
+    }
+
+    /// From what a message came that it holds.
+    pub(crate) fn source_of(&self, tag: Tag) -> Source {
+        let queue = self.loans.get(&tag).and_then(Lent::queue);
+        queue.map_or_else(|| self.source.clone(), Source::Queue)
+    }
+
+    /// The first of some of its loans, as many as are of one queue.
+    pub(crate) fn of_one_source(&self, mut tags: Vec<Tag>) -> Vec<Tag> {
+        if let Source::Pattern(_) = self.source {
+            let of = |tag: &Tag| self.loans.get(tag).and_then(Lent::queue);
+            let first = tags.first().and_then(of);
+            let others = tags.iter().position(|tag| of(tag) != first);
+            tags.truncate(others.unwrap_or(tags.len()));
+        }
+        tags
     }
 
     pub(crate) fn lend(&mut self, message: Lent) -> Tag {

@@ -6,12 +6,11 @@
 //! has outstanding ones that will end. What is lent of a topic counts as memory (`topic`) and not
 //! here; the credit of each subscription is `consumer`'s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::broker::Broker;
 use crate::broker::delta::Place;
 use crate::broker::fact::{ConsumerKey, Lent, Source};
-use crate::broker::selecting::GroupId;
 use crate::ids::{ConnectionId, IdMap, QueueId, Tag};
 use crate::limits;
 
@@ -51,7 +50,7 @@ impl Broker {
     }
 
     /// Whether another message of a queue may be handed to a connection.
-    fn may_lend(&self, connection: ConnectionId) -> bool {
+    pub(super) fn may_lend(&self, connection: ConnectionId) -> bool {
         let known = self.loans.connections.get(&connection);
         known.is_none_or(|known| known.count < self.loans_max())
     }
@@ -59,8 +58,8 @@ impl Broker {
     /// Puts a consumer with credit at the end of its queue's line, or aside.
     pub(super) fn stand_in_line(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(&key) else { return };
-        let Source::Queue(id) = consumer.source else { return };
-        if consumer.in_line || consumer.credit() == 0 {
+        let source = consumer.source.clone();
+        if matches!(source, Source::Topic(_)) || consumer.in_line || consumer.credit() == 0 {
             return;
         }
         if !self.may_lend(key.0) {
@@ -68,11 +67,23 @@ impl Broker {
         }
         let consumer = self.consumers.get_mut(&key).expect("just seen");
         consumer.in_line = true;
+        let id = match source {
+            Source::Queue(id) => id,
+            Source::Pattern(name) => {
+                self.is_owed(key);
+                return self.stand_in_family(&name, key);
+            }
+            Source::Topic(_) => return,
+        };
+        if let Some(line) = self.line_of(id, key) {
+            line.push_back(key);
+        }
+        let consumer = &self.consumers[&key];
         let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
-        queue.line(consumer.group).push_back(key);
         if let (Some(group), Some(selecting)) = (consumer.group, &mut queue.selecting) {
             selecting.stir(group);
         }
+        self.has_credit_for_groups(id, key);
         self.stir(id);
     }
 
@@ -80,27 +91,45 @@ impl Broker {
     /// connections have as many as they may leave the line.
     pub(super) fn next_ready(&mut self, id: QueueId) -> Option<ConsumerKey> {
         loop {
-            let key = *self.queues.get(&id)?.ready.front()?;
+            let queue = self.queues.get(&id)?;
+            if queue.choice.is_some() {
+                return self.next_by_choice(id);
+            }
+            let key = *queue.ready.front()?;
             if self.may_lend(key.0) {
                 return Some(key);
             }
-            self.pass_over(id, None, key);
+            self.pass_over(id, key);
         }
     }
 
     /// The first in a line of a queue leaves it: its connection has as many as it may.
-    fn pass_over(&mut self, id: QueueId, group: Option<GroupId>, key: ConsumerKey) {
-        let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
-        queue.line(group).pop_front();
+    pub(super) fn pass_over(&mut self, id: QueueId, key: ConsumerKey) {
+        self.line_of(id, key).map(VecDeque::pop_front);
         self.consumers.get_mut(&key).expect("it stands in line").in_line = false;
         self.wait_aside(key);
     }
 
+    /// Whether a consumer may have a message, wherever it stands in its line; one whose connection
+    /// has as many as it may leaves the line.
+    pub(super) fn may_have(&mut self, id: QueueId, key: ConsumerKey) -> bool {
+        let stands = self.consumers.get(&key).is_some_and(|consumer| consumer.in_line);
+        if !stands || self.may_lend(key.0) {
+            return stands;
+        }
+        if let Some(line) = self.line_of(id, key) {
+            line.retain(|other| *other != key);
+        }
+        self.consumers.get_mut(&key).expect("just seen").in_line = false;
+        self.wait_aside(key);
+        false
+    }
+
     /// Whether the first of a group may have a message; otherwise it leaves the group's line.
-    pub(super) fn is_ready(&mut self, id: QueueId, group: GroupId, key: ConsumerKey) -> bool {
+    pub(super) fn is_ready(&mut self, id: QueueId, key: ConsumerKey) -> bool {
         let may = self.may_lend(key.0);
         if !may {
-            self.pass_over(id, Some(group), key);
+            self.pass_over(id, key);
         }
         may
     }
@@ -114,7 +143,9 @@ impl Broker {
     /// with clearly fewer than it may have, all that wait stand in line again: whichever finds a
     /// message has it.
     pub(super) fn loans_over(&mut self, key: ConsumerKey, source: &Source, count: usize) {
-        let Source::Queue(_) = source else { return };
+        if let Source::Topic(_) = source {
+            return;
+        }
         let max = self.loans_max();
         let Some(known) = self.loans.connections.get_mut(&key.0) else { return };
         self.loans.all -= count;
@@ -139,7 +170,7 @@ impl Broker {
     /// Outstanding deliveries, as counted and as there are; for checks.
     #[cfg(test)]
     pub(crate) fn loans(&self) -> (usize, usize) {
-        let of_queues = |source: &Source| matches!(source, Source::Queue(_));
+        let of_queues = |source: &Source| !matches!(source, Source::Topic(_));
         let all = self.consumers.values().filter(|consumer| of_queues(&consumer.source));
         (self.loans.all, all.map(|consumer| consumer.loans.len()).sum())
     }

@@ -14,6 +14,7 @@ use crate::broker::Broker;
 use crate::broker::delta::{Entry, NoteRow, Place, Repeat, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::{Change, Fact, Volatile};
+use crate::broker::grouping::Membership;
 use crate::broker::redelivery::queue_named;
 use crate::ids::{DueTime, Millis, NoteId, QueueId};
 use crate::limits;
@@ -239,6 +240,9 @@ impl Broker {
             let queue = *queue.get_or_insert_with(|| self.queue_or_new(now, &target, facts).0);
             let content = dead.mark(message.content);
             let message = Volatile { content, expires: None, ..message };
+            if Membership::of(&message.content).is_some() {
+                facts.push(Fact::Memory(Change::HasGroups { queue }));
+            }
             facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
         }
     }

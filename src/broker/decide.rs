@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::browse::Browse;
+use crate::broker::choice::Standing;
 use crate::broker::command::{Command, Confirm, Outcome, Refusal, Reply, Which};
 use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
@@ -13,7 +14,7 @@ use crate::broker::wildcards::check_no_wildcards;
 use crate::broker::{Broker, Room, consumer::Consumer};
 use crate::ids::{Body, ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
-use crate::message::{Destination, Durability, Message};
+use crate::message::{Destination, Durability, Message, has_wildcards};
 use crate::record::{Cause, Gone, Record};
 use crate::schedule::When;
 use crate::selector::Selector;
@@ -94,6 +95,10 @@ impl Broker {
             Command::Subscribe { subscription, from, prefetch, selector } => {
                 let (key, selector) = ((connection, *subscription), selector.clone());
                 self.decide_subscribe(now, key, from, (*prefetch, selector), facts)
+            }
+            Command::SubscribeAs { subscription, from, prefetch, selector, standing } => {
+                let (key, selector) = ((connection, *subscription), selector.clone());
+                self.decide_subscribe_as(now, key, from, (*prefetch, selector, *standing), facts)
             }
             Command::Credit { subscription, prefetch } => {
                 let change = |key| Change::Credit { key, prefetch: *prefetch };
@@ -210,9 +215,10 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) {
         let Some(consumer) = self.consumers.get(&key) else { return };
-        let Some(Lent::Durable { place, entry }) = consumer.loans.get(&tag) else { return };
-        let Source::Queue(from) = consumer.source else { return };
-        self.state_damaged(now, from, (*place, entry), content, facts);
+        let Some(Lent::Durable { queue, place, entry }) = consumer.loans.get(&tag) else {
+            return;
+        };
+        self.state_damaged(now, *queue, (*place, entry), content, facts);
         facts.push(Fact::Memory(Change::Forfeit { key, tag }));
     }
 
@@ -275,12 +281,14 @@ impl Broker {
         };
         let rank = 9 - message.priority.get();
         if durability == Durability::NonPersistent {
-            let message = self.volatile(now, message);
+            let (sent, message) = (message, self.volatile(now, message));
             let (queue, _) = self.queue_or_new(now, name, facts);
+            self.state_of_group(queue, sent, facts);
             facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
             return DONE;
         }
         let (queue, seq) = self.queue_or_new(now, name, facts);
+        self.state_of_group(queue, message, facts);
         if let Some(wait) = message.when.wait() {
             let what = (message, upload, wait);
             self.state_scheduled(now, queue, name, Place { rank, seq }, what, facts);
@@ -370,6 +378,12 @@ impl Broker {
         }
         check_name(from.name())?;
         let source = match from {
+            Destination::Queue(name) if self.check_wildcard(from)?.is_some() => {
+                if selector.is_some() {
+                    return Err(Refusal::PlainPattern { what: "a selector" });
+                }
+                Source::Pattern(Arc::clone(name))
+            }
             Destination::Queue(name) => {
                 self.check_count(name)?;
                 Source::Queue(self.queue_or_new(now, name, facts).0)
@@ -382,6 +396,26 @@ impl Broker {
         let prefetch = prefetch.min(self.limits.prefetch);
         facts.push(Fact::Memory(Change::Subscribe { key, source, prefetch, selector }));
         DONE
+    }
+
+    fn decide_subscribe_as(
+        &self,
+        now: Millis,
+        key: ConsumerKey,
+        from: &Destination,
+        (prefetch, selector, standing): (u32, Option<Arc<Selector>>, Standing),
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let special = standing != Standing::default();
+        if special && has_wildcards(from.name()) && matches!(from, Destination::Queue(_)) {
+            return Err(Refusal::PlainPattern { what: "a priority, or an exclusive consumer" });
+        }
+        if standing.exclusive && selector.is_some() {
+            return Err(Refusal::ExclusiveSelector);
+        }
+        let verdict = self.decide_subscribe(now, key, from, (prefetch, selector), facts)?;
+        facts.push(Fact::Memory(Change::Stand { key, standing }));
+        Ok(verdict)
     }
 
     /// States a change of a subscription that has not ended.
@@ -419,7 +453,8 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let (consumer, tags, which, all) = self.covered(key, which)?;
-        if let Source::Queue(queue) = consumer.source {
+        let source = consumer.source_of(tags[0]);
+        if let Source::Queue(queue) = source {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
             match outcome {
                 Outcome::Accepted => removed(queue, Cause::Accepted, gone(loans), facts),
@@ -428,7 +463,7 @@ impl Broker {
             }
         }
         facts.push(Fact::Memory(Change::Settle { key, which, outcome }));
-        if let Source::Queue(queue) = &consumer.source {
+        if let Source::Queue(queue) = &source {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
             match outcome {
                 Outcome::Accepted => {}
@@ -451,6 +486,7 @@ impl Broker {
         // However much one acknowledgement covers, one step settles a bounded part of it.
         let most = limits::STEP_MESSAGES_MAX;
         let tags = consumer.named(which, most).ok_or(Refusal::NotOutstanding(tag))?;
+        let tags = consumer.of_one_source(tags);
         let last = *tags.last().expect("at least the one that was named");
         let which = match which {
             Which::Range(first, end) if last < end => Which::Range(first, last),
@@ -503,7 +539,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
 fn gone<'a>(loans: impl Iterator<Item = &'a Lent>) -> Vec<Gone> {
     loans
         .filter_map(|loan| match loan {
-            Lent::Durable { place, entry } => Some(Gone::of(*place, entry)),
+            Lent::Durable { place, entry, .. } => Some(Gone::of(*place, entry)),
             Lent::Volatile { .. } | Lent::Published { .. } => None,
         })
         .collect()

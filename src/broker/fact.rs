@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::choice::Standing;
 use crate::broker::command::{Confirm, Disposition, MessageId, Outcome, Refusal, Reply, Which};
 use crate::broker::dead::DeadLetter;
 use crate::broker::delta::{Entry, Place, Resolution};
@@ -90,6 +91,8 @@ pub enum Source {
     Queue(QueueId),
     /// A topic, by name.
     Topic(Arc<str>),
+    /// All queues of a pattern.
+    Pattern(Arc<str>),
 }
 
 /// The place of a non-persistent message in a queue: by rank, then after every durable message
@@ -146,6 +149,18 @@ pub enum Change {
         prefetch: u32,
         /// What it wants of what there is.
         selector: Option<Arc<Selector>>,
+    },
+    /// A subscription that has just begun stands before others of its queue, or behind.
+    Stand {
+        /// Which.
+        key: ConsumerKey,
+        /// How.
+        standing: Standing,
+    },
+    /// A queue has messages of groups.
+    HasGroups {
+        /// Which.
+        queue: QueueId,
     },
     /// A subscription ends; its loans return over the next turns.
     Unsubscribe {
@@ -551,6 +566,9 @@ pub struct Assignment {
     pub redelivered: bool,
     /// The how-manieth delivery, from 1.
     pub attempt: u32,
+    /// If it belongs to a group of messages, it is the first of that which this subscription gets,
+    /// or nobody knows whether it is.
+    pub first_of_group: bool,
     /// Why it was set apart, if it was.
     pub dead: Option<Arc<DeadLetter>>,
 }
@@ -560,6 +578,8 @@ pub struct Assignment {
 pub enum Lent {
     /// A durable one, its content in the log.
     Durable {
+        /// Of which queue.
+        queue: QueueId,
         /// Where it belongs.
         place: Place,
         /// The entry as it was when lent.
@@ -567,6 +587,8 @@ pub enum Lent {
     },
     /// A non-persistent one of a queue.
     Volatile {
+        /// Of which one.
+        queue: QueueId,
         /// Where it belongs.
         place: VolatilePlace,
         /// The message.
@@ -584,6 +606,15 @@ pub enum Lent {
 }
 
 impl Lent {
+    /// The queue that it is of; a topic lends without one.
+    #[must_use]
+    pub fn queue(&self) -> Option<QueueId> {
+        match self {
+            Self::Durable { queue, .. } | Self::Volatile { queue, .. } => Some(*queue),
+            Self::Published { .. } => None,
+        }
+    }
+
     /// Bytes that it counts for, as a limit counts them.
     #[must_use]
     pub fn charge(&self) -> u64 {

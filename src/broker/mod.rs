@@ -26,10 +26,14 @@ pub mod xa;
 
 mod apply;
 mod branch;
+mod choice;
 mod consumer;
 mod credit;
 mod decide;
 mod durable;
+mod families;
+mod grouped;
+mod grouping;
 mod later;
 mod load;
 mod names;
@@ -76,6 +80,7 @@ use crate::ids::{ByQueue, ConnectionId, IdTables, Lsn, Millis, QueueId, Tables, 
 use crate::limits;
 use crate::record::Record;
 
+pub use choice::Standing;
 pub use decide::Verdict;
 pub use delta::Base;
 use queue::Queue;
@@ -181,6 +186,12 @@ pub struct Broker {
     /// Those that are heard, and patterns of them.
     topics: BTreeMap<Arc<str>, topic::Topic>,
     topic_wildcards: wildcards::Wildcards,
+    /// Consumers of patterns of queues.
+    families: BTreeMap<Arc<str>, families::Family>,
+    queue_wildcards: wildcards::Wildcards,
+    /// Those with something to do, each once.
+    family_line: VecDeque<Arc<str>>,
+    groups: grouped::Agenda,
     consumers: IdTables<ConsumerKey, consumer::Consumer>,
     loans: credit::Loans,
     /// The subscriptions of each connection that have not ended.
@@ -259,6 +270,10 @@ impl Broker {
             queues,
             topics: BTreeMap::new(),
             topic_wildcards: wildcards::Wildcards::default(),
+            families: BTreeMap::new(),
+            queue_wildcards: wildcards::Wildcards::default(),
+            family_line: VecDeque::new(),
+            groups: grouped::Agenda::default(),
             consumers: IdTables::default(),
             connections: BTreeMap::new(),
             loans: credit::Loans::default(),

@@ -14,7 +14,8 @@ use super::command::{
 };
 use super::delta::{Entry, Place};
 use super::fact::{Effect, Fact, OperationsPage, Page};
-use super::{Base, Broker, Effects, Limits, Verdict, Written};
+use super::select::Finding;
+use super::{Base, Broker, Effects, Limits, SelectRequest, Selected, Unjudged, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, Token};
 use crate::limits::STEP_MESSAGES_MAX;
 use crate::message::{Destination, Durability, Message, Priority};
@@ -72,7 +73,11 @@ impl Bench {
                     Effect::Answer { result, .. } => self.answers.push(result),
                     Effect::Pieces(_) => unreachable!("no body comes in pieces here"),
                     Effect::Outcome(_) => unreachable!("there are no branches here"),
-                    Effect::Select(_) => unreachable!("nobody has a selector here"),
+                    Effect::Select(SelectRequest { queue, group, messages, .. }) => {
+                        let none = |it: &Unjudged| (it.spot, Finding::Group(None));
+                        let verdicts = messages.iter().map(none).collect();
+                        self.broker.selected_in(&Selected { queue, group, verdicts });
+                    }
                     Effect::Later(_) | Effect::Content(_) | Effect::Producers(_) => {
                         unreachable!("nothing is delayed here, and nobody counts")
                     }
@@ -130,6 +135,7 @@ impl Bench {
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
             when: When::AtOnce,
+            grouped: false,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: Destination::Queue(queue.into()), message });

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::broker::choice::Choice;
 use crate::broker::counters::Counters;
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::durable::Freezes;
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
+use crate::broker::grouping::Groups;
 use crate::broker::policy::{Held, Limit};
 use crate::broker::redelivery::Redelivery;
 use crate::broker::scan::Scans;
@@ -88,7 +90,11 @@ pub(crate) struct Queue {
     pub(crate) counters: Counters,
     /// Those with credit and without selector, the next one first.
     pub(crate) ready: VecDeque<ConsumerKey>,
-    /// Those with selectors, where there are any.
+    /// What to choose by, where those without selectors are not all alike.
+    pub(crate) choice: Option<Box<Choice>>,
+    /// Whether messages of groups are in it.
+    pub(crate) groups: Groups,
+    /// Those with selectors, where there are any, and what is known of groups.
     pub(crate) selecting: Option<Box<Selecting>>,
     /// What non-persistent messages are charged, lent ones included.
     pub(crate) volatile_bytes: u64,
@@ -136,6 +142,8 @@ impl Queue {
             consumers: BTreeSet::new(),
             counters: Counters::default(),
             ready: VecDeque::new(),
+            choice: None,
+            groups: Groups::default(),
             selecting: None,
             volatile_bytes: 0,
             voted,
@@ -153,6 +161,9 @@ impl Queue {
         }
         self.consumers = BTreeSet::new();
         self.ready = VecDeque::new();
+        if self.families().is_none_or(BTreeSet::is_empty) {
+            self.forget_groups();
+        }
         if self.on_loan.is_empty() {
             self.on_loan = BTreeSet::new();
         }
@@ -162,6 +173,16 @@ impl Queue {
         if self.volatile_on_loan.is_empty() {
             self.volatile_on_loan = BTreeMap::new();
         }
+    }
+
+    /// Nothing in it belongs to a group.
+    pub(crate) fn end_groups(&mut self) {
+        self.groups.unknown = false;
+        self.forget_groups();
+    }
+
+    fn forget_groups(&mut self) {
+        self.selecting.take_if(|selecting| selecting.unwatch_groups());
     }
 
     pub(crate) fn horizon(&self) -> Option<Place> {
@@ -233,6 +254,16 @@ impl Queue {
         {
             selecting.waits_again(spot, waiting);
         }
+    }
+
+    /// Whether the time of a message that waits is over.
+    pub(crate) fn is_over(&self, now: Millis, spot: Spot, waiting: Waiting) -> bool {
+        let expires = match (spot, waiting) {
+            (Spot::Volatile(place), _) => self.volatile_at(place).and_then(|m| m.expires),
+            (_, Waiting::Durable(entry)) => entry.expires,
+            (_, Waiting::Volatile) => unreachable!("durable ones have an entry"),
+        };
+        expires.is_some_and(|at| at <= now)
     }
 
     /// A durable message no longer waits, or is gone.

@@ -116,7 +116,7 @@ impl Broker {
         let now = self.time(now);
         let (mut back, mut dead): (Vec<(Place, Entry)>, Vec<_>) = (Vec::new(), Vec::new());
         for loan in loans {
-            let Lent::Durable { place, entry } = loan else { continue };
+            let Lent::Durable { place, entry, .. } = loan else { continue };
             let entry = entry.returned();
             if rules.is_too_often(entry.returns) {
                 dead.push((*place, entry));
@@ -143,7 +143,7 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) {
         let dead = loans.filter_map(|loan| match loan {
-            Lent::Durable { place, entry } => Some((*place, entry.returned())),
+            Lent::Durable { place, entry, .. } => Some((*place, entry.returned())),
             Lent::Volatile { .. } | Lent::Published { .. } => None,
         });
         let dead: Vec<_> = dead.collect();
@@ -180,7 +180,7 @@ impl Broker {
         let mut places: Vec<VolatilePlace> = Vec::new();
         let mut dead = Vec::new();
         for loan in loans {
-            let Lent::Volatile { place, message, returns } = loan else { continue };
+            let Lent::Volatile { place, message, returns, .. } = loan else { continue };
             if rules.is_too_often(returns.saturating_add(1)) {
                 places.push(*place);
                 dead.push((place.rank, message.clone()));

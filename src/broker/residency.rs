@@ -170,8 +170,14 @@ impl Bench {
                     if *persistent { Durability::Persistent } else { Durability::NonPersistent };
                 let priority = Priority::new(*priority).unwrap();
                 let content = Bytes::from_static(b"content");
-                let message =
-                    Message { durability, priority, expires: None, when: When::AtOnce, content };
+                let message = Message {
+                    durability,
+                    priority,
+                    expires: None,
+                    when: When::AtOnce,
+                    grouped: false,
+                    content,
+                };
                 (9, Command::Send { to: queue(), message })
             }
             Step::Subscribe { connection, prefetch } => {

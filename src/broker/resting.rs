@@ -59,7 +59,7 @@ impl Resting {
 impl Broker {
     /// A non-persistent message comes back to its place.
     pub(super) fn take_back_volatile(&mut self, id: QueueId, loan: Lent, counted: bool) {
-        let Lent::Volatile { place, message, returns } = loan else {
+        let Lent::Volatile { place, message, returns, .. } = loan else {
             unreachable!("the others come back by other ways")
         };
         let returns = returns + u32::from(counted);

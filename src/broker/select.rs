@@ -10,9 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::MessageId;
-use crate::broker::consumer::Consumer;
 use crate::broker::delta::Entry;
 use crate::broker::fact::{Change, Fact, Page, PageWish, Purpose, Spot, VolatilePlace};
+use crate::broker::grouping::Membership;
 use crate::broker::queue::Queue;
 use crate::broker::selecting::{GroupId, Waiting, Wish};
 use crate::broker::subject::Envelope;
@@ -31,10 +31,51 @@ pub struct SelectRequest {
     pub queue: QueueId,
     /// Who wants to know.
     pub group: GroupId,
-    /// By which selector.
-    pub selector: Arc<Selector>,
+    /// What.
+    pub question: Question,
     /// Which, in no order.
     pub messages: Vec<Unjudged>,
+}
+
+/// What a group of consumers wants to know of messages.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// Whether they match this.
+    Matches(Arc<Selector>),
+    /// To which group of messages they belong.
+    Group,
+}
+
+/// What is found out of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It does not match.
+    Other,
+    /// It matches.
+    Matches,
+    /// It belongs to this group of messages, or to none.
+    Group(Option<Membership>),
+}
+
+impl Question {
+    /// What a message with this content says to it.
+    #[must_use]
+    pub fn ask(&self, envelope: &Envelope, content: &Bytes) -> Finding {
+        match self {
+            Self::Matches(selector) if envelope.is_selected(selector, content) => Finding::Matches,
+            Self::Matches(_) => Finding::Other,
+            Self::Group => Finding::Group(Membership::of(content)),
+        }
+    }
+
+    /// What counts of one that cannot be read: its delivery finds that out.
+    #[must_use]
+    pub fn unreadable(&self) -> Finding {
+        match self {
+            Self::Matches(_) => Finding::Matches,
+            Self::Group => Finding::Group(None),
+        }
+    }
 }
 
 /// A message of which nobody knows whether it matches.
@@ -57,8 +98,8 @@ pub struct Selected {
     pub queue: QueueId,
     /// Who wanted to know.
     pub group: GroupId,
-    /// Which match, and which do not.
-    pub verdicts: Vec<(Spot, bool)>,
+    /// What was found of each.
+    pub verdicts: Vec<(Spot, Finding)>,
 }
 
 impl Broker {
@@ -76,26 +117,37 @@ impl Broker {
         };
         match wish {
             Wish::Lend(spot, waiting, key) => {
-                if !self.is_ready(id, group, key) {
+                if !self.is_ready(id, key) {
                     return true;
                 }
-                let queue = &self.queues[&id];
-                let expires = match (spot, waiting) {
-                    (Spot::Volatile(place), _) => queue.volatile_at(place).and_then(|m| m.expires),
-                    (_, Waiting::Durable(entry)) => entry.expires,
-                    (_, Waiting::Volatile) => unreachable!("durable ones have an entry"),
-                };
-                if expires.is_some_and(|at| at <= now) {
+                if self.queues[&id].is_over(now, spot, waiting) {
                     self.state_over(now, id, spot, waiting, facts);
                     return true;
                 }
-                self.state_lent(id, spot, group, facts);
+                let credit = self.credit_of(&self.queues[&id], group);
+                self.state_lent(id, spot, credit, facts);
                 facts.push(Fact::Memory(Change::Lend { queue: id, spot, key }));
             }
+            wish => self.state_wish(id, group, wish, facts, effects),
+        }
+        true
+    }
+
+    /// Asks what a group wants to know.
+    pub(super) fn state_wish(
+        &mut self,
+        id: QueueId,
+        group: GroupId,
+        wish: Wish,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) {
+        match wish {
+            Wish::Lend(..) => unreachable!("it wants to know something"),
             Wish::Judge(messages) => self.state_question(id, group, &messages, facts),
             Wish::Walk(after) => {
                 let wish = wish_of(id, group, after);
-                match queue.page_in_memory(wish.after, wish.limit) {
+                match self.queues[&id].page_in_memory(wish.after, wish.limit) {
                     Some(rows) => {
                         let request = wish.of(self.durable.generation);
                         self.state_walked(&Page { request, rows }, group, facts);
@@ -104,11 +156,10 @@ impl Broker {
                 }
             }
         }
-        true
     }
 
     /// States the end of one message whose time is over.
-    fn state_over(
+    pub(super) fn state_over(
         &self,
         now: Millis,
         id: QueueId,
@@ -131,20 +182,23 @@ impl Broker {
     /// States that a durable message may have been delivered, where that is not stated. All before
     /// it in its rank counts as such from then on, though it may never have matched anybody: a flag
     /// too many does no harm, and one too few would.
-    fn state_lent(&self, id: QueueId, spot: Spot, group: GroupId, facts: &mut Vec<Fact>) {
+    pub(super) fn state_lent(&self, id: QueueId, spot: Spot, credit: usize, facts: &mut Vec<Fact>) {
         let Spot::Durable(place) = spot else { return };
         let queue = &self.queues[&id];
         if place.seq > queue.row.lent_through.of(place.rank) {
-            let selecting = queue.selecting.iter().flat_map(|it| it.waiting(group));
-            let credit = selecting.take(limits::STEP_MESSAGES_MAX).map(|key| &self.consumers[key]);
-            let credit = credit.map(Consumer::credit).sum::<usize>();
             let through = queue.lend_through(place, credit.min(limits::RECORD_ENTRIES_MAX));
             let record = Record::Lent { queue: id, rank: place.rank, through };
             facts.push(Fact::Log(record, Bytes::new()));
         }
     }
 
-    fn state_question(
+    fn credit_of(&self, queue: &Queue, group: GroupId) -> usize {
+        let waiting = queue.selecting.iter().flat_map(|it| it.waiting(group));
+        let keys = waiting.take(limits::STEP_MESSAGES_MAX);
+        keys.map(|key| self.consumers[key].credit()).sum()
+    }
+
+    pub(super) fn state_question(
         &self,
         queue: QueueId,
         group: GroupId,
@@ -153,7 +207,7 @@ impl Broker {
     ) {
         let known = &self.queues[&queue];
         let selecting = known.selecting.as_ref().expect("it has this group");
-        let selector = Arc::clone(selecting.selector(group).expect("it has this group"));
+        let question = selecting.question(group).expect("it has this group");
         let unjudged = messages.iter().filter_map(|(spot, waiting)| match (*spot, waiting) {
             (Spot::Durable(place), Waiting::Durable(entry)) => {
                 Some(of_durable(*spot, 9 - place.rank, entry))
@@ -162,7 +216,7 @@ impl Broker {
             (Spot::Durable(_), Waiting::Volatile) => unreachable!("durable ones have an entry"),
         });
         let messages = unjudged.collect();
-        let request = SelectRequest { queue, group, selector, messages };
+        let request = SelectRequest { queue, group, question, messages };
         facts.push(Fact::Memory(Change::Select(request)));
     }
 
@@ -226,9 +280,9 @@ impl Broker {
         let Selected { queue: id, group, verdicts } = selected;
         let Some(queue) = self.queues.get_mut(id) else { return };
         let Some(selecting) = &mut queue.selecting else { return };
-        for (spot, matches) in verdicts {
-            let matches = *matches || mutant::is(Mutant::SelectAll);
-            selecting.judged(*group, *spot, matches);
+        for (spot, finding) in verdicts {
+            let all = *finding == Finding::Other && mutant::is(Mutant::SelectAll);
+            selecting.judged(*group, *spot, if all { Finding::Matches } else { *finding });
         }
         self.answer_group(*id, *group);
     }
@@ -260,10 +314,10 @@ fn of_durable(spot: Spot, priority: u8, entry: &Entry) -> Unjudged {
 /// Judges messages, given where to find the contents of those in the log; for tests.
 #[cfg(test)]
 pub(super) fn judge(request: SelectRequest, content: impl Fn(Lsn) -> Bytes) -> Selected {
-    let SelectRequest { queue, group, selector, messages } = request;
+    let SelectRequest { queue, group, question, messages } = request;
     let verdicts = messages.into_iter().map(|Unjudged { spot, envelope, in_log, content: own }| {
         let found = own.or_else(|| in_log.map(|(birth, _)| content(birth)));
-        (spot, envelope.is_selected(&selector, &found.expect("it is somewhere")))
+        (spot, question.ask(&envelope, &found.expect("it is somewhere")))
     });
     Selected { queue, group, verdicts: verdicts.collect() }
 }

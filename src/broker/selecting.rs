@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{ConsumerKey, Spot, VolatilePlace};
+use crate::broker::grouping::{Grouping, Membership};
+use crate::broker::select::{Finding, Question};
 use crate::limits;
 use crate::selector::Selector;
 
@@ -23,7 +25,7 @@ use crate::selector::Selector;
 pub struct GroupId(pub(super) u64);
 
 /// A place among all messages of a queue, in the order of delivery.
-type Position = (u8, u64, bool, u64);
+pub(super) type Position = (u8, u64, bool, u64);
 
 #[derive(Debug, Default)]
 pub(crate) struct Selecting {
@@ -44,11 +46,15 @@ pub(crate) struct Selecting {
     news: bool,
     /// Whether these consumers go first this time, before those without selectors.
     first: bool,
+    /// Where messages may belong to groups: the walk of the consumers without selectors, and what
+    /// they know.
+    plain: Option<(GroupId, Box<Grouping>)>,
 }
 
 #[derive(Debug)]
 struct Group {
-    selector: Arc<Selector>,
+    /// Consumers without selectors have none.
+    selector: Option<Arc<Selector>>,
     consumers: usize,
     /// Those with credit, the next one first.
     ready: VecDeque<ConsumerKey>,
@@ -60,6 +66,8 @@ struct Group {
     returned: u64,
     /// It waits for a piece of the queue, or for what matches in one.
     asked: bool,
+    /// That is about messages behind the point to which it has come.
+    looks_back: bool,
     in_line: bool,
 }
 
@@ -86,6 +94,8 @@ enum Known {
     /// Whether it matches is being found out.
     Asked(Waiting),
     Matched(Waiting),
+    /// One of a queue's consumers without selectors has it, and its group is being found out.
+    AskedOf(ConsumerKey),
     /// One of its own consumers has it.
     Lent,
 }
@@ -115,13 +125,14 @@ impl Waiting {
 impl Selecting {
     /// A consumer begins. A new selector is a new group, under that id.
     pub(super) fn join(&mut self, selector: &Arc<Selector>, new: GroupId) -> GroupId {
-        let known = self.groups.iter_mut().find(|(_, group)| group.selector == *selector);
+        let equal = |group: &Group| group.selector.as_ref() == Some(selector);
+        let known = self.groups.iter_mut().find(|(_, group)| equal(group));
         if let Some((id, group)) = known {
             group.consumers += 1;
             return *id;
         }
         let returned = self.last_returned;
-        self.groups.insert(new, Group::new(Arc::clone(selector), returned));
+        self.groups.insert(new, Group::new(Some(Arc::clone(selector)), returned));
         new
     }
 
@@ -139,8 +150,10 @@ impl Selecting {
         self.groups.is_empty()
     }
 
-    pub(super) fn selector(&self, id: GroupId) -> Option<&Arc<Selector>> {
-        self.groups.get(&id).map(|group| &group.selector)
+    /// What a group wants to know of messages.
+    pub(super) fn question(&self, id: GroupId) -> Option<Question> {
+        let selector = &self.groups.get(&id)?.selector;
+        Some(selector.as_ref().map_or(Question::Group, |it| Question::Matches(Arc::clone(it))))
     }
 
     /// Its consumers with credit.
@@ -176,12 +189,24 @@ impl Selecting {
     /// A message waits again in a place where it was before. Whoever has lent it knows it.
     pub(super) fn waits_again(&mut self, spot: Spot, waiting: Waiting) {
         let position = spot.position();
+        let mut stranger = None;
         for id in self.holders.get(&position).into_iter().flatten() {
             let group = self.groups.get_mut(id).expect("holders are living groups");
-            if let Some(known @ Known::Lent) = group.known.get_mut(&position) {
-                *known = Known::Matched(waiting);
+            let known = group.known.get_mut(&position);
+            let Some(known @ (Known::Lent | Known::AskedOf(_))) = known else { continue };
+            *known = Known::Matched(waiting);
+            let plain = self.plain.as_mut().filter(|(plain, _)| plain == id);
+            let Some((plain, grouping)) = plain else {
                 group.matched.insert(position);
+                continue;
+            };
+            if !grouping.waits_again(position) {
+                // It was lent when nobody asked for its group.
+                stranger = group.known.remove(&position).and(Some(*plain));
             }
+        }
+        if let Some(plain) = stranger {
+            self.let_go(position, plain);
         }
         self.news = true;
         self.last_returned += 1;
@@ -207,19 +232,36 @@ impl Selecting {
             group.known.remove(&position);
             group.matched.remove(&position);
         }
+        if let Some((_, grouping)) = &mut self.plain {
+            grouping.forget(position);
+        }
     }
 
     /// What is known of a message that a group is about to be lent.
     pub(super) fn candidate(&self, id: GroupId, spot: Spot) -> Option<Waiting> {
         match self.groups.get(&id)?.known.get(&spot.position())? {
             Known::Matched(waiting) => Some(*waiting),
-            Known::Asked(_) | Known::Lent => None,
+            Known::Asked(_) | Known::AskedOf(_) | Known::Lent => None,
         }
     }
 
     /// A consumer of a group has it: should it come back, the group knows that it matches.
     pub(super) fn lent(&mut self, id: GroupId, spot: Spot) {
         self.learn(id, spot.position(), Known::Lent);
+    }
+
+    /// The same, where it may be known what group of messages it belongs to. True where it is the
+    /// first of that which this consumer gets.
+    pub(super) fn lent_to(
+        &mut self,
+        key: ConsumerKey,
+        id: GroupId,
+        spot: Spot,
+        member: Option<Option<Membership>>,
+    ) -> bool {
+        self.lent(id, spot);
+        let Some((grouping, member)) = self.grouping().zip(member) else { return false };
+        grouping.lent(spot.position(), member, key)
     }
 
     fn learn(&mut self, id: GroupId, position: Position, known: Known) {
@@ -266,20 +308,34 @@ impl Selecting {
             };
             return Some(Wish::Lend(spot_at(*first), *waiting, key));
         }
-        if group.asked {
+        self.look_further(id)
+    }
+
+    /// What a group wants to know next, if it does not wait for an answer.
+    fn look_further(&mut self, id: GroupId) -> Option<Wish> {
+        if self.groups.get(&id)?.asked {
             return None;
         }
-        let back = self.look_back(id);
-        let group = self.groups.get_mut(&id).expect("just seen");
-        group.asked = true;
-        if !back.is_empty() {
-            return Some(Wish::Judge(back));
+        let back = self.look_behind(id);
+        if back.is_some() {
+            return back;
         }
+        let group = self.groups.get_mut(&id).expect("just seen");
         let ranks = group.ranks.iter().zip(&self.arrivals);
         let behind = ranks.filter(|(progress, arrived)| progress.complete_at != Some(**arrived));
         let next = behind.map(|(progress, _)| progress.seen).next();
         group.asked = next.is_some();
         next.map(Wish::Walk)
+    }
+
+    fn look_behind(&mut self, id: GroupId) -> Option<Wish> {
+        let back = self.look_back(id);
+        if back.is_empty() {
+            return None;
+        }
+        let group = self.groups.get_mut(&id).expect("it has looked");
+        (group.asked, group.looks_back) = (true, true);
+        Some(Wish::Judge(back))
     }
 
     /// What waits again behind the point to which a group has come, and which it does not know:
@@ -290,6 +346,7 @@ impl Selecting {
             // It has missed some, nobody knows where: it begins anew.
             group.ranks = Progress::all();
             group.returned = self.last_returned;
+            self.know_less(id);
             return Vec::new();
         }
         let mut found = Vec::new();
@@ -342,18 +399,29 @@ impl Selecting {
     /// A group asks for nothing any more.
     pub(super) fn answered(&mut self, id: GroupId) {
         if let Some(group) = self.groups.get_mut(&id) {
-            group.asked = false;
+            (group.asked, group.looks_back) = (false, false);
             self.stir(id);
         }
     }
 
-    /// Whether a message matches that a group has asked about; nothing where it has gone since.
-    pub(super) fn judged(&mut self, id: GroupId, spot: Spot, matches: bool) {
+    /// What a group has asked of a message; nothing where it has gone since.
+    pub(super) fn judged(&mut self, id: GroupId, spot: Spot, finding: Finding) {
         let position = spot.position();
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(known) = group.known.get_mut(&position) else { return };
+        let mut plain = self.plain.as_mut().filter(|(plain, _)| *plain == id);
+        if let (Known::AskedOf(key), Some((_, grouping)), Finding::Group(member)) =
+            (*known, &mut plain, finding)
+        {
+            *known = Known::Lent;
+            grouping.lent(position, member, key);
+            return;
+        }
         let Known::Asked(waiting) = *known else { return };
-        if matches {
+        if let (Some((_, grouping)), Finding::Group(member)) = (plain, finding) {
+            *known = Known::Matched(waiting);
+            grouping.waits(position, member);
+        } else if finding != Finding::Other {
             *known = Known::Matched(waiting);
             group.matched.insert(position);
         } else {
@@ -366,12 +434,112 @@ impl Selecting {
     pub(super) fn asks_about(&self, id: GroupId, spot: Spot) -> bool {
         let group = self.groups.get(&id);
         let known = group.and_then(|group| group.known.get(&spot.position()));
-        matches!(known, Some(Known::Asked(_)))
+        matches!(known, Some(Known::Asked(_) | Known::AskedOf(_)))
+    }
+}
+
+/// Consumers without selectors, where messages may belong to groups.
+impl Selecting {
+    /// They begin to look at what messages say, under that id.
+    pub(super) fn watch_groups(&mut self, new: GroupId) {
+        self.groups.insert(new, Group::new(None, self.last_returned));
+        self.plain = Some((new, Box::default()));
+    }
+
+    /// They look no more. True where there is nobody else.
+    pub(super) fn unwatch_groups(&mut self) -> bool {
+        if let Some((id, _)) = self.plain.take() {
+            let group = self.groups.remove(&id).expect("it was there with it");
+            group.known.into_keys().for_each(|position| self.let_go(position, id));
+        }
+        self.groups.is_empty()
+    }
+
+    /// Under which id they look at messages.
+    pub(super) fn plain(&self) -> Option<GroupId> {
+        self.plain.as_ref().map(|(id, _)| *id)
+    }
+
+    pub(super) fn grouping(&mut self) -> Option<&mut Grouping> {
+        self.plain.as_mut().map(|(_, grouping)| &mut **grouping)
+    }
+
+    /// What is known of the group of a message that waits.
+    pub(super) fn member(&self, spot: Spot) -> Option<Option<Membership>> {
+        self.plain.as_ref()?.1.member(spot.position())
+    }
+
+    /// Looks at what came back and is not known: nothing else is handed out before, so that the
+    /// messages of a group keep their order. `Err` while that is waited for.
+    pub(super) fn look_back_first(&mut self) -> Result<Option<(GroupId, Wish)>, ()> {
+        let Some(id) = self.plain() else { return Ok(None) };
+        let group = &self.groups[&id];
+        let news = group.returned < self.last_returned;
+        match (group.looks_back, group.asked) {
+            (true, _) => Err(()),
+            (false, true) if news => Err(()),
+            (false, false) if news => Ok(self.look_behind(id).map(|wish| (id, wish))),
+            (false, _) => Ok(None),
+        }
+    }
+
+    /// Looks further where it knows of few messages, and of no more than it may.
+    pub(super) fn look_ahead(&mut self, enough: usize) -> Option<(GroupId, Wish)> {
+        let (id, grouping) = self.plain.as_ref()?;
+        if grouping.len() >= enough {
+            return None;
+        }
+        let id = *id;
+        self.look_further(id).map(|wish| (id, wish))
+    }
+
+    /// Messages that a consumer without selector has are being looked at; nothing is handed out
+    /// before that is known.
+    pub(super) fn ask_of_lent(
+        &mut self,
+        key: ConsumerKey,
+        spots: impl Iterator<Item = Spot>,
+    ) -> GroupId {
+        let id = self.plain().expect("they look at what messages say");
+        for spot in spots {
+            self.learn(id, spot.position(), Known::AskedOf(key));
+        }
+        let group = self.groups.get_mut(&id).expect("it is there with it");
+        (group.asked, group.looks_back) = (true, true);
+        id
+    }
+
+    /// All that waits was looked at, no message of it is of a group, and nobody else looks.
+    pub(super) fn is_without_groups(&self) -> bool {
+        let Some((id, grouping)) = &self.plain else { return false };
+        let group = &self.groups[id];
+        let mut ranks = group.ranks.iter().zip(&self.arrivals);
+        let complete = ranks.all(|(progress, arrived)| progress.complete_at == Some(*arrived));
+        complete && !group.asked && !grouping.found && self.groups.len() == 1
+    }
+
+    /// Where the consumers without selectors begin anew, they forget what waits: of a group what
+    /// comes first must be found first.
+    fn know_less(&mut self, id: GroupId) {
+        let Some((_, grouping)) = self.plain.as_mut().filter(|(plain, _)| *plain == id) else {
+            return;
+        };
+        let group = self.groups.get_mut(&id).expect("it is there with it");
+        let waits = |known: &mut Known| matches!(known, Known::Matched(_));
+        let gone: Vec<_> = group.known.extract_if(.., |_, it| waits(it)).map(|it| it.0).collect();
+        gone.iter().for_each(|position| grouping.forget(*position));
+        gone.into_iter().for_each(|position| self.let_go(position, id));
+    }
+
+    /// What waits in that place, if it is known.
+    pub(super) fn waits_at(&self, position: Position) -> Option<(Spot, Waiting)> {
+        let spot = spot_at(position);
+        self.candidate(self.plain()?, spot).map(|waiting| (spot, waiting))
     }
 }
 
 impl Group {
-    fn new(selector: Arc<Selector>, returned: u64) -> Self {
+    fn new(selector: Option<Arc<Selector>>, returned: u64) -> Self {
         Self {
             selector,
             consumers: 1,
@@ -381,6 +549,7 @@ impl Group {
             ranks: Progress::all(),
             returned,
             asked: false,
+            looks_back: false,
             in_line: false,
         }
     }

@@ -119,13 +119,18 @@ impl Broker {
     /// A consumer that has a delivery again, and no credit left by that, waits for no other.
     pub(super) fn leave_line(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(&key) else { return };
-        let Source::Queue(id) = consumer.source else { return };
         if !consumer.in_line || consumer.credit() > 0 {
             return;
         }
         consumer.in_line = false;
-        let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
-        queue.line(consumer.group).retain(|other| *other != key);
+        let id = match consumer.source {
+            Source::Queue(id) => id,
+            Source::Pattern(_) => QueueId(0),
+            Source::Topic(_) => return,
+        };
+        if let Some(line) = self.line_of(id, key) {
+            line.retain(|other| *other != key);
+        }
     }
 }
 
@@ -135,7 +140,7 @@ impl Broker {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
         consumer.set_prefetch(prefetch.min(limits::CREDIT_MAX));
         match consumer.source {
-            Source::Queue(_) => {
+            Source::Queue(_) | Source::Pattern(_) => {
                 self.leave_line(key);
                 self.stand_in_line(key);
             }

@@ -1,8 +1,10 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
 mod branches;
+mod choice;
 mod credit;
 mod dead;
+mod groups;
 mod model;
 mod once;
 mod producers;
@@ -156,6 +158,7 @@ impl Bench {
             priority: Priority::new(priority).unwrap(),
             expires: expires.map(Millis),
             when: When::AtOnce,
+            grouped: false,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: queue(name), message }).unwrap();
@@ -335,6 +338,7 @@ fn a_slow_subscriber_of_a_topic_misses_the_oldest_and_the_others_miss_nothing() 
             priority: Priority::DEFAULT,
             expires: None,
             when: When::AtOnce,
+            grouped: false,
             content: Bytes::from_static(b"news"),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -357,6 +361,7 @@ fn a_subscriber_that_never_settles_holds_its_share_of_the_memory_and_no_more() {
             priority: Priority::DEFAULT,
             expires: None,
             when: When::AtOnce,
+            grouped: false,
             content: Bytes::new(),
         };
         bench.ask(9, &Command::Send { to: topic("t"), message }).unwrap();
@@ -423,6 +428,7 @@ fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
         priority: Priority::DEFAULT,
         expires: None,
         when: When::AtOnce,
+        grouped: false,
         content: vec![0; size].into(),
     };
     let send = |name: &str, size, durability| Command::Send {

@@ -272,6 +272,7 @@ impl Broker {
                 message: lent,
                 redelivered: false,
                 attempt: 1,
+                first_of_group: false,
                 dead: None,
             }));
         }

@@ -320,6 +320,7 @@ impl Broker {
         self.check_repeat(message, upload)?;
         let (rank, wait) = (9 - message.priority.get(), message.when.wait());
         let (queue, _) = self.queue_or_new(now, name, facts);
+        self.state_of_group(queue, message, facts);
         let body = upload.map_or(0, Body::bytes);
         let overhead = limits::STORED_OVERHEAD_BYTES + overhead_of(&message.when);
         let bytes = message.content.len() as u64 + body + overhead;
@@ -354,9 +355,9 @@ impl Broker {
     ) -> Result<Verdict, Refusal> {
         let (consumer, tags, which, all) = self.covered(key, which)?;
         let returned = outcome != Outcome::Accepted;
-        if let Source::Queue(queue) = consumer.source {
+        if let Source::Queue(queue) = consumer.source_of(tags[0]) {
             let durable = tags.iter().filter_map(|tag| match consumer.loans[tag] {
-                Lent::Durable { place, entry } => Some((*tag, place, entry)),
+                Lent::Durable { place, entry, .. } => Some((*tag, place, entry)),
                 Lent::Volatile { .. } | Lent::Published { .. } => None,
             });
             let messages: Vec<_> = durable.collect();
@@ -585,9 +586,8 @@ impl Broker {
         effects: &mut Effects,
     ) {
         let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
-        let source = consumer.source.clone();
         let tags = consumer.named(which, usize::MAX).expect("stated of outstanding ones");
-        let count = tags.len();
+        let (source, count) = (consumer.source_of(tags[0]), tags.len());
         for tag in tags {
             let loan = consumer.loans.remove(&tag).expect("named");
             let unit = self.units.open.get_mut(&unit).expect("stated of one that is open");
@@ -609,7 +609,7 @@ impl Broker {
         }
         self.loans_over(key, &source, count);
         match source {
-            Source::Queue(_) => self.stand_in_line(key),
+            Source::Queue(_) | Source::Pattern(_) => self.stand_in_line(key),
             Source::Topic(_) => self.serve_subscriber(key, effects),
         }
     }
@@ -631,7 +631,7 @@ impl Broker {
         if let (Some(group), Some(selecting)) = (consumer.group, &mut queue.selecting) {
             selecting.lent(group, crate::broker::fact::Spot::Durable(place));
         }
-        consumer.loans.insert(tag, Lent::Durable { place, entry });
+        consumer.loans.insert(tag, Lent::Durable { queue: id, place, entry });
         self.loans.lent_to(key.0);
         self.leave_line(key);
     }

@@ -291,6 +291,7 @@ impl Broker {
     pub(super) fn carry(&mut self, to: QueueId, place: Place, entry: Entry) {
         self.durable.put(to, place, entry);
         self.durable.delta.moved.insert(entry.birth, (to, place));
+        self.queue(to).groups.unknown = true;
         self.arrive(to, place, entry);
     }
 }

@@ -27,7 +27,7 @@ pub struct QueueInfo {
     pub lent: u64,
     /// Of these, how many are delayed: not handed out before some time.
     pub delayed: u64,
-    /// Subscriptions on it.
+    /// Subscriptions on it, those of patterns that catch its name included.
     pub consumers: usize,
     /// When the oldest message was sent, of those that wait in memory: per priority the first.
     /// `None` where none waits, and where all that wait are in the index alone.
@@ -64,7 +64,7 @@ pub struct ReaderInfo {
     pub subscription: SubscriptionId,
     /// Deliveries it may have outstanding.
     pub prefetch: u32,
-    /// Deliveries it has outstanding.
+    /// Deliveries it has outstanding, of all its queues.
     pub outstanding: usize,
     /// When the message was sent that it has held longest.
     pub oldest: Option<Millis>,
@@ -105,7 +105,7 @@ impl Broker {
         let names = self.sorted.range::<str, _>((from, Unbounded));
         let queues =
             names.take(limits::LIST_QUEUES_MAX).map(|name| &self.queues[&self.names[name]]);
-        queues.map(|queue| queue.info()).collect()
+        queues.map(|queue| self.info(queue)).collect()
     }
 
     /// One queue.
@@ -122,9 +122,10 @@ impl Broker {
                 selector: consumer.selector.as_ref().map(|it| shown(it.text())),
             }
         };
-        let readers = queue.consumers.iter().take(limits::SHOW_CONSUMERS_MAX).map(reader);
+        let keys = queue.consumers.iter().chain(self.readers_by_pattern(queue));
+        let readers = keys.take(limits::SHOW_CONSUMERS_MAX).map(reader);
         QueueDetails {
-            info: queue.info(),
+            info: self.info(queue),
             bytes: queue.bytes(),
             staged: queue.row.staged,
             held: queue.row.held,
@@ -132,6 +133,12 @@ impl Broker {
             readers: readers.collect(),
             limits: self.limits,
         }
+    }
+
+    fn info(&self, queue: &Queue) -> QueueInfo {
+        let mut info = queue.info();
+        info.consumers += self.count_by_pattern(queue);
+        info
     }
 
     /// The whole in numbers.

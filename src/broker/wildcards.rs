@@ -134,8 +134,15 @@ impl Broker {
             return Err(Refusal::BadPattern { limit: limits::WILDCARD_PARTS_MAX });
         }
         let limit = limits::WILDCARDS_MAX;
-        let known = self.topics.contains_key(from.name());
-        if !known && self.topic_wildcards.len() >= limit {
+        let (known, count) = match from {
+            Destination::Queue(name) => {
+                (self.families.contains_key(name), self.queue_wildcards.len())
+            }
+            Destination::Topic(name) => {
+                (self.topics.contains_key(name), self.topic_wildcards.len())
+            }
+        };
+        if !known && count >= limit {
             return Err(Refusal::TooManyPatterns { limit });
         }
         Ok(Some(wildcard))

@@ -36,7 +36,7 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    pub(crate) fn new(row: &QueueRow, last_volatile: u64, asker: Asker, delete: bool) -> Self {
+    fn new(row: &QueueRow, last_volatile: u64, asker: Asker, delete: bool) -> Self {
         Self {
             asker,
             delete,
@@ -63,6 +63,8 @@ impl Broker {
             || !self.publishing.is_empty()
             || !self.ended.is_empty()
             || !self.restless.is_empty()
+            || !self.family_line.is_empty()
+            || !self.groups.is_empty()
             || swept
             || due()
             || sought()
@@ -101,6 +103,9 @@ impl Broker {
         if self.units.rests && self.state_publication(facts) {
             return true;
         }
+        if self.tend_family() || self.tend_groups() {
+            return true;
+        }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
         while let Some(id) = self.restless.pop_front() {
             if self.state_handed_out(now, id, facts, effects) {
@@ -133,7 +138,11 @@ impl Broker {
         // What has only waited for it goes after what it had.
         let held = consumer.loans.len() + consumer.backlog.len();
         let count = held.min(limits::STEP_MESSAGES_MAX);
-        if let Source::Queue(queue) = consumer.source {
+        let tags = consumer.loans.keys().take(count).copied().collect();
+        let tags: Vec<_> = consumer.of_one_source(tags);
+        let source = tags.first().map(|tag| consumer.source_of(*tag));
+        if let Some(Source::Queue(queue)) = source {
+            let count = tags.len();
             let loans = consumer.loans.iter().take(count);
             let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);
             self.state_returned(now, queue, sent.clone(), facts);
@@ -152,6 +161,9 @@ impl Broker {
         facts: &mut Vec<Fact>,
         effects: &mut Effects,
     ) -> bool {
+        if self.queues.get(&id).is_some_and(|queue| queue.is_owned()) {
+            return self.state_dispatch(now, id, facts, effects);
+        }
         let selecting = self.queues.get_mut(&id).and_then(|queue| queue.selecting.as_mut());
         let first = selecting.is_some_and(|selecting| selecting.turn());
         (first && self.state_selected(now, id, facts, effects))
@@ -167,6 +179,9 @@ impl Broker {
         facts: &mut Vec<Fact>,
         effects: &mut Effects,
     ) -> bool {
+        if self.goes_by_groups(id) {
+            return self.state_grouped(now, id, facts, effects);
+        }
         let limit = self.window_max();
         let Some(key) = self.next_ready(id) else { return false };
         let Some(queue) = self.queues.get_mut(&id) else { return false };
@@ -192,7 +207,9 @@ impl Broker {
                     return true;
                 }
                 if place.seq > queue.row.lent_through.of(place.rank) {
-                    let through = queue.lend_through(place, self.credit(queue));
+                    let credit = self.credit(queue).max(self.consumers[&key].credit());
+                    let credit = credit.min(limits::RECORD_ENTRIES_MAX);
+                    let through = queue.lend_through(place, credit);
                     let record = Record::Lent { queue: id, rank: place.rank, through };
                     facts.push(Fact::Log(record, Bytes::new()));
                 }
@@ -241,6 +258,12 @@ impl Broker {
         if !places.is_empty() {
             facts.push(Fact::Memory(Change::Drop { queue: *id, cause: Cause::Expired, places }));
         }
+    }
+
+    /// An emptying of a queue begins.
+    pub(super) fn apply_sweep(&mut self, id: QueueId, asker: Asker, delete: bool) {
+        let sweep = Sweep::new(&self.queues[&id].row, self.last_volatile, asker, delete);
+        self.sweeps.insert(id, sweep);
     }
 
     fn state_sweep(&mut self, effects: &mut Effects) -> bool {

@@ -196,8 +196,9 @@ impl Message {
         let when = self.when().expect("checked before");
         let Self { body, kind, mut properties, priority, durability, expires, .. } = self;
         message::mark_scheduled(&when, &mut properties);
+        let grouped = properties.iter().any(|(name, _)| name == message::GROUP_ID);
         let content = Content { kind, properties, body }.encode();
-        message::Message { durability, priority, expires, when, content }
+        message::Message { durability, priority, expires, when, grouped, content }
     }
 
     /// As the broker takes it beside a body that has gone ahead in pieces.
@@ -205,9 +206,10 @@ impl Message {
         let when = self.when().expect("checked before");
         let Self { body, kind, mut properties, priority, expires, .. } = self;
         message::mark_scheduled(&when, &mut properties);
+        let grouped = properties.iter().any(|(name, _)| name == message::GROUP_ID);
         let content = LargeHead { kind, properties, bytes: body.len() as u64 }.encode();
         let durability = Durability::Persistent;
-        message::Message { durability, priority, expires, when, content }
+        message::Message { durability, priority, expires, when, grouped, content }
     }
 }
 

@@ -485,9 +485,11 @@ impl Ready {
 }
 
 fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
-    let Assignment { key, tag, source, topic, message, redelivered, attempt, dead } = assignment;
+    let first_of_group = assignment.first_of_group;
+    let Assignment { key, tag, source, topic, message, redelivered, attempt, dead, .. } =
+        assignment;
     let (id, priority, persistent, at, expires) = match &message {
-        Lent::Durable { place, entry } => {
+        Lent::Durable { place, entry, .. } => {
             (MessageId::Durable(entry.birth), 9 - place.rank, true, entry.at, entry.expires)
         }
         Lent::Volatile { place, message: m, .. } => {
@@ -506,6 +508,7 @@ fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
         message: id,
         redelivered,
         attempt,
+        first_of_group,
         priority,
         persistent,
         at,

@@ -33,7 +33,7 @@ pub(super) fn find(request: &mut SelectRequest, cache: &Cache) -> Lsn {
 /// Judges messages, as far as they can be read. A message that is damaged counts as one that
 /// matches: its delivery finds the damage, and sets it apart.
 pub(crate) fn judge(request: SelectRequest, reader: &mut ReadAhead) -> Input {
-    let SelectRequest { queue, group, selector, messages } = request;
+    let SelectRequest { queue, group, question, messages } = request;
     let (mut verdicts, mut failed) = (Vec::with_capacity(messages.len()), Vec::new());
     for Unjudged { spot, envelope, in_log, content } in messages {
         let content = match (content, in_log) {
@@ -42,8 +42,8 @@ pub(crate) fn judge(request: SelectRequest, reader: &mut ReadAhead) -> Input {
             (None, None) => unreachable!("what lives in memory is at hand"),
         };
         match content {
-            Ok(content) => verdicts.push((spot, envelope.is_selected(&selector, &content))),
-            Err(ReadError::Damaged(_)) => verdicts.push((spot, true)),
+            Ok(content) => verdicts.push((spot, question.ask(&envelope, &content))),
+            Err(ReadError::Damaged(_)) => verdicts.push((spot, question.unreadable())),
             Err(error) => failed.push((spot, error)),
         }
     }

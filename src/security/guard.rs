@@ -53,7 +53,9 @@ impl Guard {
             | Command::Transact {
                 work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
             } => self.needs(Right::Write, to),
-            Command::Subscribe { from, .. } => self.needs(Right::Read, from),
+            Command::Subscribe { from, .. } | Command::SubscribeAs { from, .. } => {
+                self.needs(Right::Read, from)
+            }
             Command::ShowQueue { queue: name } | Command::Browse { queue: name, .. } => {
                 self.needs(Right::Read, &queue(name))
             }
@@ -158,6 +160,7 @@ mod tests {
             priority: Priority::DEFAULT,
             expires: None,
             when: When::AtOnce,
+            grouped: false,
             content: bytes::Bytes::new(),
         };
         let work = Work::Send { to: Destination::queue("read"), message };

@@ -136,7 +136,8 @@ impl Client {
         let body = Bytes::from(vec![number as u8; around.random.below(2000) as usize]);
         let content = Content { kind: BodyKind::Bytes, properties, body }.encode();
         let (durability, priority) = (Durability::NonPersistent, Priority::DEFAULT);
-        let message = Message { durability, priority, expires: None, when, content };
+        let message =
+            Message { durability, priority, expires: None, when, grouped: false, content };
         let to = Destination::Queue(AGAIN.into());
         self.ask(around, Command::Send { to, message }, Asked::SendAgain(number));
     }

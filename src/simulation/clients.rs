@@ -23,6 +23,7 @@ use super::model::{Fate, Model, Step};
 use super::node::{DEAD_LETTERS, number_of};
 use super::random::Random;
 use super::settled::settle_answered;
+use super::special;
 use super::taste::Taste;
 use super::units::Unit;
 
@@ -35,7 +36,7 @@ pub(super) struct Client {
     pub(super) connection: ConnectionId,
     mailbox: Arc<Mailbox>,
     last_token: u64,
-    last_subscription: u64,
+    pub(super) last_subscription: u64,
     pub(super) subscriptions: BTreeMap<SubscriptionId, Held>,
     /// The transaction that it works in now and then.
     pub(super) unit: Option<Unit>,
@@ -317,7 +318,7 @@ impl Client {
         around.model.is_sent(number, fate);
         let content = Content {
             kind: BodyKind::Bytes,
-            properties: vec![("number".to_owned(), number.to_string())],
+            properties: special::properties(number),
             body: Bytes::from(vec![number as u8; size as usize]),
         };
         let durability =
@@ -327,6 +328,7 @@ impl Client {
             priority: Priority::new(priority).expect("below 10"),
             expires,
             when: if delay > 0 { When::After(delay) } else { When::AtOnce },
+            grouped: special::group(number).is_some(),
             content: content.encode(),
         };
         let to = if topic { Destination::Topic(name.into()) } else { queue_named(name) };
@@ -385,7 +387,8 @@ impl Client {
         around.model.is_sent(number, fate);
         self.bodies.sent.insert(number, stage);
         let (durability, content) = (Durability::Persistent, sending.content());
-        let message = Message { durability, priority, expires, when: When::AtOnce, content };
+        let message =
+            Message { durability, priority, expires, when: When::AtOnce, grouped: false, content };
         let command = Command::SendStaged { stage, to: queue_named(queue), message };
         self.ask(around, command, Asked::Send(number));
     }
@@ -442,6 +445,9 @@ impl Client {
             queue_named(QUEUES[around.random.below(3) as usize])
         };
         let prefetch = 1 + around.random.below(12) as u32;
+        if !topic && around.random.one_in(5) {
+            return self.subscribe_specially(around, from, prefetch);
+        }
         let taste = around.random.one_in(3).then(|| Taste::any(around.random));
         self.subscribe_to(around, from, prefetch, taste);
     }
@@ -612,7 +618,7 @@ fn is_new_dead_letter(delivery: &Delivery) -> bool {
     delivery.content.windows(cause.len()).any(|bytes| bytes == cause)
 }
 
-fn queue_named(name: &str) -> Destination {
+pub(super) fn queue_named(name: &str) -> Destination {
     Destination::Queue(name.into())
 }
 

@@ -182,7 +182,14 @@ fn sized(to: &Destination, number: u64, durability: Durability, size: usize) -> 
     let priority = Priority::DEFAULT;
     Command::Send {
         to: to.clone(),
-        message: Message { durability, priority, expires: None, when: When::AtOnce, content },
+        message: Message {
+            durability,
+            priority,
+            expires: None,
+            when: When::AtOnce,
+            grouped: false,
+            content,
+        },
     }
 }
 
@@ -530,7 +537,14 @@ fn the_pieces_of_a_large_body_are_taken_while_sends_wait_and_its_end_waits_behin
     let properties = vec![("number".to_owned(), "3".to_owned())];
     let content = LargeHead { kind: BodyKind::Bytes, properties, bytes }.encode();
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message = Message { durability, priority, expires: None, when: When::AtOnce, content };
+    let message = Message {
+        durability,
+        priority,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    };
     let ends = bench.ask(1, Confirm::Always, Command::SendStaged { stage, to: q.clone(), message });
     bench.quiet();
     // Their answers say nothing to the peer: the session reads on by them, and comes to its ACKs.

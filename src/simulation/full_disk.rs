@@ -125,6 +125,7 @@ fn message_of(bytes: usize) -> Command {
         priority: Priority::DEFAULT,
         expires: None,
         when: When::AtOnce,
+        grouped: false,
         content: content.encode(),
     };
     Command::Send { to: Destination::Queue("q".into()), message }

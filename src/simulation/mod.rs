@@ -24,6 +24,7 @@ mod reuse;
 mod scripts;
 mod settled;
 mod slow_checkpoint;
+mod special;
 mod taste;
 mod units;
 mod world;

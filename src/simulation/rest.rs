@@ -46,7 +46,14 @@ impl Bench {
         let body = vec![number as u8; bytes].into();
         let content = Content { kind: BodyKind::Bytes, properties, body }.encode();
         let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-        let message = Message { durability, priority, expires: None, when: When::AtOnce, content };
+        let message = Message {
+            durability,
+            priority,
+            expires: None,
+            when: When::AtOnce,
+            grouped: false,
+            content,
+        };
         self.ask(Command::Send { to: Destination::Queue(queue.into()), message });
     }
 

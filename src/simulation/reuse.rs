@@ -90,7 +90,14 @@ fn text() -> Message {
     let properties = vec![("number".to_owned(), "1".to_owned())];
     let content = Content { kind: BodyKind::Bytes, properties, body: vec![1; 10].into() };
     let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    Message { durability, priority, expires: None, when: When::AtOnce, content: content.encode() }
+    Message {
+        durability,
+        priority,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content: content.encode(),
+    }
 }
 
 /// What a commit hears that is asked again after a crash which took the work away.

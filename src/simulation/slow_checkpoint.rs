@@ -23,6 +23,7 @@ fn send(number: u64) -> Request {
         priority,
         expires: None,
         when: When::AtOnce,
+        grouped: false,
         content: content.encode(),
     };
     let command = Command::Send { to: Destination::Queue("q".into()), message };

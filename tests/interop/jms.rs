@@ -301,17 +301,16 @@ stories! {
         a_selector_that_is_none_is_refused,
         a_browser_takes_nothing,
         a_browser_chooses,
-        #[ignore = "exclusive consumers are still to come"]
         an_exclusive_consumer_gets_all,
-        #[ignore = "priorities of consumers are still to come"]
         the_consumer_of_higher_priority_goes_first,
-        #[ignore = "message groups are still to come"]
+        what_an_exclusive_consumer_held_goes_to_the_next,
         a_group_stays_with_one_consumer,
         a_group_moves_when_its_consumer_goes,
+        a_group_ends_when_its_producer_says_so,
         a_composite_name_reaches_all,
         a_composite_consumer_hears_of_all,
-        #[ignore = "wildcards are still to come"]
-        a_wildcard_consumer_hears_of_all;
+        a_wildcard_consumer_hears_of_all,
+        a_pull_from_a_wildcard_finds_what_is_there;
     topics "Topics":
         a_topic_reaches_all_who_listen_now,
         a_topic_goes_on_beyond_the_prefetch,

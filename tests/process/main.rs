@@ -2,6 +2,7 @@
 //! users do. In one binary, because linking takes longer than most of them.
 
 mod backup;
+mod choosing;
 mod compaction;
 mod crash;
 mod flow;

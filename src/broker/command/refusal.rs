@@ -249,6 +249,15 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// A consumer of a pattern of queues that asks for more than that.
+    #[error("a consumer of a pattern of queues cannot have {what}: name one queue")]
+    PlainPattern {
+        /// For what.
+        what: &'static str,
+    },
+    /// A consumer that wants all of a queue, and a part of it.
+    #[error("an exclusive consumer gets all of its queue: it cannot have a selector")]
+    ExclusiveSelector,
     /// As many patterns as the broker keeps.
     #[error("consumers read from {limit} patterns already, which is the limit")]
     TooManyPatterns {

@@ -17,7 +17,14 @@ fn xid(branch: u8) -> Arc<Xid> {
 
 fn message(durability: Durability) -> Message {
     let content = Bytes::from_static(b"content");
-    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
+    Message {
+        durability,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    }
 }
 
 /// The answer of one command about a branch.

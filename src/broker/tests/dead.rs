@@ -62,7 +62,7 @@ fn a_message_that_comes_back_too_often_is_set_apart_with_why_and_from_where() {
         let dead = apart.dead.expect("it says why");
         assert_eq!((&*dead.origin, dead.cause().contains("came back")), ("q", true));
         assert!(apart.redelivered && apart.attempt > 3);
-        let Lent::Durable { place, entry } = apart.message else { panic!("it is durable") };
+        let Lent::Durable { place, entry, .. } = apart.message else { panic!("it is durable") };
         assert_eq!((place.rank, entry.returns > 2), (2, true), "it keeps its priority");
         bench.restart_governed();
     }
@@ -212,6 +212,7 @@ fn a_non_persistent_message_that_comes_back_too_often_goes_as_its_queue_says() {
             priority: Priority::new(4).unwrap(),
             expires: None,
             when: When::AtOnce,
+            grouped: false,
             content: content.encode(),
         };
         bench.ask(9, &Command::Send { to: queue("q"), message }).unwrap();

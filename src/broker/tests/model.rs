@@ -317,7 +317,14 @@ fn durability(persistent: bool) -> Durability {
 /// A message that is known by its length.
 fn sized(number: u64, durability: Durability) -> Message {
     let content = Bytes::from(vec![0; number as usize]);
-    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
+    Message {
+        durability,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    }
 }
 
 fn settle(queue: usize, tag: Tag, returned: bool) -> Work {

@@ -16,7 +16,14 @@ fn id(number: u64) -> Identity {
 
 fn message(durability: Durability) -> Message {
     let content = Bytes::from_static(b"content");
-    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
+    Message {
+        durability,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    }
 }
 
 fn send_once(name: &str, number: u64) -> Command {

@@ -17,7 +17,14 @@ const HOUR: u64 = 3_600_000;
 fn message() -> Message {
     let content = Bytes::from_static(b"content");
     let durability = Durability::NonPersistent;
-    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
+    Message {
+        durability,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    }
 }
 
 fn number(producer: &str, sequence: u64) -> Numbered {

@@ -24,6 +24,7 @@ impl Bench {
             priority: Priority::new(4).unwrap(),
             expires: expires.map(Millis),
             when: When::After(delay),
+            grouped: false,
             content: Bytes::from_static(b"content"),
         };
         self.ask(9, &Command::Send { to: queue(name), message }).unwrap();
@@ -40,6 +41,7 @@ impl Bench {
             priority: Priority::DEFAULT,
             expires: Some(Millis(self.now.0 + 10_000)),
             when,
+            grouped: false,
             content: content.encode(),
         };
         let to = queue(name);
@@ -60,7 +62,7 @@ impl Bench {
     fn occurred(&mut self) -> Vec<(u64, u64, String)> {
         let all = std::mem::take(&mut self.delivered);
         let of = |given: Assignment| {
-            let Lent::Durable { place, entry } = given.message else { panic!("it is durable") };
+            let Lent::Durable { place, entry, .. } = given.message else { panic!("it is durable") };
             assert!(!given.redelivered && given.attempt == 1 && entry.expires.is_some());
             let content = Content::decode(self.contents[&entry.birth].clone()).unwrap();
             self.settle(1, Which::One(given.tag), Outcome::Accepted).unwrap();
@@ -109,7 +111,7 @@ fn a_scheduled_message_fires_once_at_its_time_as_if_it_were_sent_then() {
     // It fires late, and its expiry counts from then: it has as long as it had when it was sent.
     bench.pass_to(1700);
     let given = bench.delivered.pop_front().expect("it has fired");
-    let Lent::Durable { place, entry } = &given.message else { panic!("it is durable") };
+    let Lent::Durable { place, entry, .. } = &given.message else { panic!("it is durable") };
     assert_eq!((place.seq, entry.at, entry.expires), (3, Millis(1700), Some(Millis(2300))));
     assert!(!given.redelivered && given.attempt == 1 && given.dead.is_none());
     bench.settle(1, Which::One(given.tag), Outcome::Accepted).unwrap();

@@ -14,7 +14,7 @@ impl Bench {
         let content = Content { kind: BodyKind::Text, properties, body: Bytes::new() };
         let priority = Priority::new(priority).unwrap();
         let (expires, when, content) = (None, When::AtOnce, content.encode());
-        let message = Message { durability, priority, expires, when, content };
+        let message = Message { durability, priority, expires, when, grouped: false, content };
         self.ask(9, &Command::Send { to, message }).unwrap();
     }
 

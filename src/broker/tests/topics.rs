@@ -14,6 +14,7 @@ pub(super) fn publish_on(name: &str) -> Command {
         priority: Priority::DEFAULT,
         expires: None,
         when: When::AtOnce,
+        grouped: false,
         content: Bytes::from_static(b"news"),
     };
     Command::Send { to: topic(name), message }

@@ -9,7 +9,14 @@ const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
 
 fn text(durability: Durability) -> Message {
     let content = Bytes::from_static(b"content");
-    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
+    Message {
+        durability,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    }
 }
 
 impl Bench {

@@ -24,8 +24,14 @@ fn begin_of(to: Destination, bytes: u64) -> Command {
 fn end(bytes: u64, durability: Durability) -> Command {
     let head = LargeHead { kind: BodyKind::Bytes, properties: Vec::new(), bytes };
     let (priority, expires) = (Priority::DEFAULT, None);
-    let message =
-        Message { durability, priority, expires, when: When::AtOnce, content: head.encode() };
+    let message = Message {
+        durability,
+        priority,
+        expires,
+        when: When::AtOnce,
+        grouped: false,
+        content: head.encode(),
+    };
     Command::SendStaged { stage: STAGE, to: queue("q"), message }
 }
 

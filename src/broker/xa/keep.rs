@@ -31,7 +31,7 @@ impl Broker {
         let mut next = None;
         let Some(unit) = self.units.get(key) else { return (0, true) };
         for (holder, queue, loan, returned) in unit.to_keep() {
-            let Lent::Volatile { place, message, returns } = loan else { continue };
+            let Lent::Volatile { place, message, returns, .. } = loan else { continue };
             if count == limits::STEP_MESSAGES_MAX || bytes > limits::KEPT_BYTES_A_STEP {
                 return (count, false);
             }

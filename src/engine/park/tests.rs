@@ -15,6 +15,7 @@ fn request(token: u64, to: &Destination, confirm: Confirm) -> Request {
         priority: Priority::DEFAULT,
         expires: None,
         when: When::AtOnce,
+        grouped: false,
         content: bytes::Bytes::from_static(b"content"),
     };
     let command = Command::Send { to: to.clone(), message };

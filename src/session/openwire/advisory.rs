@@ -48,6 +48,7 @@ impl OpenWireSession {
             priority: Priority::new(0).expect("the lowest"),
             expires: None,
             when: When::AtOnce,
+            grouped: false,
             content: stored.encode().expect("what is made here can be written"),
         };
         Some(Command::Send { to: Destination::topic(topic), message })
@@ -64,7 +65,7 @@ impl OpenWireSession {
             | Command::Transact {
                 work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
             } => names::is_temporary(to) || is_advisory(to),
-            Command::Subscribe { from, .. } => {
+            Command::Subscribe { from, .. } | Command::SubscribeAs { from, .. } => {
                 let told = [Kind::TempQueue.prefix(), Kind::TempTopic.prefix()];
                 let told = told.contains(&from.name());
                 names::is_temporary(from) || (told && is_advisory(from))

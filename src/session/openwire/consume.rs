@@ -43,12 +43,6 @@ impl OpenWireSession {
         if info.subscription_name.is_some() {
             return Err(Problem::jms("this broker has no durable subscriptions yet"));
         }
-        if info.exclusive {
-            return Err(Problem::jms("this broker has no exclusive consumers yet"));
-        }
-        if info.priority != 0 && !info.network_subscription {
-            return Err(Problem::jms("this broker knows no priorities of consumers yet"));
-        }
         let bytes = |it: &Option<Arc<Selector>>| it.as_ref().map_or(0, |it| it.text().len());
         let limit = limits::SESSION_SELECTOR_BYTES_MAX;
         let held: usize = self.consumers.iter().map(|it| bytes(&it.selector)).sum();
@@ -66,17 +60,14 @@ impl OpenWireSession {
             self.check_source(destination)?;
         }
         let topic = destinations.iter().any(|to| matches!(to, Destination::Topic(_)));
-        if info.browser && (topic || destinations.len() > 1) {
+        let pattern = destinations.iter().any(names::is_pattern);
+        if info.browser && (topic || pattern || destinations.len() > 1) {
             return Err(Problem::destination("a browser looks at one queue"));
         }
         Ok(Some((destinations, selector)))
     }
 
     fn check_source(&self, destination: &Destination) -> Result<(), Problem> {
-        if names::is_pattern(destination) && matches!(destination, Destination::Queue(_)) {
-            let problem = format!("{destination} is a pattern, which this broker cannot read yet");
-            return Err(Problem::destination(problem));
-        }
         if names::is_temporary(destination)
             && self.config.registry.owner(destination) != Some(self.connection)
         {
@@ -94,12 +85,18 @@ impl OpenWireSession {
             return self.begin_browsing(head, &key);
         }
         let (prefetch, selector) = (consumer.window(), consumer.selector.clone());
+        let standing = consumer.standing();
         let parts = consumer.parts.clone().into_iter().zip(consumer.destinations.clone());
         let parts: Vec<_> = parts.collect();
         consumer.beginning.waiting.extend(parts.iter().map(|(part, _)| part.0));
         for (subscription, from) in parts {
             let selector = selector.clone();
-            let command = Command::Subscribe { subscription, from, prefetch, selector };
+            let command = match standing {
+                None => Command::Subscribe { subscription, from, prefetch, selector },
+                Some(standing) => {
+                    Command::SubscribeAs { subscription, from, prefetch, selector, standing }
+                }
+            };
             let asked = Asked::Subscribe { head, consumer: key.clone(), subscription };
             self.submit(Some(asked), command);
         }
@@ -193,8 +190,10 @@ impl OpenWireSession {
             [Destination::Queue(name)] => Some((**name).into()),
             _ => None,
         };
+        // Nobody knows at once what all queues of a pattern have: it waits for its time.
+        let asks = impatient && !consumer.destinations.iter().any(names::is_pattern);
         self.grant(&key);
-        if impatient {
+        if asks {
             let command = queue.map_or(Command::Barrier, |queue| Command::ShowQueue { queue });
             self.submit(Some(Asked::Pull { consumer: key, pull: number }), command);
         }

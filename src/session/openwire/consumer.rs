@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::answers::Group;
 use super::produce::compact;
+use crate::broker::command::Standing;
 use crate::ids::{SubscriptionId, Tag};
 use crate::message::Destination;
 use crate::protocol::openwire::table::{ConsumerId, ConsumerInfo, MessageId, ProducerId};
@@ -125,6 +126,13 @@ impl Consumer {
             _ => self.prefetch,
         };
         window.saturating_add(self.extension)
+    }
+
+    /// How it stands among others, where it is not as most are.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let ConsumerInfo { priority, exclusive, .. } = self.info;
+        let standing = Standing { priority, exclusive };
+        (standing != Standing::default()).then_some(standing)
     }
 
     pub(super) fn set_prefetch(&mut self, prefetch: i32) {

@@ -46,7 +46,11 @@ impl OpenWireSession {
             sequence: self.dispatched + 1,
             broker: &self.config.broker_id,
         };
-        leaving.make(delivery.content.clone())
+        let mut outgoing = leaving.make(delivery.content.clone())?;
+        let (Outgoing::Whole(message) | Outgoing::Large { message, .. }) = &mut outgoing;
+        let grouped = message.head.group_id.is_some();
+        message.tail.jmsx_group_first_for_consumer = grouped && delivery.first_of_group;
+        Ok(outgoing)
     }
 
     /// Whether a subscriber of a topic does not want what its own connection has sent.

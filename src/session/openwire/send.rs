@@ -64,6 +64,7 @@ impl OpenWireSession {
         let id = message.head.message_id.take();
         let (numbers, several) = (numbers(&message.head, id.as_ref()), route.to.len() > 1);
         message.head.message_id = id;
+        let grouped = message.head.group_id.is_some();
         let (body, bytes) = JmsBody::of(&message);
         let stored = Jms::Whole(head_to_keep(message, body), bytes);
         let content = stored.encode().map_err(|why| Problem::jms(why.to_string()))?;
@@ -74,6 +75,7 @@ impl OpenWireSession {
                 priority: envelope.priority,
                 expires: envelope.expires,
                 when: envelope.when.clone(),
+                grouped,
                 content: content.clone(),
             };
             let marks = marks(&envelope, numbers.as_ref(), &to, several);

@@ -219,6 +219,7 @@ impl OpenWireSession {
         let numbers = numbers(&message.head, message.head.message_id.as_ref());
         let marks = marks(&envelope, numbers.as_ref(), &to, false);
         let body = JmsBody { present, cut, utf8: false };
+        let grouped = message.head.group_id.is_some();
         let stored = Jms::Large(head_to_keep(message, body), bytes);
         let content = stored.encode().map_err(|why| Problem::jms(why.to_string()))?;
         let message = message::Message {
@@ -226,6 +227,7 @@ impl OpenWireSession {
             priority: envelope.priority,
             expires: envelope.expires,
             when: envelope.when,
+            grouped,
             content,
         };
         let command = Command::SendStaged { stage, to, message }.within(transaction);

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::names::{AckName, DestinationName, MessageName};
 use super::subscription::{AckMode, Subscription};
 use crate::broker::command::Delivery;
-use crate::message::{Content, LargeHead, MalformedContent, SCHEDULED_JOB};
+use crate::message::{Content, GROUP_ID, LargeHead, MalformedContent, SCHEDULED_JOB};
 use crate::protocol::stomp::{Command, FrameEncoder, Version};
 
 /// What of a body is still to be written.
@@ -46,6 +46,9 @@ pub(super) fn encode_message(
     }
     if delivery.redelivered {
         frame = frame.header("redelivered", "true");
+    }
+    if delivery.first_of_group && properties.iter().any(|(name, _)| name == GROUP_ID) {
+        frame = frame.header("JMSXGroupFirstForConsumer", "true");
     }
     frame = frame
         .display("JMSXDeliveryCount", delivery.attempt)

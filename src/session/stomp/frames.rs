@@ -154,11 +154,12 @@ impl StompSession {
     fn subscribe(&mut self, head: &Head, version: Version) -> Result<(), Fault> {
         let asked = Subscribe::parse(&head.headers, version, self.config.prefetch)?;
         let subscription = self.subscriptions.add(&asked)?;
-        let command = command::Command::Subscribe {
-            subscription,
-            from: asked.from,
-            prefetch: asked.prefetch,
-            selector: asked.selector,
+        let Subscribe { from, prefetch, selector, standing, .. } = asked;
+        let command = match standing {
+            None => command::Command::Subscribe { subscription, from, prefetch, selector },
+            Some(standing) => {
+                command::Command::SubscribeAs { subscription, from, prefetch, selector, standing }
+            }
         };
         let receipt = self.receipt.take();
         self.submit(Asked::Subscribe, receipt, command);

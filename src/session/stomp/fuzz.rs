@@ -79,6 +79,7 @@ fn message(subscription: SubscriptionId) -> Output {
         message: MessageId::Durable(Lsn(subscription.0)),
         redelivered: false,
         attempt: 1,
+        first_of_group: false,
         priority: 4,
         persistent: true,
         at: Millis(1),

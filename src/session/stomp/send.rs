@@ -10,7 +10,8 @@ use crate::broker::command::{Command, Once};
 use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::{Millis, TransactionName};
 use crate::message::{
-    BodyKind, Content, Destination, Durability, LargeHead, Message, Priority, mark_scheduled,
+    BodyKind, Content, Destination, Durability, GROUP_ID, LargeHead, Message, Priority,
+    mark_scheduled,
 };
 use crate::protocol::stomp::{self, Head};
 use crate::schedule::When;
@@ -19,12 +20,13 @@ use crate::schedule::When;
 /// left out. A producer's number is, since whoever sends a message on with all of its headers would
 /// speak for that producer, and find that this number was sent.
 /// Sorted, to be searched.
-pub const OF_THE_FRAME: [&str; 19] = [
+pub const OF_THE_FRAME: [&str; 20] = [
     "AMQ_SCHEDULED_CRON",
     "AMQ_SCHEDULED_DELAY",
     "AMQ_SCHEDULED_PERIOD",
     "AMQ_SCHEDULED_REPEAT",
     "JMSXDeliveryCount",
+    "JMSXGroupFirstForConsumer",
     "ack",
     "content-length",
     "destination",
@@ -167,6 +169,7 @@ impl Send {
         };
         let mut properties = self.properties;
         mark_scheduled(&self.when, &mut properties);
+        let grouped = properties.iter().any(|(name, _)| name == GROUP_ID);
         let content = match &self.upload {
             Some(upload) => LargeHead { kind, properties, bytes: upload.bytes() }.encode(),
             None => Content { kind, properties, body }.encode(),
@@ -176,6 +179,7 @@ impl Send {
             priority: self.priority,
             expires: self.expires,
             when: self.when,
+            grouped,
             content,
         };
         let command = match self.upload {

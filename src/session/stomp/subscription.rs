@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::fault::{Fault, excerpt};
 use super::names::parse_destination;
-use crate::broker::command::{MessageId, Which};
+use crate::broker::command::{MessageId, Standing, Which};
 use crate::ids::{SubscriptionId, Tag};
 use crate::limits;
 use crate::message::Destination;
@@ -44,6 +44,8 @@ pub(super) struct Subscribe {
     pub(super) mode: AckMode,
     pub(super) prefetch: u32,
     pub(super) selector: Option<Arc<Selector>>,
+    /// How it stands among others, where it is not as most are.
+    pub(super) standing: Option<Standing>,
 }
 
 impl Subscribe {
@@ -80,20 +82,41 @@ impl Subscribe {
         };
         let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
         let selector = Selector::parse_optional(headers.get("selector").unwrap_or(""))?;
-        Ok(Self { name: name.to_owned(), named: id.is_some(), from, mode, prefetch, selector })
+        let (name, named, standing) = (name.to_owned(), id.is_some(), parse_standing(headers)?);
+        Ok(Self { name, named, from, mode, prefetch, selector, standing })
     }
+}
+
+/// What the headers say of how it stands among the consumers of its queue.
+fn parse_standing(headers: &Headers) -> Result<Option<Standing>, Fault> {
+    const PRIORITY: &str = "activemq.priority";
+    let priority = match headers.get(PRIORITY) {
+        None => 0,
+        Some(text) => {
+            let bad = |_| Fault::bad_header(PRIORITY, text, "a number from -128 to 127");
+            text.parse().map_err(bad)?
+        }
+    };
+    let exclusive = match headers.get("activemq.exclusive") {
+        None | Some("" | "false") => false,
+        Some("true") => true,
+        Some(other) => {
+            return Err(Fault::bad_header("activemq.exclusive", other, "true or false"));
+        }
+    };
+    let standing = Standing { priority, exclusive };
+    Ok((standing != Standing::default()).then_some(standing))
 }
 
 /// To ignore these would give a consumer messages it did not ask for, or keep none it relies on.
 fn refuse_unsupported(headers: &Headers) -> Result<(), Fault> {
-    const UNSUPPORTED: [(&str, &str); 7] = [
+    const UNSUPPORTED: [(&str, &str); 6] = [
         ("durable", "durable subscriptions"),
         ("durable-subscription-name", "durable subscriptions"),
         ("activemq.subscriptionName", "durable subscriptions"),
         ("activemq.subcriptionName", "durable subscriptions"),
         ("no-local", "subscriptions without the connection's own messages"),
         ("activemq.noLocal", "subscriptions without the connection's own messages"),
-        ("activemq.exclusive", "exclusive consumers"),
     ];
     for (header, what) in UNSUPPORTED {
         if headers.get(header).is_some_and(|value| !matches!(value, "" | "false")) {

@@ -204,7 +204,14 @@ pub(super) fn message(number: u64, persistent: bool) -> Message {
     let body = vec![number as u8; 3].into();
     let content = Content { kind: BodyKind::Bytes, properties, body }.encode();
     let durability = if persistent { Durability::Persistent } else { Durability::NonPersistent };
-    Message { durability, priority: Priority::DEFAULT, expires: None, when: When::AtOnce, content }
+    Message {
+        durability,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when: When::AtOnce,
+        grouped: false,
+        content,
+    }
 }
 
 pub(super) fn send(queue: usize, number: u64, persistent: bool) -> Command {

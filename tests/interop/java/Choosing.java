@@ -224,6 +224,63 @@ final class Choosing {
         Stage.expectTexts(second, "a");
     }
 
+    static void a_group_ends_when_its_producer_says_so(Stage stage) throws JMSException {
+        MessageConsumer[] consumers = new MessageConsumer[2];
+        for (int i = 0; i < 2; i++) {
+            Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+            consumers[i] = session.createConsumer(stage.queue("q"));
+        }
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageProducer producer = session.createProducer(stage.queue("q"));
+        int[] numbers = {1, 2, -1, 1};
+        for (int number : numbers) {
+            Message message = session.createTextMessage("m");
+            message.setStringProperty("JMSXGroupID", "red");
+            message.setIntProperty("JMSXGroupSeq", number);
+            producer.send(message);
+        }
+        List<Integer> firsts = new ArrayList<>();
+        for (int left = numbers.length; left > 0;) {
+            for (MessageConsumer consumer : consumers) {
+                Message message = consumer.receive(20);
+                if (message == null) {
+                    continue;
+                }
+                left--;
+                if (message.propertyExists("JMSXGroupFirstForConsumer")
+                    && message.getBooleanProperty("JMSXGroupFirstForConsumer")) {
+                    firsts.add(message.getIntProperty("JMSXGroupSeq"));
+                }
+            }
+        }
+        Stage.expect(List.of(1, 1), firsts);
+    }
+
+    static void what_an_exclusive_consumer_held_goes_to_the_next(Stage stage) throws JMSException {
+        ActiveMQQueue exclusive = new ActiveMQQueue(stage.named("q") + "?consumer.exclusive=true");
+        Session one = stage.session(Session.CLIENT_ACKNOWLEDGE);
+        Session two = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer first = one.createConsumer(exclusive);
+        MessageConsumer second = two.createConsumer(exclusive);
+        stage.send(stage.queue("q"), "a", "b", "c", "d");
+        Stage.next(first).acknowledge();
+        Stage.expectTexts(first, "b", "c");
+        one.close();
+        Stage.expectTexts(second, "b", "c", "d");
+        Stage.expect(List.of(), stage.drain(stage.queue("q")));
+    }
+
+    static void a_pull_from_a_wildcard_finds_what_is_there(Stage stage) throws JMSException {
+        stage.send(stage.queue("x.1"), "before");
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        String names = stage.named("x.*") + "?consumer.prefetchSize=0";
+        MessageConsumer puller = session.createConsumer(new ActiveMQQueue(names));
+        Stage.expectTexts(puller, "before");
+        Stage.expect(null, puller.receiveNoWait());
+        stage.send(stage.queue("x.2"), "later");
+        Stage.expectTexts(puller, "later");
+    }
+
     static void a_composite_name_reaches_all(Stage stage) throws JMSException {
         Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
         MessageConsumer onTopic = session.createConsumer(stage.topic("t"));

@@ -1,6 +1,7 @@
 //! Messages on their way to consumers, and what these say of them.
 
 use super::*;
+use crate::broker::command::Standing;
 use crate::protocol::openwire::Throwable;
 use crate::protocol::openwire::table::{MessageDispatch, MessagePull};
 
@@ -149,6 +150,25 @@ fn who_does_not_want_to_wait_is_told_at_once_that_there_is_nothing() {
 }
 
 #[test]
+fn who_pulls_from_a_pattern_and_does_not_want_to_wait_has_a_moment_for_what_is_there() {
+    let mut wire = Wire::alone();
+    wire.consume(1, queue("a.*"), 0);
+    let pull =
+        || MessagePull { consumer_id: Some(consumer_id(1)), timeout: -1, ..Default::default() };
+    wire.say(&pull());
+    assert!(matches!(wire.asks()[..], [Command::Credit { prefetch: 1, .. }]));
+    assert_eq!(wire.frames(), []);
+    wire.deliver(1, 1, stored("text"));
+    assert_eq!(wire.dispatched().len(), 1);
+    wire.asks();
+    wire.say(&pull());
+    wire.asks();
+    wire.session.handle_timeout(Duration::from_millis(limits::PULL_GRACE_MILLIS));
+    let nothing = MessageDispatch { consumer_id: Some(consumer_id(1)), ..Default::default() };
+    assert_eq!(wire.frames(), [Structure::MessageDispatch(nothing)]);
+}
+
+#[test]
 fn what_this_broker_cannot_do_is_refused_and_not_left_out() {
     let mut wire = Wire::alone();
     let plain = || consumer(1, queue("q"), 1);
@@ -157,15 +177,25 @@ fn what_this_broker_cannot_do_is_refused_and_not_left_out() {
     for (asked, class) in [
         (wrong, "javax.jms.InvalidSelectorException"),
         (ConsumerInfo { subscription_name: Text::new("s"), ..plain() }, "javax.jms.JMSException"),
-        (ConsumerInfo { exclusive: true, ..plain() }, "javax.jms.JMSException"),
-        (ConsumerInfo { priority: 1, ..plain() }, "javax.jms.JMSException"),
-        (consumer(1, queue("a.>"), 1), "javax.jms.InvalidDestinationException"),
+        (
+            ConsumerInfo { browser: true, ..consumer(1, queue("a.>"), 1) },
+            "javax.jms.InvalidDestinationException",
+        ),
         (consumer(1, queue("a,b,"), 1), "javax.jms.InvalidDestinationException"),
     ] {
         wire.say(&asked);
         assert_eq!(exception(&wire.frames()[0]).0, class);
         assert!(wire.asks().is_empty());
     }
+}
+
+#[test]
+fn a_consumer_says_how_it_stands_among_others() {
+    let mut wire = Wire::alone();
+    wire.say(&ConsumerInfo { exclusive: true, priority: -5, ..consumer(1, queue("q"), 1) });
+    let asks = wire.asks();
+    let [Command::SubscribeAs { standing, .. }] = &asks[..] else { panic!("{asks:?}") };
+    assert_eq!(*standing, Standing { priority: -5, exclusive: true });
 }
 
 #[test]

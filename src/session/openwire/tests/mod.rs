@@ -176,6 +176,7 @@ impl Wire {
             message: BrokerMessageId::Durable(Lsn(tag)),
             redelivered: false,
             attempt: 1,
+            first_of_group: false,
             priority: 4,
             persistent: true,
             at: Millis(1000),

@@ -14,6 +14,7 @@ fn a_message_says_everything_the_broker_knows() {
     wire.deliver(Delivery {
         redelivered: true,
         attempt: 3,
+        first_of_group: false,
         priority: 9,
         persistent: false,
         message: MessageId::Volatile { epoch: 2, number: 17 },

@@ -141,6 +141,11 @@ fn brief_command(command: &Command) -> String {
             let selector = selector.as_ref().map_or(String::new(), |it| format!(" where {it}"));
             format!("subscribe {} {from} {prefetch}{selector}", subscription.0)
         }
+        Command::SubscribeAs { subscription, from, prefetch, standing, .. } => {
+            let all = if standing.exclusive { " alone" } else { "" };
+            let priority = standing.priority;
+            format!("subscribe {} {from} {prefetch} before {priority}{all}", subscription.0)
+        }
         Command::Unsubscribe { subscription } => format!("unsubscribe {}", subscription.0),
         Command::Settle { subscription, which, outcome } => {
             let which = match which {
@@ -176,6 +181,7 @@ fn delivery(subscription: u64, tag: u64) -> Delivery {
         message: MessageId::Durable(Lsn(0x100 + tag)),
         redelivered: false,
         attempt: 1,
+        first_of_group: false,
         priority: 4,
         persistent: true,
         at: Millis(5),

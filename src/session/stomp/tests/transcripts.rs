@@ -200,11 +200,15 @@ fn version_1_2_in_transcripts() {
                        activemq.prefetchSize:1\nselector:\n\n^\
                        SUBSCRIBE\nid:3\ndestination:/queue/a\nack:client\n\
                        activemq.prefetchSize:99999999\nselector:a='x'and b>1\n\n^\
+                       SUBSCRIBE\nid:4\ndestination:/queue/a\nactivemq.exclusive:true\n\n^\
+                       SUBSCRIBE\nid:5\ndestination:/queue/a.*\nactivemq.priority:-5\n\n^\
                        UNSUBSCRIBE\nid:2\nreceipt:u\n\n^",
                 requests: &[
                     "subscribe 1 queue://a 1000!",
                     "subscribe 2 topic://t 1",
                     "subscribe 3 queue://a 32767 where a = 'x' AND b > 1",
+                    "subscribe 4 queue://a 1000 before 0 alone",
+                    "subscribe 5 queue://a.* 1000 before -5",
                     "unsubscribe 2!",
                 ],
                 got: "RECEIPT\nreceipt-id:s\n\n^RECEIPT\nreceipt-id:u\n\n^",

@@ -1,0 +1,250 @@
+//! Handing out where messages may belong to groups.
+//!
+//! A queue of which nobody knows that it has none is looked through as selectors do it
+//! (`selecting`), a bounded number of messages ahead of what was handed out; when all of it was
+//! looked at and none names a group, its consumers are served from its head again. Consumers with
+//! selectors take no part: what they want they get. Nor do groups count where one consumer has the
+//! queue to itself.
+//!
+//! Always: nothing is handed out before what came back was looked at, so that the messages of a
+//! group keep their order; an owner that takes no more is passed over once, until it has credit.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::broker::fact::{Change, ConsumerKey, Fact, Lent, Source, Spot};
+use crate::broker::grouping::Groups;
+use crate::broker::selecting::{GroupId, Position, Selecting, Waiting};
+use crate::broker::{Broker, Effects};
+use crate::ids::{Millis, QueueId, Tag};
+use crate::limits;
+use crate::message::Message;
+
+/// What is to be done for consumers of patterns that own groups, some queues at a time.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    /// Those with credit for which something waits.
+    hungry: VecDeque<ConsumerKey>,
+    /// Those that have gone, and where they owned groups.
+    gone: VecDeque<(ConsumerKey, BTreeSet<QueueId>)>,
+}
+
+impl Agenda {
+    pub(super) fn is_empty(&self) -> bool {
+        self.hungry.is_empty() && self.gone.is_empty()
+    }
+}
+
+impl Broker {
+    /// States that a queue has messages of groups from now on, where a message names one.
+    pub(super) fn state_of_group(&self, id: QueueId, message: &Message, facts: &mut Vec<Fact>) {
+        let known = || self.queues.get(&id).is_some_and(|queue| queue.groups.seen);
+        if message.grouped && !known() {
+            facts.push(Fact::Memory(Change::HasGroups { queue: id }));
+        }
+    }
+
+    /// Whether it must be known of a queue's messages to which groups they belong. Not while there
+    /// is one consumer and no more: it gets all of them, and what of that it holds is looked at
+    /// when there is another. So who has no groups comes back to a backlog as fast as ever.
+    pub(super) fn goes_by_groups(&mut self, id: QueueId) -> bool {
+        let Some(queue) = self.queues.get_mut(&id) else { return false };
+        let Groups { seen, unknown, unseen } = queue.groups;
+        if !(seen || unknown) || queue.is_owned() {
+            return false;
+        }
+        let looks = queue.selecting.as_ref().is_some_and(|it| it.plain().is_some());
+        let one = queue.consumers.first().filter(|_| queue.consumers.len() == 1);
+        match one.filter(|_| !seen && !looks && queue.families().is_none_or(BTreeSet::is_empty)) {
+            None => true,
+            Some(key) => {
+                let from = unseen.filter(|(other, _)| other == key).map_or(Tag(0), |it| it.1);
+                queue.groups.unseen = Some((*key, from));
+                false
+            }
+        }
+    }
+
+    /// Asks about some of what one consumer got while there was no other, so that its groups are
+    /// its own. False where nothing is left.
+    fn state_unseen(&mut self, id: QueueId, facts: &mut Vec<Fact>) -> bool {
+        let Some(queue) = self.queues.get_mut(&id) else { return false };
+        let Some((key, from)) = queue.groups.unseen.take() else { return false };
+        let Some(consumer) = self.consumers.get(&key).filter(|it| it.ended.is_none()) else {
+            return false;
+        };
+        let durable = consumer.loans.range(from..).filter_map(|(tag, loan)| match loan {
+            Lent::Durable { place, entry, .. } => Some((*tag, Spot::Durable(*place), *entry)),
+            Lent::Volatile { .. } | Lent::Published { .. } => None,
+        });
+        let some: Vec<_> = durable.take(limits::STEP_MESSAGES_MAX).collect();
+        let Some((last, ..)) = some.last() else { return false };
+        queue.groups.unseen = Some((key, Tag(last.0 + 1)));
+        let some = some.into_iter().map(|(_, spot, entry)| (spot, Waiting::Durable(entry)));
+        let some: Vec<_> = some.collect();
+        let spots = some.iter().map(|(spot, _)| *spot);
+        let selecting = queue.selecting.as_mut().expect("it is watched");
+        let group = selecting.ask_of_lent(key, spots);
+        self.state_question(id, group, &some, facts);
+        true
+    }
+
+    /// Hands out a message of a queue that may have groups; false when that cannot be done now.
+    pub(super) fn state_grouped(
+        &mut self,
+        now: Millis,
+        id: QueueId,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(next) = self.next_ready(id) else { return false };
+        let wish = match self.watch_groups(id).look_back_first() {
+            Err(()) => return false,
+            Ok(None) if self.state_unseen(id, facts) => return true,
+            Ok(None) => self.watch_groups(id).look_ahead(limits::GROUPS_AHEAD_FEW),
+            Ok(wish) => wish,
+        };
+        if let Some((group, wish)) = wish {
+            self.state_wish(id, group, wish, facts, effects);
+            return true;
+        }
+        if self.is_without_groups(id) {
+            self.queues.get_mut(&id).expect("just seen").end_groups();
+            return true;
+        }
+        if let Some((key, position)) = self.next_of_group(id, next) {
+            self.state_lent_of_group(now, id, (key, position), facts);
+            return true;
+        }
+        let wish = self.watch_groups(id).look_ahead(limits::GROUPS_AHEAD_MAX);
+        let Some((group, wish)) = wish else { return false };
+        self.state_wish(id, group, wish, facts, effects);
+        true
+    }
+
+    /// What is known of a queue's groups: begins to look where nobody does yet.
+    fn watch_groups(&mut self, id: QueueId) -> &mut Selecting {
+        let queue = self.queues.get_mut(&id).expect("it is looked at");
+        let selecting = queue.selecting.get_or_insert_default();
+        if selecting.plain().is_none() {
+            self.last_group += 1;
+            selecting.watch_groups(GroupId(self.last_group));
+        }
+        selecting
+    }
+
+    /// Whether all of a queue was looked at, and nothing of a group can come of what is in it.
+    fn is_without_groups(&self, id: QueueId) -> bool {
+        let queue = &self.queues[&id];
+        let row = &queue.row;
+        let none = !queue.groups.seen && row.delayed == 0 && row.staged == 0 && row.held == 0;
+        none && queue.selecting.as_ref().is_some_and(|it| it.is_without_groups())
+    }
+
+    /// Who gets what next: the message that comes first of those for which somebody is ready.
+    fn next_of_group(&mut self, id: QueueId, next: ConsumerKey) -> Option<(ConsumerKey, Position)> {
+        loop {
+            let queue = self.queues.get_mut(&id)?;
+            let grouping = queue.selecting.as_mut()?.grouping()?;
+            let open = grouping.open();
+            let (key, first) = match grouping.eager() {
+                Some((key, first)) if open.is_none_or(|open| first < open) => (key, first),
+                _ => return open.map(|open| (next, open)),
+            };
+            if self.may_have(id, key) {
+                return Some((key, first));
+            }
+            let queue = self.queues.get_mut(&id)?;
+            queue.selecting.as_mut()?.grouping()?.is_sated(key);
+            if let Some(consumer) = self.consumers.get_mut(&key)
+                && let Source::Pattern(_) = consumer.source
+            {
+                consumer.owed.insert(id);
+            }
+        }
+    }
+
+    fn state_lent_of_group(
+        &mut self,
+        now: Millis,
+        id: QueueId,
+        (key, position): (ConsumerKey, Position),
+        facts: &mut Vec<Fact>,
+    ) {
+        let queue = &self.queues[&id];
+        let known = queue.selecting.as_ref().and_then(|it| it.waits_at(position));
+        let (spot, waiting) = known.expect("only what waits is on offer");
+        if queue.is_over(now, spot, waiting) {
+            return self.state_over(now, id, spot, waiting, facts);
+        }
+        self.state_lent(id, spot, self.consumers[&key].credit(), facts);
+        facts.push(Fact::Memory(Change::Lend { queue: id, spot, key }));
+    }
+
+    /// A consumer of a queue has credit: what waits of its groups is for it.
+    pub(super) fn has_credit_for_groups(&mut self, id: QueueId, key: ConsumerKey) {
+        let selecting = self.queues.get_mut(&id).and_then(|queue| queue.selecting.as_mut());
+        if let Some(grouping) = selecting.and_then(|it| it.grouping()) {
+            grouping.has_credit(key);
+        }
+    }
+
+    /// A consumer of a pattern has credit.
+    pub(super) fn is_owed(&mut self, key: ConsumerKey) {
+        if !self.consumers[&key].owed.is_empty() {
+            self.groups.hungry.push_back(key);
+        }
+    }
+
+    /// A consumer of a pattern has a message of a group for the first time.
+    pub(super) fn owns_group(&mut self, id: QueueId, key: ConsumerKey) {
+        let consumer = self.consumers.get_mut(&key).expect("it has a message");
+        if let Source::Pattern(_) = consumer.source {
+            consumer.owns.insert(id);
+        }
+    }
+
+    /// A consumer of a queue ends: its groups are for others.
+    pub(super) fn disown(&mut self, id: QueueId, key: ConsumerKey) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(selecting) = &mut queue.selecting else { return };
+        let Some(grouping) = selecting.grouping() else { return };
+        grouping.disown(key);
+        self.stir(id);
+    }
+
+    /// A consumer of a pattern ends.
+    pub(super) fn disown_all(&mut self, key: ConsumerKey) {
+        let consumer = self.consumers.get_mut(&key).expect("it has just ended");
+        let owns = std::mem::take(&mut consumer.owns);
+        consumer.owed.clear();
+        if !owns.is_empty() {
+            self.groups.gone.push_back((key, owns));
+        }
+    }
+
+    /// Does one thing for consumers of patterns that own groups; false where there is none.
+    pub(super) fn tend_groups(&mut self) -> bool {
+        if let Some((key, queues)) = self.groups.gone.front_mut() {
+            let (key, id) = (*key, queues.pop_first());
+            if queues.is_empty() {
+                self.groups.gone.pop_front();
+            }
+            if let Some(id) = id {
+                self.disown(id, key);
+            }
+            return true;
+        }
+        let Some(key) = self.groups.hungry.pop_front() else { return false };
+        let Some(consumer) = self.consumers.get_mut(&key) else { return true };
+        let some = std::iter::from_fn(|| consumer.owed.pop_first());
+        let some: Vec<_> = some.take(limits::STEP_MESSAGES_MAX).collect();
+        if !consumer.owed.is_empty() {
+            self.groups.hungry.push_back(key);
+        }
+        for id in some {
+            self.has_credit_for_groups(id, key);
+            self.stir(id);
+        }
+        true
+    }
+}
