@@ -17,6 +17,10 @@ pub(crate) enum Mutant {
     ForgetRestored,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
+    /// A publication dies with the first subscription that is done with it.
+    DropShared,
+    /// A publication goes to the first of the subscriptions that want it.
+    PublishToOne,
     /// The pieces of a large message's body are forgotten when the message goes.
     ForgetPieces,
     /// What a life had begun to take in is forgotten by the next one.

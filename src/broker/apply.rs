@@ -9,11 +9,11 @@ use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{
-    Assignment, Change, ConsumerKey, Effect, Lent, Publisher, Source, Spot, Volatile, VolatilePlace,
+    Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
 };
+use crate::broker::held::Role;
 use crate::broker::queue::Queue;
 use crate::broker::selecting::{GroupId, Waiting};
-use crate::broker::work::Sweep;
 use crate::broker::{Broker, Effects, Misfit, Written};
 use crate::ids::{Body, Millis, QueueId, Tag};
 use crate::limits;
@@ -89,6 +89,8 @@ impl Broker {
             Record::Named(named) => self.apply_named(written, named),
             Record::Forgotten(it) => self.durable.forget_names(it.scope, it.through),
             Record::Producers(record) => self.apply_producers(record),
+            Record::Published(published) => self.apply_publication(written, published),
+            Record::Spread(spread) => self.apply_spread(spread),
             _ => self.apply_transacted(written, record),
         }
         Ok(())
@@ -103,6 +105,7 @@ impl Broker {
         self.names.insert(Arc::clone(&known.row.name), queue);
         self.sorted.insert(Arc::clone(&known.row.name));
         self.queues.insert(queue, known);
+        self.held.learn(queue, name, false);
         self.changing(queue);
     }
 
@@ -118,6 +121,7 @@ impl Broker {
         let queue = self.queues.remove(&id).expect("fits");
         self.resident -= queue.resident_len();
         self.names.remove(&*queue.row.name);
+        self.held.gone(id);
         self.sorted.remove(&*queue.row.name);
         self.durable.queue_gone(queue.id, &queue.row);
         self.durable.forget_scope(queue.id);
@@ -196,6 +200,8 @@ impl Broker {
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
             Record::Branch(record) => self.fit_branch(record),
             Record::Named(named) => self.durable.fit_named(named),
+            Record::Published(published) => self.fit_published(published),
+            Record::Spread(spread) => self.fit_spread(spread),
             Record::Forgotten(_) | Record::Producers(_) => Ok(()),
             _ => self.fit_transacted(record),
         }
@@ -303,6 +309,8 @@ impl Broker {
         }
         if !queue.ready.is_empty() || queue.selecting.is_some() {
             self.stir(id);
+        } else if queue.role == Role::Line {
+            self.held.pending.insert(id);
         }
     }
 
@@ -348,7 +356,7 @@ impl Broker {
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
             Change::Publish { topic, message, asker, .. } => {
-                self.publish(&topic, message, Publisher::Asker(asker), effects);
+                self.apply_publish(&topic, message, asker, effects);
             }
             Change::PublishOn { topic } => self.apply_publish_on(&topic, effects),
             Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),
@@ -369,14 +377,11 @@ impl Broker {
                 self.dropped.from_queues += places.len() as u64;
                 self.apply_drop(queue, places);
             }
-            Change::Sweep { queue, asker, delete } => {
-                let row = &self.queues[&queue].row;
-                let sweep = Sweep::new(row, self.last_volatile, asker, delete);
-                self.sweeps.insert(queue, sweep);
-            }
+            Change::Sweep { queue, asker, delete } => self.apply_sweep(queue, asker, delete),
             Change::SweepTo { queue, cursor, removed } => {
                 self.apply_sweep_to(queue, cursor, removed, effects);
             }
+            it @ (Change::Identified { .. } | Change::Forsake { .. }) => self.apply_held(it),
             Change::Want(wish) => self.want(wish, effects),
             Change::Select(request) => effects.push(Effect::Select(request)),
             Change::Tell { asker, result } => {
@@ -515,6 +520,7 @@ impl Broker {
             selecting.lent(group, spot);
         }
         let redelivered = before || returns > 0;
+        let (source, topic) = queue.told_as();
         let dead = match &message {
             Lent::Durable { entry, .. } if entry.note.is_some() => {
                 let name = Arc::clone(&queue.row.name);
@@ -545,8 +551,8 @@ impl Broker {
         effects.push(Effect::Deliver(Assignment {
             key,
             tag,
-            source: Arc::clone(&queue.row.name),
-            topic: false,
+            source,
+            topic,
             message,
             redelivered,
             dead,
@@ -680,6 +686,10 @@ impl Broker {
             Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
             _ => Ok(Reply::Removed(sweep.removed)),
         };
-        effects.push(Effect::Answer { to: sweep.asker, result });
+        // A subscription that is still there is tried again.
+        let over = sweep.delete && result.is_ok();
+        let waits = if over { self.held.remnants.remove(&id).flatten() } else { None };
+        let told = [sweep.asker, waits].into_iter().flatten();
+        effects.extend(told.map(|to| Effect::Answer { to, result: result.clone() }));
     }
 }

@@ -74,6 +74,7 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let connection = asker.connection;
+        self.check_reserved(command)?;
         match command {
             Command::Send { to: Destination::Queue(name), message } => {
                 self.decide_send(now, name, message, None, facts)
@@ -95,6 +96,11 @@ impl Broker {
                 let (key, selector) = ((connection, *subscription), selector.clone());
                 self.decide_subscribe(now, key, from, (*prefetch, selector), facts)
             }
+            Command::Identify { client } => self.decide_identify(connection, client, facts),
+            Command::Keep { subscription, keep } => {
+                self.decide_keep(now, (connection, *subscription), keep, facts)
+            }
+            Command::EndKept { client, name } => self.decide_end_kept(asker, (client, name), facts),
             Command::Credit { subscription, prefetch } => {
                 let change = |key| Change::Credit { key, prefetch: *prefetch };
                 self.decide_of_living((connection, *subscription), change, facts)
@@ -135,6 +141,10 @@ impl Broker {
         self.check(name, message)?;
         if let Room::Lacking(shortage) = self.topic_room(name, message.content.len() as u64)? {
             return Ok(Verdict::Hold(shortage));
+        }
+        let connection = asker.connection;
+        if let Some(lack) = self.state_kept_publication(now, connection, name, message, facts)? {
+            return Ok(Verdict::Hold(lack));
         }
         let (topic, message, reach) =
             (Arc::clone(name), self.volatile(now, message), self.reach(name));
@@ -192,6 +202,9 @@ impl Broker {
         self.decide_close_units(now, connection, facts);
         self.decide_close_branches(now, connection, facts);
         self.state_parting(connection, false, facts);
+        if self.client_of(connection).is_some() {
+            facts.push(Fact::Memory(Change::Identified { connection, client: None }));
+        }
         let Some(subscriptions) = self.connections.get(&connection) else { return true };
         for key in subscriptions.iter().take(limits::STEP_ENDS_MAX) {
             facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
@@ -482,7 +495,7 @@ impl Broker {
         if delete && (!queue.consumers.is_empty() || on_loan) {
             return Err(Refusal::QueueInUse(name.into()));
         }
-        facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));
+        facts.push(Fact::Memory(Change::Sweep { queue: *id, asker: Some(asker), delete }));
         Ok(Verdict::Later)
     }
 }

@@ -30,12 +30,14 @@ mod consumer;
 mod credit;
 mod decide;
 mod durable;
+mod held;
 mod later;
 mod load;
 mod names;
 mod once;
 mod produce;
 mod producers;
+mod publication;
 mod queue;
 mod repeat;
 mod resting;
@@ -45,7 +47,9 @@ mod schedule;
 mod select;
 mod selecting;
 mod settle;
+mod shares;
 mod subject;
+mod subscribing;
 mod topic;
 mod transact;
 mod transaction;
@@ -78,6 +82,7 @@ use crate::record::Record;
 
 pub use decide::Verdict;
 pub use delta::Base;
+pub use held::Subscription;
 use queue::Queue;
 pub use room::Room;
 pub use select::{SelectRequest, Selected, Unjudged};
@@ -181,6 +186,8 @@ pub struct Broker {
     /// Those that are heard, and patterns of them.
     topics: BTreeMap<Arc<str>, topic::Topic>,
     topic_wildcards: wildcards::Wildcards,
+    /// Durable subscriptions.
+    held: held::Held,
     consumers: IdTables<ConsumerKey, consumer::Consumer>,
     loans: credit::Loans,
     /// The subscriptions of each connection that have not ended.
@@ -245,8 +252,10 @@ impl Broker {
         let count = base.queues.len();
         let mut names = Tables::with_room(count);
         let mut queues = ByQueue::default();
+        let mut held = held::Held::default();
         for (id, row) in base.queues {
             let rules = policies.redelivery_of(&row.name);
+            held.learn(id, &row.name, row.depth > 0);
             let queue = Queue::new(id, row, rules);
             names.insert(Arc::clone(&queue.row.name), id);
             queues.insert(id, Box::new(queue));
@@ -259,6 +268,7 @@ impl Broker {
             queues,
             topics: BTreeMap::new(),
             topic_wildcards: wildcards::Wildcards::default(),
+            held,
             consumers: IdTables::default(),
             connections: BTreeMap::new(),
             loans: credit::Loans::default(),
@@ -300,7 +310,9 @@ impl Broker {
     /// Whether the next checkpoint will find less needed in some segment.
     #[must_use]
     pub fn frees_room(&self) -> bool {
-        self.durable.delta.live.values().any(|change| *change < 0)
+        let delta = &self.durable.delta;
+        delta.live.values().any(|change| *change < 0)
+            || delta.shares.values().any(|share| share.holders < 0)
     }
 
     /// Bytes that the last checkpoint keeps from being given back, though nobody needs them.
@@ -324,6 +336,7 @@ impl Broker {
         let outcomes = 2 * delta.outcomes.len();
         let branches = delta.branches.len() + outcomes + delta.heuristics.len();
         let producers = self.durable.producers.changes() + delta.numbered.len();
+        let tables = tables + delta.shares.len();
         tables + delta.operations.len() + delta.names.len() + branches + producers
     }
 

@@ -3,6 +3,7 @@
 mod branches;
 mod credit;
 mod dead;
+mod held;
 mod model;
 mod once;
 mod producers;

@@ -54,6 +54,9 @@ impl Guard {
                 work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
             } => self.needs(Right::Write, to),
             Command::Subscribe { from, .. } => self.needs(Right::Read, from),
+            Command::Keep { keep, .. } => {
+                self.needs(Right::Read, &Destination::Topic(Arc::clone(&keep.topic)))
+            }
             Command::ShowQueue { queue: name } | Command::Browse { queue: name, .. } => {
                 self.needs(Right::Read, &queue(name))
             }
@@ -69,7 +72,9 @@ impl Guard {
             | Command::ListSchedules { .. }
             | Command::EndSchedule(_) => Err(Refusal::ForOperators),
             // What belongs to the connection, or to whom a transaction manager has told of it.
-            Command::Credit { .. }
+            Command::Identify { .. }
+            | Command::EndKept { .. }
+            | Command::Credit { .. }
             | Command::Withdraw { .. }
             | Command::StagePiece { .. }
             | Command::Unstage { .. }

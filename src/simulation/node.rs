@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backup::Source;
 use crate::broker::Limits;
 use crate::broker::command::MessageId;
-use crate::broker::delta::{Due, Entry, Operation, Phase, PieceAt, Place, QueueRow};
+use crate::broker::delta::{Due, Entry, Operation, Phase, PieceAt, Place, QueueRow, Share};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::broker::redelivery::{Ending, Redelivery};
 use crate::engine::{
@@ -14,7 +14,7 @@ use crate::engine::{
     StoreError, Turn, judge, open_store, read_later, read_operations, read_outcome, read_page,
     read_pieces, read_producers,
 };
-use crate::ids::{Millis, NoteId, QueueId, UploadId};
+use crate::ids::{Lsn, Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::{Fault, SimDisk};
 use crate::limits;
@@ -147,6 +147,8 @@ pub(super) struct Contents {
     pub(super) prepared: BTreeSet<u64>,
     /// The limited queue holds more than sends can bring it to.
     pub(super) over_limit: Option<String>,
+    /// What durable subscriptions keep, by the names of their queues: how often each is there.
+    pub(super) kept: BTreeMap<(String, u64), usize>,
 }
 
 impl Node {
@@ -363,17 +365,14 @@ impl Node {
         }
         let mut contents = Contents::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
-        let mut in_index = BTreeMap::new();
-        let each = self.index.each_piece(&mut |key, piece| {
-            in_index.insert(key, piece);
-        });
-        each.map_err(|e| e.to_string())?;
+        let mut shared = BTreeMap::new();
+        let in_index = self.pieces_in_index()?;
         let branches = self.branches(&mut live, &mut contents)?;
         let mut seen = Late { notes: branches.notes.clone(), ..Late::default() };
         let mut bodies = Bodies::new(broker.all_pieces(&in_index));
         for piece in bodies.pieces.values() {
-            *live.entry(piece.birth.0 / options().segment_size).or_default() +=
-                u64::from(piece.size);
+            let segment = piece.birth.0 / options().segment_size;
+            *live.entry(segment).or_default() += u64::from(piece.size);
         }
         for (id, row) in broker.rows() {
             let rows = self.index.page(id, None, usize::MAX).map_err(|e| e.to_string())?;
@@ -402,6 +401,11 @@ impl Node {
                     return Err(format!("{place:?} in {name} is held by nobody, or should be"));
                 }
                 seen.see(id, place, entry);
+                if entry.shared {
+                    shared.entry(entry.birth).or_insert((0, entry.size)).0 += 1;
+                    self.find_kept(row, &entry, &mut contents)?;
+                    continue;
+                }
                 *live.entry(entry.birth.0 / options().segment_size).or_default() +=
                     u64::from(entry.size);
                 self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
@@ -417,11 +421,70 @@ impl Node {
             return Err(format!("piece {number} of {upload} belongs to nobody"));
         }
         contents.uploads = dead.len();
+        self.check_shares(&shared, &mut live)?;
         contents.live = live.values().sum();
         if live != broker.live() {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
         self.check_late(&seen).map(|()| contents)
+    }
+
+    fn pieces_in_index(&self) -> Result<BTreeMap<(UploadId, u32), PieceAt>, String> {
+        let mut in_index = BTreeMap::new();
+        let each = self.index.each_piece(&mut |key, piece| {
+            in_index.insert(key, piece);
+        });
+        each.map(|()| in_index).map_err(|e| e.to_string())
+    }
+
+    fn find_kept(
+        &self,
+        row: &QueueRow,
+        entry: &Entry,
+        contents: &mut Contents,
+    ) -> Result<(), String> {
+        let frame = self.reader.read(entry.birth, entry.size);
+        let frame = frame.map_err(|error| format!("{} {entry:?}: {error}", row.name))?;
+        let key = (row.name.to_string(), number_of(&frame.payload)?);
+        *contents.kept.entry(key).or_default() += 1;
+        Ok(())
+    }
+
+    /// Payloads of publications are counted by who holds them, and are live once; until a
+    /// checkpoint adds the numbers up, one that nobody holds any more counts as well.
+    fn check_shares(
+        &self,
+        found: &BTreeMap<Lsn, (i64, u32)>,
+        live: &mut BTreeMap<u64, u64>,
+    ) -> Result<(), String> {
+        // A checkpoint may be under way, and the index have it or not.
+        let [behind, ahead] = [false, true].map(|ahead| self.count_shares(ahead, found));
+        for (birth, share) in behind.or(ahead)? {
+            *live.entry(birth.0 / options().segment_size).or_default() += u64::from(share.size);
+        }
+        Ok(())
+    }
+
+    fn count_shares(
+        &self,
+        ahead: bool,
+        found: &BTreeMap<Lsn, (i64, u32)>,
+    ) -> Result<BTreeMap<Lsn, Share>, String> {
+        let mut counted = self.engine.broker().shares(ahead);
+        let each = self.index.each_share(&mut |birth, share| {
+            counted.entry(birth).or_insert(Share { holders: 0, ..share }).holders += share.holders;
+        });
+        each.map_err(|error| error.to_string())?;
+        for (birth, share) in &counted {
+            let holders = found.get(birth).map_or(0, |(holders, _)| *holders);
+            if share.holders != holders {
+                return Err(format!("{birth} is held by {holders}, not {}", share.holders));
+            }
+        }
+        match found.keys().find(|birth| !counted.contains_key(birth)) {
+            Some(birth) => Err(format!("{birth} is held, and nobody counts by how many")),
+            None => Ok(counted),
+        }
     }
 
     fn check_names(&self) -> Result<(), String> {

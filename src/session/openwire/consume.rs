@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::OpenWireSession;
 use super::answers::Asked;
 use super::consumer::{Consumer, ConsumerKey, Manner, Pull};
+use super::durable::check_durable;
 use super::fault::Problem;
 use super::names;
 use crate::broker::command::{Command, Refusal, Reply};
@@ -40,9 +41,6 @@ impl OpenWireSession {
         let text = info.selector.as_ref().map(Text::to_str).unwrap_or_default();
         let selector = Selector::parse_optional(&text);
         let selector = selector.map_err(|error| Problem::selector(error.to_string()))?;
-        if info.subscription_name.is_some() {
-            return Err(Problem::jms("this broker has no durable subscriptions yet"));
-        }
         if info.exclusive {
             return Err(Problem::jms("this broker has no exclusive consumers yet"));
         }
@@ -69,6 +67,7 @@ impl OpenWireSession {
         if info.browser && (topic || destinations.len() > 1) {
             return Err(Problem::destination("a browser looks at one queue"));
         }
+        check_durable(info, &destinations)?;
         Ok(Some((destinations, selector)))
     }
 
@@ -99,7 +98,9 @@ impl OpenWireSession {
         consumer.beginning.waiting.extend(parts.iter().map(|(part, _)| part.0));
         for (subscription, from) in parts {
             let selector = selector.clone();
-            let command = Command::Subscribe { subscription, from, prefetch, selector };
+            let command = self.durable(&key, subscription, &from, prefetch);
+            let command =
+                command.unwrap_or(Command::Subscribe { subscription, from, prefetch, selector });
             let asked = Asked::Subscribe { head, consumer: key.clone(), subscription };
             self.submit(Some(asked), command);
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::durable::Durable;
 use super::fault::{Fault, excerpt};
 use super::names::parse_destination;
 use crate::broker::command::{MessageId, Which};
@@ -44,6 +45,8 @@ pub(super) struct Subscribe {
     pub(super) mode: AckMode,
     pub(super) prefetch: u32,
     pub(super) selector: Option<Arc<Selector>>,
+    /// It is to outlive the connection.
+    pub(super) durable: Option<Durable>,
 }
 
 impl Subscribe {
@@ -80,19 +83,16 @@ impl Subscribe {
         };
         let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
         let selector = Selector::parse_optional(headers.get("selector").unwrap_or(""))?;
-        Ok(Self { name: name.to_owned(), named: id.is_some(), from, mode, prefetch, selector })
+        let (name, named) = (name.to_owned(), id.is_some());
+        let durable = Durable::parse(headers, &from)?;
+        Ok(Self { name, named, from, mode, prefetch, selector, durable })
     }
 }
 
 /// To ignore these would give a consumer messages it did not ask for, or keep none it relies on.
 fn refuse_unsupported(headers: &Headers) -> Result<(), Fault> {
-    const UNSUPPORTED: [(&str, &str); 7] = [
-        ("durable", "durable subscriptions"),
-        ("durable-subscription-name", "durable subscriptions"),
-        ("activemq.subscriptionName", "durable subscriptions"),
-        ("activemq.subcriptionName", "durable subscriptions"),
-        ("no-local", "subscriptions without the connection's own messages"),
-        ("activemq.noLocal", "subscriptions without the connection's own messages"),
+    const UNSUPPORTED: [(&str, &str); 2] = [
+        ("durable", "durable subscriptions without activemq.subscriptionName"),
         ("activemq.exclusive", "exclusive consumers"),
     ];
     for (header, what) in UNSUPPORTED {
