@@ -74,6 +74,9 @@ pub const HELD_OF_TOPIC_MAX: usize = 1024;
 /// Bytes of the name of a durable subscription at most, and of its client's.
 pub const HELD_NAME_BYTES_MAX: usize = 1024;
 
+/// Lines of its topic of which a new durable subscription knows what was published before it.
+pub const HELD_LINES_MAX: usize = 64;
+
 /// Bytes of the selector of a durable subscription at most.
 pub const HELD_SELECTOR_BYTES_MAX: usize = 8 << 10;
 

@@ -21,6 +21,12 @@ pub(crate) enum Mutant {
     DropShared,
     /// A publication goes to the first of the subscriptions that want it.
     PublishToOne,
+    /// A publication is confirmed that no subscription keeps.
+    ForgetKept,
+    /// What a transaction has published goes to nobody.
+    SpreadToNobody,
+    /// How many hold a payload is forgotten over a checkpoint.
+    LoseShares,
     /// The pieces of a large message's body are forgotten when the message goes.
     ForgetPieces,
     /// What a life had begun to take in is forgotten by the next one.

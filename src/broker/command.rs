@@ -132,6 +132,8 @@ pub enum Command {
         client: Arc<str>,
         /// What that calls it.
         name: Arc<str>,
+        /// Who asks: he must be allowed to read its topic. None where nobody guards the connection.
+        reader: Option<Arc<dyn Reader>>,
     },
     /// Changes how many deliveries may be outstanding; 0 lets none more through.
     Credit {
@@ -363,6 +365,16 @@ pub struct KeepAs {
     pub selector: Option<Arc<Selector>>,
     /// Nothing that connections of the same client publish.
     pub no_local: bool,
+    /// Who asks: he must be allowed to read the topic of one that goes for this one. None where
+    /// nobody guards the connection.
+    pub reader: Option<Arc<dyn Reader>>,
+}
+
+/// Who asks for something of which the broker alone knows to what topic it belongs.
+pub trait Reader: std::fmt::Debug + Send + Sync {
+    /// # Errors
+    /// [`Refusal::NotAllowed`] where he may not read what is published there.
+    fn check(&self, topic: &Arc<str>) -> Result<(), Refusal>;
 }
 
 /// What a connection was not allowed to ask.

@@ -100,7 +100,9 @@ impl Broker {
             Command::Keep { subscription, keep } => {
                 self.decide_keep(now, (connection, *subscription), keep, facts)
             }
-            Command::EndKept { client, name } => self.decide_end_kept(asker, (client, name), facts),
+            Command::EndKept { client, name, reader } => {
+                self.decide_end_kept(asker, (client, name), reader.as_deref(), facts)
+            }
             Command::Credit { subscription, prefetch } => {
                 let change = |key| Change::Credit { key, prefetch: *prefetch };
                 self.decide_of_living((connection, *subscription), change, facts)

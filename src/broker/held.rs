@@ -31,8 +31,9 @@ pub struct Subscription {
     pub selector: Option<Arc<Selector>>,
     /// Nothing that its own client publishes.
     pub no_local: bool,
-    /// What the line of the topic has given places up to this number was published before.
-    pub after: u64,
+    /// Lines of the topic in which something waited when it began: what has a place there up to
+    /// this number was published before. A line has gone when its number is another's.
+    pub after: Vec<(QueueId, u64)>,
     /// Tells it from one with the same words that is still to go; 0 where there is none.
     pub again: u64,
 }
@@ -47,6 +48,11 @@ impl Subscription {
         self.words() == other.words()
     }
 
+    /// Whether what has that place in a line was published when it was there.
+    pub(super) fn was_there(&self, line: QueueId, seq: u64) -> bool {
+        self.after.iter().all(|(of, after)| *of != line || seq > *after)
+    }
+
     /// The name of its queue.
     pub(super) fn queue_name(&self) -> String {
         let mut name = SUBSCRIPTION.to_owned();
@@ -58,10 +64,11 @@ impl Subscription {
         if self.no_local {
             name.push_str("&no-local");
         }
-        for (key, number) in [("after", self.after), ("again", self.again)] {
-            if number > 0 {
-                write!(name, "&{key}={number}").expect("a text takes it");
-            }
+        for (QueueId(line), seq) in &self.after {
+            write!(name, "&after={line}:{seq}").expect("a text takes it");
+        }
+        if self.again > 0 {
+            write!(name, "&again={}", self.again).expect("a text takes it");
         }
         if let Some(selector) = &self.selector {
             name.push_str("&selector=");
@@ -80,13 +87,16 @@ impl Subscription {
             topic: "".into(),
             selector: None,
             no_local: false,
-            after: 0,
+            after: Vec::new(),
             again: 0,
         };
         for word in what.split('&') {
             match word.split_once('=') {
                 Some(("topic", topic)) => it.topic = unescape(topic)?.into(),
-                Some(("after", number)) => it.after = number.parse().ok()?,
+                Some(("after", place)) => {
+                    let (line, seq) = place.split_once(':')?;
+                    it.after.push((QueueId(line.parse().ok()?), seq.parse().ok()?));
+                }
                 Some(("again", number)) => it.again = number.parse().ok()?,
                 // One that is not understood wants everything: too much can be passed over.
                 Some(("selector", text)) => {
@@ -270,6 +280,12 @@ impl Held {
         self.lines.get(&id)
     }
 
+    /// Lines of a topic in which something waits.
+    pub(super) fn waiting(&self, topic: &str) -> impl Iterator<Item = QueueId> {
+        let is_of = |id: &&QueueId| self.lines.get(*id).is_some_and(|it| *it.topic == *topic);
+        self.pending.iter().filter(is_of).copied()
+    }
+
     /// How many subscriptions a topic has.
     pub(super) fn count(&self, topic: &str) -> usize {
         let topic = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
@@ -318,12 +334,16 @@ mod tests {
         #[test]
         fn the_name_of_its_queue_says_all_that_a_subscription_is(
             (client, name, topic) in ("\\PC{1,9}", "[ -~]{1,9}", "[a-z.?&%/=]{1,9}"),
-            (no_local, after, again) in (any::<bool>(), 0u64..3, 0u64..3),
+            (no_local, again) in (any::<bool>(), 0u64..3),
+            after in proptest::collection::vec((1u64..9, 0u64..9), 0..3),
             selector in proptest::option::of("a = '[a-z%&=?]{0,5}'"),
         ) {
             let selector = selector.and_then(|it| Selector::parse_optional(&it).unwrap());
             let (client, name, topic) = (client.into(), name.into(), topic.into());
-            let it = Subscription { client, name, topic, selector, no_local, after, again };
+            let after: Vec<_> = after.into_iter().map(|(id, seq)| (QueueId(id), seq)).collect();
+            let lines = after.clone();
+            let it =
+                Subscription { client, name, topic, selector, no_local, after: lines, again };
             let queue = it.queue_name();
             prop_assert!(is_reserved(&queue) && !queue.contains(char::is_whitespace));
             prop_assert_eq!(Role::of(&queue), Role::Keeps(Arc::clone(&it.topic)));

@@ -55,7 +55,8 @@ impl Broker {
         if let Room::Lacking(shortage) = self.room_of_takers(topic, &takers, message, facts)? {
             return Ok(Some(shortage));
         }
-        if message.durability == Durability::NonPersistent || takers.is_empty() {
+        let nobody = takers.is_empty() || mutant::is(Mutant::ForgetKept);
+        if message.durability == Durability::NonPersistent || nobody {
             return Ok(None);
         }
         let (at, rank) = (volatile.at, 9 - message.priority.get());
@@ -226,7 +227,8 @@ impl Broker {
         let wants = |selector: &crate::selector::Selector| selector.matches(&seen);
         let takers = self.held.takers(&line.topic, line.client.as_deref(), wants);
         // Who has subscribed since it was committed gets what comes from then on.
-        let takers = takers.iter().filter(|(_, it)| line.client.is_some() || place.seq > it.after);
+        let takers = takers.iter().filter(|(_, it)| it.was_there(from, place.seq));
+        let over = over || mutant::is(Mutant::SpreadToNobody);
         let takers: Vec<_> = takers.filter(|_| !over).map(|(id, _)| *id).collect();
         let spread = Spread { from, place, entry, targets: self.targets(&takers) };
         facts.push(Fact::Log(Record::Spread(spread), Bytes::new()));

@@ -4,11 +4,11 @@
 //! nothing of what the older kept; what is to go goes some messages at a time, and whoever waits
 //! for it hears when nothing of it is left. A subscription whose consumer has gone stays.
 
-use crate::broker::command::{Command, KeepAs, Refusal, Work};
+use crate::broker::Broker;
+use crate::broker::command::{Command, KeepAs, Reader, Refusal, Work};
 use crate::broker::decide::{DONE, Verdict, check_name};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Source};
 use crate::broker::held::{Subscription, is_reserved};
-use crate::broker::{Broker, held};
 use crate::ids::{ConnectionId, Millis, QueueId};
 use crate::limits;
 use crate::message::{Destination, has_wildcards};
@@ -63,9 +63,13 @@ impl Broker {
         if known.is_some_and(|(id, _)| !self.queues[&id].consumers.is_empty()) {
             return Err(in_use(&keep.client, &keep.name));
         }
-        let queue = match known.filter(|(_, known)| known.is_like(&wanted)) {
-            Some((id, _)) => id,
-            None => self.state_new(now, wanted, facts)?,
+        let queue = match known {
+            Some((id, known)) if known.is_like(&wanted) => id,
+            older => {
+                let guarded = older.zip(keep.reader.as_ref());
+                guarded.map_or(Ok(()), |((_, older), reader)| reader.check(&older.topic))?;
+                self.state_new(now, wanted, facts)?
+            }
         };
         if self.client_of(key.0) != Some(&keep.client) {
             let (connection, client) = (key.0, Some(keep.client.clone()));
@@ -91,7 +95,7 @@ impl Broker {
             return Err(Refusal::SelectorTooLong { limit });
         }
         let (client, name, topic) = (keep.client.clone(), keep.name.clone(), keep.topic.clone());
-        let (no_local, after, again) = (keep.no_local, 0, 0);
+        let (no_local, after, again) = (keep.no_local, Vec::new(), 0);
         Ok(Subscription { client, name, topic, selector, no_local, after, again })
     }
 
@@ -107,8 +111,8 @@ impl Broker {
             let topic = wanted.topic.as_ref().into();
             return Err(Refusal::TooManySubscriptions { topic, limit });
         }
-        let line = held::Line { topic: wanted.topic.clone(), client: None }.queue_name();
-        let after = self.names.get(&*line).map_or(0, |line| self.queues[line].row.last_seq);
+        let lines = self.held.waiting(&wanted.topic).take(limits::HELD_LINES_MAX);
+        let after = lines.map(|line| (line, self.queues[&line].row.last_seq)).collect();
         let mut wanted = Subscription { after, ..wanted };
         if self.names.contains_key(&*wanted.queue_name()) {
             wanted.again = self.durable.scalars.last_queue + 1;
@@ -122,10 +126,12 @@ impl Broker {
         &self,
         asker: Asker,
         (client, name): (&str, &str),
+        reader: Option<&dyn Reader>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let unknown = || Refusal::NoSuchKept { client: client.into(), name: name.into() };
-        let (id, _) = self.held.find(client, name).ok_or_else(unknown)?;
+        let (id, known) = self.held.find(client, name).ok_or_else(unknown)?;
+        reader.map_or(Ok(()), |reader| reader.check(&known.topic))?;
         let queue = &self.queues[&id];
         if !queue.consumers.is_empty() {
             return Err(in_use(client, name));

@@ -80,7 +80,7 @@ impl Durable {
     /// It may have ended or not.
     pub async fn unsubscribe(&self, name: &str) -> Result<(), SubscribeError> {
         let (client, name) = (Arc::clone(&self.client), Arc::from(name));
-        let asked = self.link.ask_small(Command::EndKept { client, name });
+        let asked = self.link.ask_small(Command::EndKept { client, name, reader: None });
         self.link.answer(asked).await?;
         Ok(())
     }
@@ -121,7 +121,8 @@ impl Keeping {
         let identify = link.ask_small(Command::Identify { client: Arc::clone(&client) });
         link.answer(identify).await?;
         let name = name.into();
-        let keep = Box::new(KeepAs { client, name, topic, prefetch, selector, no_local });
+        let reader = None;
+        let keep = Box::new(KeepAs { client, name, topic, prefetch, selector, no_local, reader });
         Consumer::begin(&link, |subscription| Command::Keep { subscription, keep }).await
     }
 }

@@ -26,6 +26,7 @@ use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 use super::again::{FoundAgain, again_of};
 use super::bodies::{is_of, number_of_large};
 use super::branches::number_of_xid;
+use super::kept::{KEEPS_AT_MOST, TOPIC};
 
 /// Small enough that segments turn over and checkpoints come often.
 pub(super) fn options() -> wal::Options {
@@ -65,8 +66,15 @@ pub(super) const HELD_AT: Limit = Limit { messages: 12, bytes: 60_000, when_full
 fn policies() -> Policies {
     let swept = Limit { messages: 30, bytes: u64::MAX, when_full: WhenFull::DropOldest };
     let dead = Limit { messages: 4, bytes: u64::MAX, when_full: WhenFull::Refuse };
-    let limits = [("queue://a", HELD_AT), ("queue://swept", swept), ("queue://DLQ.b", dead)];
-    let pattern = |name| Pattern::parse(name).expect("a pattern");
+    let kept = Limit { messages: KEEPS_AT_MOST, bytes: u64::MAX, when_full: WhenFull::Refuse };
+    let topic = format!("topic://{TOPIC}");
+    let limits = [
+        ("queue://a", HELD_AT),
+        ("queue://swept", swept),
+        ("queue://DLQ.b", dead),
+        (&*topic, kept),
+    ];
+    let pattern = |name: &str| Pattern::parse(name).expect("a pattern");
     let limits = limits.map(|(name, limit)| (pattern(name), limit));
     let policies = Policies::new(limits.into(), WhenFull::Refuse).expect("each is named once");
     let one = Redelivery { maximum: RETURNS_OF_A, ..Redelivery::none() };

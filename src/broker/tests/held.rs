@@ -1,7 +1,7 @@
 //! Promises of durable subscriptions.
 
 use super::*;
-use crate::broker::command::{KeepAs, Work};
+use crate::broker::command::{KeepAs, Reader, Work};
 use crate::ids::TransactionName;
 use crate::selector::Selector;
 
@@ -14,14 +14,16 @@ impl Bench {
         let identify = Command::Identify { client: Arc::clone(&client) };
         self.ask(connection, &identify)?;
         let name = Arc::from(name);
-        let keep = Box::new(KeepAs { client, name, topic, prefetch: 9, selector, no_local });
+        let keep =
+            Box::new(KeepAs { client, name, topic, prefetch: 9, selector, no_local, reader: None });
         let subscription = SubscriptionId(1);
         self.ask(connection, &Command::Keep { subscription, keep }).map(drop)
     }
 
     fn end_kept(&mut self, connection: u64, name: &str) -> Result<(), Refusal> {
         let client = format!("c{connection}").into();
-        self.ask(connection, &Command::EndKept { client, name: name.into() }).map(drop)
+        self.ask(connection, &Command::EndKept { client, name: name.into(), reader: None })
+            .map(drop)
     }
 
     fn publish(&mut self, connection: u64, priority: u8) {
@@ -103,6 +105,7 @@ fn one_that_is_in_use_is_nobody_elses_and_does_not_end() {
         prefetch: 1,
         selector: None,
         no_local: false,
+        reader: None,
     };
     let command =
         |client| Command::Keep { subscription: SubscriptionId(2), keep: Box::new(keep(client)) };
@@ -111,6 +114,42 @@ fn one_that_is_in_use_is_nobody_elses_and_does_not_end() {
     let unknown = Refusal::NoSuchKept { client: "c2".into(), name: "s".into() };
     assert_eq!(bench.end_kept(2, "s"), Err(unknown));
     bench.ask(2, &command("c2")).unwrap();
+}
+
+/// Somebody who may read nothing.
+#[derive(Debug)]
+struct Stranger;
+
+impl Reader for Stranger {
+    fn check(&self, topic: &Arc<str>) -> Result<(), Refusal> {
+        let (user, right) = ("stranger".into(), "read".into());
+        Err(Refusal::NotAllowed { user, right, destination: topic_of(topic) })
+    }
+}
+
+fn topic_of(name: &Arc<str>) -> Destination {
+    Destination::Topic(Arc::clone(name))
+}
+
+#[test]
+fn who_may_not_read_a_topic_ends_no_subscription_of_it_and_makes_none_anew() {
+    let mut bench = Bench::new();
+    bench.keep(1, "s", ("", false)).unwrap();
+    bench.close(1);
+    let reader: Option<Arc<dyn Reader>> = Some(Arc::new(Stranger));
+    let (client, name): (Arc<str>, Arc<str>) = ("c1".into(), "s".into());
+    let end = Command::EndKept {
+        client: Arc::clone(&client),
+        name: Arc::clone(&name),
+        reader: reader.clone(),
+    };
+    assert!(matches!(bench.ask(2, &end), Err(Refusal::NotAllowed { .. })));
+    let (topic, selector, no_local) = ("other".into(), None, false);
+    let keep = Box::new(KeepAs { client, name, topic, prefetch: 9, selector, no_local, reader });
+    let keep = Command::Keep { subscription: SubscriptionId(1), keep };
+    assert!(matches!(bench.ask(2, &keep), Err(Refusal::NotAllowed { .. })));
+    bench.publish(7, 4);
+    assert_eq!(bench.kept(), [1]);
 }
 
 #[test]
@@ -178,7 +217,8 @@ fn a_commit_is_spread_after_a_restart_as_well_and_not_to_those_who_came_later() 
     bench.restart();
     let client: Arc<str> = "c2".into();
     let (name, topic) = ("s".into(), "t".into());
-    let keep = KeepAs { client, name, topic, prefetch: 1, selector: None, no_local: false };
+    let keep =
+        KeepAs { client, name, topic, prefetch: 1, selector: None, no_local: false, reader: None };
     let subscription = SubscriptionId(1);
     bench.begin_to(2, &Command::Keep { subscription, keep: Box::new(keep) }).unwrap();
     bench.settle_down(Effects::new());

@@ -46,6 +46,7 @@ impl OpenWireSession {
             prefetch,
             selector: consumer.selector.clone(),
             no_local: consumer.info.no_local,
+            reader: None,
         };
         Some(Command::Keep { subscription, keep: Box::new(keep) })
     }
@@ -57,7 +58,7 @@ impl OpenWireSession {
         };
         // Another client's is not his to end, whatever he says.
         let client = self.client.words.as_str().into();
-        let command = Command::EndKept { client, name: name.to_string().into() };
+        let command = Command::EndKept { client, name: name.to_string().into(), reader: None };
         self.submit(Some(Asked::Command(head)), command);
     }
 }

@@ -1,9 +1,8 @@
 //! Durable subscriptions of the client.
 //!
 //! Their key is the `client-id` of CONNECT and the name that SUBSCRIBE gives. A SUBSCRIBE that
-//! ends,
-//! by UNSUBSCRIBE or with its connection, leaves its subscription; UNSUBSCRIBE with the name ends
-//! that as well.
+//! ends, by UNSUBSCRIBE or with its connection, leaves its subscription; UNSUBSCRIBE with the name
+//! ends that as well.
 
 use super::StompSession;
 use super::fault::Fault;
@@ -73,7 +72,8 @@ impl StompSession {
             header: "client-id",
         })?;
         let (name, topic) = (name.into(), from.name().into());
-        let keep = Box::new(KeepAs { client, name, topic, prefetch, selector, no_local });
+        let reader = None;
+        let keep = Box::new(KeepAs { client, name, topic, prefetch, selector, no_local, reader });
         Ok(Command::Keep { subscription, keep })
     }
 
@@ -89,7 +89,8 @@ impl StompSession {
             self.unsubscribe(subscription, None);
         }
         let receipt = self.receipt.take();
-        self.submit(Asked::Unsubscribe, receipt, Command::EndKept { client, name: name.into() });
+        let command = Command::EndKept { client, name: name.into(), reader: None };
+        self.submit(Asked::Unsubscribe, receipt, command);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::{Index, IndexError, View};
 use crate::broker::delta::Unshared;
 use crate::broker::delta::{Delta, Share};
 use crate::ids::Lsn;
+use crate::mutant::{self, Mutant};
 
 /// The rows as they are after a delta, and what dies by it.
 #[derive(Debug, Default)]
@@ -80,7 +81,7 @@ pub(super) fn add_up(database: &Database, delta: &Delta) -> Result<Sums, IndexEr
 }
 
 pub(super) fn write(write: &WriteTransaction, sums: &Sums) -> Result<(), IndexError> {
-    if sums.rows.is_empty() {
+    if sums.rows.is_empty() || mutant::is(Mutant::LoseShares) {
         return Ok(());
     }
     let mut shares = write.open_table(SHARES).map_err(error)?;
