@@ -19,7 +19,7 @@ use crate::broker::fact::{
     Volatile,
 };
 use crate::broker::held::{Line, Role};
-use crate::broker::policy::Shortage;
+use crate::broker::policy::{Held, Shortage};
 use crate::broker::queue::{Head, Queue};
 use crate::broker::subject::Seen;
 use crate::broker::{Broker, Effects, Room, Written};
@@ -122,6 +122,30 @@ impl Broker {
             }
         }
         Ok(Room::Enough)
+    }
+
+    /// Judges what a transaction publishes, as one, by the subscriptions that want all of it. What
+    /// others want of it its contents alone say: by one transaction these may get too much.
+    pub(super) fn room_of_keepers(
+        &self,
+        topic: &Arc<str>,
+        sent: Held,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Room, Refusal> {
+        let mut room = Room::Enough;
+        if self.policies.of_topic(topic).is_none() {
+            return Ok(room);
+        }
+        let takers = self.held.takers(topic, None, |_| false);
+        for (id, _) in takers.into_iter().filter(|(_, taker)| !taker.no_local) {
+            let queue = &self.queues[&id];
+            let judged = self.room_for_many(id, queue, (sent, Held::default()), facts);
+            match judged.map_err(|refusal| of_topic(refusal, topic))? {
+                Room::Enough => {}
+                lacking => room = lacking,
+            }
+        }
+        Ok(room)
     }
 
     /// Asks to hear when there may be room again in what the subscriptions of a topic keep; false

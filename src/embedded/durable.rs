@@ -21,7 +21,7 @@ use crate::selector::Selector;
 /// ```
 /// # async fn example(connection: escrowmq::Connection) -> Result<(), Box<dyn std::error::Error>> {
 /// let billing = connection.durable("billing");
-/// let mut orders = billing.topic("orders").selecting("amount > 100")?.subscribe("large").await?;
+/// let mut orders = billing.topic("orders").selecting("size = 'large'")?.subscribe("large").await?;
 /// let order = orders.recv().await?;
 /// order.acknowledge().await?;
 /// orders.close().await?;

@@ -78,6 +78,8 @@ struct World {
     consumers: BTreeMap<usize, Peer>,
     groups: Vec<Group>,
     acknowledged: BTreeMap<(usize, u64), Said>,
+    /// What a subscription has given up, which is set apart.
+    rejected: BTreeMap<(usize, u64), Said>,
     /// What is acknowledged as one at this moment.
     together: Vec<(usize, u64)>,
     /// Subscriptions that are there, and whether each wants even numbers.
@@ -140,6 +142,7 @@ impl World {
             consumers: BTreeMap::new(),
             groups: Vec::new(),
             acknowledged: BTreeMap::new(),
+            rejected: BTreeMap::new(),
             together: Vec::new(),
             there: BTreeMap::new(),
             last_number: 0,
@@ -312,9 +315,18 @@ impl World {
         self.publish_in(&mut peer, &numbers)?;
         if self.random.below(4) > 0 {
             self.last().said = Said::Asked;
-            self.must(&mut peer, Command::Commit { transaction: T })?;
-            self.last().said = Said::Confirmed;
-            self.publisher = Some((peer, client));
+            match self.ask(&mut peer, Command::Commit { transaction: T })? {
+                Ok(()) => {
+                    self.last().said = Said::Confirmed;
+                    self.publisher = Some((peer, client));
+                }
+                Err(Refusal::DestinationFull { .. }) => {
+                    self.refused += 1;
+                    self.groups.pop();
+                    self.node.inputs.push_back(Input::Close(peer.id));
+                }
+                Err(other) => return Err(other.to_string()),
+            }
         } else {
             // It goes, and what it did not commit never was.
             self.groups.pop();
@@ -336,8 +348,14 @@ impl World {
         self.publish_in(&mut peer, &numbers)?;
         let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Success };
         self.must(&mut peer, Command::Xa(end))?;
-        self.must(&mut peer, Command::Xa(XaCommand::Prepare { xid }))?;
-        self.last().branch = Some(self.last_branch);
+        match self.ask(&mut peer, Command::Xa(XaCommand::Prepare { xid }))? {
+            Ok(()) => self.last().branch = Some(self.last_branch),
+            Err(Refusal::DestinationFull { .. }) => {
+                self.refused += 1;
+                self.groups.pop();
+            }
+            Err(other) => return Err(other.to_string()),
+        }
         self.publisher = Some((peer, client));
         Ok(())
     }
@@ -512,21 +530,34 @@ impl World {
         Ok(())
     }
 
+    /// Gives something back, or up.
     fn give_back(&mut self) -> Result<(), String> {
         let Some((keeper, mut peer, tags)) = self.consumer(1)? else { return Ok(()) };
-        let (which, outcome) = (Which::One(tags[0]), Outcome::Returned);
+        let (which, key) = (Which::One(tags[0]), self.together[0]);
+        let mut outcome = Outcome::Returned;
+        if self.random.one_in(3) {
+            outcome = Outcome::Rejected;
+            self.said(Some(Said::Asked));
+            self.rejected.insert(key, Said::Asked);
+        }
         self.must(&mut peer, Command::Settle { subscription: SUBSCRIPTION, which, outcome })?;
-        self.said(None);
+        if outcome == Outcome::Rejected {
+            self.rejected.insert(key, Said::Confirmed);
+            self.said(Some(Said::Confirmed));
+        } else {
+            self.said(None);
+        }
         self.consumers.insert(keeper, peer);
         Ok(())
     }
 }
 
-fn run(seed: u64, steps: usize) -> Result<usize, String> {
+/// How many crashes were tried, and how many publications refused.
+fn run(seed: u64, steps: usize) -> Result<(usize, usize), String> {
     let tell = |e: String| format!("seed {seed}: {e}");
     let mut world = World::new(seed).map_err(tell)?;
     world.live(steps).map_err(tell)?;
-    Ok(world.crashes)
+    Ok((world.crashes, world.refused))
 }
 
 #[test]
@@ -534,8 +565,13 @@ fn each_subscription_gets_each_publication_once_through_every_crash() {
     let seeds = std::env::var("ESCROW_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = seeds.map_or(1..4, |seed: u64| seed..seed + 1);
     let steps = std::env::var("ESCROW_STEPS").ok().and_then(|steps| steps.parse().ok());
-    let crashes: usize = seeds.map(|seed| run(seed, steps.unwrap_or(150)).unwrap()).sum();
-    assert!(crashes > 100, "{crashes} crashes were tried");
+    let (mut crashes, mut refused) = (0, 0);
+    for seed in seeds {
+        let (tried, full) = run(seed, steps.unwrap_or(150)).unwrap();
+        (crashes, refused) = (crashes + tried, refused + full);
+    }
+    println!("{crashes} crashes were tried, and {refused} publications refused");
+    assert!(crashes > 100);
 }
 
 #[test]

@@ -331,6 +331,9 @@ stories! {
         nobody_unsubscribes_from_what_is_not_there,
         one_subscription_has_one_subscriber,
         another_selector_begins_anew,
+        another_topic_begins_anew,
+        what_was_committed_survives_a_crash,
+        a_client_id_in_use_is_refused_and_keeps_its_subscription,
         a_selector_counts_for_who_is_away,
         a_subscription_without_its_own,
         many_subscriptions_hear_one_publication;

@@ -4,6 +4,7 @@
 mod backup;
 mod compaction;
 mod crash;
+mod durable;
 mod flow;
 mod hostile;
 mod large;

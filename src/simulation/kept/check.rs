@@ -5,10 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Group, KEEPERS, NO_LOCAL, SELECTS, Said, World};
 use crate::engine::Turn;
 use crate::io::sim::SimDisk;
+use crate::limits;
 use crate::simulation::node::{Contents, Node};
 
-/// What was found, by subscription and number; and what of it still belongs to that.
-type Found = (BTreeSet<(usize, u64)>, BTreeSet<(usize, u64)>);
+/// What was found.
+#[derive(Debug, Default)]
+struct Found {
+    /// By subscription and number.
+    all: BTreeSet<(usize, u64)>,
+    /// What of it still belongs to that.
+    own: BTreeSet<(usize, u64)>,
+    /// How often each is set apart.
+    apart: BTreeMap<u64, usize>,
+}
 
 impl World {
     /// Goes on with what a power cut leaves.
@@ -42,7 +51,7 @@ impl World {
             return Err(format!("{number} waits for nothing: {found:?}"));
         }
         let found = find(&contents)?;
-        for (keeper, number) in &found.1 {
+        for (keeper, number) in &found.own {
             let mut groups = self.groups.iter();
             let group = groups.find(|group| group.numbers.contains(number));
             let right = group.is_some_and(|group| {
@@ -53,13 +62,29 @@ impl World {
                 return Err(format!("{number} is there for {keeper}: {group:?}"));
             }
         }
-        self.groups.iter().try_for_each(|group| self.check_group(group, &found.0, &contents))?;
-        let mut together = self.together.iter().map(|key| found.0.contains(key));
+        self.groups.iter().try_for_each(|group| self.check_group(group, &found.all, &contents))?;
+        let mut together = self.together.iter().map(|key| found.all.contains(key));
         let first = together.next();
         if self.said_asked() && together.any(|there| Some(there) != first) {
             return Err(format!("{:?} were acknowledged in part", self.together));
         }
-        Ok(())
+        self.check_apart(&found)
+    }
+
+    /// What was given up has left its subscription for where such messages are, and nothing else.
+    fn check_apart(&self, found: &Found) -> Result<(), String> {
+        let mut expected = BTreeMap::new();
+        for (key, said) in &self.rejected {
+            if *said == Said::Confirmed || !found.all.contains(key) {
+                *expected.entry(key.1).or_insert(0) += 1;
+            }
+        }
+        let apart = &found.apart;
+        if apart == &expected {
+            Ok(())
+        } else {
+            Err(format!("{apart:?} are set apart, and {expected:?} were given up"))
+        }
     }
 
     fn said_asked(&self) -> bool {
@@ -109,8 +134,12 @@ impl World {
 }
 
 fn find(contents: &Contents) -> Result<Found, String> {
-    let (mut all, mut own) = (BTreeSet::new(), BTreeSet::new());
+    let Found { mut all, mut own, mut apart } = Found::default();
     for ((queue, number), count) in &contents.kept {
+        if queue == limits::DEAD_LETTER_QUEUE {
+            apart.insert(*number, *count);
+            continue;
+        }
         let is_own = queue.starts_with("subscription://");
         let keeper = (0..KEEPERS)
             .find(|keeper| {
@@ -125,5 +154,5 @@ fn find(contents: &Contents) -> Result<Found, String> {
             own.insert((keeper, *number));
         }
     }
-    Ok((all, own))
+    Ok(Found { all, own, apart })
 }
