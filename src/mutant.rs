@@ -25,6 +25,8 @@ pub(crate) enum Mutant {
     ForgetKept,
     /// What a transaction has published goes to nobody.
     SpreadToNobody,
+    /// What several hold is not packed where the record of its birth does not find it.
+    PackUnshared,
     /// How many hold a payload is forgotten over a checkpoint.
     LoseShares,
     /// The pieces of a large message's body are forgotten when the message goes.

@@ -276,6 +276,11 @@ impl Held {
         Some((*id, &self.all[id]))
     }
 
+    /// Whether that is the queue of a subscription that is not to go.
+    pub(super) fn is_there(&self, id: QueueId) -> bool {
+        self.all.contains_key(&id)
+    }
+
     pub(super) fn line(&self, id: QueueId) -> Option<&Arc<Line>> {
         self.lines.get(&id)
     }

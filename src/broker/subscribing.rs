@@ -26,7 +26,12 @@ impl Broker {
                 work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
             }
             | Command::Subscribe { from: to, .. } => to,
-            Command::Move { to, .. } if is_reserved(to) => return Err(Refusal::ReservedName),
+            // What was set apart of a subscription may go back there.
+            Command::Move { to, .. } if is_reserved(to) => {
+                let known = self.names.get(&**to);
+                let there = known.is_some_and(|id| self.held.is_there(*id));
+                return if there { Ok(()) } else { Err(Refusal::ReservedName) };
+            }
             _ => return Ok(()),
         };
         match named {

@@ -264,7 +264,10 @@ fn needed<'a>(
     // What is not where its record says may have been moved, or others may hold it.
     let lsns: Vec<_> = known.iter().map(|frame| frame.lsn).collect();
     let moved = index.moved(state, &lsns)?;
-    let shared = index.shared(state, &lsns)?;
+    let mut shared = index.shared(state, &lsns)?;
+    if mutant::is(Mutant::PackUnshared) {
+        shared.fill(false);
+    }
     let elsewhere = moved.into_iter().zip(shared).map(|(moved, shared)| moved || shared);
     let looked_up = known.into_iter().zip(births).zip(elsewhere);
     let is_needed = |((frame, birth), moved): ((&'a Candidate, Option<Lsn>), bool)| {

@@ -1,6 +1,8 @@
 //! Stories of durable subscriptions over STOMP: what a topic keeps for who is away.
 
-use crate::support::broker::{Broker, assert_no_damage, said};
+use std::path::Path;
+
+use crate::support::broker::{Broker, assert_no_damage, run_to_end, said};
 use crate::support::fresh_dir;
 use crate::support::stomp::{Frame, Stomp};
 
@@ -102,6 +104,65 @@ fn one_ends_when_its_client_says_so_and_not_while_it_is_in_use() {
     assert!(nameless.contains("client-id"), "{nameless}");
     let broker = broker.kill_and_restart();
     assert_eq!(kept(&broker), []);
+}
+
+/// What of the topic a client finds in a store, and whether all of it is flagged.
+fn read(data: &Path, client: &str, count: usize) -> (Vec<String>, bool) {
+    let broker = Broker::start(data);
+    let mut stomp = connect_as(&broker, client);
+    stomp.confirm(keep("/topic/news", "all")).unwrap();
+    let messages: Vec<_> = (0..count).map(|_| stomp.message().unwrap()).collect();
+    for message in &messages {
+        stomp.ack(message).unwrap();
+    }
+    let flagged = messages.iter().all(Frame::is_redelivered);
+    assert_no_damage(&broker.kill());
+    (messages.iter().map(|message| message.text().to_owned()).collect(), flagged)
+}
+
+#[test]
+fn what_it_keeps_survives_moves_backups_and_an_index_that_is_made_again() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    for client in ["ann", "bob"] {
+        let mut stomp = connect_as(&broker, client);
+        stomp.confirm(keep("/topic/news", "all")).unwrap();
+        stomp.disconnect().unwrap();
+    }
+    let texts = ["one", "two", "three"];
+    let mut publisher = broker.connect();
+    for text in texts {
+        publisher.publish("/topic/news", text).unwrap();
+    }
+    // What an operator sets aside comes back, and nobody else's goes with it.
+    let [(ann, 3), (_, 3)] = &kept(&broker)[..] else { panic!("{:?}", kept(&broker)) };
+    for (from, to, left) in [(&**ann, "aside", 0), ("aside", ann, 3)] {
+        let moved = broker.queue_command(&["move", from, to]);
+        assert!(moved.status.success(), "{moved:?}");
+        let depths: Vec<u64> = kept(&broker).into_iter().map(|(_, depth)| depth).collect();
+        assert_eq!(depths, [left, 3]);
+    }
+    let nowhere = said(&broker.queue_command(&["move", "aside", "subscription://x/y?topic=z"]));
+    assert!(nowhere.contains("belong to durable subscriptions"), "{nowhere}");
+    let broker = broker.terminate_and_restart();
+    let (data, to) = (broker.data().to_owned(), |name: &str| dir.path().join(name));
+    let run = |args: &[&Path]| {
+        let output = run_to_end(&[&[Path::new("store")], args].concat());
+        assert!(output.status.success(), "{output:?}");
+    };
+    let (backup, restored, mended) = (to("backup"), to("restored"), to("mended"));
+    run(&[Path::new("backup"), &data, &backup]);
+    assert!(broker.terminate().success());
+    assert_no_damage(&data);
+    run(&[Path::new("restore"), &backup, &restored]);
+    let expected: Vec<String> = texts.map(str::to_owned).into();
+    assert_eq!(read(&restored, "bob", 3), (expected.clone(), true));
+    assert_eq!(read(&restored, "ann", 3).0, expected);
+    std::fs::remove_file(data.join("index.redb")).unwrap();
+    run(&[Path::new("repair"), &data, Path::new("--into"), &mended]);
+    assert_no_damage(&mended);
+    assert_eq!(read(&mended, "ann", 3).0, expected);
+    assert_eq!(read(&mended, "bob", 3).0, expected);
 }
 
 #[test]

@@ -47,6 +47,10 @@ impl World {
             still = if busy { 0 } else { still + 1 };
         }
         let contents = node.contents()?;
+        let report = node.index.check(&mut |_, _| {}).map_err(|error| error.to_string())?;
+        if let Some(problem) = report.problems.first() {
+            return Err(format!("the index: {problem}"));
+        }
         if let Some((number, found)) = contents.messages.first_key_value() {
             return Err(format!("{number} waits for nothing: {found:?}"));
         }
