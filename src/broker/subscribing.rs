@@ -154,7 +154,7 @@ impl Broker {
     /// A subscription that is to go and of which nobody has anything, and that is not going yet.
     fn next_remnant(&self) -> Option<QueueId> {
         let is_free = |id: &&QueueId| {
-            self.queues.get(*id).is_some_and(|queue| {
+            self.queues.get(id).is_some_and(|queue| {
                 let rests = queue.on_loan.is_empty() && queue.volatile_on_loan.is_empty();
                 rests && queue.row.held == 0 && queue.consumers.is_empty()
             })

@@ -9,8 +9,8 @@
 //! T is of each queue that gets it: queue u64, seq u64 with the highest bit set where a consumer
 //! waits for it. In `Spread` there may be none.
 //!
-//! In every kind, the size of an entry or of a gone message has its highest bit set where others may
-//! hold its payload: it was published.
+//! In every kind, the size of an entry or of a gone message has its highest bit set where others
+//! may hold its payload: it was published.
 
 use super::form::Form;
 use super::once::SENT_NUMBERED;

@@ -8,6 +8,7 @@
 //! none, what was acknowledged is gone, and a payload is live as long as somebody holds it.
 
 mod check;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backup::Source;
 use crate::broker::Limits;
 use crate::broker::command::MessageId;
-use crate::broker::delta::{Due, Entry, Operation, Phase, PieceAt, Place, QueueRow, Share};
+use crate::broker::delta::{Due, Entry, Operation, Phase, PieceAt, Place, QueueRow};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::broker::redelivery::{Ending, Redelivery};
 use crate::engine::{
@@ -14,7 +14,7 @@ use crate::engine::{
     StoreError, Turn, judge, open_store, read_later, read_operations, read_outcome, read_page,
     read_pieces, read_producers,
 };
-use crate::ids::{Lsn, Millis, NoteId, QueueId, UploadId};
+use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;
 use crate::io::sim::{Fault, SimDisk};
 use crate::limits;
@@ -443,56 +443,6 @@ impl Node {
             in_index.insert(key, piece);
         });
         each.map(|()| in_index).map_err(|e| e.to_string())
-    }
-
-    fn find_kept(
-        &self,
-        row: &QueueRow,
-        entry: &Entry,
-        contents: &mut Contents,
-    ) -> Result<(), String> {
-        let frame = self.reader.read(entry.birth, entry.size);
-        let frame = frame.map_err(|error| format!("{} {entry:?}: {error}", row.name))?;
-        let key = (row.name.to_string(), number_of(&frame.payload)?);
-        *contents.kept.entry(key).or_default() += 1;
-        Ok(())
-    }
-
-    /// Payloads of publications are counted by who holds them, and are live once; until a
-    /// checkpoint adds the numbers up, one that nobody holds any more counts as well.
-    fn check_shares(
-        &self,
-        found: &BTreeMap<Lsn, (i64, u32)>,
-        live: &mut BTreeMap<u64, u64>,
-    ) -> Result<(), String> {
-        // A checkpoint may be under way, and the index have it or not.
-        let [behind, ahead] = [false, true].map(|ahead| self.count_shares(ahead, found));
-        for (birth, share) in behind.or(ahead)? {
-            *live.entry(birth.0 / options().segment_size).or_default() += u64::from(share.size);
-        }
-        Ok(())
-    }
-
-    fn count_shares(
-        &self,
-        ahead: bool,
-        found: &BTreeMap<Lsn, (i64, u32)>,
-    ) -> Result<BTreeMap<Lsn, Share>, String> {
-        let mut counted = self.engine.broker().shares(ahead);
-        let each = self.index.each_share(&mut |birth, share| {
-            counted.entry(birth).or_insert(Share { holders: 0, ..share }).holders += share.holders;
-        });
-        each.map_err(|error| error.to_string())?;
-        for (birth, share) in &counted {
-            let holders = found.get(birth).map_or(0, |(holders, _)| *holders);
-            if share.holders != holders {
-                return Err(format!("{birth} is held by {holders}, not {}", share.holders));
-            }
-        }
-        match found.keys().find(|birth| !counted.contains_key(birth)) {
-            Some(birth) => Err(format!("{birth} is held, and nobody counts by how many")),
-            None => Ok(counted),
-        }
     }
 
     fn check_names(&self) -> Result<(), String> {
