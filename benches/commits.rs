@@ -54,14 +54,8 @@ async fn measure(size: Size) {
     let (mut appends, mut commits) = (Series::default(), Series::default());
     let (mut sends, mut branches) = (Series::default(), Series::default());
     let (mut cpu, mut committed) = (CpuTimes::default(), 0);
+    // Before the crowd: what it leaves to the checkpoint and to compaction is not a branch's.
     for _ in 0..size.rounds {
-        appends.push(bare.append(SESSIONS, BODY_BYTES, size.turn).rate());
-        let before = CpuTimes::of(std::process::id());
-        let done;
-        (sessions, done) = commit_all(sessions, size.turn).await;
-        cpu.add(&CpuTimes::of(std::process::id()).since(&before));
-        committed += done.messages;
-        commits.push(done.rate());
         let (mut send_times, mut branch_times) = (Vec::new(), Vec::new());
         for _ in 0..size.operations / BLOCK {
             for _ in 0..BLOCK {
@@ -73,6 +67,15 @@ async fn measure(size: Size) {
         }
         sends.push(quantile(&mut send_times, 0.5));
         branches.push(quantile(&mut branch_times, 0.5));
+    }
+    for _ in 0..size.rounds {
+        appends.push(bare.append(SESSIONS, BODY_BYTES, size.turn).rate());
+        let before = CpuTimes::of(std::process::id());
+        let done;
+        (sessions, done) = commit_all(sessions, size.turn).await;
+        cpu.add(&CpuTimes::of(std::process::id()).since(&before));
+        committed += done.messages;
+        commits.push(done.rate());
     }
     drop((sessions, single));
     bare.close();

@@ -1,11 +1,11 @@
 //! Processor time of the broker for the whole life of a persistent message: sent, confirmed,
 //! delivered, acknowledged.
 //!
-//! A: one client sends 1 KiB with a thousand unconfirmed, another acknowledges each as it comes. B: a
-//! hundred clients, each of which sends one to a queue of its own, waits for its receipt and for
-//! the message, acknowledges it, and waits for that receipt before the next. All over loopback, by
-//! clients that only count frames, to the real broker. What counts is time on a processor, as the
-//! system tells it of the broker's process, so neighbours matter little.
+//! A: one client sends 1 KiB with a thousand unconfirmed, another acknowledges each as it comes.
+//! B: a hundred clients, each of which sends one to a queue of its own, waits for its receipt and
+//! for the message, acknowledges it, and waits for that receipt before the next. All over loopback,
+//! by clients that only count frames, to the real broker. What counts is time on a processor, as
+//! the system tells it of the broker's process, so neighbours matter little.
 
 mod support;
 

@@ -13,6 +13,9 @@ pub const TURN_EFFORT_LEFT: usize = TURN_EFFORT_MAX / 8;
 /// What deciding, logging and answering a command takes.
 pub const COMMAND_EFFORT: usize = 4;
 
+/// What a queue takes that comes into being: its names and numbers lie in many places.
+pub const QUEUE_EFFORT: usize = 8;
+
 /// What a look into the broker takes, and what is done for a command in parts beside its facts.
 pub const PART_EFFORT: usize = 256;
 

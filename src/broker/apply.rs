@@ -384,9 +384,7 @@ impl Broker {
             it @ (Change::Identified { .. } | Change::Forsake { .. }) => self.apply_held(it),
             Change::Want(wish) => self.want(wish, effects),
             Change::Select(request) => effects.push(Effect::Select(request)),
-            Change::Tell { asker, result } => {
-                effects.push(Effect::Answer { to: asker, result });
-            }
+            Change::Tell { asker: to, result } => effects.push(Effect::Answer { to, result }),
             Change::Transfer(transfer) => self.apply_transfer(transfer, effects),
             Change::TransferTo { from, carried, moved, rest } => {
                 self.apply_transfer_to(from, carried, moved, rest, effects);

@@ -65,6 +65,7 @@ impl Fact {
             Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
             Self::Log(Record::Producers(record), _) => record.producers().len(),
             Self::Log(Record::Forgotten(_), _) => limits::STEP_MESSAGES_MAX,
+            Self::Log(Record::QueueCreated { .. }, _) => limits::QUEUE_EFFORT,
             Self::Memory(Change::Drop { places, .. } | Change::Oust { places, .. }) => places.len(),
             Self::Memory(Change::Rest { places, .. } | Change::Rested { places, .. }) => {
                 places.len()

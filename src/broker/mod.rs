@@ -332,8 +332,8 @@ impl Broker {
     pub fn delta_len(&self) -> usize {
         let delta = &self.durable.delta;
         let tables = delta.entries.len() + delta.pieces.len() + delta.due.len();
-        // An outcome has a name on the heap and two rows in the index: it weighs twice.
-        let outcomes = 2 * delta.outcomes.len();
+        // An outcome has a name on the heap and two rows in the index: it weighs three times.
+        let outcomes = 3 * delta.outcomes.len();
         let branches = delta.branches.len() + outcomes + delta.heuristics.len();
         let producers = self.durable.producers.changes() + delta.numbered.len();
         let tables = tables + delta.shares.len();

@@ -312,7 +312,8 @@ impl Queue {
         all.map(|(place, (message, returns))| (*place, message, *returns))
     }
 
-    /// The first non-persistent message that waits or rests at a place or after it, and when it was sent.
+    /// The first non-persistent message that waits or rests at a place or after it, and when it was
+    /// sent.
     pub(crate) fn volatile_from(&self, place: VolatilePlace) -> Option<(VolatilePlace, Millis)> {
         let first = in_order(self.volatile.range(place..), self.resting.range(place..)).next();
         first.map(|(place, (message, _))| (*place, message.at))
@@ -342,8 +343,8 @@ impl Queue {
         self.row.bytes + self.volatile_bytes
     }
 
-    /// Non-persistent messages that wait or rest, those first that are missed least: the oldest of the
-    /// lowest priority.
+    /// Non-persistent messages that wait or rest, those first that are missed least: the oldest of
+    /// the lowest priority.
     pub(crate) fn least_first(&self) -> impl Iterator<Item = (VolatilePlace, &Volatile)> {
         let of_rank = |rank| {
             let place = |before| VolatilePlace { rank, before, number: before };

@@ -108,9 +108,7 @@ pub fn open_store(
         let lsn = found.lsn;
         let record = Record::decode(found.kind, &found.record)
             .map_err(|error| StoreError::Record { lsn, error })?;
-        while broker.needs_producers(&record) {
-            load_producers(&index, &mut broker)?;
-        }
+        load_producers(&index, &mut broker, |broker| broker.needs_producers(&record))?;
         broker.apply_record(Written { lsn, frame_len: found.frame_len }, &record)?;
         last = Some(ReplayPoint { batch: found.batch, through: lsn });
         report.records += 1;
@@ -119,9 +117,7 @@ pub fn open_store(
         }
         progress(recovery.progress());
     }
-    while broker.settles_producers() {
-        load_producers(&index, &mut broker)?;
-    }
+    load_producers(&index, &mut broker, Broker::settles_producers)?;
     // True until the log has said it: a start that is cut off before leaves it to the next.
     let restored = recovery.restored_at().is_some_and(|epoch| broker.epoch() <= epoch);
     let opened = recovery.finish(&broker.live(), &packed)?;
@@ -140,8 +136,8 @@ pub fn open_store(
     // Room for a segment that a start copies, or for what a checkpoint brings.
     index.keep_reserve(segment_size);
     let index = Arc::new(index);
-    let reserve = settings.disk_reserve;
-    let disk = Arc::new(DiskWatch::new(Arc::clone(storage), Arc::clone(&index), reserve));
+    let disk = DiskWatch::new(Arc::clone(storage), Arc::clone(&index), settings.disk_reserve);
+    let disk = Arc::new(disk);
     let (l, d) = (Arc::clone(&log), Arc::clone(&disk));
     let mut engine = Engine::new(broker, l, settings, checkpoints, d);
     engine.begin(now, report.epoch, restored);
@@ -157,11 +153,18 @@ pub fn open_store(
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
 }
 
-/// Reads some of the producers that a record of the log is about.
-fn load_producers(index: &Index, broker: &mut Broker) -> Result<(), IndexError> {
-    let request = broker.next_producers().expect("none was asked for before the engine is there");
-    let rows = index.producers(request.after, request.limit)?;
-    broker.producers_in(ProducersPage { request, rows });
+/// Reads producers, some at a time, while they are needed.
+fn load_producers(
+    index: &Index,
+    broker: &mut Broker,
+    needed: impl Fn(&Broker) -> bool,
+) -> Result<(), IndexError> {
+    while needed(broker) {
+        let request = broker.next_producers();
+        let request = request.expect("none was asked for before the engine is there");
+        let rows = index.producers(request.after, request.limit)?;
+        broker.producers_in(ProducersPage { request, rows });
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::broker::command::{
     Command, Confirm, Disposition, EndAs, KeepAs, Outcome, Output, Pick, Refusal, Request, Returns,
     StartAs, Which, Work, XaCommand,
 };
-use crate::engine::{Input, Mailbox};
+use crate::engine::{Input, Mailbox, Turn};
 use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName};
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
@@ -620,33 +620,38 @@ fn a_publication_to_a_thousand_is_one_sync_and_in_the_log_once() {
         world.collect(&mut peer).unwrap();
     }
     let quiet = |world: &mut World| {
-        for _ in 0..300 {
-            world.node.turn(world.now).unwrap();
-            while world.node.log_step() || world.node.room_step() || world.node.job_step(0) {}
+        let mut still = 0;
+        while still < 3 {
+            let busy = world.node.turn(world.now).unwrap() == Turn::Busy;
+            let busy = busy | world.node.log_step() | world.node.room_step();
+            still = if busy | world.node.job_step(0) { 0 } else { still + 1 };
         }
     };
-    quiet(&mut world);
-    drop(world.disk.take_moments());
-    let (before, mut peer) = (world.node.log.appended(), world.connect());
     let content =
         Content { kind: BodyKind::Bytes, properties: Vec::new(), body: vec![7; 20_000].into() };
     let message = Message { content: content.encode(), ..message(1, None) };
     let command = Command::Send { to: Destination::topic("t"), message };
-    let request = Request { token: Token(1), confirm: Confirm::Always, command };
-    world.node.inputs.push_back(Input::Requests(peer.id, [request].into(), None));
-    world.node.turn(world.now).unwrap();
-    while world.node.log_step() {}
-    world.node.turn(world.now).unwrap();
-    assert_eq!(world.collect(&mut peer).unwrap(), Some(Ok(())));
-    let took = world.node.log.appended().0 - before.0;
+    let mut peer = world.connect();
+    // One of them may be the first of a segment, with what the one before has left empty.
+    let took = (0..2).map(|_| {
+        quiet(&mut world);
+        drop(world.disk.take_moments());
+        let before = world.node.log.appended();
+        let request =
+            Request { token: Token(1), confirm: Confirm::Always, command: command.clone() };
+        world.node.inputs.push_back(Input::Requests(peer.id, [request].into(), None));
+        world.node.turn(world.now).unwrap();
+        while world.node.log_step() {}
+        world.node.turn(world.now).unwrap();
+        assert_eq!(world.collect(&mut peer).unwrap(), Some(Ok(())));
+        let moments = world.disk.take_moments();
+        let syncs = moments.iter().filter(|moment| moment.label.starts_with("sync wal")).count();
+        assert!(syncs <= 1, "{syncs} syncs");
+        world.node.log.appended().0 - before.0
+    });
+    let took = took.min().expect("two");
     assert!(took < 40_000, "{took} bytes for one body and 1,000 places");
-    let moments = world.disk.take_moments();
-    let syncs = moments.iter().filter(|moment| moment.label.starts_with("sync wal")).count();
-    assert!(syncs <= 1, "{syncs} syncs");
-    let depth = |world: &World| {
-        let rows = world.node.engine.broker().rows();
-        let kept = rows.values().filter(|row| row.name.starts_with("subscription://"));
-        kept.map(|row| row.depth).sum::<u64>()
-    };
-    assert_eq!(depth(&world), 1000);
+    let rows = world.node.engine.broker().rows();
+    let kept = rows.values().filter(|row| row.name.starts_with("subscription://"));
+    assert_eq!(kept.map(|row| row.depth).sum::<u64>(), 2000);
 }

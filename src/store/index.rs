@@ -26,7 +26,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
@@ -577,17 +577,10 @@ fn write(
             } else {
                 queues.remove(id.0).map_err(error)?;
                 names::remove_all(&write, *id)?;
-                entries.remove_all(id.0)?;
+                entries.remove(entries_of(id.0))?;
             }
         }
-        for ((queue, place), entry) in delta.entries.iter() {
-            let key = row::entry_key(queue, place);
-            if let Some(entry) = entry {
-                entries.put(key, entry)?;
-            } else {
-                entries.remove(key)?;
-            }
-        }
+        write_entries(&mut entries, delta)?;
         entries.note(&delta.moved)?;
         pieces::write(&write, delta)?;
         late::write(&write, delta)?;
@@ -604,6 +597,26 @@ fn write(
         meta.insert(row::META_CHECKPOINT, checkpoint.as_slice()).map_err(error)?;
     }
     write.commit().map_err(error)
+}
+
+/// What is consumed goes in runs: a page at a time and not a row.
+fn write_entries(entries: &mut Entries<'_>, delta: &Delta) -> Result<(), IndexError> {
+    let mut gone: Option<RangeInclusive<row::EntryKey>> = None;
+    for ((queue, place), entry) in delta.entries.iter() {
+        let key = row::entry_key(queue, place);
+        if let Some(entry) = entry {
+            entries.put(key, entry)?;
+            continue;
+        }
+        gone = match gone {
+            Some(run) if row::follows(*run.end(), key) => Some(*run.start()..=key),
+            run => {
+                run.map_or(Ok(()), |run| entries.remove(run))?;
+                Some(key..=key)
+            }
+        };
+    }
+    gone.map_or(Ok(()), |run| entries.remove(run))
 }
 
 fn write_live(
@@ -626,6 +639,6 @@ fn write_live(
     Ok(())
 }
 
-fn entries_of(queue: u64) -> std::ops::RangeInclusive<row::EntryKey> {
+fn entries_of(queue: u64) -> RangeInclusive<row::EntryKey> {
     (queue, 0, 0)..=(queue, u8::MAX, u64::MAX)
 }

@@ -1,6 +1,6 @@
 //! Large messages against the real process: they go through in pieces, whole or not at all, in
-//! bounded memory, and cost nobody else anything. `ESCROW_LARGE_MIB=1024` makes the first as large as
-//! one may be.
+//! bounded memory, and cost nobody else anything. `ESCROW_LARGE_MIB=1024` makes the first as large
+//! as one may be.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

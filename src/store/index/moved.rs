@@ -4,6 +4,7 @@
 //! packs a segment looks here for what is not where its record says.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
@@ -58,29 +59,29 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, key: EntryKey) -> Result<(), IndexError> {
-        let old = self.table.remove(key).map_err(error)?;
-        if old.as_ref().is_some_and(|old| row::is_late(old.value())) {
+    /// Removes what there is from one key to another.
+    pub(super) fn remove(&mut self, keys: RangeInclusive<EntryKey>) -> Result<(), IndexError> {
+        let (any, mut late, mut births) = (self.any, Vec::new(), Vec::new());
+        let mut gone = |key: EntryKey, old: &[u8; ENTRY]| {
+            late.extend(row::is_late(old).then_some(key));
+            births.extend(any.then(|| (key, row::decode_entry(key, old))));
+        };
+        if keys.start() == keys.end() {
+            let key = *keys.start();
+            let old = self.table.remove(key).map_err(error)?;
+            old.into_iter().for_each(|old| gone(key, old.value()));
+        } else {
+            let take = |key, old: &[u8; ENTRY]| {
+                gone(key, old);
+                false
+            };
+            self.table.retain_in(keys, take).map_err(error)?;
+        }
+        for key in late {
             self.late.remove(key).map_err(error)?;
         }
-        if let Some(old) = old.filter(|_| self.any) {
-            let entry = row::decode_entry(key, old.value()).map_err(|BadRow| bad_row(&key))?;
-            self.moved.remove(entry.birth.0).map_err(error)?;
-        }
-        Ok(())
-    }
-
-    /// Removes all entries of a queue that is gone.
-    pub(super) fn remove_all(&mut self, queue: u64) -> Result<(), IndexError> {
-        let (any, mut births) = (self.any, Vec::new());
-        let gone = |key: EntryKey, old: &[u8; ENTRY]| {
-            births.extend(any.then(|| row::decode_entry(key, old)));
-            false
-        };
-        self.table.retain_in(super::entries_of(queue), gone).map_err(error)?;
-        self.late.retain_in(super::entries_of(queue), |_, _| false).map_err(error)?;
-        for entry in births {
-            let entry = entry.map_err(|BadRow| bad_row(&QueueId(queue)))?;
+        for (key, entry) in births {
+            let entry = entry.map_err(|BadRow| bad_row(&key))?;
             self.moved.remove(entry.birth.0).map_err(error)?;
         }
         Ok(())

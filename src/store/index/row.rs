@@ -130,6 +130,11 @@ pub(super) fn entry_key(queue: QueueId, place: Place) -> EntryKey {
     (queue.0, place.rank, place.seq)
 }
 
+/// Whether a key is the very next one: no other can be between them.
+pub(super) fn follows(before: EntryKey, key: EntryKey) -> bool {
+    (key.0, key.1) == (before.0, before.1) && before.2.checked_add(1) == Some(key.2)
+}
+
 fn entry_key_bytes(key: EntryKey) -> [u8; 17] {
     let mut bytes = Bytes::default();
     bytes.put(key.0.to_le_bytes());
