@@ -97,6 +97,7 @@ fn map(messages: usize) -> Duration {
             due: None,
             note: None,
             held: false,
+            shared: false,
         };
         map.insert((QueueId(1), Place { rank: 5, seq }), Some(entry));
     }

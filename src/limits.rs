@@ -71,6 +71,18 @@ pub const PUBLICATIONS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
 /// What handing a published message to one subscription takes.
 pub const PUBLISH_EFFORT: usize = 2;
 
+/// Durable subscriptions of one topic at most: a publication reaches all of them in one record.
+pub const HELD_OF_TOPIC_MAX: usize = 1024;
+
+/// Bytes of the name of a durable subscription at most, and of its client's.
+pub const HELD_NAME_BYTES_MAX: usize = 1024;
+
+/// Lines of its topic of which a new durable subscription knows what was published before it.
+pub const HELD_LINES_MAX: usize = 64;
+
+/// Bytes of the selector of a durable subscription at most.
+pub const HELD_SELECTOR_BYTES_MAX: usize = 8 << 10;
+
 /// Queues one page of a list names at most.
 pub const LIST_QUEUES_MAX: usize = 128;
 

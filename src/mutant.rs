@@ -17,6 +17,18 @@ pub(crate) enum Mutant {
     ForgetRestored,
     /// A segment is given back although something in it is needed.
     RetireTheLiving,
+    /// A publication dies with the first subscription that is done with it.
+    DropShared,
+    /// A publication goes to the first of the subscriptions that want it.
+    PublishToOne,
+    /// A publication is confirmed that no subscription keeps.
+    ForgetKept,
+    /// What a transaction has published goes to nobody.
+    SpreadToNobody,
+    /// What several hold is not packed where the record of its birth does not find it.
+    PackUnshared,
+    /// How many hold a payload is forgotten over a checkpoint.
+    LoseShares,
     /// The pieces of a large message's body are forgotten when the message goes.
     ForgetPieces,
     /// What a life had begun to take in is forgotten by the next one.

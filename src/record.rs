@@ -21,8 +21,8 @@
 //!
 //! The kinds for messages that are delayed or were set apart are in `delay`; those of transactions,
 //! 50 and up, are in `transacted`, those of branches, 54 and up, in `branch`, those of names and
-//! numbers, 60 and up, in `once` and `producers`, and those of what comes later or again, 70 and
-//! up, in `repeat`.
+//! numbers, 60 and up, in `once` and `producers`, those of what comes later or again, 70 and up, in
+//! `repeat`, and those of publications, 80 and up, in `published`.
 
 mod branch;
 mod bytes;
@@ -31,6 +31,7 @@ mod form;
 mod once;
 mod pieces;
 mod producers;
+mod published;
 mod repeat;
 mod transacted;
 
@@ -48,6 +49,8 @@ pub use once::{Forgotten, Named};
 use once::{SCHEDULED_NUMBERED, SENT_NUMBERED, STAGED_NUMBERED};
 pub use producers::ProducersRecord;
 use producers::{PRODUCERS_FORGOTTEN, PRODUCERS_PARTED};
+use published::{PUBLISHED, PUBLISHED_NUMBERED, SPREAD};
+pub use published::{Published, Spread, Target};
 pub use repeat::Occurred;
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
@@ -263,6 +266,10 @@ pub enum Record {
     Forgotten(Forgotten),
     /// Something about producers that count what they send.
     Producers(ProducersRecord),
+    /// A message entered the queues of subscriptions.
+    Published(Published),
+    /// A message that waited in the queue of its topic entered those of subscriptions.
+    Spread(Spread),
 }
 
 /// Why messages left a queue.
@@ -293,6 +300,8 @@ pub struct Gone {
     pub due: Option<DueTime>,
     /// It was set apart once.
     pub note: Option<NoteId>,
+    /// It was published, and others may hold the same payload.
+    pub shared: bool,
 }
 
 impl Gone {
@@ -305,8 +314,8 @@ impl Gone {
     /// The end of an entry.
     #[must_use]
     pub fn of(place: Place, entry: &Entry) -> Self {
-        let Entry { birth, size, upload, due, note, .. } = *entry;
-        Self { place, birth, size, upload, due, note }
+        let Entry { birth, size, upload, due, note, shared, .. } = *entry;
+        Self { place, birth, size, upload, due, note, shared }
     }
 }
 
@@ -389,6 +398,7 @@ impl Record {
             Self::Named(_) => NAMED,
             Self::Forgotten(_) => FORGOTTEN,
             Self::Producers(record) => record.kind(),
+            Self::Published(_) | Self::Spread(_) => published::kind(self),
         }
     }
 
@@ -401,6 +411,7 @@ impl Record {
             Self::Sent { .. }
                 | Self::Scheduled { .. }
                 | Self::Occurred(_)
+                | Self::Published(_)
                 | Self::QueueCreated { .. }
                 | Self::Transferred { .. }
                 | Self::Piece { .. }
@@ -525,6 +536,8 @@ impl Record {
             }
             NAMED => r.named(),
             FORGOTTEN => r.forgotten(),
+            PUBLISHED | PUBLISHED_NUMBERED => r.published(kind),
+            SPREAD => r.spread(),
             PRODUCERS_PARTED | PRODUCERS_FORGOTTEN => r.producers(kind),
             other => return Err(RecordError::UnknownKind(other)),
         }

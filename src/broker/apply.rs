@@ -9,8 +9,9 @@ use crate::broker::command::{Outcome, Refusal, Reply, Which};
 use crate::broker::consumer::{Consumer, Ended};
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{
-    Assignment, Change, ConsumerKey, Effect, Lent, Publisher, Source, Spot, Volatile, VolatilePlace,
+    Assignment, Change, ConsumerKey, Effect, Lent, Source, Spot, Volatile, VolatilePlace,
 };
+use crate::broker::held::Role;
 use crate::broker::queue::Queue;
 use crate::broker::selecting::{GroupId, Waiting};
 use crate::broker::{Broker, Effects, Misfit, Written};
@@ -88,6 +89,8 @@ impl Broker {
             Record::Named(named) => self.apply_named(written, named),
             Record::Forgotten(it) => self.durable.forget_names(it.scope, it.through),
             Record::Producers(record) => self.apply_producers(record),
+            Record::Published(published) => self.apply_publication(written, published),
+            Record::Spread(spread) => self.apply_spread(spread),
             _ => self.apply_transacted(written, record),
         }
         Ok(())
@@ -106,6 +109,7 @@ impl Broker {
             *known.families_mut() = families;
         }
         self.queues.insert(queue, known);
+        self.held.learn(queue, name, false);
         self.changing(queue);
     }
 
@@ -121,6 +125,7 @@ impl Broker {
         let queue = self.queues.remove(&id).expect("fits");
         self.resident -= queue.resident_len();
         self.names.remove(&*queue.row.name);
+        self.held.gone(id);
         self.sorted.remove(&*queue.row.name);
         self.durable.queue_gone(queue.id, &queue.row);
         self.durable.forget_scope(queue.id);
@@ -199,6 +204,8 @@ impl Broker {
             Record::PiecesGone { upload, first, .. } => self.durable.fit_gone(*upload, *first),
             Record::Branch(record) => self.fit_branch(record),
             Record::Named(named) => self.durable.fit_named(named),
+            Record::Published(published) => self.fit_published(published),
+            Record::Spread(spread) => self.fit_spread(spread),
             Record::Forgotten(_) | Record::Producers(_) => Ok(()),
             _ => self.fit_transacted(record),
         }
@@ -307,6 +314,8 @@ impl Broker {
         }
         if queue.is_awaited() {
             self.stir(id);
+        } else if queue.role == Role::Line {
+            self.held.pending.insert(id);
         }
     }
 
@@ -354,7 +363,7 @@ impl Broker {
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
             Change::Publish { topic, message, asker, .. } => {
-                self.publish(&topic, message, Publisher::Asker(asker), effects);
+                self.apply_publish(&topic, message, asker, effects);
             }
             Change::PublishOn { topic } => self.apply_publish_on(&topic, effects),
             Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),
@@ -379,6 +388,7 @@ impl Broker {
             Change::SweepTo { queue, cursor, removed } => {
                 self.apply_sweep_to(queue, cursor, removed, effects);
             }
+            it @ (Change::Identified { .. } | Change::Forsake { .. }) => self.apply_held(it),
             Change::Want(wish) => self.want(wish, effects),
             Change::Select(request) => effects.push(Effect::Select(request)),
             Change::Tell { asker: to, result } => effects.push(Effect::Answer { to, result }),
@@ -521,6 +531,7 @@ impl Broker {
         let first_of_group =
             lent.map_or(unseen, |(it, group)| it.lent_to(key, group, spot, member));
         let redelivered = before || returns > 0;
+        let (source, topic) = queue.told_as();
         let dead = match &message {
             Lent::Durable { entry, .. } if entry.note.is_some() => {
                 let name = Arc::clone(&queue.row.name);
@@ -540,7 +551,7 @@ impl Broker {
             counters.redelivered += u64::from(redelivered);
         }
         consumer.in_line = consumer.credit() > 0;
-        let (again, source) = (consumer.in_line, Arc::clone(&queue.row.name));
+        let again = consumer.in_line;
         self.has_had_its_turn(id, key, again);
         if first_of_group {
             self.owns_group(id, key);
@@ -549,7 +560,7 @@ impl Broker {
             key,
             tag,
             source,
-            topic: false,
+            topic,
             message,
             redelivered,
             first_of_group,
@@ -685,6 +696,10 @@ impl Broker {
             Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
             _ => Ok(Reply::Removed(sweep.removed)),
         };
-        effects.push(Effect::Answer { to: sweep.asker, result });
+        // A subscription that is still there is tried again.
+        let over = sweep.delete && result.is_ok();
+        let waits = if over { self.held.remnants.remove(&id).flatten() } else { None };
+        let told = [sweep.asker, waits].into_iter().flatten();
+        effects.extend(told.map(|to| Effect::Answer { to, result: result.clone() }));
     }
 }

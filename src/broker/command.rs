@@ -125,6 +125,30 @@ pub enum Command {
         /// How it stands among the others of a queue; on a topic it means nothing.
         standing: Standing,
     },
+    /// Says whose connection this is, so that subscriptions of the same client that want nothing
+    /// local get nothing that it publishes.
+    Identify {
+        /// The client; as long as [`KeepAs::client`] may be.
+        client: Arc<str>,
+    },
+    /// Begins to consume what a durable subscription keeps. It comes into being if there is none of
+    /// that identity, and anew if there is another one.
+    Keep {
+        /// Chosen by the session, new on this connection.
+        subscription: SubscriptionId,
+        /// Which.
+        keep: Box<KeepAs>,
+    },
+    /// Removes a durable subscription that has no consumer, with what it has kept; as
+    /// [`Reply::Removed`] when nothing of it is left.
+    EndKept {
+        /// Whose it is.
+        client: Arc<str>,
+        /// What that calls it.
+        name: Arc<str>,
+        /// Who asks: he must be allowed to read its topic. None where nobody guards the connection.
+        reader: Option<Arc<dyn Reader>>,
+    },
     /// Changes how many deliveries may be outstanding; 0 lets none more through.
     Credit {
         /// Whose.
@@ -336,6 +360,35 @@ impl Command {
             _ => 0,
         }
     }
+}
+
+/// A durable subscription as its client describes it. Another topic, selector or choice of what is
+/// local makes another subscription of the same identity, which keeps nothing of what the older
+/// did.
+#[derive(Clone, Debug)]
+pub struct KeepAs {
+    /// Whose it is: one to 1,024 bytes.
+    pub client: Arc<str>,
+    /// What that calls it: as long.
+    pub name: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Deliveries outstanding (unsettled) at most.
+    pub prefetch: u32,
+    /// What it wants of what is published: everything without.
+    pub selector: Option<Arc<Selector>>,
+    /// Nothing that connections of the same client publish.
+    pub no_local: bool,
+    /// Who asks: he must be allowed to read the topic of one that goes for this one. None where
+    /// nobody guards the connection.
+    pub reader: Option<Arc<dyn Reader>>,
+}
+
+/// Who asks for something of which the broker alone knows to what topic it belongs.
+pub trait Reader: std::fmt::Debug + Send + Sync {
+    /// # Errors
+    /// [`Refusal::NotAllowed`] where he may not read what is published there.
+    fn check(&self, topic: &Arc<str>) -> Result<(), Refusal>;
 }
 
 /// What a connection was not allowed to ask.

@@ -75,6 +75,7 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let connection = asker.connection;
+        self.check_reserved(command)?;
         match command {
             Command::Send { to: Destination::Queue(name), message } => {
                 self.decide_send(now, name, message, None, facts)
@@ -99,6 +100,13 @@ impl Broker {
             Command::SubscribeAs { subscription, from, prefetch, selector, standing } => {
                 let (key, selector) = ((connection, *subscription), selector.clone());
                 self.decide_subscribe_as(now, key, from, (*prefetch, selector, *standing), facts)
+            }
+            Command::Identify { client } => self.decide_identify(connection, client, facts),
+            Command::Keep { subscription, keep } => {
+                self.decide_keep(now, (connection, *subscription), keep, facts)
+            }
+            Command::EndKept { client, name, reader } => {
+                self.decide_end_kept(asker, (client, name), reader.as_deref(), facts)
             }
             Command::Credit { subscription, prefetch } => {
                 let change = |key| Change::Credit { key, prefetch: *prefetch };
@@ -140,6 +148,10 @@ impl Broker {
         self.check(name, message)?;
         if let Room::Lacking(shortage) = self.topic_room(name, message.content.len() as u64)? {
             return Ok(Verdict::Hold(shortage));
+        }
+        let connection = asker.connection;
+        if let Some(lack) = self.state_kept_publication(now, connection, name, message, facts)? {
+            return Ok(Verdict::Hold(lack));
         }
         let (topic, message, reach) =
             (Arc::clone(name), self.volatile(now, message), self.reach(name));
@@ -197,6 +209,9 @@ impl Broker {
         self.decide_close_units(now, connection, facts);
         self.decide_close_branches(now, connection, facts);
         self.state_parting(connection, false, facts);
+        if self.client_of(connection).is_some() {
+            facts.push(Fact::Memory(Change::Identified { connection, client: None }));
+        }
         let Some(subscriptions) = self.connections.get(&connection) else { return true };
         for key in subscriptions.iter().take(limits::STEP_ENDS_MAX) {
             facts.push(Fact::Memory(Change::Unsubscribe { key: *key, unsent_from: None }));
@@ -518,7 +533,7 @@ impl Broker {
         if delete && (!queue.consumers.is_empty() || on_loan) {
             return Err(Refusal::QueueInUse(name.into()));
         }
-        facts.push(Fact::Memory(Change::Sweep { queue: *id, asker, delete }));
+        facts.push(Fact::Memory(Change::Sweep { queue: *id, asker: Some(asker), delete }));
         Ok(Verdict::Later)
     }
 }

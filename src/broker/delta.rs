@@ -55,6 +55,8 @@ pub struct Entry {
     pub note: Option<NoteId>,
     /// A transaction has settled it and has no outcome yet: it is nobody's until then.
     pub held: bool,
+    /// It was published, and others may hold the same payload (`shares`).
+    pub shared: bool,
 }
 
 /// Bytes for which a message counts in its queue.
@@ -75,6 +77,18 @@ impl Entry {
         charge(self.size, self.upload)
     }
 }
+
+/// How many entries hold the payload of a publication; in a delta, by how many more or less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Entries.
+    pub holders: i64,
+    /// Bytes that they keep alive in the log together.
+    pub size: u32,
+}
+
+/// Bytes of each segment that the commit of a checkpoint has found to be needed no longer.
+pub type Unshared = BTreeMap<u64, u64>;
 
 /// The place of a delayed message among all of them: the soonest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -454,6 +468,10 @@ pub struct Delta {
     pub producers: BTreeMap<Identity, Option<ProducerRow>>,
     /// What a producer has sent in a transaction, or `None` where that is over.
     pub numbered: BTreeMap<(TransactionId, Identity), Option<Sequences>>,
+    /// Changes of who holds payloads of publications, by their births.
+    pub shares: BTreeMap<Lsn, Share>,
+    /// Bytes of a segment: tells to which a birth belongs.
+    pub segment_size: u64,
     /// Change of the live bytes of each segment, by its ordinal.
     pub live: BTreeMap<u64, i64>,
     /// Scalars as they are now.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::broker::branch::KnownBranches;
 use crate::broker::dead::Notes;
+use crate::broker::delta::Unshared;
 use crate::broker::delta::{Base, Delta, Entry, Place, QueueRow, Scalars};
 use crate::broker::names::Names;
 use crate::broker::producers::Producers;
@@ -43,7 +44,9 @@ pub(crate) struct Durable {
     /// Bytes that the index counts as needed and that no longer are.
     pub(super) freed: u64,
     /// Live bytes per segment as the index has them.
-    base_live: BTreeMap<u64, u64>,
+    pub(super) base_live: BTreeMap<u64, u64>,
+    /// What the commit that ends has found that nobody holds any more.
+    pub(super) unshared: Unshared,
     freezes: Freezes,
     /// Queues whose rows changed since the last freeze.
     dirty: BTreeSet<QueueId>,
@@ -76,6 +79,7 @@ impl Durable {
             producers: Producers::default(),
             freed: 0,
             base_live: base.live.clone(),
+            unshared: Unshared::new(),
             freezes: Freezes(1),
             dirty: BTreeSet::new(),
             to_freeze: BTreeSet::new(),
@@ -150,7 +154,11 @@ impl Durable {
         if !self.delta.moved.is_empty() {
             self.delta.moved.remove(&gone.birth);
         }
-        self.dead(gone.birth, gone.size);
+        if gone.shared {
+            self.unshare(gone.birth, gone.size);
+        } else {
+            self.dead(gone.birth, gone.size);
+        }
     }
 
     /// A payload is not needed any more.
@@ -178,6 +186,7 @@ impl Durable {
         self.to_freeze = std::mem::take(&mut self.dirty);
         self.producers.freeze();
         delta.scalars = self.scalars;
+        delta.segment_size = self.segment_size;
         delta.remembered = self.branches.remembered.clone();
         delta.live.retain(|_, change| *change != 0);
         self.settled_through = through;
@@ -211,6 +220,7 @@ impl Durable {
                 self.base_live.remove(segment);
             }
         }
+        self.settle_unshared();
         self.generation += 1;
         frozen
     }
@@ -308,6 +318,7 @@ mod tests {
             due: None,
             note: None,
             held: false,
+            shared: false,
         }
     }
 
@@ -319,6 +330,7 @@ mod tests {
             upload: None,
             due: None,
             note: None,
+            shared: false,
         }
     }
 

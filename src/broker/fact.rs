@@ -25,8 +25,9 @@ use crate::record::{Cause, Record};
 use crate::selector::Selector;
 
 pub use self::pages::{
-    ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest,
-    PageWish, PiecesPage, PiecesPurpose, PiecesRequest, ProducersPage, ProducersRequest, Purpose,
+    ContentOf, ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page,
+    PageRequest, PageWish, PiecesPage, PiecesPurpose, PiecesRequest, ProducersPage,
+    ProducersRequest, Purpose,
 };
 
 /// One step of the broker's state.
@@ -57,6 +58,8 @@ impl Fact {
             ) => 2 * entries.len(),
             Self::Memory(Change::TransferTo { carried, .. }) => 1 + 2 * carried.len(),
             Self::Log(Record::PiecesGone { gone, .. }, _) => gone.len(),
+            Self::Log(Record::Published(published), _) => 1 + published.targets.len(),
+            Self::Log(Record::Spread(spread), _) => 1 + spread.targets.len(),
             Self::Log(Record::Abandoned { uploads }, _) => uploads.len(),
             Self::Memory(Change::EndOn { .. }) => limits::STEP_MESSAGES_MAX,
             Self::Log(Record::Taken(taken), _) => taken.messages.len(),
@@ -290,9 +293,23 @@ pub enum Change {
         /// Which.
         queue: QueueId,
         /// Who wants to know when it is done.
-        asker: Asker,
+        asker: Option<Asker>,
         /// Whether the queue itself goes in the end.
         delete: bool,
+    },
+    /// A connection is that client's, or nobody's any more.
+    Identified {
+        /// Which.
+        connection: ConnectionId,
+        /// Whose.
+        client: Option<Arc<str>>,
+    },
+    /// A durable subscription gets nothing any more, and goes.
+    Forsake {
+        /// Its queue.
+        queue: QueueId,
+        /// Who wants to know when it has gone.
+        asker: Asker,
     },
     /// The sweep has come this far.
     SweepTo {
@@ -450,6 +467,8 @@ pub enum VolatileWork {
         topic: Arc<str>,
         /// The message.
         message: Volatile,
+        /// Who has.
+        client: Option<Arc<str>>,
     },
     /// Settled a delivery of a message that lives in memory alone.
     Took {
@@ -543,7 +562,7 @@ pub enum Effect {
     Later(LaterRequest),
     /// The broker needs producers that are not in memory.
     Producers(ProducersRequest),
-    /// The broker needs the content of a message that comes again.
+    /// The broker needs the content of a message.
     Content(ContentRequest),
     /// The broker needs to know which messages match a selector.
     Select(SelectRequest),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::broker::fact::ConsumerKey;
+use crate::broker::held;
 use crate::broker::queue::Queue;
 use crate::ids::QueueId;
 use crate::limits;
@@ -95,7 +96,8 @@ impl Broker {
             let some: Vec<_> = names.take(limits::STEP_MESSAGES_MAX).cloned().collect();
             family.complete = some.len() < limits::STEP_MESSAGES_MAX;
             family.found = some.last().cloned();
-            let caught = some.iter().filter(|queue| family.wildcard.catches(queue));
+            let of_clients = some.iter().filter(|queue| !held::is_reserved(queue));
+            let caught = of_clients.filter(|queue| family.wildcard.catches(queue));
             stirred.extend(caught.map(|queue| self.names[queue]));
             for id in &stirred {
                 let queue = self.queues.get_mut(id).expect("named");
@@ -112,7 +114,9 @@ impl Broker {
 
     /// A queue comes into being: those who read from its pattern read from it.
     pub(super) fn families_of(&self, name: &str) -> BTreeSet<Arc<str>> {
-        self.queue_wildcards.catching(name).into_iter().collect()
+        // What durable subscriptions keep is for them alone.
+        let caught = (!held::is_reserved(name)).then(|| self.queue_wildcards.catching(name));
+        caught.into_iter().flatten().collect()
     }
 
     fn families_at(&self, queue: &Queue) -> impl Iterator<Item = &Family> {

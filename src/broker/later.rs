@@ -14,7 +14,7 @@ use crate::broker::Broker;
 use crate::broker::Effects;
 use crate::broker::delta::{Delta, Due, Entry, Place, Why};
 use crate::broker::durable::{Durable, newest};
-use crate::broker::fact::{ContentRequest, Effect, Fact, LaterPage, LaterRequest};
+use crate::broker::fact::{ContentOf, ContentRequest, Effect, Fact, LaterPage, LaterRequest};
 use crate::broker::redelivery::Ending;
 use crate::broker::selecting::Waiting;
 use crate::ids::{DueTime, Millis, QueueId};
@@ -141,7 +141,11 @@ impl Broker {
         if next == Next::Occurs {
             let Entry { birth, size, .. } = entry;
             self.later.asked.insert(first);
-            effects.push(Effect::Content(ContentRequest { due: first, birth, size }));
+            effects.push(Effect::Content(ContentRequest {
+                of: ContentOf::Occurrence(first),
+                birth,
+                size,
+            }));
             return true;
         }
         let mut entries = vec![(first.place, entry)];

@@ -34,12 +34,14 @@ mod durable;
 mod families;
 mod grouped;
 mod grouping;
+mod held;
 mod later;
 mod load;
 mod names;
 mod once;
 mod produce;
 mod producers;
+mod publication;
 mod queue;
 mod repeat;
 mod resting;
@@ -49,7 +51,9 @@ mod schedule;
 mod select;
 mod selecting;
 mod settle;
+mod shares;
 mod subject;
+mod subscribing;
 mod topic;
 mod transact;
 mod transaction;
@@ -83,6 +87,7 @@ use crate::record::Record;
 pub use choice::Standing;
 pub use decide::Verdict;
 pub use delta::Base;
+pub use held::Subscription;
 use queue::Queue;
 pub use room::Room;
 pub use select::{SelectRequest, Selected, Unjudged};
@@ -192,6 +197,8 @@ pub struct Broker {
     /// Those with something to do, each once.
     family_line: VecDeque<Arc<str>>,
     groups: grouped::Agenda,
+    /// Durable subscriptions.
+    held: held::Held,
     consumers: IdTables<ConsumerKey, consumer::Consumer>,
     loans: credit::Loans,
     /// The subscriptions of each connection that have not ended.
@@ -256,8 +263,10 @@ impl Broker {
         let count = base.queues.len();
         let mut names = Tables::with_room(count);
         let mut queues = ByQueue::default();
+        let mut held = held::Held::default();
         for (id, row) in base.queues {
             let rules = policies.redelivery_of(&row.name);
+            held.learn(id, &row.name, row.depth > 0);
             let queue = Queue::new(id, row, rules);
             names.insert(Arc::clone(&queue.row.name), id);
             queues.insert(id, Box::new(queue));
@@ -274,6 +283,7 @@ impl Broker {
             queue_wildcards: wildcards::Wildcards::default(),
             family_line: VecDeque::new(),
             groups: grouped::Agenda::default(),
+            held,
             consumers: IdTables::default(),
             connections: BTreeMap::new(),
             loans: credit::Loans::default(),
@@ -315,7 +325,9 @@ impl Broker {
     /// Whether the next checkpoint will find less needed in some segment.
     #[must_use]
     pub fn frees_room(&self) -> bool {
-        self.durable.delta.live.values().any(|change| *change < 0)
+        let delta = &self.durable.delta;
+        delta.live.values().any(|change| *change < 0)
+            || delta.shares.values().any(|share| share.holders < 0)
     }
 
     /// Bytes that the last checkpoint keeps from being given back, though nobody needs them.
@@ -339,6 +351,7 @@ impl Broker {
         let outcomes = 3 * delta.outcomes.len();
         let branches = delta.branches.len() + outcomes + delta.heuristics.len();
         let producers = self.durable.producers.changes() + delta.numbered.len();
+        let tables = tables + delta.shares.len();
         tables + delta.operations.len() + delta.names.len() + branches + producers
     }
 

@@ -59,13 +59,17 @@ impl Broker {
     ) -> Result<Verdict, Refusal> {
         let (mark, command) = (once.mark(), once.command());
         let to = once.sends_to().expect("made of a send");
-        let Destination::Queue(name) = to else { return Err(Refusal::NameOnTopic) };
+        let topic = matches!(to, Destination::Topic(_));
+        let kept = once.is_lenient() || self.held.count(to.name()) > 0;
+        if topic && (matches!(mark, Mark::Name(_)) || !kept) {
+            return Err(Refusal::NameOnTopic);
+        }
         let own = match command.works_in() {
             Some(unit) => self.transaction_of(asker.connection, unit)?,
             None => None,
         };
         let standing = match mark {
-            Mark::Name(id) => self.name_standing(name, id, own)?,
+            Mark::Name(id) => self.name_standing(to.name(), id, own)?,
             Mark::Number(it) => self.number_standing(it, own)?,
         };
         if standing.is_some() {
@@ -81,10 +85,13 @@ impl Broker {
         let sent = facts.iter_mut().find_map(|fact| match fact {
             Fact::Log(Record::Sent { once, .. } | Record::Scheduled { once, .. }, _) => Some(once),
             Fact::Log(Record::Staged(staged), _) => Some(&mut staged.once),
+            Fact::Log(Record::Published(published), _) => Some(&mut published.once),
             _ => None,
         });
         match sent {
             Some(once) => *once = Some(mark),
+            // What nobody keeps nobody remembers.
+            None if topic => return Ok(verdict),
             None => {
                 assert!(verdict.is_hold(), "what is to be there once is durable");
                 return Ok(verdict);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::broker::held::Role;
 use crate::broker::redelivery::Redelivery;
 use crate::limits;
 use crate::message::{Destination, NamePattern, Wildcard};
@@ -256,6 +257,10 @@ impl Policies {
     /// The limit of the queue of that name.
     #[must_use]
     pub fn of_queue(&self, name: &str) -> Limit {
+        // What a durable subscription keeps is its topic's.
+        if let Role::Keeps(topic) = Role::of(name) {
+            return self.of_topic(&topic).unwrap_or(Limit::NONE);
+        }
         self.find(false, name).unwrap_or(Limit::NONE)
     }
 

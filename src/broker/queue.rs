@@ -15,6 +15,7 @@ use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::durable::Freezes;
 use crate::broker::fact::{ConsumerKey, Spot, Volatile, VolatilePlace};
 use crate::broker::grouping::Groups;
+use crate::broker::held::Role;
 use crate::broker::policy::{Held, Limit};
 use crate::broker::redelivery::Redelivery;
 use crate::broker::scan::Scans;
@@ -107,6 +108,8 @@ pub(crate) struct Queue {
     pub(crate) redelivery: Arc<Redelivery>,
     /// Someone waits for room in it.
     pub(crate) watched: bool,
+    /// What it is for.
+    pub(crate) role: Role,
 }
 
 /// What is next in a queue.
@@ -127,6 +130,7 @@ impl Queue {
     pub(crate) fn new(id: QueueId, row: QueueRow, redelivery: Arc<Redelivery>) -> Self {
         let horizon = (row.depth > 0).then_some(Place::START);
         let voted = Held { messages: row.staged, bytes: row.staged_bytes };
+        let role = Role::of(&row.name);
         Self {
             id,
             row,
@@ -150,6 +154,7 @@ impl Queue {
             limit: Limit::NONE,
             redelivery,
             watched: false,
+            role,
         }
     }
 
@@ -477,7 +482,8 @@ mod tests {
     fn entry(seq: u64) -> Entry {
         let (birth, at) = (Lsn(seq * 100), Millis(1));
         let (expires, upload, due, note) = (None, None, None, None);
-        Entry { birth, size: 10, at, expires, returns: 0, upload, due, note, held: false }
+        let (held, shared) = (false, false);
+        Entry { birth, size: 10, at, expires, returns: 0, upload, due, note, held, shared }
     }
 
     fn volatile() -> Volatile {

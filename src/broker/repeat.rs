@@ -13,9 +13,9 @@ use bytes::Bytes;
 
 use crate::broker::command::{Refusal, Reply, ScheduleInfo};
 use crate::broker::decide::{Verdict, removed};
-use crate::broker::delta::{Entry, Place, Repeat, Why};
+use crate::broker::delta::{Due, Entry, Place, Repeat, Why};
 use crate::broker::durable::Durable;
-use crate::broker::fact::{ContentRequest, Fact};
+use crate::broker::fact::{ContentOf, ContentRequest, Fact};
 use crate::broker::schedule::expires_when_new;
 use crate::broker::{Broker, Room, Written};
 use crate::ids::{Body, DueTime, Millis, NoteId, QueueId};
@@ -52,10 +52,16 @@ impl Broker {
         room: bool,
         facts: &mut Vec<Fact>,
     ) {
-        let Some((entry, note)) = self.asked(request) else { return };
+        let due = match request.of {
+            ContentOf::Occurrence(due) => due,
+            ContentOf::Publication(id, place) => {
+                return self.publication_in(now, (id, place), request, Ok(content), facts);
+            }
+        };
+        let Some((entry, note)) = self.asked(due, request) else { return };
         let repeat = self.durable.notes.repeats[&note];
         let Some(turn) = repeat.plan.next(repeat.turn, now) else { return };
-        let (queue, from) = (request.due.queue, request.due.place);
+        let (queue, from) = (due.queue, due.place);
         let name = Arc::clone(&self.queues[&queue].row.name);
         let bytes = content.len() as u64 + limits::SCHEDULED_OVERHEAD_BYTES;
         let judged = self.queue_room(&name, Durability::Persistent, bytes, facts);
@@ -71,8 +77,8 @@ impl Broker {
         let expires = expires_when_new(&entry, at);
         // One that was due before a backup was restored may have come in the store before.
         let scalars = &self.durable.scalars;
-        let due = request.due.at.millis();
-        let seen = entry.birth.0 < scalars.restored && due.0 <= scalars.restored_at;
+        let millis = due.at.millis();
+        let seen = entry.birth.0 < scalars.restored && millis.0 <= scalars.restored_at;
         let returns = u32::from(seen);
         let occurred = Occurred { queue, from, entry, turn, place, at, expires, returns };
         facts.push(Fact::Log(Record::Occurred(occurred), of_job(content, &entry)));
@@ -87,26 +93,41 @@ impl Broker {
         content: Bytes,
         facts: &mut Vec<Fact>,
     ) {
-        let Some((entry, _)) = self.asked(request) else { return };
-        let (from, place) = (request.due.queue, request.due.place);
+        let due = match request.of {
+            ContentOf::Occurrence(due) => due,
+            ContentOf::Publication(id, place) => {
+                return self.publication_in(now, (id, place), request, Err(content), facts);
+            }
+        };
+        let Some((entry, _)) = self.asked(due, request) else { return };
+        let (from, place) = (due.queue, due.place);
         self.state_damaged(now, from, (place, &entry), content, facts);
     }
 
     /// Nothing will come of a request: its message is gone meanwhile.
     pub fn content_gone(&mut self, request: &ContentRequest) {
-        self.later.asked.remove(&request.due);
+        match request.of {
+            ContentOf::Occurrence(due) => drop(self.later.asked.remove(&due)),
+            ContentOf::Publication(id, _) => drop(self.held.asked.remove(&id)),
+        }
     }
 
-    /// Whether a message that comes again is waited for; not if it is gone meanwhile.
+    /// Whether the content of a message is waited for; not if it is gone meanwhile.
     #[must_use]
     pub fn awaits_content(&self, request: &ContentRequest) -> bool {
-        let known = self.later.get(&request.due);
+        let due = match request.of {
+            ContentOf::Occurrence(due) => due,
+            ContentOf::Publication(id, place) => {
+                return self.awaits_publication((id, place), request);
+            }
+        };
+        let known = self.later.get(&due);
         known.is_some_and(|entry| entry.birth == request.birth)
     }
 
-    fn asked(&mut self, request: &ContentRequest) -> Option<(Entry, NoteId)> {
-        self.later.asked.remove(&request.due);
-        let entry = *self.later.get(&request.due)?;
+    fn asked(&mut self, due: Due, request: &ContentRequest) -> Option<(Entry, NoteId)> {
+        self.later.asked.remove(&due);
+        let entry = *self.later.get(&due)?;
         let note = entry.note.filter(|note| self.durable.notes.repeats.contains_key(note))?;
         (entry.birth == request.birth).then_some((entry, note))
     }

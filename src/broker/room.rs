@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::broker::command::Refusal;
 use crate::broker::fact::{Change, Fact, VolatilePlace};
+use crate::broker::held::Role;
 use crate::broker::policy::{Dropped, Held, Limit, Policies, Shortage, WhenFull};
 use crate::broker::queue::Queue;
 use crate::broker::topic::Topic;
@@ -232,7 +233,7 @@ impl Broker {
                     let topic = self.topics.get_mut(audience).expect("just found");
                     topic.watched.insert(Arc::clone(name));
                 }
-                !audiences.is_empty()
+                self.watch_kept(name) || !audiences.is_empty()
             }
         };
         // It has gone meanwhile: whoever is held begins it anew.
@@ -258,8 +259,11 @@ impl Broker {
     /// Something has left a queue.
     pub(super) fn free(&mut self, id: QueueId) {
         if let Some(queue) = self.queues.get_mut(&id) {
-            let Queue { watched, row, .. } = &mut **queue;
-            self.freed.tell(watched, || Destination::Queue(Arc::clone(&row.name)));
+            let Queue { watched, row, role, .. } = &mut **queue;
+            self.freed.tell(watched, || match role {
+                Role::Keeps(topic) => Destination::Topic(Arc::clone(topic)),
+                Role::Plain | Role::Line => Destination::Queue(Arc::clone(&row.name)),
+            });
         }
     }
 

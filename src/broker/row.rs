@@ -16,7 +16,7 @@ impl Entry {
     ) -> Self {
         let Written { lsn: birth, frame_len: size } = written;
         let (due, note, held) = (None, None, false);
-        Self { birth, size, at, expires, returns: 0, upload, due, note, held }
+        Self { birth, size, at, expires, returns: 0, upload, due, note, held, shared: false }
     }
 
     /// The entry after one more return from a consumer.

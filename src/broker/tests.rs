@@ -5,6 +5,7 @@ mod choice;
 mod credit;
 mod dead;
 mod groups;
+mod held;
 mod model;
 mod once;
 mod producers;

@@ -253,15 +253,20 @@ impl Broker {
                 if !self.has_memory(message) {
                     return Err(Refusal::MemoryFull { limit });
                 }
+                let (whole, line) = (message, self.line_for(connection, name, message));
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
                 let before = unit.published.get(name).copied().unwrap_or_default();
                 if let Some(limit) = self.topic_bound(name).exceeded(before, message.charge()) {
                     let destination = Destination::Topic(topic);
                     return Err(Refusal::DestinationFull { destination, limit });
                 }
-                let work = VolatileWork::Publish { topic, message };
+                let client = self.client_of(connection).cloned();
+                let work = VolatileWork::Publish { topic, message, client };
                 facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
-                DONE
+                match line {
+                    Some(line) => self.decide_send_to(now, key, &line, whole, None, facts),
+                    None => DONE,
+                }
             }
             Work::SendStaged { stage, to, message } => {
                 let stage = (connection, *stage);
@@ -316,6 +321,19 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
+        self.decide_send_to(now, key, name, message, upload, facts)
+    }
+
+    /// The same with a name that is known to be good.
+    fn decide_send_to(
+        &self,
+        now: Millis,
+        key: UnitKey,
+        name: &Arc<str>,
+        message: &Message,
+        upload: Option<Body>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
         self.check_count(name)?;
         self.check_repeat(message, upload)?;
         let (rank, wait) = (9 - message.priority.get(), message.when.wait());
@@ -534,7 +552,7 @@ impl Broker {
             UnitChange::Work(work) => {
                 self.volatile_bytes += work.charge();
                 let unit = self.open_unit(key);
-                if let VolatileWork::Publish { topic, message } = &work {
+                if let VolatileWork::Publish { topic, message, .. } = &work {
                     unit.published.entry(Arc::clone(topic)).or_default().add(message.charge());
                 }
                 unit.volatile.push_back(work);

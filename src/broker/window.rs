@@ -107,6 +107,7 @@ mod tests {
             returns: 0,
             upload: None,
             held: false,
+            shared: false,
             due: None,
             note: None,
         }

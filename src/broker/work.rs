@@ -20,7 +20,8 @@ use crate::record::{Cause, Gone, Record};
 /// An emptying of a queue, page by page, up to what was in it when it was asked for.
 #[derive(Debug)]
 pub(crate) struct Sweep {
-    pub(crate) asker: Asker,
+    /// Who waits for the end; nobody where a subscription goes that has been made anew.
+    pub(crate) asker: Option<Asker>,
     /// The queue goes in the end.
     pub(crate) delete: bool,
     /// Done up to here.
@@ -36,7 +37,12 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    fn new(row: &QueueRow, last_volatile: u64, asker: Asker, delete: bool) -> Self {
+    pub(crate) fn new(
+        row: &QueueRow,
+        last_volatile: u64,
+        asker: Option<Asker>,
+        delete: bool,
+    ) -> Self {
         Self {
             asker,
             delete,
@@ -61,6 +67,8 @@ impl Broker {
         let names = || self.has_names_to_forget(now) || self.has_producers_to_state(now);
         uploads
             || !self.publishing.is_empty()
+            || self.has_publications()
+            || self.has_remnants()
             || !self.ended.is_empty()
             || !self.restless.is_empty()
             || !self.family_line.is_empty()
@@ -92,7 +100,7 @@ impl Broker {
         if self.state_resting(now, facts) {
             return true;
         }
-        if self.state_due_branches(now, facts) {
+        if self.state_due_branches(now, facts) || self.state_spread(now, facts, effects) {
             return true;
         }
         // Large transactions, and messages for very many, take turns with everything else.
@@ -125,11 +133,19 @@ impl Broker {
             return true;
         }
         self.state_sweep(effects)
+            || self.state_remnant(facts)
             || self.state_scan(now, effects)
             || self.state_endings(now, facts, effects)
             || self.state_forgotten(now, facts)
             || self.state_producers(now, facts)
             || self.state_publication(facts)
+    }
+
+    /// An emptying of a queue begins.
+    pub(super) fn apply_sweep(&mut self, queue: QueueId, asker: Option<Asker>, delete: bool) {
+        let row = &self.queues[&queue].row;
+        let sweep = Sweep::new(row, self.last_volatile, asker, delete);
+        self.sweeps.insert(queue, sweep);
     }
 
     fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {
@@ -261,11 +277,6 @@ impl Broker {
     }
 
     /// An emptying of a queue begins.
-    pub(super) fn apply_sweep(&mut self, id: QueueId, asker: Asker, delete: bool) {
-        let sweep = Sweep::new(&self.queues[&id].row, self.last_volatile, asker, delete);
-        self.sweeps.insert(id, sweep);
-    }
-
     fn state_sweep(&mut self, effects: &mut Effects) -> bool {
         let Some((id, sweep)) = self.sweeps.iter_mut().find(|(_, sweep)| !sweep.paging) else {
             return false;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::consumer::Consumer;
+use super::durable::Durable;
 use super::error::{Ended, SendError, SubscribeError, TransactionError};
 use super::link::{Link, Way};
 use super::message::Message;
@@ -162,7 +163,7 @@ impl Connection {
         prefetch: u32,
     ) -> Result<Consumer, SubscribeError> {
         let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
-        Consumer::begin(&self.link, from.into(), prefetch, None).await
+        self.consume(from.into(), prefetch, None).await
     }
 
     /// The same for those messages alone that a selector matches: a condition on properties and
@@ -181,7 +182,23 @@ impl Connection {
     ) -> Result<Consumer, SubscribeError> {
         let selector = Selector::parse_optional(selector)?;
         let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
-        Consumer::begin(&self.link, from.into(), prefetch, selector).await
+        self.consume(from.into(), prefetch, selector).await
+    }
+
+    async fn consume(
+        &self,
+        from: Destination,
+        prefetch: u32,
+        selector: Option<Arc<Selector>>,
+    ) -> Result<Consumer, SubscribeError> {
+        let command = |subscription| Command::Subscribe { subscription, from, prefetch, selector };
+        Consumer::begin(&self.link, command).await
+    }
+
+    /// The durable subscriptions of a client, and this connection as one of that client's.
+    #[must_use]
+    pub fn durable(&self, client: impl Into<Arc<str>>) -> Durable {
+        Durable::new(&self.link, client.into())
     }
 }
 

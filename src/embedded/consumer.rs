@@ -12,8 +12,7 @@ use super::link::Link;
 use super::router::Arrived;
 use crate::broker::command::{self, Command};
 use crate::ids::SubscriptionId;
-use crate::message::{Content, Destination, LargeHead, MalformedContent};
-use crate::selector::Selector;
+use crate::message::{Content, LargeHead, MalformedContent};
 
 /// Receives messages from a queue or a topic; made by [`Connection::subscribe`].
 ///
@@ -49,16 +48,13 @@ struct Partial {
 impl Consumer {
     pub(super) async fn begin(
         link: &Arc<Link>,
-        from: Destination,
-        prefetch: u32,
-        selector: Option<Arc<Selector>>,
+        command: impl FnOnce(SubscriptionId) -> Command,
     ) -> Result<Self, SubscribeError> {
         let (id, news) = link.router.open();
         // From here on, dropping this future ends it again.
         let mut this =
             Self { id, link: Arc::clone(link), news, partial: None, cancelled: None, open: true };
-        let command = Command::Subscribe { subscription: id, from, prefetch, selector };
-        let asked = link.ask_small(command);
+        let asked = link.ask_small(command(id));
         match link.answer(asked).await {
             Ok(_) => Ok(this),
             Err(error) => {

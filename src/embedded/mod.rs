@@ -11,6 +11,7 @@ mod builder;
 mod connection;
 mod consumer;
 mod delivery;
+mod durable;
 mod error;
 mod life;
 mod link;
@@ -29,6 +30,7 @@ pub use self::builder::{Builder, Limit};
 pub use self::connection::{Connection, Receipt};
 pub use self::consumer::Consumer;
 pub use self::delivery::{Delivery, MessageId, MessageIdError};
+pub use self::durable::{Durable, Keeping};
 pub use self::error::{
     BranchError, Ended, Failure, OpenError, RecvError, Refusal, SendError, SettingError,
     SettleError, StoreRefused, SubscribeError, TransactionError,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::broker::delta::Delta;
+use crate::broker::delta::Unshared;
 use crate::engine::kept::{Compacted, Dead, Kept};
 use crate::engine::{Job, Settings, StopError};
 use crate::ids::{Lsn, Millis};
@@ -264,13 +265,13 @@ impl Checkpoints {
     pub(crate) fn end(
         &mut self,
         broker: &mut Broker,
-        result: Result<(), CommitError>,
+        result: Result<Unshared, CommitError>,
     ) -> Result<(), StopError> {
         let State::Running(job) = std::mem::replace(&mut self.state, State::Idle) else {
             panic!("a checkpoint ended that had not begun");
         };
         match result {
-            Ok(()) => {}
+            Ok(bytes) => broker.unshared(bytes),
             Err(CommitError::Full) => {
                 tracing::warn!("the disk is full: the checkpoint is tried again");
                 self.state = State::Refused(job);

@@ -11,12 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::delta::PayloadOf;
+use crate::broker::delta::{PayloadOf, Place};
 use crate::engine::kept::Compacted;
 use crate::engine::{Input, StopError};
 use crate::ids::Lsn;
 use crate::mutant::{self, Mutant};
-use crate::record::{BranchRecord, Record};
+use crate::record::{BranchRecord, Record, Target};
 use crate::store::index::{CommitError, Index, IndexError, View};
 use crate::wal::{Candidate, Fence, Found, Log, Made, Packer, Packing};
 
@@ -261,10 +261,15 @@ fn needed<'a>(
 ) -> Result<Vec<&'a Candidate>, IndexError> {
     let (known, payloads): (Vec<_>, Vec<_>) = frames.iter().filter_map(payload_of).unzip();
     let births = index.births(state, &payloads)?;
-    // What is not where its record says may have been moved.
+    // What is not where its record says may have been moved, or others may hold it.
     let lsns: Vec<_> = known.iter().map(|frame| frame.lsn).collect();
     let moved = index.moved(state, &lsns)?;
-    let looked_up = known.into_iter().zip(births).zip(moved);
+    let mut shared = index.shared(state, &lsns)?;
+    if mutant::is(Mutant::PackUnshared) {
+        shared.fill(false);
+    }
+    let elsewhere = moved.into_iter().zip(shared).map(|(moved, shared)| moved || shared);
+    let looked_up = known.into_iter().zip(births).zip(elsewhere);
     let is_needed = |((frame, birth), moved): ((&'a Candidate, Option<Lsn>), bool)| {
         (birth == Some(frame.lsn) || moved).then_some(frame)
     };
@@ -277,6 +282,10 @@ fn payload_of(frame: &Candidate) -> Option<(&Candidate, PayloadOf)> {
         Record::Sent { queue, place, .. } => PayloadOf::Message(queue, place),
         Record::Moved { to, place, .. } => PayloadOf::Message(to, place),
         Record::Scheduled { queue, place, .. } => PayloadOf::Message(queue, place),
+        Record::Published(it) => {
+            let Target { queue, seq, .. } = *it.targets.first()?;
+            PayloadOf::Message(queue, Place { rank: it.rank, seq })
+        }
         Record::Occurred(it) => PayloadOf::Message(it.queue, it.place),
         Record::Piece { upload, number, .. } => PayloadOf::Piece(upload, number),
         Record::Staged(staged) => PayloadOf::Staged(staged.transaction, staged.number),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::broker::command::Request;
 use crate::broker::delta::Delta;
+use crate::broker::delta::Unshared;
 use crate::broker::fact::{
     ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page, PageRequest,
     PiecesPage, PiecesRequest, ProducersPage, ProducersRequest, Spot,
@@ -49,7 +50,7 @@ pub enum Input {
     /// Somebody wants to see something.
     Look(Look),
     /// A checkpoint has ended.
-    Checkpointed(Result<(), CommitError>),
+    Checkpointed(Result<Unshared, CommitError>),
     /// A plan of compaction has ended, or was given up and is to be tried again later.
     Compacted(Option<Compacted>),
     /// A part beside the engine has failed for good.

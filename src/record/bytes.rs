@@ -4,6 +4,9 @@ use super::{Cause, Form, Gone, Record};
 use crate::broker::delta::{Entry, Place};
 use crate::ids::{Body, Lsn, Millis, QueueId};
 
+/// Set in the size of a payload that several entries may hold.
+const SHARED: u32 = 1 << 31;
+
 pub(super) struct Writer<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Writer<'_> {
@@ -26,10 +29,11 @@ impl Writer<'_> {
         self.u64(place.seq);
     }
 
-    /// Birth u64, size u32, at u64, expires u64, returns u32.
+    /// Birth u64, size u32 (its highest bit is set where others may hold the payload too), at u64,
+    /// expires u64, returns u32.
     pub(super) fn entry(&mut self, entry: &Entry) {
         self.u64(entry.birth.0);
-        self.u32(entry.size);
+        self.size(entry.size, entry.shared);
         self.u64(entry.at.0);
         self.time(entry.expires);
         self.u32(entry.returns);
@@ -45,11 +49,16 @@ impl Writer<'_> {
         }
     }
 
-    /// Place, birth u64, size u32.
+    /// Place, birth u64, size u32 as of an entry.
     pub(super) fn gone(&mut self, gone: &Gone) {
         self.place(gone.place);
         self.u64(gone.birth.0);
-        self.u32(gone.size);
+        self.size(gone.size, gone.shared);
+    }
+
+    fn size(&mut self, size: u32, shared: bool) {
+        debug_assert!(size < SHARED, "no frame is so large");
+        self.u32(size | if shared { SHARED } else { 0 });
     }
 
     /// Only in the kinds that say it: u64, zero is none.
@@ -105,10 +114,16 @@ impl Reader<'_> {
         if form >= Form::Large { self.u64().and_then(Body::from_word) } else { Some(None) }
     }
 
+    fn size(&mut self) -> Option<(u32, bool)> {
+        self.u32().map(|size| (size & !SHARED, size & SHARED != 0))
+    }
+
     pub(super) fn entry(&mut self, form: Form) -> Option<Entry> {
+        let birth = Lsn(self.u64()?);
+        let (size, shared) = self.size()?;
         Some(Entry {
-            birth: Lsn(self.u64()?),
-            size: self.u32()?,
+            birth,
+            size,
             at: self.millis()?,
             expires: self.time()?,
             returns: self.u32()?,
@@ -117,14 +132,18 @@ impl Reader<'_> {
             note: self.note(form)?,
             // What a record tells of is held by no transaction any more.
             held: false,
+            shared,
         })
     }
 
     pub(super) fn gone(&mut self, form: Form) -> Option<Gone> {
+        let (place, birth) = (self.place()?, Lsn(self.u64()?));
+        let (size, shared) = self.size()?;
         Some(Gone {
-            place: self.place()?,
-            birth: Lsn(self.u64()?),
-            size: self.u32()?,
+            place,
+            birth,
+            size,
+            shared,
             upload: self.upload(form)?,
             due: self.due(form)?,
             note: self.note(form)?,

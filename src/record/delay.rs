@@ -89,6 +89,8 @@ impl Record {
                 w.entries(Form::Full, entries);
             }
             Self::Occurred(occurred) => occurred.encode(w),
+            Self::Published(it) => w.published(it),
+            Self::Spread(it) => w.spread(it),
             _ => transacted::encode(self, w),
         }
     }

@@ -1,6 +1,8 @@
 //! How much a record says of each message, and takes: a kind has a short form and longer ones.
 
-use super::{Record, SENT_LARGE, SENT_NUMBERED, SENT_ONCE, TRANSFERRED_LARGE, delay, transacted};
+use super::{
+    Record, SENT_LARGE, SENT_NUMBERED, SENT_ONCE, TRANSFERRED_LARGE, delay, published, transacted,
+};
 
 /// How much a record says of each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +42,7 @@ impl Record {
             Self::Staged(_) | Self::Taken(_) | Self::Decided(_) | Self::Settled(_) => {
                 transacted::size_max(self)
             }
+            Self::Published(_) | Self::Spread(_) => published::size_max(self),
             Self::Occurred(_) | Self::Scheduled { .. } => FIXED + 96,
             Self::Branch(record) => record.size_max(),
             Self::Producers(record) => FIXED + record.producers().len() * 16,

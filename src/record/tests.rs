@@ -20,6 +20,7 @@ fn every_kind() -> Vec<Record> {
         due: None,
         note: None,
         held: false,
+        shared: false,
     };
     let queue = QueueId(3);
     let gone = Gone::of(place, &entry);
@@ -210,6 +211,7 @@ fn every_kind_that_waits() -> Vec<Record> {
         due: Some(due),
         note: Some(note),
         held: false,
+        shared: false,
     };
     let turn = Turn { due: Millis(11), base: Millis(12), left: Some(13) };
     let new = Place { rank: 5, seq: 78 };
@@ -425,7 +427,7 @@ fn records_of_uploads_have_these_bytes() {
     let record = Record::PiecesGone { upload: id, first: 7, gone: vec![piece], last: true };
     check(record, 36, &format!("{number} 07000000 01 0300000000000000 04000000"));
     let (place, upload) = (Place { rank: 5, seq: 8 }, Some(Body::new(id, 2048)));
-    let gone = Gone { place, birth: Lsn(3), size: 4, upload, due: None, note: None };
+    let gone = Gone { place, birth: Lsn(3), size: 4, upload, due: None, note: None, shared: false };
     let record = Record::Removed { queue: QueueId(9), cause: Cause::Accepted, gone: vec![gone] };
     let message = "05 0800000000000000 0300000000000000 04000000";
     check(record, 32, &format!("0900000000000000 01 {message} 0201000000 020000"));
@@ -446,6 +448,7 @@ fn records_of_delays_have_these_bytes() {
         due,
         note: None,
         held: false,
+        shared: false,
     };
     let why = Why::Returned;
     let (from, to) = (QueueId(1), QueueId(2));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::broker::command::{Command, Forbidden, Refusal, Request, Work};
+use crate::broker::command::{Command, Forbidden, Reader, Refusal, Request, Work};
 use crate::limits;
 use crate::message::Destination;
 use crate::security::Principal;
@@ -41,6 +41,16 @@ impl Guard {
             let refusal = Box::new(refusal);
             request.command = Command::Forbidden(Forbidden { transaction, refusal });
         }
+        // The broker alone knows of which topic a subscription is that is to go.
+        if let Command::EndKept { reader, .. } = &mut request.command {
+            *reader = Some(self.reader());
+        } else if let Command::Keep { keep, .. } = &mut request.command {
+            keep.reader = Some(self.reader());
+        }
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(Reads { who: self.who.clone(), access: Arc::clone(&self.access) })
     }
 
     /// Every command is here by name: a new one must say what it needs.
@@ -56,6 +66,9 @@ impl Guard {
             Command::Subscribe { from, .. } | Command::SubscribeAs { from, .. } => {
                 self.needs(Right::Read, from)
             }
+            Command::Keep { keep, .. } => {
+                self.needs(Right::Read, &Destination::Topic(Arc::clone(&keep.topic)))
+            }
             Command::ShowQueue { queue: name } | Command::Browse { queue: name, .. } => {
                 self.needs(Right::Read, &queue(name))
             }
@@ -70,8 +83,11 @@ impl Guard {
             Command::ListQueues { .. }
             | Command::ListSchedules { .. }
             | Command::EndSchedule(_) => Err(Refusal::ForOperators),
+            // Of which topic that is the broker knows, and asks its reader.
+            Command::EndKept { .. } => Ok(()),
             // What belongs to the connection, or to whom a transaction manager has told of it.
-            Command::Credit { .. }
+            Command::Identify { .. }
+            | Command::Credit { .. }
             | Command::Withdraw { .. }
             | Command::StagePiece { .. }
             | Command::Unstage { .. }
@@ -102,13 +118,27 @@ impl Guard {
                 allowed
             }
         };
-        let (user, destination) = (&self.who.name, || destination.clone());
-        let refusal = |right: Right| Refusal::NotAllowed {
-            user: user.as_ref().into(),
-            right: right.to_string().into(),
-            destination: destination(),
-        };
-        if allowed { Ok(()) } else { Err(refusal(right)) }
+        if allowed { Ok(()) } else { Err(not_allowed(&self.who, right, destination.clone())) }
+    }
+}
+
+fn not_allowed(who: &Principal, right: Right, destination: Destination) -> Refusal {
+    let (user, right) = (who.name.as_ref().into(), right.to_string().into());
+    Refusal::NotAllowed { user, right, destination }
+}
+
+/// What somebody may read, for where the broker finds out what it is.
+#[derive(Debug)]
+struct Reads {
+    who: Principal,
+    access: Arc<Access>,
+}
+
+impl Reader for Reads {
+    fn check(&self, topic: &Arc<str>) -> Result<(), Refusal> {
+        let topic = Destination::Topic(Arc::clone(topic));
+        let allowed = self.access.allows(&self.who, Right::Read, &topic);
+        if allowed { Ok(()) } else { Err(not_allowed(&self.who, Right::Read, topic)) }
     }
 }
 
@@ -151,6 +181,22 @@ mod tests {
             "ann has no right to read queue://other: an operator gives it in the broker's settings \
              (access)"
         );
+    }
+
+    #[test]
+    fn who_ends_a_durable_subscription_must_be_allowed_to_read_its_topic() {
+        let mine = Rule { read: vec!["ann".to_owned()], ..Rule::default() };
+        let access = Access::new(vec![("topic://read".to_owned(), mine)]).unwrap();
+        let who = Principal { name: "ann".into(), groups: [].into() };
+        let mut guard = Guard::new(who, Arc::new(access));
+        let command = Command::EndKept { client: "c".into(), name: "s".into(), reader: None };
+        let mut request = Request { token: Token(1), confirm: Confirm::Always, command };
+        guard.check(&mut request);
+        let Command::EndKept { reader: Some(reader), .. } = request.command else {
+            panic!("nobody asks")
+        };
+        assert_eq!(reader.check(&"read".into()), Ok(()));
+        assert!(matches!(reader.check(&"other".into()), Err(Refusal::NotAllowed { .. })));
     }
 
     #[test]

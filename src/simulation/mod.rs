@@ -13,6 +13,7 @@ mod clients;
 mod falls;
 mod flow;
 mod full_disk;
+mod kept;
 mod model;
 mod node;
 mod once;

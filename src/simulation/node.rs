@@ -26,6 +26,7 @@ use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 use super::again::{FoundAgain, again_of};
 use super::bodies::{is_of, number_of_large};
 use super::branches::number_of_xid;
+use super::kept::{KEEPS_AT_MOST, TOPIC};
 
 /// Small enough that segments turn over and checkpoints come often.
 pub(super) fn options() -> wal::Options {
@@ -65,8 +66,15 @@ pub(super) const HELD_AT: Limit = Limit { messages: 12, bytes: 60_000, when_full
 fn policies() -> Policies {
     let swept = Limit { messages: 30, bytes: u64::MAX, when_full: WhenFull::DropOldest };
     let dead = Limit { messages: 4, bytes: u64::MAX, when_full: WhenFull::Refuse };
-    let limits = [("queue://a", HELD_AT), ("queue://swept", swept), ("queue://DLQ.b", dead)];
-    let pattern = |name| Pattern::parse(name).expect("a pattern");
+    let kept = Limit { messages: KEEPS_AT_MOST, bytes: u64::MAX, when_full: WhenFull::Refuse };
+    let topic = format!("topic://{TOPIC}");
+    let limits = [
+        ("queue://a", HELD_AT),
+        ("queue://swept", swept),
+        ("queue://DLQ.b", dead),
+        (&*topic, kept),
+    ];
+    let pattern = |name: &str| Pattern::parse(name).expect("a pattern");
     let limits = limits.map(|(name, limit)| (pattern(name), limit));
     let policies = Policies::new(limits.into(), WhenFull::Refuse).expect("each is named once");
     let one = Redelivery { maximum: RETURNS_OF_A, ..Redelivery::none() };
@@ -147,6 +155,8 @@ pub(super) struct Contents {
     pub(super) prepared: BTreeSet<u64>,
     /// The limited queue holds more than sends can bring it to.
     pub(super) over_limit: Option<String>,
+    /// What durable subscriptions keep, by the names of their queues: how often each is there.
+    pub(super) kept: BTreeMap<(String, u64), usize>,
 }
 
 impl Node {
@@ -363,17 +373,14 @@ impl Node {
         }
         let mut contents = Contents::default();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
-        let mut in_index = BTreeMap::new();
-        let each = self.index.each_piece(&mut |key, piece| {
-            in_index.insert(key, piece);
-        });
-        each.map_err(|e| e.to_string())?;
+        let mut shared = BTreeMap::new();
+        let in_index = self.pieces_in_index()?;
         let branches = self.branches(&mut live, &mut contents)?;
         let mut seen = Late { notes: branches.notes.clone(), ..Late::default() };
         let mut bodies = Bodies::new(broker.all_pieces(&in_index));
         for piece in bodies.pieces.values() {
-            *live.entry(piece.birth.0 / options().segment_size).or_default() +=
-                u64::from(piece.size);
+            let segment = piece.birth.0 / options().segment_size;
+            *live.entry(segment).or_default() += u64::from(piece.size);
         }
         for (id, row) in broker.rows() {
             let rows = self.index.page(id, None, usize::MAX).map_err(|e| e.to_string())?;
@@ -402,6 +409,11 @@ impl Node {
                     return Err(format!("{place:?} in {name} is held by nobody, or should be"));
                 }
                 seen.see(id, place, entry);
+                if entry.shared {
+                    shared.entry(entry.birth).or_insert((0, entry.size)).0 += 1;
+                    self.find_kept(row, &entry, &mut contents)?;
+                    continue;
+                }
                 *live.entry(entry.birth.0 / options().segment_size).or_default() +=
                     u64::from(entry.size);
                 self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
@@ -417,11 +429,20 @@ impl Node {
             return Err(format!("piece {number} of {upload} belongs to nobody"));
         }
         contents.uploads = dead.len();
+        self.check_shares(&shared, &mut live)?;
         contents.live = live.values().sum();
         if live != broker.live() {
             return Err(format!("live bytes are {:?} and should be {live:?}", broker.live()));
         }
         self.check_late(&seen).map(|()| contents)
+    }
+
+    fn pieces_in_index(&self) -> Result<BTreeMap<(UploadId, u32), PieceAt>, String> {
+        let mut in_index = BTreeMap::new();
+        let each = self.index.each_piece(&mut |key, piece| {
+            in_index.insert(key, piece);
+        });
+        each.map(|()| in_index).map_err(|e| e.to_string())
     }
 
     fn check_names(&self) -> Result<(), String> {

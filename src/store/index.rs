@@ -18,6 +18,7 @@ mod packs;
 mod pieces;
 mod producers;
 mod row;
+mod shares;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -38,12 +39,14 @@ use self::moved::Entries;
 pub use self::packs::View;
 use self::row::{
     BRANCHES, BadRow, Checkpoint, DUE, ENTRIES, HEURISTICS, LATE, META, MOVED, NAMES, NOTES,
-    OPERATIONS, PACKS, PIECES, PRODUCERS, QUEUES, SEGMENTS, TRANSACTIONS, UPLOADS,
+    OPERATIONS, PACKS, PIECES, PRODUCERS, QUEUES, SEGMENTS, SHARES, TRANSACTIONS, UPLOADS,
 };
 use self::row::{OUTCOME_NUMBERS, OUTCOMES};
+use self::shares::Sums;
 pub use self::snapshot::{IndexCopy, Snapshot};
 use super::backend::Backend;
 use super::reserve;
+use crate::broker::delta::Unshared;
 use crate::broker::delta::{
     self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, QueueRow, Remembered,
     Scalars, Scope, Sequences, TransactionRow, UploadRow,
@@ -185,7 +188,8 @@ impl Index {
     /// Merges `delta` into the index and moves the replay point, as one durable transaction.
     ///
     /// The log must be durable through `replay.through` before. A queue that is gone takes all of
-    /// its entries along, whether or not the delta names them.
+    /// its entries along, whether or not the delta names them. Gives the bytes of each segment of
+    /// which it has found that nobody holds them any more.
     ///
     /// # Errors
     /// [`CommitError::Full`] changes nothing; after [`CommitError::Failed`] the index is closed
@@ -193,7 +197,7 @@ impl Index {
     ///
     /// # Panics
     /// If the live bytes of a segment would fall below zero: that is a bug of the caller.
-    pub fn commit(&self, delta: &Delta, replay: ReplayPoint) -> Result<(), CommitError> {
+    pub fn commit(&self, delta: &Delta, replay: ReplayPoint) -> Result<Unshared, CommitError> {
         match self.try_commit(delta, replay) {
             // What it frees it can give back only once it is done: this is what the reserve is for.
             Err(CommitError::Full) if self.release_reserve() => self.try_commit(delta, replay),
@@ -201,11 +205,15 @@ impl Index {
         }
     }
 
-    fn try_commit(&self, delta: &Delta, replay: ReplayPoint) -> Result<(), CommitError> {
+    fn try_commit(&self, delta: &Delta, replay: ReplayPoint) -> Result<Unshared, CommitError> {
         let mut commits = self.commits.lock().expect("no commit panicked before");
         let checkpoint = Checkpoint { number: *commits + 1, replay };
+        let mut unshared = Unshared::new();
         let result = match self.database() {
-            Ok(state) => write(state.database(), delta, &checkpoint),
+            Ok(state) => shares::add_up(state.database(), delta).and_then(|sums| {
+                unshared.clone_from(&sums.unshared);
+                write(state.database(), delta, &sums, &checkpoint)
+            }),
             Err(error) => Err(error),
         };
         let result = match result {
@@ -219,7 +227,7 @@ impl Index {
         match result {
             Ok(()) => {
                 *commits = checkpoint.number;
-                Ok(())
+                Ok(unshared)
             }
             Err(IndexError::Full) => Err(CommitError::Full),
             Err(error) => {
@@ -429,6 +437,7 @@ fn create(
         write.open_table(NAMES).map_err(error)?;
         write.open_table(PRODUCERS).map_err(error)?;
         write.open_table(MOVED).map_err(error)?;
+        write.open_table(SHARES).map_err(error)?;
         write.open_table(LATE).map_err(error)?;
         write.open_table(DUE).map_err(error)?;
         write.open_table(NOTES).map_err(error)?;
@@ -551,7 +560,12 @@ fn read_base_in(read: &ReadTransaction, store_id: u128) -> Result<(u64, Base), I
 
 /// One transaction, its changes in the order of the keys: redb is fastest so, and the same delta
 /// makes the same writes.
-fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<(), IndexError> {
+fn write(
+    database: &Database,
+    delta: &Delta,
+    sums: &Sums,
+    checkpoint: &Checkpoint,
+) -> Result<(), IndexError> {
     let write = begin_write(database)?;
     {
         let mut entries = Entries::open(&write)?;
@@ -574,7 +588,8 @@ fn write(database: &Database, delta: &Delta, checkpoint: &Checkpoint) -> Result<
         branches::write(&write, delta)?;
         names::write(&write, delta)?;
         producers::write(&write, delta)?;
-        write_live(&write, &delta.live)?;
+        shares::write(&write, sums)?;
+        write_live(&write, &shares::live(delta, sums))?;
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);
         meta.insert(row::META_SCALARS, scalars.as_slice()).map_err(error)?;

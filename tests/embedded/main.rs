@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod durable;
 mod examples;
 mod failures;
 mod producers;

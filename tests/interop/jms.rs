@@ -323,25 +323,18 @@ stories! {
         advisories_tell_of_connections,
         a_client_sees_which_destinations_there_are;
     subscriptions "Subscriptions":
-        #[ignore = "durable subscriptions are still to come"]
         who_was_away_hears_all,
-        #[ignore = "durable subscriptions are still to come"]
         what_was_kept_survives_a_crash,
-        #[ignore = "durable subscriptions are still to come"]
         a_subscription_counts_what_comes_again,
-        #[ignore = "durable subscriptions are still to come"]
         unsubscribed_keeps_nothing,
-        #[ignore = "durable subscriptions are still to come"]
         nobody_unsubscribes_from_what_is_not_there,
-        #[ignore = "durable subscriptions are still to come"]
         one_subscription_has_one_subscriber,
-        #[ignore = "durable subscriptions are still to come"]
         another_selector_begins_anew,
-        #[ignore = "durable subscriptions are still to come"]
+        another_topic_begins_anew,
+        what_was_committed_survives_a_crash,
+        a_client_id_in_use_is_refused_and_keeps_its_subscription,
         a_selector_counts_for_who_is_away,
-        #[ignore = "durable subscriptions are still to come"]
         a_subscription_without_its_own,
-        #[ignore = "durable subscriptions are still to come"]
         many_subscriptions_hear_one_publication;
     temporary "Temporary":
         a_reply_comes_to_a_temporary_queue,
@@ -369,6 +362,5 @@ stories! {
         a_consumer_goes_on_after_a_crash,
         transactions_pass_every_message_once,
         a_temporary_queue_comes_back,
-        #[ignore = "durable subscriptions are still to come"]
         a_subscription_goes_on_after_a_crash;
 }

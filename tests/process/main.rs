@@ -5,6 +5,7 @@ mod backup;
 mod choosing;
 mod compaction;
 mod crash;
+mod durable;
 mod flow;
 mod hostile;
 mod large;

@@ -113,6 +113,11 @@ impl Stomp {
         Ok(stomp)
     }
 
+    /// Writes as that version wants it, after a greeting of one's own.
+    pub(crate) fn speak(&mut self, version: &str) {
+        version.clone_into(&mut self.version);
+    }
+
     /// Sends a frame and waits for nothing.
     pub(crate) fn send(&mut self, frame: &Frame) -> io::Result<()> {
         let bytes = frame.encode(&self.version);

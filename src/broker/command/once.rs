@@ -12,6 +12,8 @@ pub struct Once {
     /// What a commit has done.
     operations: Option<Identity>,
     command: Box<Command>,
+    /// Nothing need be remembered where nothing is kept.
+    lenient: bool,
 }
 
 impl Once {
@@ -36,6 +38,19 @@ impl Once {
         Self::marked(Mark::Number(it), command)
     }
 
+    /// The same for a client that numbers all that it sends: on a topic of which nobody keeps what
+    /// is published nothing is remembered, and that is not refused.
+    #[must_use]
+    pub fn leniently(self) -> Self {
+        Self { lenient: true, ..self }
+    }
+
+    /// Whether a number may be given to what nobody keeps.
+    #[must_use]
+    pub fn is_lenient(&self) -> bool {
+        self.lenient
+    }
+
     fn marked(mark: Mark, mut command: Command) -> Self {
         let (Command::Send { message, .. }
         | Command::SendStaged { message, .. }
@@ -47,7 +62,7 @@ impl Once {
             panic!("a mark is given to sends, and not to {command:?}")
         };
         message.durability = Durability::Persistent;
-        Self { mark, operations: None, command: Box::new(command) }
+        Self { mark, operations: None, command: Box::new(command), lenient: false }
     }
 
     /// A commit under a name that no other has in the whole store; `operations` is a digest of all
@@ -56,14 +71,15 @@ impl Once {
     #[must_use]
     pub fn commit(id: Identity, transaction: TransactionName, operations: Identity) -> Self {
         let command = Box::new(Command::Commit { transaction });
-        Self { mark: Mark::Name(id), operations: Some(operations), command }
+        Self { mark: Mark::Name(id), operations: Some(operations), command, lenient: false }
     }
 
     /// Asks whether a commit of that name has happened: [`Reply::Repeated`](super::Reply::Repeated)
     /// if so; else [`Reply::NotCommitted`](super::Reply::NotCommitted), and it never will.
     #[must_use]
     pub fn outcome(id: Identity) -> Self {
-        Self { mark: Mark::Name(id), operations: None, command: Box::new(Command::Barrier) }
+        let command = Box::new(Command::Barrier);
+        Self { mark: Mark::Name(id), operations: None, command, lenient: false }
     }
 
     /// The name or number.

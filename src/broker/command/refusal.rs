@@ -231,6 +231,56 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A queue of that name belongs to a durable subscription.
+    #[error(
+        "queues whose names begin with subscription:// or publications:// belong to durable \
+         subscriptions: nothing is sent to them or read from them by name"
+    )]
+    ReservedName,
+    /// A durable subscription, or its client, has a name that is empty or too long.
+    #[error(
+        "the name of a durable subscription or of its client is empty or longer than {limit} bytes"
+    )]
+    BadSubscriptionName {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The selector of a durable subscription is too long to be kept.
+    #[error("the selector of a durable subscription may have {limit} bytes at most")]
+    SelectorTooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// As many durable subscriptions as a topic may have.
+    #[error("the topic {topic} has {limit} durable subscriptions, which is the limit")]
+    TooManySubscriptions {
+        /// The topic.
+        topic: Box<str>,
+        /// The limit.
+        limit: usize,
+    },
+    /// A durable subscription of a name with wildcards.
+    #[error("{name} is a pattern, and a durable subscription is of one topic")]
+    KeepPattern {
+        /// The name.
+        name: Box<str>,
+    },
+    /// A durable subscription has a consumer.
+    #[error("Durable consumer is in use for client: {client} and subscriptionName: {name}")]
+    KeptInUse {
+        /// Whose it is.
+        client: Box<str>,
+        /// What that calls it.
+        name: Box<str>,
+    },
+    /// There is no such durable subscription.
+    #[error("No durable subscription exists for clientID: {client} and subscriptionName: {name}")]
+    NoSuchKept {
+        /// Whose it would be.
+        client: Box<str>,
+        /// What that calls it.
+        name: Box<str>,
+    },
     /// A message for a name with wildcards.
     #[error(
         "{name} is a pattern, and a message goes to one name: send to each destination, or to \

@@ -7,11 +7,21 @@ use crate::broker::selecting::GroupId;
 use crate::identity::Identity;
 use crate::ids::{Lsn, QueueId, Tag, TransactionId, UploadId};
 
-/// The content of a message that comes again and whose time has come.
+/// Whose content is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentOf {
+    /// A message that comes again, and whose time has come.
+    Occurrence(Due),
+    /// A publication that waits in the line of its topic.
+    Publication(QueueId, Place),
+}
+
+/// The content of a message that comes again and whose time has come, or of a publication that
+/// some may want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentRequest {
     /// Which.
-    pub due: Due,
+    pub of: ContentOf,
     /// Where its frame is.
     pub birth: Lsn,
     /// Bytes of the frame.

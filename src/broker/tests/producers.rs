@@ -109,11 +109,15 @@ fn a_number_sent_again_is_there_once_wherever_it_goes_and_whoever_sends_it() {
 }
 
 #[test]
-fn a_number_on_a_topic_is_refused() {
+fn a_number_on_a_topic_is_refused_where_nobody_keeps_what_is_published() {
     let mut bench = Bench::new();
     let command = Command::Send { to: topic("t"), message: message() };
-    let command = Command::Once(Once::numbered(number("p", 1), command));
-    assert_eq!(bench.ask(1, &command), Err(Refusal::NameOnTopic));
+    let once = Once::numbered(number("p", 1), command);
+    let refused = bench.ask(1, &Command::Once(once.clone()));
+    assert_eq!(refused, Err(Refusal::NameOnTopic));
+    let lenient = Command::Once(once.leniently());
+    assert_eq!(bench.ask(1, &lenient), ONCE);
+    assert_eq!(bench.ask(1, &lenient), ONCE);
 }
 
 #[test]

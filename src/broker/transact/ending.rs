@@ -16,7 +16,10 @@ impl Broker {
     /// takes several steps.
     fn weight(&self, work: &VolatileWork) -> Option<usize> {
         match work {
-            VolatileWork::Publish { topic, .. } => Some(1 + self.reach(topic)?),
+            VolatileWork::Publish { topic, message, .. } => {
+                let kept = if message.persistent { 0 } else { self.held.count(topic) };
+                Some(1 + kept + self.reach(topic)?)
+            }
             VolatileWork::Enqueue { .. } | VolatileWork::Took { .. } => Some(1),
         }
     }
@@ -95,7 +98,8 @@ impl Broker {
                     self.apply_change(Change::Enqueue { queue, rank, message }, effects);
                 }
             }
-            VolatileWork::Publish { topic, message } => {
+            VolatileWork::Publish { topic, message, client } => {
+                self.keep_volatile(&topic, &message, client.as_deref(), effects);
                 return self.publish(&topic, message, Publisher::Ending(number), effects);
             }
             VolatileWork::Took { source, loan, returned: true, .. } => {

@@ -103,6 +103,15 @@ fn late(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
             let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
             format!("Fired in {} at {} from number {first} on: {list}", queue(id), time(*at))
         }
+        Record::Published(it) => {
+            let list = some(&it.targets, |it| format!("{} number {}", queue(&it.queue), it.seq));
+            format!("Published at {} to {list}{}", time(it.at), name(it.once))
+        }
+        Record::Spread(it) => {
+            let list = some(&it.targets, |it| format!("{} number {}", queue(&it.queue), it.seq));
+            let (from, old) = (queue(&it.from), place(it.place));
+            format!("Spread {old} of {from} born {} to {list}", it.entry.birth)
+        }
         Record::Woken { queue: id, entries } => {
             let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));
             format!("Woken in {}: {list}", queue(id))

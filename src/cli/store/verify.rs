@@ -143,7 +143,7 @@ fn check_live(index: &Index, base: &Base, segment_size: u64, damages: &mut Damag
                 Ok(page) => page,
                 Err(error) => return damages.file(INDEX_NAME, error),
             };
-            for (_, entry) in &page {
+            for (_, entry) in page.iter().filter(|(_, entry)| !entry.shared) {
                 *live.entry(entry.birth.0 / segment_size).or_default() += u64::from(entry.size);
             }
             match page.last() {
@@ -155,12 +155,15 @@ fn check_live(index: &Index, base: &Base, segment_size: u64, damages: &mut Damag
     let pieces = index.each_piece(&mut |_, piece| {
         *live.entry(piece.birth.0 / segment_size).or_default() += u64::from(piece.size);
     });
+    let shares = index.each_share(&mut |birth, share| {
+        *live.entry(birth.0 / segment_size).or_default() += u64::from(share.size);
+    });
     let staged = index.each_operation(&mut |_, operation| {
         if let Operation::Send { entry, .. } | Operation::Keep { entry, .. } = operation {
             *live.entry(entry.birth.0 / segment_size).or_default() += u64::from(entry.size);
         }
     });
-    if let Err(error) = pieces.and(staged) {
+    if let Err(error) = pieces.and(shares).and(staged) {
         return damages.file(INDEX_NAME, error);
     }
     let ordinals: BTreeSet<u64> = live.keys().chain(base.live.keys()).copied().collect();
@@ -278,6 +281,7 @@ impl<'a> LogCheck<'a> {
             | Record::Scheduled { upload: None, .. }
             | Record::Staged(Staged { upload: None, .. })
             | Record::Branch(BranchRecord::Kept(_))
+            | Record::Published(_)
             | Record::Occurred(_) => Content::decode(payload.clone()).map(drop),
             Record::Sent { .. }
             | Record::Moved { .. }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::OpenWireSession;
 use super::answers::Asked;
 use super::consumer::{Consumer, ConsumerKey, Manner, Pull};
+use super::durable::check_durable;
 use super::fault::Problem;
 use super::names;
 use crate::broker::command::{Command, Refusal, Reply};
@@ -40,9 +41,6 @@ impl OpenWireSession {
         let text = info.selector.as_ref().map(Text::to_str).unwrap_or_default();
         let selector = Selector::parse_optional(&text);
         let selector = selector.map_err(|error| Problem::selector(error.to_string()))?;
-        if info.subscription_name.is_some() {
-            return Err(Problem::jms("this broker has no durable subscriptions yet"));
-        }
         let bytes = |it: &Option<Arc<Selector>>| it.as_ref().map_or(0, |it| it.text().len());
         let limit = limits::SESSION_SELECTOR_BYTES_MAX;
         let held: usize = self.consumers.iter().map(|it| bytes(&it.selector)).sum();
@@ -64,6 +62,7 @@ impl OpenWireSession {
         if info.browser && (topic || pattern || destinations.len() > 1) {
             return Err(Problem::destination("a browser looks at one queue"));
         }
+        check_durable(info, &destinations)?;
         Ok(Some((destinations, selector)))
     }
 
@@ -91,12 +90,13 @@ impl OpenWireSession {
         consumer.beginning.waiting.extend(parts.iter().map(|(part, _)| part.0));
         for (subscription, from) in parts {
             let selector = selector.clone();
-            let command = match standing {
+            let durable = self.durable(&key, subscription, &from, prefetch);
+            let command = durable.unwrap_or(match standing {
                 None => Command::Subscribe { subscription, from, prefetch, selector },
                 Some(standing) => {
                     Command::SubscribeAs { subscription, from, prefetch, selector, standing }
                 }
-            };
+            });
             let asked = Asked::Subscribe { head, consumer: key.clone(), subscription };
             self.submit(Some(asked), command);
         }

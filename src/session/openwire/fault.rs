@@ -64,7 +64,9 @@ impl Problem {
         match refusal {
             Refusal::Xa(code) => Self::xa(*code),
             Refusal::RollbackOnly { because } => Self::rollback_only(&because.to_string()),
-            Refusal::BadDestinationName { .. } => Self::destination(refusal.to_string()),
+            Refusal::BadDestinationName { .. }
+            | Refusal::ReservedName
+            | Refusal::NoSuchKept { .. } => Self::destination(refusal.to_string()),
             Refusal::NotAllowed { .. } | Refusal::ForOperators => {
                 Self::security(refusal.to_string())
             }

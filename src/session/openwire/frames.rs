@@ -122,10 +122,7 @@ impl OpenWireSession {
             Structure::TransactionInfo(info) => self.transaction(head, &info),
             Structure::DestinationInfo(info) => self.destination(head, &info),
             Structure::RemoveInfo(info) => self.remove(head, &info),
-            Structure::RemoveSubscriptionInfo(_) => {
-                let problem = "this broker has no durable subscriptions yet";
-                self.fail(head, &Problem::jms(problem));
-            }
+            Structure::RemoveSubscriptionInfo(info) => self.end_durable(head, &info),
             Structure::ConnectionInfo(info) if info.connection_id.is_some() => self.done(head),
             Structure::ConnectionError(_) | Structure::MessageDispatchNotification(_) => {
                 self.done(head);

@@ -21,6 +21,8 @@ pub(super) struct Client {
     pub(super) words: String,
     /// It may be told what it did not ask.
     pub(super) manageable: bool,
+    /// The broker knows what it calls itself.
+    pub(super) identified: bool,
 }
 
 impl OpenWireSession {
@@ -106,8 +108,8 @@ impl OpenWireSession {
                 return self.refuse_connection(head, &why);
             }
         }
-        self.client =
-            Client { name: Text::cut(&name_text), words: client_text, manageable: info.manageable };
+        let (name, manageable, identified) = (Text::cut(&name_text), info.manageable, false);
+        self.client = Client { name, words: client_text, manageable, identified };
         self.phase = Phase::Open;
         let whole = self.config.pieces.whole_bytes + limits::OPENWIRE_WHOLE_EXTRA;
         let limits = Limits {

@@ -15,6 +15,7 @@ mod config;
 mod consume;
 mod consumer;
 mod deliver;
+mod durable;
 mod fault;
 mod frames;
 mod greeting;

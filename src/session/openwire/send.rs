@@ -78,6 +78,9 @@ impl OpenWireSession {
                 grouped,
                 content: content.clone(),
             };
+            if matches!(to, Destination::Topic(_)) && !names::is_temporary(&to) {
+                self.identify();
+            }
             let marks = marks(&envelope, numbers.as_ref(), &to, several);
             let command = Command::Send { to, message };
             commands.push(marks.apply(command.within(route.transaction)));
@@ -201,7 +204,7 @@ impl Marks {
         match self {
             Self::None => command,
             Self::Name(id) => Command::Once(Once::send(id, command)),
-            Self::Number(it) => Command::Once(Once::numbered(it, command)),
+            Self::Number(it) => Command::Once(Once::numbered(it, command).leniently()),
         }
     }
 }
@@ -229,10 +232,9 @@ pub(super) fn marks(
     to: &Destination,
     several: bool,
 ) -> Marks {
-    if !matches!(to, Destination::Queue(_)) {
-        return Marks::None;
-    }
-    if let Some(name) = envelope.name.as_ref().filter(|name| !name.is_empty()) {
+    // Of a topic only what durable subscriptions keep is remembered, and by numbers alone.
+    let queue = matches!(to, Destination::Queue(_));
+    if let Some(name) = envelope.name.as_ref().filter(|name| queue && !name.is_empty()) {
         return Marks::Name(Identity::of(name.as_bytes()));
     }
     // One that lives in memory alone need not outlive its connection.

@@ -1,9 +1,11 @@
 //! Frames of the client to requests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::durable;
 use super::fault::Fault;
 use super::greeting::Agreement;
 use super::receipts::Asked;
@@ -98,6 +100,9 @@ impl StompSession {
         let Some(version) = self.version else { return self.connect(now, head) };
         match head.command {
             Command::Subscribe => self.subscribe(head, version),
+            Command::Unsubscribe if let Some(name) = durable::name_in(&head.headers) => {
+                self.end_durable(&head.headers, name)
+            }
             Command::Unsubscribe => {
                 let subscription = self.subscriptions.named_by(&head.headers, version)?;
                 let receipt = self.receipt.take();
@@ -129,6 +134,7 @@ impl StompSession {
 
     fn connect(&mut self, now: Duration, head: &Head) -> Result<(), Fault> {
         let agreement = Agreement::reach(&head.headers, &self.config)?;
+        self.client = head.headers.get("client-id").filter(|id| !id.is_empty()).map(Arc::from);
         if self.config.login {
             let header = |name| head.headers.get(name).map(str::to_owned);
             let password = header("passcode").unwrap_or_default();
@@ -149,18 +155,15 @@ impl StompSession {
         self.version = Some(agreement.version);
         self.beats = agreement.beats(now);
         self.phase = Phase::Open;
+        if let Some(client) = self.client.clone() {
+            self.submit(Asked::Subscribe, None, command::Command::Identify { client });
+        }
     }
 
     fn subscribe(&mut self, head: &Head, version: Version) -> Result<(), Fault> {
         let asked = Subscribe::parse(&head.headers, version, self.config.prefetch)?;
         let subscription = self.subscriptions.add(&asked)?;
-        let Subscribe { from, prefetch, selector, standing, .. } = asked;
-        let command = match standing {
-            None => command::Command::Subscribe { subscription, from, prefetch, selector },
-            Some(standing) => {
-                command::Command::SubscribeAs { subscription, from, prefetch, selector, standing }
-            }
-        };
+        let command = self.beginning(subscription, asked)?;
         let receipt = self.receipt.take();
         self.submit(Asked::Subscribe, receipt, command);
         Ok(())

@@ -9,6 +9,7 @@
 mod beats;
 mod config;
 mod deliver;
+mod durable;
 mod fault;
 mod frames;
 pub mod fuzz;
@@ -77,6 +78,8 @@ pub struct StompSession {
     decoder: Decoder,
     /// Agreed in the greeting.
     version: Option<Version>,
+    /// Who the client says that it is, where it does.
+    client: Option<Arc<str>>,
     connect_by: Duration,
     beats: Beats,
     /// The frame whose end has not come.
@@ -183,6 +186,7 @@ impl StompSession {
             phase: Phase::Greeting,
             decoder: Decoder::new(greeting),
             version: None,
+            client: None,
             connect_by: now.saturating_add(config.connect_timeout),
             beats: Beats::default(),
             incoming: None,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::durable::Durable;
 use super::fault::{Fault, excerpt};
 use super::names::parse_destination;
 use crate::broker::command::{MessageId, Standing, Which};
@@ -46,6 +47,8 @@ pub(super) struct Subscribe {
     pub(super) selector: Option<Arc<Selector>>,
     /// How it stands among others, where it is not as most are.
     pub(super) standing: Option<Standing>,
+    /// It is to outlive the connection.
+    pub(super) durable: Option<Durable>,
 }
 
 impl Subscribe {
@@ -83,7 +86,8 @@ impl Subscribe {
         let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
         let selector = Selector::parse_optional(headers.get("selector").unwrap_or(""))?;
         let (name, named, standing) = (name.to_owned(), id.is_some(), parse_standing(headers)?);
-        Ok(Self { name, named, from, mode, prefetch, selector, standing })
+        let durable = Durable::parse(headers, &from)?;
+        Ok(Self { name, named, from, mode, prefetch, selector, standing, durable })
     }
 }
 
@@ -110,14 +114,8 @@ fn parse_standing(headers: &Headers) -> Result<Option<Standing>, Fault> {
 
 /// To ignore these would give a consumer messages it did not ask for, or keep none it relies on.
 fn refuse_unsupported(headers: &Headers) -> Result<(), Fault> {
-    const UNSUPPORTED: [(&str, &str); 6] = [
-        ("durable", "durable subscriptions"),
-        ("durable-subscription-name", "durable subscriptions"),
-        ("activemq.subscriptionName", "durable subscriptions"),
-        ("activemq.subcriptionName", "durable subscriptions"),
-        ("no-local", "subscriptions without the connection's own messages"),
-        ("activemq.noLocal", "subscriptions without the connection's own messages"),
-    ];
+    const UNSUPPORTED: [(&str, &str); 1] =
+        [("durable", "durable subscriptions without activemq.subscriptionName")];
     for (header, what) in UNSUPPORTED {
         if headers.get(header).is_some_and(|value| !matches!(value, "" | "false")) {
             return Err(Fault::Unsupported { header, what });

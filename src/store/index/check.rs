@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::error::{error, guarded};
-use super::row::{self, ENTRIES, MOVED, OPERATIONS};
+use super::row::{self, ENTRIES, MOVED, OPERATIONS, SHARES};
 use super::{Index, IndexError, State, UNPOISONED, pieces, read_base};
 use crate::broker::delta::Operation;
 use crate::ids::{Body, Lsn, QueueId, UploadId};
@@ -97,7 +97,7 @@ fn check(
 type Depths = BTreeMap<QueueId, (u64, u64)>;
 
 /// Looks at every entry; also tells which large bodies they own. Memory follows the messages that
-/// were moved and those with large bodies.
+/// were moved, publications and those with large bodies.
 fn check_entries(
     database: &Database,
     report: &mut Report,
@@ -109,6 +109,7 @@ fn check_entries(
     for found in read.open_table(MOVED).map_err(error)?.iter().map_err(error)? {
         moved.insert(Lsn(found.map_err(error)?.0.value()));
     }
+    let mut shares = shares_in(&read)?;
     let entries = read.open_table(ENTRIES).map_err(error)?;
     let total = entries.len().map_err(error)?;
     for found in entries.iter().map_err(error)? {
@@ -117,6 +118,9 @@ fn check_entries(
         match row::decode_entry(key, value.value()) {
             Ok(entry) => {
                 moved.remove(&entry.birth);
+                if entry.shared {
+                    *shares.entry(entry.birth).or_default() -= 1;
+                }
                 if let Some(upload) =
                     entry.upload.map(Body::upload).filter(|upload| !owned.insert(*upload))
                 {
@@ -136,7 +140,21 @@ fn check_entries(
     for birth in moved {
         report.problem(format!("the message born at {birth} was moved, and is in no queue"));
     }
+    for (birth, left) in shares.into_iter().filter(|(_, left)| *left != 0) {
+        report.problem(format!("{left} more hold the publication born at {birth} than there are"));
+    }
     Ok((depths, owned))
+}
+
+/// How many are said to hold each publication.
+fn shares_in(read: &ReadTransaction) -> Result<BTreeMap<Lsn, i64>, IndexError> {
+    let mut shares = BTreeMap::new();
+    for found in read.open_table(SHARES).map_err(error)?.iter().map_err(error)? {
+        let (birth, share) = found.map_err(error)?;
+        let share = super::shares::decode(birth.value(), share.value())?;
+        shares.insert(Lsn(birth.value()), share.holders);
+    }
+    Ok(shares)
 }
 
 /// A message that a transaction sends owns its body before it is in a queue.

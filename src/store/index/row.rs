@@ -72,6 +72,8 @@ pub(super) const DUE: TableDefinition<'_, DueKey, ()> = TableDefinition::new("du
 pub(super) const NOTES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("notes");
 /// Births of messages that lie elsewhere than the record there says.
 pub(super) const MOVED: TableDefinition<'_, u64, ()> = TableDefinition::new("moved");
+/// [`crate::broker::delta::Share`] in bincode, by the birth of what was published.
+pub(super) const SHARES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("shares");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// u32: [`FORMAT`]. It and the next are plain little-endian numbers in every format there will be.
@@ -87,13 +89,14 @@ pub(super) const META_REMEMBERED: &str = "remembered";
 
 /// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
 /// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies, in 7 no producers and
-/// nothing that comes again.
-pub(super) const FORMAT: u32 = 9;
+/// nothing that comes again, in 9 no payloads that several entries hold.
+pub(super) const FORMAT: u32 = 10;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 
 /// Version u8, birth u64, size u32, at u64, flags u8 (1: it expires, 2: it is held, 4: there is
-/// more of it in [`LATE`]), expiry u64, returns u32, upload u64 (0 is none), CRC u32.
+/// more of it in [`LATE`], 8: it was published and others may hold its payload), expiry u64,
+/// returns u32, upload u64 (0 is none), CRC u32.
 pub(super) const ENTRY: usize = 1 + 8 + 4 + 8 + 1 + 8 + 4 + 8 + CRC;
 /// Version u8, birth u64, size u32, CRC u32.
 pub(super) const PIECE: usize = 1 + 8 + 4 + CRC;
@@ -104,6 +107,7 @@ const FLAGS_AT: usize = 1 + 8 + 4 + 8;
 const EXPIRES: u8 = 1;
 const HELD: u8 = 2;
 const IS_LATE: u8 = 4;
+const SHARED: u8 = 8;
 /// Version u8, number of the checkpoint u64, batch u64, through u64, CRC u32.
 const CHECKPOINT: usize = 1 + 8 + 8 + 8 + CRC;
 /// Version u8, epoch u64, number u64, CRC u32.
@@ -148,7 +152,8 @@ pub(super) fn encode_entry(key: EntryKey, entry: &Entry) -> [u8; ENTRY] {
     let expires = if entry.expires.is_some() { EXPIRES } else { 0 };
     let held = if entry.held { HELD } else { 0 };
     let late = entry.due.is_some() || entry.note.is_some();
-    bytes.put([expires | held | if late { IS_LATE } else { 0 }]);
+    let shared = if entry.shared { SHARED } else { 0 };
+    bytes.put([expires | held | shared | if late { IS_LATE } else { 0 }]);
     bytes.put(entry.expires.unwrap_or_default().0.to_le_bytes());
     bytes.put(entry.returns.to_le_bytes());
     bytes.put(Body::word_of(entry.upload).to_le_bytes());
@@ -205,12 +210,13 @@ pub(super) fn decode_entry(key: EntryKey, row: &[u8; ENTRY]) -> Result<Entry, Ba
     let expiry = Millis(u64::from_le_bytes(fields.get()?));
     let returns = u32::from_le_bytes(fields.get()?);
     let upload = Body::from_word(u64::from_le_bytes(fields.get()?)).ok_or(BadRow)?;
-    if flags & !(EXPIRES | HELD | IS_LATE) != 0 {
+    if flags & !(EXPIRES | HELD | IS_LATE | SHARED) != 0 {
         return Err(BadRow);
     }
     let expires = (flags & EXPIRES != 0).then_some(expiry);
     let held = flags & HELD != 0;
-    Ok(Entry { birth, size, at, expires, returns, upload, due: None, note: None, held })
+    let (due, note, shared) = (None, None, flags & SHARED != 0);
+    Ok(Entry { birth, size, at, expires, returns, upload, due, note, held, shared })
 }
 
 fn piece_key_bytes(key: PieceKey) -> [u8; 12] {
@@ -382,7 +388,8 @@ mod tests {
         let expires = Some(Millis(0x0807_0605));
         let (birth, at, upload) = (Lsn(0x0102), Millis(0x0506), Body::from_word(0x090a).unwrap());
         let (due, note, held) = (None, None, false);
-        Entry { birth, size: 0x0304, at, expires, returns: 7, upload, due, note, held }
+        let shared = false;
+        Entry { birth, size: 0x0304, at, expires, returns: 7, upload, due, note, held, shared }
     }
 
     #[test]

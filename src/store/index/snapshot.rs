@@ -22,7 +22,7 @@ use super::row::UPLOADS;
 use super::row::{self, BadRow, ENTRIES, EntryKey, META, MOVED, PACKS, PIECES, PieceKey, QUEUES};
 use super::row::{BRANCHES, HEURISTICS, OUTCOME_NUMBERS, OUTCOMES};
 use super::row::{DUE, DueKey, LATE, NAMES, NOTES, NameKey, OPERATIONS, OperationKey, SEGMENTS};
-use super::row::{PRODUCERS, ProducerKey};
+use super::row::{PRODUCERS, ProducerKey, SHARES};
 use super::{Base, Handle, INDEX_NAME, Index, IndexError};
 use super::{begin_write, create, open_existing, read_base_in, read_head};
 use crate::io::Storage;
@@ -71,6 +71,7 @@ impl Index {
                 OUTCOME_NUMBERS.name(),
                 PACKS.name(),
                 MOVED.name(),
+                SHARES.name(),
                 NAMES.name(),
                 PRODUCERS.name(),
                 LATE.name(),
@@ -184,6 +185,7 @@ enum Stage {
     Heuristics,
     Packs(Option<u64>),
     Moved(Option<u64>),
+    Shares(Option<u64>),
     Names(Option<NameKey>),
     Producers(Option<ProducerKey>),
     Late(Option<EntryKey>),
@@ -264,7 +266,10 @@ impl Snapshot {
                 .map_or(Stage::Moved(None), |last| Stage::Packs(Some(last))),
             Stage::Moved(after) => self
                 .rows_after(write, MOVED, after, |_, _| Ok(()))?
-                .map_or(Stage::Late(None), |last| Stage::Moved(Some(last))),
+                .map_or(Stage::Shares(None), |last| Stage::Moved(Some(last))),
+            Stage::Shares(after) => self
+                .rows_after(write, SHARES, after, |_, _| Ok(()))?
+                .map_or(Stage::Late(None), |last| Stage::Shares(Some(last))),
             Stage::Late(after) => self
                 .rows_after(write, LATE, after, |_, _| Ok(()))?
                 .map_or(Stage::Due(None), |last| Stage::Late(Some(last))),

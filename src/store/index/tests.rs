@@ -111,7 +111,8 @@ fn entry(number: u64) -> Entry {
     let (birth, at, upload) =
         (Lsn(number * 64), Millis(number), UploadId::new(number % 4).map(|id| Body::new(id, 4096)));
     let (due, note, held) = (None, None, false);
-    Entry { birth, size: 64, at, expires, returns: 1, upload, due, note, held }
+    let shared = false;
+    Entry { birth, size: 64, at, expires, returns: 1, upload, due, note, held, shared }
 }
 
 fn queue_row(name: &str, depth: u64) -> QueueRow {
@@ -189,7 +190,7 @@ fn run(disk: &SimDisk, commits: u64, size: u64) -> (Vec<Model>, Result<(), Index
         let delta = delta(number, size, before);
         states.push(before.after(&delta, replay(number)));
         match index.commit(&delta, replay(number)) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(CommitError::Full) => return (states, Err(IndexError::Full)),
             Err(CommitError::Failed(e)) => return (states, Err(e)),
         }
@@ -504,7 +505,7 @@ fn each_file_that_is_not_the_right_index_gets_its_own_answer() {
     drop(builder(CACHE).create_with_backend(Backend(file)).unwrap());
     assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
     let disk = with_meta(row::META_FORMAT, &(row::FORMAT + 1).to_le_bytes());
-    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 10, newest: 9 }));
+    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 11, newest: 10 }));
     let disk = with_meta(row::META_STORE, &77u128.to_le_bytes());
     assert!(matches!(refused(&disk), IndexError::OtherStore { found: 77, expected: STORE }));
     let disk = with_meta(row::META_SCALARS, b"nonsense");
@@ -628,7 +629,7 @@ fn opening_and_small_commits_take_few_disk_operations() {
     let disk = SimDisk::new();
     let (index, _) = open(&disk);
     let small = delta(1, 100, &Model::default());
-    let committed = operations(&disk, || index.commit(&small, replay(1)).unwrap());
+    let committed = operations(&disk, || drop(index.commit(&small, replay(1)).unwrap()));
     let crashed = disk.kill();
     let opened = operations(&crashed, || drop(open(&crashed)));
     println!("commit of 100: {committed}, open after a crash: {opened}");
@@ -641,10 +642,10 @@ fn a_large_sorted_commit_writes_many_entries_at_once() {
     let disk = SimDisk::new();
     let (index, _) = Index::open(Arc::new(disk.clone()), STORE, 64 << 20).unwrap();
     let mut delta = sorted(ENTRIES);
-    let added = operations(&disk, || index.commit(&delta, replay(1)).unwrap());
+    let added = operations(&disk, || drop(index.commit(&delta, replay(1)).unwrap()));
     assert_eq!(index.page(QueueId(1), None, usize::MAX).unwrap().len() as u64, ENTRIES);
     delta.entries = delta.entries.iter().map(|(key, _)| (key, None)).collect();
-    let removed = operations(&disk, || index.commit(&delta, replay(2)).unwrap());
+    let removed = operations(&disk, || drop(index.commit(&delta, replay(2)).unwrap()));
     assert_eq!(index.page(QueueId(1), None, 10).unwrap(), []);
     println!("added with {added} operations, removed with {removed}");
     // A page takes some forty entries.
@@ -675,7 +676,7 @@ fn what_the_index_costs() {
     let (index, _) = time("create", 1, || open(&disk));
     println!("fresh file: {} bytes", index.stats().unwrap().file_bytes);
     let small = delta(1, 100, &Model::default());
-    time("commit of 100", 1, || index.commit(&small, replay(1)).unwrap());
+    time("commit of 100", 1, || drop(index.commit(&small, replay(1)).unwrap()));
     let crashed: Vec<SimDisk> =
         time("copy of the disk", TIMES, || (0..TIMES).map(|_| disk.kill()).collect());
     let opened: Vec<_> = time("open after a crash", TIMES, || crashed.iter().map(open).collect());

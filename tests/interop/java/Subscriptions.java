@@ -1,9 +1,11 @@
 import java.util.List;
 import javax.jms.Connection;
+import javax.jms.InvalidClientIDException;
 import javax.jms.InvalidDestinationException;
 import javax.jms.JMSException;
 import javax.jms.Message;
 import javax.jms.MessageConsumer;
+import javax.jms.MessageProducer;
 import javax.jms.Session;
 
 /** Durable subscriptions: what a topic keeps for who is away. */
@@ -106,6 +108,46 @@ final class Subscriptions {
             other.createProducer(stage.topic("t")).send(message);
         }
         Stage.expectTexts(consumer, "a is 1");
+    }
+
+    static void another_topic_begins_anew(Stage stage) throws JMSException {
+        offline(stage).close();
+        stage.send(stage.topic("t"), "before");
+        Session session = online(stage, Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer consumer = session.createDurableSubscriber(stage.topic("other"), "sub");
+        stage.send(stage.topic("t"), "not any more");
+        stage.send(stage.topic("other"), "after");
+        Stage.expectTexts(consumer, "after");
+    }
+
+    static void what_was_committed_survives_a_crash(Stage stage) throws Exception {
+        offline(stage).close();
+        Session session = stage.session(Session.SESSION_TRANSACTED);
+        MessageProducer producer = session.createProducer(stage.topic("t"));
+        producer.send(session.createTextMessage("a"));
+        producer.send(session.createTextMessage("b"));
+        session.commit();
+        producer.send(session.createTextMessage("never committed"));
+        stage.killBroker();
+        stage.startBroker();
+        Session second = online(stage, Session.SESSION_TRANSACTED);
+        MessageConsumer consumer = subscribe(second, stage);
+        Stage.expectTexts(consumer, "a", "b");
+        second.rollback();
+        Stage.expectTexts(consumer, "a", "b");
+        second.commit();
+        stage.send(stage.topic("t"), "c");
+        Stage.expectTexts(consumer, "c");
+    }
+
+    static void a_client_id_in_use_is_refused_and_keeps_its_subscription(Stage stage)
+            throws JMSException {
+        Session session = online(stage, Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer consumer = subscribe(session, stage);
+        Stage.fails(InvalidClientIDException.class,
+            () -> online(stage, Session.AUTO_ACKNOWLEDGE));
+        stage.send(stage.topic("t"), "a");
+        Stage.expectTexts(consumer, "a");
     }
 
     static void a_selector_counts_for_who_is_away(Stage stage) throws JMSException {

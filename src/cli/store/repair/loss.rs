@@ -32,6 +32,9 @@ impl Tail {
             Record::Sent { queue, .. } | Record::Scheduled { queue, .. } => {
                 self.born.insert(lsn, *queue);
             }
+            Record::Published(it) => {
+                self.born.extend(it.targets.first().map(|target| (lsn, target.queue)));
+            }
             Record::Removed { queue, gone, .. } => {
                 gone.iter().for_each(|gone| self.gone(*queue, gone));
             }

@@ -211,7 +211,7 @@ fn replay(
 
 fn commit(index: &Index, broker: &mut Broker, replay: ReplayPoint) -> Result<(), CliError> {
     let delta = freeze(broker, replay.through);
-    index.commit(&delta, replay)?;
+    broker.unshared(index.commit(&delta, replay)?);
     broker.install();
     Ok(())
 }

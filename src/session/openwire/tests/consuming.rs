@@ -176,7 +176,10 @@ fn what_this_broker_cannot_do_is_refused_and_not_left_out() {
     let wrong = ConsumerInfo { selector: selector("a = "), ..plain() };
     for (asked, class) in [
         (wrong, "javax.jms.InvalidSelectorException"),
-        (ConsumerInfo { subscription_name: Text::new("s"), ..plain() }, "javax.jms.JMSException"),
+        (
+            ConsumerInfo { subscription_name: Text::new("s"), ..plain() },
+            "javax.jms.InvalidDestinationException",
+        ),
         (
             ConsumerInfo { browser: true, ..consumer(1, queue("a.>"), 1) },
             "javax.jms.InvalidDestinationException",

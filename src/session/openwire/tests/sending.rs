@@ -50,11 +50,14 @@ fn each_of_several_queues_gets_it_once_and_all_are_answered_as_one() {
     let mut wire = Wire::alone();
     wire.say(&awaited(text(3, queue("a,topic://b,c"))));
     let asks = wire.asks();
-    let [Command::Once(a), Command::Send { to, .. }, Command::Once(c)] = &asks[..] else {
+    // Who publishes says whose connection this is.
+    let [Command::Identify { .. }, Command::Once(a), Command::Once(b), Command::Once(c)] =
+        &asks[..]
+    else {
         panic!("{asks:?}")
     };
     assert_ne!(a.mark(), c.mark());
-    assert_eq!(to, &Destination::topic("b"));
+    assert_eq!(Once::sends_to(b), Some(&Destination::topic("b")));
     assert_eq!(Once::sends_to(c), Some(&Destination::queue("c")));
     wire.answer(Ok(Reply::Done));
     wire.answer(Err(Refusal::StorageFull));

@@ -1,0 +1,373 @@
+//! Which durable subscriptions there are, and how their queues are called.
+//!
+//! A durable subscription owns a queue, and that queue's name says all that it is: whose, of which
+//! topic, and what of it. So it is there when its queue is, and it never changes: another selector
+//! makes another subscription under the same identity, and the older of two is a *remnant* whose
+//! queue goes. What is to be decided later which subscriptions get (a publication of a transaction)
+//! waits in the *line* of its topic, which is a queue as well. Always: no destination of a client
+//! spells such a name, so nobody sends to these queues or reads from them by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::Arc;
+
+use crate::broker::fact::Asker;
+use crate::ids::{ConnectionId, QueueId};
+use crate::selector::Selector;
+
+const SUBSCRIPTION: &str = "subscription://";
+const LINE: &str = "publications://";
+
+/// What a durable subscription is.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// The client whose it is.
+    pub client: Arc<str>,
+    /// What that calls it.
+    pub name: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// What it wants of what is published there: everything without.
+    pub selector: Option<Arc<Selector>>,
+    /// Nothing that its own client publishes.
+    pub no_local: bool,
+    /// Lines of the topic in which something waited when it began: what has a place there up to
+    /// this number was published before. A line has gone when its number is another's.
+    pub after: Vec<(QueueId, u64)>,
+    /// Tells it from one with the same words that is still to go; 0 where there is none.
+    pub again: u64,
+}
+
+impl Subscription {
+    fn words(&self) -> (&str, bool, &str) {
+        (&self.topic, self.no_local, self.selector.as_ref().map_or("", |selector| selector.text()))
+    }
+
+    /// Whether it gets the same as another.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.words() == other.words()
+    }
+
+    /// Whether what has that place in a line was published when it was there.
+    pub(super) fn was_there(&self, line: QueueId, seq: u64) -> bool {
+        self.after.iter().all(|(of, after)| *of != line || seq > *after)
+    }
+
+    /// The name of its queue.
+    pub(super) fn queue_name(&self) -> String {
+        let mut name = SUBSCRIPTION.to_owned();
+        escape(&self.client, &mut name);
+        name.push('/');
+        escape(&self.name, &mut name);
+        name.push_str("?topic=");
+        escape(&self.topic, &mut name);
+        if self.no_local {
+            name.push_str("&no-local");
+        }
+        for (QueueId(line), seq) in &self.after {
+            write!(name, "&after={line}:{seq}").expect("a text takes it");
+        }
+        if self.again > 0 {
+            write!(name, "&again={}", self.again).expect("a text takes it");
+        }
+        if let Some(selector) = &self.selector {
+            name.push_str("&selector=");
+            escape(selector.text(), &mut name);
+        }
+        name
+    }
+
+    /// The inverse of [`Subscription::queue_name`]; `None` for every other name.
+    pub(super) fn parse(queue: &str) -> Option<Self> {
+        let (whose, what) = queue.strip_prefix(SUBSCRIPTION)?.split_once('?')?;
+        let (client, name) = whose.split_once('/')?;
+        let mut it = Self {
+            client: unescape(client)?.into(),
+            name: unescape(name)?.into(),
+            topic: "".into(),
+            selector: None,
+            no_local: false,
+            after: Vec::new(),
+            again: 0,
+        };
+        for word in what.split('&') {
+            match word.split_once('=') {
+                Some(("topic", topic)) => it.topic = unescape(topic)?.into(),
+                Some(("after", place)) => {
+                    let (line, seq) = place.split_once(':')?;
+                    it.after.push((QueueId(line.parse().ok()?), seq.parse().ok()?));
+                }
+                Some(("again", number)) => it.again = number.parse().ok()?,
+                // One that is not understood wants everything: too much can be passed over.
+                Some(("selector", text)) => {
+                    it.selector = Selector::parse_optional(&unescape(text)?).ok().flatten();
+                }
+                None if word == "no-local" => it.no_local = true,
+                _ => return None,
+            }
+        }
+        Some(it)
+    }
+}
+
+/// What the publications of a line have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) topic: Arc<str>,
+    /// Who has published them, where some subscription wants nothing of its own client.
+    pub(super) client: Option<Arc<str>>,
+}
+
+impl Line {
+    pub(super) fn queue_name(&self) -> String {
+        let mut name = LINE.to_owned();
+        escape(&self.topic, &mut name);
+        if let Some(client) = &self.client {
+            name.push_str("?client=");
+            escape(client, &mut name);
+        }
+        name
+    }
+
+    fn parse(queue: &str) -> Option<Self> {
+        let name = queue.strip_prefix(LINE)?;
+        let (topic, client) = match name.split_once("?client=") {
+            Some((topic, client)) => (topic, Some(unescape(client)?.into())),
+            None => (name, None),
+        };
+        Some(Self { topic: unescape(topic)?.into(), client })
+    }
+}
+
+/// What a queue is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Whoever sends to it and reads from it.
+    Plain,
+    /// A durable subscription of this topic.
+    Keeps(Arc<str>),
+    /// Publications that are to go to subscriptions.
+    Line,
+}
+
+impl Role {
+    pub(super) fn of(queue: &str) -> Self {
+        match Subscription::parse(queue) {
+            Some(subscription) => Self::Keeps(subscription.topic),
+            None if Line::parse(queue).is_some() => Self::Line,
+            None => Self::Plain,
+        }
+    }
+}
+
+/// Whether a name is none that a client may use.
+pub(super) fn is_reserved(queue: &str) -> bool {
+    queue.starts_with(SUBSCRIPTION) || queue.starts_with(LINE)
+}
+
+fn escape(text: &str, out: &mut String) {
+    for c in text.chars() {
+        if matches!(c, '%' | '/' | '?' | '&' | '=') || c.is_whitespace() || c.is_control() {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                write!(out, "%{byte:02X}").expect("a text takes it");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Subscriptions of one topic that want the same of it.
+#[derive(Debug, Default)]
+struct Alike {
+    selector: Option<Arc<Selector>>,
+    members: BTreeMap<QueueId, Arc<Subscription>>,
+}
+
+/// All durable subscriptions.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    all: BTreeMap<QueueId, Arc<Subscription>>,
+    by_identity: BTreeMap<(Arc<str>, Arc<str>), QueueId>,
+    /// By topic, then by the text of the selector.
+    topics: BTreeMap<Arc<str>, BTreeMap<Box<str>, Alike>>,
+    /// Those that are to go, and who waits for that.
+    pub(super) remnants: BTreeMap<QueueId, Option<Asker>>,
+    lines: BTreeMap<QueueId, Arc<Line>>,
+    /// Of these, the ones in which something waits.
+    pub(super) pending: BTreeSet<QueueId>,
+    /// And those of which the content of the first is being read.
+    pub(super) asked: BTreeSet<QueueId>,
+    /// How connections call themselves.
+    pub(super) clients: BTreeMap<ConnectionId, Arc<str>>,
+}
+
+impl Held {
+    /// A queue is there.
+    pub(super) fn learn(&mut self, id: QueueId, name: &str, waits: bool) {
+        if let Some(line) = Line::parse(name) {
+            self.lines.insert(id, Arc::new(line));
+            if waits {
+                self.pending.insert(id);
+            }
+        }
+        let Some(subscription) = Subscription::parse(name).map(Arc::new) else { return };
+        let identity = (Arc::clone(&subscription.client), Arc::clone(&subscription.name));
+        if let Some(older) = self.by_identity.get(&identity).copied() {
+            self.forsake(older, None);
+        }
+        self.by_identity.insert(identity, id);
+        self.all.insert(id, Arc::clone(&subscription));
+        let selector = subscription.selector.clone();
+        let text = selector.as_ref().map_or("", |selector| selector.text());
+        let topic = self.topics.entry(Arc::clone(&subscription.topic)).or_default();
+        let alike = topic.entry(text.into()).or_default();
+        alike.selector = selector;
+        alike.members.insert(id, subscription);
+    }
+
+    /// A subscription gets nothing any more, and its queue is to go.
+    pub(super) fn forsake(&mut self, id: QueueId, asker: Option<Asker>) {
+        self.leave(id);
+        self.remnants.insert(id, asker);
+    }
+
+    fn leave(&mut self, id: QueueId) {
+        let Some(subscription) = self.all.remove(&id) else { return };
+        let identity = (Arc::clone(&subscription.client), Arc::clone(&subscription.name));
+        if self.by_identity.get(&identity) == Some(&id) {
+            self.by_identity.remove(&identity);
+        }
+        let Some(topic) = self.topics.get_mut(&subscription.topic) else { return };
+        topic.values_mut().for_each(|alike| drop(alike.members.remove(&id)));
+        topic.retain(|_, alike| !alike.members.is_empty());
+        if topic.is_empty() {
+            self.topics.remove(&subscription.topic);
+        }
+    }
+
+    /// A queue is gone.
+    pub(super) fn gone(&mut self, id: QueueId) {
+        self.leave(id);
+        // Whoever waits for it hears when its sweep ends.
+        if self.remnants.get(&id) == Some(&None) {
+            self.remnants.remove(&id);
+        }
+        self.lines.remove(&id);
+        self.pending.remove(&id);
+        self.asked.remove(&id);
+    }
+
+    pub(super) fn find(&self, client: &str, name: &str) -> Option<(QueueId, &Arc<Subscription>)> {
+        let identity = (Arc::from(client), Arc::from(name));
+        let id = self.by_identity.get(&identity)?;
+        Some((*id, &self.all[id]))
+    }
+
+    /// Whether that is the queue of a subscription that is not to go.
+    pub(super) fn is_there(&self, id: QueueId) -> bool {
+        self.all.contains_key(&id)
+    }
+
+    pub(super) fn line(&self, id: QueueId) -> Option<&Arc<Line>> {
+        self.lines.get(&id)
+    }
+
+    /// Lines of a topic in which something waits.
+    pub(super) fn waiting(&self, topic: &str) -> impl Iterator<Item = QueueId> {
+        let is_of = |id: &&QueueId| self.lines.get(*id).is_some_and(|it| *it.topic == *topic);
+        self.pending.iter().filter(is_of).copied()
+    }
+
+    /// How many subscriptions a topic has.
+    pub(super) fn count(&self, topic: &str) -> usize {
+        let topic = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
+        topic.map(|alike| alike.members.len()).sum()
+    }
+
+    /// Whether some subscription of a topic has a selector.
+    pub(super) fn selects(&self, topic: &str) -> bool {
+        let topic = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
+        topic.into_iter().any(|alike| alike.selector.is_some())
+    }
+
+    /// The subscriptions of a topic that want a message which `client` has published, in order.
+    /// `wants` is asked once of each selector.
+    pub(super) fn takers(
+        &self,
+        topic: &str,
+        client: Option<&str>,
+        mut wants: impl FnMut(&Selector) -> bool,
+    ) -> Vec<(QueueId, &Arc<Subscription>)> {
+        let Some(topic) = self.topics.get(topic) else { return Vec::new() };
+        let groups = topic.values();
+        let groups = groups.filter(|alike| alike.selector.as_ref().is_none_or(|it| wants(it)));
+        let all = groups.flat_map(|alike| &alike.members);
+        let local = |it: &Subscription| it.no_local && Some(&*it.client) == client;
+        let mut takers: Vec<_> =
+            all.filter(|(_, it)| !local(it)).map(|(id, it)| (*id, it)).collect();
+        takers.sort_unstable_by_key(|(id, _)| *id);
+        takers
+    }
+
+    /// Whether some subscription of a topic wants nothing of this client.
+    pub(super) fn is_local(&self, topic: &str, client: &str) -> bool {
+        let topic = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
+        let mut members = topic.flat_map(|alike| alike.members.values());
+        members.any(|it| it.no_local && *it.client == *client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_name_of_its_queue_says_all_that_a_subscription_is(
+            (client, name, topic) in ("\\PC{1,9}", "[ -~]{1,9}", "[a-z.?&%/=]{1,9}"),
+            (no_local, again) in (any::<bool>(), 0u64..3),
+            after in proptest::collection::vec((1u64..9, 0u64..9), 0..3),
+            selector in proptest::option::of("a = '[a-z%&=?]{0,5}'"),
+        ) {
+            let selector = selector.and_then(|it| Selector::parse_optional(&it).unwrap());
+            let (client, name, topic) = (client.into(), name.into(), topic.into());
+            let after: Vec<_> = after.into_iter().map(|(id, seq)| (QueueId(id), seq)).collect();
+            let lines = after.clone();
+            let it =
+                Subscription { client, name, topic, selector, no_local, after: lines, again };
+            let queue = it.queue_name();
+            prop_assert!(is_reserved(&queue) && !queue.contains(char::is_whitespace));
+            prop_assert_eq!(Role::of(&queue), Role::Keeps(Arc::clone(&it.topic)));
+            let found = Subscription::parse(&queue).unwrap();
+            prop_assert!(found.is_like(&it));
+            prop_assert_eq!((found.client, found.name), (it.client, it.name));
+            prop_assert_eq!((found.after, found.again), (after, again));
+        }
+    }
+
+    #[test]
+    fn a_line_is_known_by_its_name() {
+        for client in [None, Some("c?client=d".into())] {
+            let line = Line { topic: "a/b?c".into(), client };
+            let name = line.queue_name();
+            assert_eq!((Line::parse(&name), Role::of(&name)), (Some(line), Role::Line));
+            assert!(is_reserved(&name));
+        }
+        assert_eq!(Role::of("publications"), Role::Plain);
+        assert!(!is_reserved("subscription:/x"));
+    }
+}

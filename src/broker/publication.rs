@@ -1,0 +1,415 @@
+//! Publications that durable subscriptions keep.
+//!
+//! A persistent one is one record with its content once, which enters the queues of all who want
+//! it: what selectors and no-local say is judged here, so that nothing is kept that nobody wants.
+//! One of a transaction waits in its topic's *line* from the commit on, and leaves it by a record
+//! that says where it goes: until then it is there as a whole, whatever crash comes. Always: what
+//! is published while something waits in the line stands behind it. A non-persistent one lives in
+//! memory, as in every queue. Leaves to others: what subscriptions are (`held`), how they begin and
+//! end (`subscribing`), and who holds a payload (`shares`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::command::Refusal;
+use crate::broker::delta::{Entry, Place};
+use crate::broker::fact::{
+    Asker, Change, ContentOf, ContentRequest, Effect, Fact, PageRequest, Publisher, Purpose,
+    Volatile,
+};
+use crate::broker::held::{Line, Role};
+use crate::broker::policy::{Held, Shortage};
+use crate::broker::queue::{Head, Queue};
+use crate::broker::subject::Seen;
+use crate::broker::{Broker, Effects, Room, Written};
+use crate::ids::{ConnectionId, Millis, QueueId};
+use crate::limits;
+use crate::message::{Destination, Durability, Message};
+use crate::mutant::{self, Mutant};
+use crate::record::{Published, Record, Spread, Target};
+
+/// What decide states.
+impl Broker {
+    /// How the connection calls itself.
+    pub(super) fn client_of(&self, connection: ConnectionId) -> Option<&Arc<str>> {
+        self.held.clients.get(&connection)
+    }
+
+    /// States that a persistent message is kept by the durable subscriptions that want it. Of one
+    /// that is not it is said only whether there is room. Gives for what it must wait, if so.
+    pub(super) fn state_kept_publication(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        topic: &Arc<str>,
+        message: &Message,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Option<Shortage>, Refusal> {
+        if self.held.count(topic) == 0 {
+            return Ok(None);
+        }
+        let client = self.client_of(connection).map(|client| &**client);
+        let volatile = self.volatile(now, message);
+        let takers = self.takers(topic, client, &volatile);
+        if let Room::Lacking(shortage) = self.room_of_takers(topic, &takers, message, facts)? {
+            return Ok(Some(shortage));
+        }
+        let nobody = takers.is_empty() || mutant::is(Mutant::ForgetKept);
+        if message.durability == Durability::NonPersistent || nobody {
+            return Ok(None);
+        }
+        let (at, rank) = (volatile.at, 9 - message.priority.get());
+        if let Some((queue, seq)) = self.busy_line(topic, client) {
+            let place = Place { rank, seq };
+            let (expires, lent, upload, once) = (message.expires, false, None, None);
+            let sent = Record::Sent { queue, place, at, expires, lent, upload, once };
+            facts.push(Fact::Log(sent, message.content.clone()));
+            return Ok(None);
+        }
+        let (expires, once, targets) = (message.expires, None, self.targets(&takers));
+        let published = Published { at, expires, rank, once, targets };
+        facts.push(Fact::Log(Record::Published(published), message.content.clone()));
+        Ok(None)
+    }
+
+    /// The queues whose subscriptions want a message.
+    fn takers(&self, topic: &str, client: Option<&str>, message: &Volatile) -> Vec<QueueId> {
+        let envelope = message.envelope(self.epoch(), 0);
+        let seen = Seen::new(envelope, message.content.clone());
+        let takers = self.held.takers(topic, client, |selector| selector.matches(&seen));
+        takers.into_iter().map(|(id, _)| id).collect()
+    }
+
+    fn targets(&self, takers: &[QueueId]) -> Vec<Target> {
+        let target = |id: &QueueId| {
+            let queue = &self.queues[id];
+            let lent = queue.is_idle() && !queue.ready.is_empty();
+            Target { queue: *id, seq: queue.row.last_seq + 1, lent }
+        };
+        let most = if mutant::is(Mutant::PublishToOne) { 1 } else { usize::MAX };
+        takers.iter().map(target).take(most).collect()
+    }
+
+    fn room_of_takers(
+        &self,
+        topic: &Arc<str>,
+        takers: &[QueueId],
+        message: &Message,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Room, Refusal> {
+        let stated = facts.len();
+        let bytes = message.content.len() as u64;
+        if message.durability == Durability::NonPersistent {
+            let all = (bytes + limits::VOLATILE_OVERHEAD_BYTES) * takers.len() as u64;
+            let limit = self.limits.volatile_bytes;
+            if self.volatile_bytes.saturating_add(all) > limit {
+                return Err(Refusal::MemoryFull { limit });
+            }
+        }
+        for id in takers {
+            let name = &self.queues[id].row.name;
+            match self.queue_room(name, message.durability, bytes, facts) {
+                Ok(Room::Enough) => {}
+                Ok(lacking) => {
+                    facts.truncate(stated);
+                    return Ok(lacking);
+                }
+                Err(refusal) => {
+                    facts.truncate(stated);
+                    return Err(of_topic(refusal, topic));
+                }
+            }
+        }
+        Ok(Room::Enough)
+    }
+
+    /// Judges what a transaction publishes, as one, by the subscriptions that want all of it. What
+    /// others want of it its contents alone say: by one transaction these may get too much.
+    pub(super) fn room_of_keepers(
+        &self,
+        topic: &Arc<str>,
+        sent: Held,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Room, Refusal> {
+        let mut room = Room::Enough;
+        if self.policies.of_topic(topic).is_none() {
+            return Ok(room);
+        }
+        let takers = self.held.takers(topic, None, |_| false);
+        for (id, _) in takers.into_iter().filter(|(_, taker)| !taker.no_local) {
+            let queue = &self.queues[&id];
+            let judged = self.room_for_many(id, queue, (sent, Held::default()), facts);
+            match judged.map_err(|refusal| of_topic(refusal, topic))? {
+                Room::Enough => {}
+                lacking => room = lacking,
+            }
+        }
+        Ok(room)
+    }
+
+    /// Asks to hear when there may be room again in what the subscriptions of a topic keep; false
+    /// where it has none.
+    pub(super) fn watch_kept(&mut self, topic: &str) -> bool {
+        let takers = self.held.takers(topic, None, |_| true);
+        let takers: Vec<_> = takers.into_iter().map(|(id, _)| id).collect();
+        for id in &takers {
+            self.queues.get_mut(id).expect("a subscription has its queue").watched = true;
+        }
+        !takers.is_empty()
+    }
+
+    /// The line of a topic, for one who publishes as that client.
+    fn line(&self, topic: &Arc<str>, client: Option<&str>) -> Line {
+        let client = client.filter(|client| self.held.is_local(topic, client));
+        Line { topic: Arc::clone(topic), client: client.map(Arc::from) }
+    }
+
+    /// The line behind which a publication must stand, and its next place.
+    fn busy_line(&self, topic: &Arc<str>, client: Option<&str>) -> Option<(QueueId, u64)> {
+        if self.held.pending.is_empty() {
+            return None;
+        }
+        let id = *self.names.get(&*self.line(topic, client).queue_name())?;
+        self.held.pending.contains(&id).then(|| (id, self.queues[&id].row.last_seq + 1))
+    }
+
+    /// Where a message waits for its commit that is published in a transaction; `None` where nobody
+    /// keeps it.
+    pub(super) fn line_for(
+        &self,
+        connection: ConnectionId,
+        topic: &Arc<str>,
+        message: &Message,
+    ) -> Option<Arc<str>> {
+        let kept = message.durability == Durability::Persistent && self.held.count(topic) > 0;
+        let client = self.client_of(connection).map(|client| &**client);
+        kept.then(|| self.line(topic, client).queue_name().into())
+    }
+}
+
+/// What follows by itself.
+impl Broker {
+    /// Whether something in a line can go on.
+    pub(super) fn has_publications(&self) -> bool {
+        let ready = |id: &&QueueId| !self.held.asked.contains(*id) && !self.queues[*id].paging;
+        self.held.pending.iter().any(|id| ready(&id))
+    }
+
+    /// States where the next publication of a line goes, or asks for what must be known of it
+    /// before. False when there is nothing to do.
+    pub(super) fn state_spread(
+        &mut self,
+        now: Millis,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) -> bool {
+        let ready = |id: &&QueueId| !self.held.asked.contains(*id) && !self.queues[*id].paging;
+        let Some(id) = self.held.pending.iter().find(ready).copied() else { return false };
+        let topic = Arc::clone(&self.held.line(id).expect("only lines are pending").topic);
+        let queue = self.queues.get_mut(&id).expect("a line is a queue");
+        match queue.head() {
+            Head::Absent => {
+                let after = queue.horizon().expect("something is not in memory");
+                queue.paging = true;
+                let (limit, purpose) = (self.limits.resident, Purpose::Dispatch);
+                let generation = self.durable.generation;
+                let request = PageRequest { queue: id, after, limit, purpose, generation };
+                effects.push(Effect::Page(request));
+            }
+            Head::Durable(place, entry) if self.held.selects(&topic) => {
+                self.held.asked.insert(id);
+                let (of, Entry { birth, size, .. }) = (ContentOf::Publication(id, place), entry);
+                effects.push(Effect::Content(ContentRequest { of, birth, size }));
+            }
+            Head::Durable(place, entry) => {
+                self.state_spread_of(now, (id, place, entry), &Bytes::new(), facts);
+            }
+            // What waits there is settled by somebody else, or was taken away.
+            Head::Volatile(_) | Head::Empty => drop(self.held.pending.remove(&id)),
+        }
+        true
+    }
+
+    fn state_spread_of(
+        &self,
+        now: Millis,
+        (from, place, entry): (QueueId, Place, Entry),
+        content: &Bytes,
+        facts: &mut Vec<Fact>,
+    ) {
+        let line = self.held.line(from).expect("only lines are pending");
+        let message = Volatile {
+            at: entry.at,
+            expires: entry.expires,
+            priority: 9 - place.rank,
+            persistent: true,
+            content: content.clone(),
+        };
+        let seen = Seen::new(message.envelope(self.epoch(), 0), content.clone());
+        let over = entry.expires.is_some_and(|at| at <= now);
+        let wants = |selector: &crate::selector::Selector| selector.matches(&seen);
+        let takers = self.held.takers(&line.topic, line.client.as_deref(), wants);
+        // Who has subscribed since it was committed gets what comes from then on.
+        let takers = takers.iter().filter(|(_, it)| it.was_there(from, place.seq));
+        let over = over || mutant::is(Mutant::SpreadToNobody);
+        let takers: Vec<_> = takers.filter(|_| !over).map(|(id, _)| *id).collect();
+        let spread = Spread { from, place, entry, targets: self.targets(&takers) };
+        facts.push(Fact::Log(Record::Spread(spread), Bytes::new()));
+    }
+
+    /// The publication whose content was asked for, if it waits still.
+    fn awaited(&self, id: QueueId, place: Place, request: &ContentRequest) -> Option<Entry> {
+        let entry = self.queues.get(&id)?.resident_at(place)?;
+        (entry.birth == request.birth).then_some(*entry)
+    }
+
+    /// Whether the content of a publication is waited for.
+    pub(super) fn awaits_publication(
+        &self,
+        of: (QueueId, Place),
+        request: &ContentRequest,
+    ) -> bool {
+        self.awaited(of.0, of.1, request).is_some()
+    }
+
+    /// Takes in the content of a publication, and states where it goes; or without it that it
+    /// cannot be read, and what says so instead.
+    pub(super) fn publication_in(
+        &mut self,
+        now: Millis,
+        (id, place): (QueueId, Place),
+        request: &ContentRequest,
+        content: Result<&Bytes, Bytes>,
+        facts: &mut Vec<Fact>,
+    ) {
+        self.held.asked.remove(&id);
+        let Some(entry) = self.awaited(id, place, request) else { return };
+        match content {
+            Ok(content) => self.state_spread_of(now, (id, place, entry), content, facts),
+            Err(cause) => self.state_damaged(now, id, (place, &entry), cause, facts),
+        }
+    }
+}
+
+/// What apply does, and what it looks at before.
+impl Broker {
+    /// A message goes to all who listen now, and if it is not persistent to all who keep it.
+    pub(super) fn apply_publish(
+        &mut self,
+        topic: &Arc<str>,
+        message: Volatile,
+        asker: Asker,
+        effects: &mut Effects,
+    ) {
+        let client = self.client_of(asker.connection).cloned();
+        self.keep_volatile(topic, &message, client.as_deref(), effects);
+        self.publish(topic, message, Publisher::Asker(asker), effects);
+    }
+
+    /// A non-persistent message goes to the durable subscriptions that want it, as long as the
+    /// broker runs.
+    pub(super) fn keep_volatile(
+        &mut self,
+        topic: &str,
+        message: &Volatile,
+        client: Option<&str>,
+        effects: &mut Effects,
+    ) {
+        if message.persistent || self.held.count(topic) == 0 {
+            return;
+        }
+        let rank = 9 - message.priority;
+        for queue in self.takers(topic, client, message) {
+            let message = message.clone();
+            self.apply_change(Change::Enqueue { queue, rank, message }, effects);
+        }
+    }
+
+    pub(super) fn fit_published(&self, published: &Published) -> Result<(), &'static str> {
+        self.durable.fit_mark(QueueId(0), published.once)?;
+        self.fit_targets(&published.targets)
+    }
+
+    pub(super) fn fit_spread(&self, spread: &Spread) -> Result<(), &'static str> {
+        let row = &self.queues.get(&spread.from).ok_or("no such queue")?.row;
+        if row.depth == 0 || row.bytes < spread.entry.charge() {
+            return Err("more messages gone than there are");
+        }
+        self.fit_targets(&spread.targets)
+    }
+
+    fn fit_targets(&self, targets: &[Target]) -> Result<(), &'static str> {
+        if !targets.is_sorted_by(|a, b| a.queue < b.queue) {
+            return Err("a queue is named twice, or not in order");
+        }
+        for target in targets {
+            let known = self.queues.get(&target.queue).ok_or("no such queue")?;
+            if known.row.last_seq + 1 != target.seq {
+                return Err("its sequence number is not the next");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn apply_publication(&mut self, written: Written, published: &Published) {
+        let Published { at, expires, rank, once, ref targets } = *published;
+        let entry = Entry::born(written, at, expires, None);
+        self.saw(at);
+        self.durable.born(&entry);
+        self.apply_sent_once(written, QueueId(0), once, at, None);
+        self.apply_targets(rank, entry, targets);
+    }
+
+    pub(super) fn apply_spread(&mut self, spread: &Spread) {
+        let Spread { from, place, entry, ref targets } = *spread;
+        self.depart(from, place, &entry);
+        // One that was committed in the store that this is a copy of may have been seen there.
+        let seen = u32::from(entry.birth.0 < self.durable.scalars.restored);
+        let entry = Entry { returns: entry.returns.max(seen), ..entry };
+        if targets.is_empty() {
+            self.durable.dead(entry.birth, entry.size);
+        }
+        self.apply_targets(place.rank, entry, targets);
+    }
+
+    fn apply_targets(&mut self, rank: u8, entry: Entry, targets: &[Target]) {
+        if !targets.is_empty() {
+            self.durable.share(entry.birth, entry.size, targets.len());
+        }
+        let entry = Entry { shared: true, ..entry };
+        for Target { queue, seq, lent } in targets {
+            let place = Place { rank, seq: *seq };
+            self.durable.put(*queue, place, entry);
+            self.arrive(*queue, place, entry);
+            if *lent {
+                self.changing(*queue).mark_lent(rank, *seq);
+            }
+            self.count(*queue, |c| c.sent += 1);
+        }
+    }
+}
+
+impl Queue {
+    /// Where a client is told that a message comes from, and whether that is a topic.
+    pub(super) fn told_as(&self) -> (Arc<str>, bool) {
+        match &self.role {
+            Role::Keeps(topic) => (Arc::clone(topic), true),
+            Role::Plain | Role::Line => (Arc::clone(&self.row.name), false),
+        }
+    }
+}
+
+/// A refusal of a subscription's queue, as one who publishes understands it.
+fn of_topic(refusal: Refusal, topic: &Arc<str>) -> Refusal {
+    let destination = || Destination::Topic(Arc::clone(topic));
+    match refusal {
+        Refusal::DestinationFull { limit, .. } => {
+            Refusal::DestinationFull { destination: destination(), limit }
+        }
+        Refusal::NeverFits { size, limit, .. } => {
+            Refusal::NeverFits { destination: destination(), size, limit }
+        }
+        other => other,
+    }
+}
