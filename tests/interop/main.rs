@@ -4,6 +4,7 @@
 //!
 //! `.ci/run` installs the peers under `target/ci`; `ESCROW_PEERS` names another place.
 
+mod container;
 mod entering;
 mod jms;
 mod money;
