@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::command::{Outcome, Refusal, Reply, Which};
+use crate::broker::command::{Outcome, Which};
 use crate::broker::consumer::{Consumer, Ended};
 use crate::broker::delta::{Entry, Place, QueueRow};
 use crate::broker::fact::{
@@ -675,31 +675,5 @@ impl Broker {
             self.end_loan(&source, &loan);
         }
         self.stand_in_line(key);
-    }
-
-    fn apply_sweep_to(
-        &mut self,
-        id: QueueId,
-        cursor: Option<Spot>,
-        removed: u64,
-        effects: &mut Effects,
-    ) {
-        let sweep = self.sweeps.get_mut(&id).expect("stated of a sweep");
-        sweep.paging = false;
-        sweep.removed += removed;
-        if cursor.is_some() {
-            sweep.cursor = cursor;
-            return;
-        }
-        let sweep = self.sweeps.remove(&id).expect("just seen");
-        let result = match self.queues.get(&id) {
-            Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
-            _ => Ok(Reply::Removed(sweep.removed)),
-        };
-        // A subscription that is still there is tried again.
-        let over = sweep.delete && result.is_ok();
-        let waits = if over { self.held.remnants.remove(&id).flatten() } else { None };
-        let told = [sweep.asker, waits].into_iter().flatten();
-        effects.extend(told.map(|to| Effect::Answer { to, result: result.clone() }));
     }
 }

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::broker::command::{Refusal, Reply};
 use crate::broker::delta::QueueRow;
 use crate::broker::fact::{
     Asker, Change, ConsumerKey, Effect, Fact, Page, PageRequest, PageWish, Purpose, Source, Spot,
@@ -146,6 +147,32 @@ impl Broker {
         let row = &self.queues[&queue].row;
         let sweep = Sweep::new(row, self.last_volatile, asker, delete);
         self.sweeps.insert(queue, sweep);
+    }
+
+    pub(super) fn apply_sweep_to(
+        &mut self,
+        id: QueueId,
+        cursor: Option<Spot>,
+        removed: u64,
+        effects: &mut Effects,
+    ) {
+        let sweep = self.sweeps.get_mut(&id).expect("stated of a sweep");
+        sweep.paging = false;
+        sweep.removed += removed;
+        if cursor.is_some() {
+            sweep.cursor = cursor;
+            return;
+        }
+        let sweep = self.sweeps.remove(&id).expect("just seen");
+        let result = match self.queues.get(&id) {
+            Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
+            _ => Ok(Reply::Removed(sweep.removed)),
+        };
+        // A subscription that is still there is tried again.
+        let over = sweep.delete && result.is_ok();
+        let waits = if over { self.held.remnants.remove(&id).flatten() } else { None };
+        let told = [sweep.asker, waits].into_iter().flatten();
+        effects.extend(told.map(|to| Effect::Answer { to, result: result.clone() }));
     }
 
     fn state_take_back(&self, now: Millis, key: ConsumerKey, facts: &mut Vec<Fact>) {

@@ -279,3 +279,14 @@ fn a_payload_is_shared_over_checkpoints_and_dies_with_its_last_holder() {
     bench.broker.install();
     assert_eq!(bench.live(), 0);
 }
+
+#[test]
+fn what_a_subscription_keeps_is_in_no_pattern_of_queues() {
+    let mut bench = Bench::new();
+    bench.subscribe(8, queue(">"), 9);
+    bench.keep(1, "s", ("", false)).unwrap();
+    bench.close(1);
+    bench.publish(7, 4);
+    bench.subscribe(9, queue(">"), 9);
+    assert_eq!((bench.delivered.len(), bench.kept()), (0, vec![1]));
+}
