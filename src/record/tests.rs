@@ -1,5 +1,7 @@
 //! Promises of the records' bytes.
 
+mod golden;
+
 use super::*;
 use crate::broker::delta::Scope;
 use crate::broker::delta::{Holder, Resolution};

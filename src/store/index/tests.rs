@@ -1,5 +1,6 @@
 //! The promises of the index, on a disk that crashes, fills and fails.
 
+mod golden;
 mod versions;
 
 use std::time::Instant;
