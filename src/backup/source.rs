@@ -104,6 +104,7 @@ impl Source {
         }
         let identity = peek.identity();
         let (index, base) = Index::open(Arc::clone(storage), identity.store, index_bytes)?;
+        let base = base.with_producers(&index)?;
         // Replayed as a start would do it: what could not be started is not copied, and segments
         // that were made ahead and never used need not be.
         let mut records = peek.records(base.replay).map_err(PeekError::from)?;

@@ -340,7 +340,16 @@ impl Broker {
         queue.row.settle_hint();
         let waited = queue.release(gone.place, &mut self.expiries);
         self.resident -= usize::from(waited.is_some());
+        self.knows_less(id);
         self.free(id);
+    }
+
+    /// A message is gone of those that are looked at for their groups: there may be room for more.
+    pub(super) fn knows_less(&mut self, id: QueueId) {
+        let selecting = self.queues.get(&id).and_then(|queue| queue.selecting.as_ref());
+        if selecting.is_some_and(|selecting| selecting.plain().is_some()) {
+            self.stir(id);
+        }
     }
 
     /// Makes a fact true that lives as long as the process.
@@ -422,6 +431,7 @@ impl Broker {
                 queue.volatile_bytes -= message.charge();
             }
         }
+        self.knows_less(id);
         self.free(id);
     }
 

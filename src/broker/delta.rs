@@ -420,6 +420,8 @@ pub struct Base {
     pub names: BTreeMap<(Scope, u64), NameRow>,
     /// There are producers that count what they send: they are read when they are needed.
     pub has_producers: bool,
+    /// Those that have been read already: all of them, or none.
+    pub producers: Vec<(Identity, ProducerRow)>,
     /// What producers have sent in transactions that are not over.
     pub numbered: BTreeMap<(TransactionId, Identity), Sequences>,
     /// What is remembered of messages that were set apart or wait for their time.

@@ -56,6 +56,8 @@ impl Broker {
         let one = queue.consumers.first().filter(|_| queue.consumers.len() == 1);
         match one.filter(|_| !seen && !looks && queue.families().is_none_or(BTreeSet::is_empty)) {
             None => true,
+            // What a selector has chosen says nothing of groups.
+            Some(key) if self.consumers[key].group.is_some() => false,
             Some(key) => {
                 let from = unseen.filter(|(other, _)| other == key).map_or(Tag(0), |it| it.1);
                 queue.groups.unseen = Some((*key, from));

@@ -75,6 +75,9 @@ impl Producers {
     pub(super) fn new(base: &mut Base) -> Self {
         let lack = if base.has_producers { Lack::After(None) } else { Lack::None };
         let mut this = Self { lack, ..Self::default() };
+        for (id, row) in std::mem::take(&mut base.producers) {
+            this.put(id, row);
+        }
         for ((transaction, id), set) in std::mem::take(&mut base.numbered) {
             this.stage(id, transaction, set);
         }

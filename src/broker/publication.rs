@@ -16,7 +16,7 @@ use crate::broker::command::Refusal;
 use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{
     Asker, Change, ContentOf, ContentRequest, Effect, Fact, PageRequest, Publisher, Purpose,
-    Volatile,
+    Volatile, VolatileWork,
 };
 use crate::broker::held::{Line, Role};
 use crate::broker::policy::{Held, Shortage};
@@ -185,6 +185,27 @@ impl Broker {
         let kept = message.durability == Durability::Persistent && self.held.count(topic) > 0;
         let client = self.client_of(connection).map(|client| &**client);
         kept.then(|| self.line(topic, client).queue_name().into())
+    }
+
+    /// The topic of a persistent message that nobody keeps which is published in a transaction.
+    pub(super) fn unkept_topic(&self, work: &VolatileWork) -> Option<Arc<str>> {
+        match work {
+            VolatileWork::Publish { topic, message, .. } => {
+                let unkept = message.persistent && self.held.count(topic) == 0;
+                unkept.then(|| Arc::clone(topic))
+            }
+            _ => None,
+        }
+    }
+
+    /// Refuses the commit or vote of a transaction that would lose something: it has published
+    /// before a durable subscription began, and is to be done again.
+    pub(super) fn check_unkept(&self, topic: &Arc<str>) -> Result<(), Refusal> {
+        if self.held.count(topic) == 0 {
+            return Ok(());
+        }
+        let because = Refusal::SubscribedMeanwhile { topic: (&**topic).into() };
+        Err(Refusal::RollbackOnly { because: Box::new(because) })
     }
 }
 

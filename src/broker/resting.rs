@@ -98,7 +98,10 @@ impl Broker {
                 places.push(*place);
                 dead.push((place.rank, message.clone()));
             } else {
-                rest.push((rules.rest_until(now, returns), *place));
+                // Not beyond its own end: nothing is kept of one that has gone.
+                let until = rules.rest_until(now, returns);
+                let until = message.expires.map_or(until, |expires| until.min(expires));
+                rest.push((until, *place));
             }
         }
         if !rest.is_empty() {

@@ -11,7 +11,9 @@ use bytes::Bytes;
 
 use crate::broker::command::MessageId;
 use crate::broker::delta::Entry;
-use crate::broker::fact::{Change, Fact, Page, PageWish, Purpose, Spot, VolatilePlace};
+use crate::broker::fact::{
+    Change, ConsumerKey, Fact, Page, PageWish, Purpose, Spot, VolatilePlace,
+};
 use crate::broker::grouping::Membership;
 use crate::broker::queue::Queue;
 use crate::broker::selecting::{GroupId, Waiting, Wish};
@@ -280,6 +282,9 @@ impl Broker {
         let Selected { queue: id, group, verdicts } = selected;
         let Some(queue) = self.queues.get_mut(id) else { return };
         let Some(selecting) = &mut queue.selecting else { return };
+        let consumers = &self.consumers;
+        let lives = |key: &ConsumerKey| consumers.get(key).is_some_and(|it| it.ended.is_none());
+        selecting.forget_dead(*group, verdicts.iter().map(|(spot, _)| *spot), &lives);
         for (spot, finding) in verdicts {
             let all = *finding == Finding::Other && mutant::is(Mutant::SelectAll);
             selecting.judged(*group, *spot, if all { Finding::Matches } else { *finding });

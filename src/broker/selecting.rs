@@ -404,6 +404,24 @@ impl Selecting {
         }
     }
 
+    /// Asks no more of messages whose consumers have ended since: they come back as anybody's.
+    pub(super) fn forget_dead(
+        &mut self,
+        id: GroupId,
+        spots: impl Iterator<Item = Spot>,
+        lives: &dyn Fn(&ConsumerKey) -> bool,
+    ) {
+        for position in spots.map(Spot::position) {
+            let Some(group) = self.groups.get_mut(&id) else { return };
+            if let Some(Known::AskedOf(key)) = group.known.get(&position)
+                && !lives(key)
+            {
+                group.known.remove(&position);
+                self.let_go(position, id);
+            }
+        }
+    }
+
     /// What a group has asked of a message; nothing where it has gone since.
     pub(super) fn judged(&mut self, id: GroupId, spot: Spot, finding: Finding) {
         let position = spot.position();

@@ -9,6 +9,7 @@ use crate::broker::command::{Command, KeepAs, Reader, Refusal, Work};
 use crate::broker::decide::{DONE, Verdict, check_name};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Source};
 use crate::broker::held::{Subscription, is_reserved};
+use crate::broker::transfer::Transfer;
 use crate::ids::{ConnectionId, Millis, QueueId};
 use crate::limits;
 use crate::message::{Destination, has_wildcards};
@@ -25,7 +26,8 @@ impl Broker {
             | Command::Transact {
                 work: Work::Send { to, .. } | Work::SendStaged { to, .. }, ..
             }
-            | Command::Subscribe { from: to, .. } => to,
+            | Command::Subscribe { from: to, .. }
+            | Command::SubscribeAs { from: to, .. } => to,
             // What was set apart of a subscription may go back there.
             Command::Move { to, .. } if is_reserved(to) => {
                 let known = self.names.get(&**to);
@@ -141,7 +143,7 @@ impl Broker {
         if !queue.consumers.is_empty() {
             return Err(in_use(client, name));
         }
-        if queue.row.held > 0 {
+        if queue.row.held > 0 || queue.row.staged > 0 {
             return Err(Refusal::QueueInTransactions((&*queue.row.name).into()));
         }
         facts.push(Fact::Memory(Change::Forsake { queue: id, asker }));
@@ -156,11 +158,15 @@ impl Broker {
         let is_free = |id: &&QueueId| {
             self.queues.get(id).is_some_and(|queue| {
                 let rests = queue.on_loan.is_empty() && queue.volatile_on_loan.is_empty();
-                rests && queue.row.held == 0 && queue.consumers.is_empty()
+                let decided = queue.row.held == 0 && queue.row.staged == 0;
+                rests && decided && queue.consumers.is_empty()
             })
         };
-        let idle =
-            |id: &&QueueId| !self.sweeps.contains_key(*id) && !self.transfers.contains_key(*id);
+        let moved = |id: &QueueId| {
+            let into = |transfer: &Transfer| transfer.is_to(*id);
+            self.transfers.contains_key(id) || self.transfers.values().any(into)
+        };
+        let idle = |id: &&QueueId| !self.sweeps.contains_key(*id) && !moved(id);
         self.held.remnants.keys().filter(idle).find(is_free).copied()
     }
 

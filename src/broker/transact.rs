@@ -45,6 +45,9 @@ pub(crate) struct Unit {
     taken: BTreeMap<QueueId, Held>,
     /// What it publishes on each topic.
     published: BTreeMap<Arc<str>, Held>,
+    /// The topics on which it publishes persistent messages that no durable subscription was there
+    /// to keep.
+    unkept: BTreeSet<Arc<str>>,
     /// The name of its branch, while the outcome of an older one may be remembered under it.
     anew: Option<Arc<Xid>>,
 }
@@ -551,7 +554,9 @@ impl Broker {
             UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
             UnitChange::Work(work) => {
                 self.volatile_bytes += work.charge();
+                let unkept = self.unkept_topic(&work);
                 let unit = self.open_unit(key);
+                unit.unkept.extend(unkept);
                 if let VolatileWork::Publish { topic, message, .. } = &work {
                     unit.published.entry(Arc::clone(topic)).or_default().add(message.charge());
                 }

@@ -231,9 +231,12 @@ impl Broker {
             let queue = self.queues.get_mut(&from).expect("a move keeps its queue");
             let (message, _) = queue.dequeue(old, &mut self.expiries).expect("it waits");
             queue.volatile_bytes -= message.charge();
+            let grouped = queue.groups.seen || queue.groups.unknown;
+            self.knows_less(from);
             self.free(from);
             let queue = self.queues.get_mut(&to).expect("a move keeps its queue");
             queue.volatile_bytes += message.charge();
+            queue.groups.seen |= grouped;
             self.count(from, |c| c.moved_out += 1);
             self.count(to, |c| c.moved_in += 1);
             self.enqueue(to, new, message, returns);
@@ -284,6 +287,7 @@ impl Broker {
         let queue = self.queues.get_mut(&from).expect("fits");
         let waited = queue.release(place, &mut self.expiries);
         self.resident -= usize::from(waited.is_some());
+        self.knows_less(from);
         self.free(from);
     }
 

@@ -114,8 +114,12 @@ impl Looked {
     fn index(&self, store: u128) -> Result<Option<(Index, Base)>, IndexError> {
         match self.storage.open(INDEX_NAME) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            _ => quietly(|| Index::open(Arc::clone(&self.storage), store, INDEX_CACHE_BYTES))
-                .map(Some),
+            _ => quietly(|| {
+                let opened = Index::open(Arc::clone(&self.storage), store, INDEX_CACHE_BYTES);
+                let (index, base) = opened?;
+                let base = base.with_producers(&index)?;
+                Ok(Some((index, base)))
+            }),
         }
     }
 }

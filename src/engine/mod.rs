@@ -200,7 +200,7 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
-        self.take_producers(inputs);
+        self.take_producers(inputs)?;
         self.effort = Effort::default();
         let blocked = self.take(now, inputs, jobs)?;
         self.effort.leave_some();

@@ -51,15 +51,20 @@ impl Engine {
     }
 
     /// Takes in producers that have been read: whoever sends under a number waits for them, and
-    /// with it all that came after.
-    pub(super) fn take_producers(&mut self, inputs: &mut VecDeque<Input>) {
+    /// with it all that came after. That they cannot be read must not wait behind it.
+    pub(super) fn take_producers(&mut self, inputs: &mut VecDeque<Input>) -> Result<(), StopError> {
         if !self.broker.lacks_producers() {
-            return;
+            return Ok(());
+        }
+        let failed = inputs.iter().position(|input| matches!(input, Input::Failed(_)));
+        if let Some(Input::Failed(error)) = failed.and_then(|at| inputs.remove(at)) {
+            return Err(error);
         }
         let read = inputs.iter().position(|input| matches!(input, Input::Producers(_)));
         if let Some(Input::Producers(page)) = read.and_then(|at| inputs.remove(at)) {
             self.broker.producers_in(page);
         }
+        Ok(())
     }
 
     /// Has the contents of messages read that come again and whose time has come.

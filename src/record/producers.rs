@@ -41,6 +41,7 @@ impl Record {
             Self::Producers(_) => return true,
             Self::Sent { once, .. } | Self::Scheduled { once, .. } => *once,
             Self::Staged(staged) => staged.once,
+            Self::Published(published) => published.once,
             _ => None,
         };
         matches!(once, Some(Mark::Number(_)))

@@ -48,8 +48,8 @@ use super::backend::Backend;
 use super::reserve;
 use crate::broker::delta::Unshared;
 use crate::broker::delta::{
-    self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, QueueRow, Remembered,
-    Scalars, Scope, Sequences, TransactionRow, UploadRow,
+    self, BranchRow, Delta, Entry, HeuristicRow, NameRow, NoteRow, Place, ProducerRow, QueueRow,
+    Remembered, Scalars, Scope, Sequences, TransactionRow, UploadRow,
 };
 use crate::identity::Identity;
 use crate::ids::{Lsn, NoteId, QueueId, TransactionId, UploadId, Xid};
@@ -88,6 +88,8 @@ pub struct Base {
     pub names: BTreeMap<(Scope, u64), NameRow>,
     /// There are producers that count what they send: see [`Index::producers`].
     pub has_producers: bool,
+    /// Those that have been read already: see [`Base::with_producers`].
+    pub producers: Vec<(Identity, ProducerRow)>,
     /// What producers have sent in transactions that are not over.
     pub numbered: BTreeMap<(TransactionId, Identity), Sequences>,
     /// Live bytes per segment, by ordinal; a segment without any is not there.
@@ -105,7 +107,7 @@ impl Base {
         let through = self.replay.map_or(Lsn(0), |replay| replay.through);
         let Self { queues, uploads, transactions, notes, delayed, names, .. } = self;
         let Self { branches, heuristics, remembered, .. } = self;
-        let Self { has_producers, numbered, live, scalars, .. } = self;
+        let Self { has_producers, producers, numbered, live, scalars, .. } = self;
         delta::Base {
             through,
             queues,
@@ -118,6 +120,7 @@ impl Base {
             delayed,
             names,
             has_producers,
+            producers,
             numbered,
             live,
             scalars,

@@ -7,7 +7,7 @@ use crate::support::fresh_dir;
 use crate::support::stomp::{Frame, Stomp};
 
 /// A connection of a client that says who it is.
-fn connect_as(broker: &Broker, client: &str) -> Stomp {
+pub(crate) fn connect_as(broker: &Broker, client: &str) -> Stomp {
     let mut stomp = Stomp::open(broker.port()).unwrap();
     let connect = Frame::new("CONNECT").with("accept-version", "1.2").with("host", "localhost");
     stomp.send(&connect.with("client-id", client)).unwrap();

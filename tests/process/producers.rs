@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::broker::{Broker, assert_no_damage};
+use crate::durable::connect_as;
+use crate::support::broker::{Broker, assert_no_damage, assert_no_panic, run_to_end, said};
 use crate::support::random::{Random, number_from_env};
 use crate::support::stomp::{Frame, Stomp};
 use crate::support::{fresh_dir, wait_until};
@@ -36,6 +37,33 @@ fn drain(stomp: &mut Stomp, queue: &str, count: u64) -> BTreeMap<String, usize> 
         *found.entry(message.text().to_owned()).or_default() += 1;
     }
     found
+}
+
+#[test]
+fn a_killed_store_that_remembers_producers_is_looked_at_and_starts() {
+    for to in ["/queue/q", "/topic/t"] {
+        let dir = fresh_dir();
+        let broker = Broker::start(&dir.path().join("data"));
+        let subscribe = Frame::new("SUBSCRIBE").with("id", "1").with("destination", "/topic/t");
+        let subscribe = subscribe.with("ack", "client").with("activemq.subscriptionName", "s");
+        connect_as(&broker, "c").confirm(subscribe).unwrap();
+        broker.connect().confirm(send(to, "p", 1)).unwrap();
+        // A clean end leaves what it knows of the producer to the index.
+        let broker = broker.terminate_and_restart();
+        broker.connect().confirm(send(to, "p", 2)).unwrap();
+        let data = broker.kill();
+        let backup = dir.path().join("backup");
+        let (from, into) = (data.to_str().unwrap(), backup.to_str().unwrap());
+        for tool in [&["stats", from][..], &["verify", from], &["backup", from, into]] {
+            let output = run_to_end(&[&["store"], tool].concat());
+            assert!(output.status.success(), "{tool:?}: {output:?}");
+            assert_no_panic(&said(&output));
+        }
+        let broker = Broker::start(&data);
+        broker.connect().confirm(send(to, "p", 2)).unwrap();
+        let depths: Vec<_> = broker.queues().into_iter().map(|(_, depth, _)| depth).collect();
+        assert_eq!(depths.iter().sum::<u64>(), 2, "{to}: {depths:?}");
+    }
 }
 
 #[test]

@@ -259,3 +259,19 @@ fn in_any_order_of_things_a_group_has_one_consumer_at_a_time_and_keeps_its_order
         assert_eq!(order, left.iter().map(|it| it.1).collect::<Vec<_>>(), "{seed}");
     }
 }
+
+#[test]
+fn what_a_selector_has_chosen_after_a_restart_gives_its_consumer_no_group() {
+    let mut bench = Bench::new();
+    bench.send_of("q", &["red", "blue", "red", "blue"]);
+    bench.restart();
+    let (subscription, from) = (SubscriptionId(1), queue("q"));
+    let selector = crate::selector::Selector::parse_optional("JMSXGroupID = 'red'").unwrap();
+    bench.ask(1, &Command::Subscribe { subscription, from, prefetch: 1, selector }).unwrap();
+    assert_eq!(bench.given().len(), 1);
+    bench.subscribe(2, queue("q"), 100);
+    let whose: Vec<_> = bench.given().into_iter().map(|(who, ..)| who).collect();
+    assert_eq!(whose, [2, 2, 2]);
+    bench.close(1);
+    assert_eq!(bench.given().len(), 1);
+}

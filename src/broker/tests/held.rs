@@ -1,6 +1,7 @@
 //! Promises of durable subscriptions.
 
 use super::*;
+use crate::broker::Standing;
 use crate::broker::command::{KeepAs, Reader, Work};
 use crate::ids::TransactionName;
 use crate::selector::Selector;
@@ -247,7 +248,12 @@ fn nobody_sends_to_what_a_subscription_keeps_or_reads_it_by_name() {
         let send = Command::Send { to: queue(name), message };
         assert_eq!(bench.ask(1, &send), Err(Refusal::ReservedName));
         let (subscription, from) = (SubscriptionId(1), queue(name));
-        let read = Command::Subscribe { subscription, from, prefetch: 1, selector: None };
+        let read =
+            Command::Subscribe { subscription, from: from.clone(), prefetch: 1, selector: None };
+        assert_eq!(bench.ask(1, &read), Err(Refusal::ReservedName));
+        let standing = Standing { priority: 1, exclusive: false };
+        let read =
+            Command::SubscribeAs { subscription, from, prefetch: 1, selector: None, standing };
         assert_eq!(bench.ask(1, &read), Err(Refusal::ReservedName));
     }
 }
@@ -289,4 +295,28 @@ fn what_a_subscription_keeps_is_in_no_pattern_of_queues() {
     bench.publish(7, 4);
     bench.subscribe(9, queue(">"), 9);
     assert_eq!((bench.delivered.len(), bench.kept()), (0, vec![1]));
+}
+
+#[test]
+fn what_was_published_before_anybody_kept_it_is_not_committed_past_who_has_come() {
+    let mut bench = Bench::new();
+    bench.ask(7, &Command::Begin { transaction: T }).unwrap();
+    let publish = |bench: &mut Bench| {
+        let work = Work::Send { to: topic("t"), message: text(Durability::Persistent, 4) };
+        bench.ask(7, &Command::Transact { transaction: T, work })
+    };
+    publish(&mut bench).unwrap();
+    bench.keep(1, "s", ("", false)).unwrap();
+    publish(&mut bench).unwrap();
+    let commit = Command::Commit { transaction: T };
+    let because = Box::new(Refusal::SubscribedMeanwhile { topic: "t".into() });
+    assert_eq!(bench.ask(7, &commit), Err(Refusal::RollbackOnly { because }));
+    let disposition = crate::broker::command::Disposition::Return;
+    bench.ask(7, &Command::Rollback { transaction: T, disposition }).unwrap();
+    assert_eq!(bench.kept(), [0]);
+    // Done again it is kept.
+    bench.ask(7, &Command::Begin { transaction: T }).unwrap();
+    publish(&mut bench).unwrap();
+    bench.ask(7, &commit).unwrap();
+    assert_eq!(bench.kept(), [1]);
 }

@@ -65,6 +65,7 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Option<Verdict>, Refusal> {
         let (unit, stated) = (self.unit(key)?, facts.len());
+        unit.unkept.iter().try_for_each(|topic| self.check_unkept(topic))?;
         let (mut wait, mut met) = (None, Vec::new());
         for (id, sent) in &unit.sent {
             let Some(queue) = self.queues.get(id) else { continue };

@@ -30,6 +30,19 @@ pub(super) fn read(read: &ReadTransaction, base: &mut Base) -> Result<(), IndexE
 /// Where what was sent in transactions begins.
 const STAGED: ProducerKey = (1, 0);
 
+impl Base {
+    /// Reads all producers now: for one who replays a log where nothing serves meanwhile.
+    ///
+    /// # Errors
+    /// As [`Index::producers`].
+    pub fn with_producers(mut self, index: &Index) -> Result<Self, IndexError> {
+        if std::mem::take(&mut self.has_producers) {
+            self.producers = index.producers(None, usize::MAX)?;
+        }
+        Ok(self)
+    }
+}
+
 impl Index {
     /// At most `limit` producers, in the order of their names, strictly after `after`.
     ///

@@ -166,7 +166,8 @@ fn index(
         drop(copy);
         Index::give(&**target, from, id, INDEX_CACHE_BYTES)?;
     }
-    let (index, mut base) = Index::open(Arc::clone(target), id, INDEX_CACHE_BYTES)?;
+    let (index, base) = Index::open(Arc::clone(target), id, INDEX_CACHE_BYTES)?;
+    let mut base = base.with_producers(&index)?;
     for ordinals in plan.lost_packs.values() {
         index.unpack(ordinals)?;
         base.packs.retain(|ordinal, _| !ordinals.contains(ordinal));
