@@ -61,13 +61,16 @@ impl Redelivery {
         }
     }
 
-    /// The name of the queue in which messages of the queue `name` are set apart.
+    /// The name of the queue in which messages of the queue `name` are set apart. Those of a name
+    /// that is too long for a queue of their own go where all do that have none.
     #[must_use]
     pub fn target(&self, name: &str) -> Arc<str> {
-        if self.dead_letters.ends_with('.') {
-            return format!("{}{name}", self.dead_letters).into();
+        let longest = limits::DESTINATION_NAME_BYTES_MAX.saturating_sub(self.dead_letters.len());
+        match self.dead_letters.ends_with('.') {
+            true if name.len() > longest => limits::DEAD_LETTER_QUEUE.into(),
+            true => format!("{}{name}", self.dead_letters).into(),
+            false => Arc::clone(&self.dead_letters),
         }
-        Arc::clone(&self.dead_letters)
     }
 
     /// Whether a queue is one in which these rules set messages apart.
@@ -273,6 +276,9 @@ mod tests {
         assert!(one.is_target("ActiveMQ.DLQ") && !one.is_target("ActiveMQ.DLQs"));
         let each = Redelivery { dead_letters: "DLQ.".into(), ..Redelivery::none() };
         assert_eq!(&*each.target("a.b"), "DLQ.a.b");
+        let long = "a".repeat(limits::DESTINATION_NAME_BYTES_MAX - "DLQ.".len());
+        assert_eq!(each.target(&long).len(), limits::DESTINATION_NAME_BYTES_MAX);
+        assert_eq!(&*each.target(&(long + "a")), "ActiveMQ.DLQ");
         assert!(each.is_target("DLQ.a") && !each.is_target("DLQ"));
     }
 }
