@@ -125,14 +125,9 @@ impl Broker {
                 line.retain(|other| *other != key);
             }
         }
-        let source = &self.consumers[&key].source;
         let queue = self.queues.get_mut(&id).expect("a consumer keeps its queue");
         if let Some(choice) = &mut queue.choice {
-            choice.families_first = !matches!(source, Source::Pattern(_));
-        }
-        if let Source::Pattern(name) = source {
-            let name = Arc::clone(name);
-            self.had_from(id, &name);
+            choice.families_first = !matches!(self.consumers[&key].source, Source::Pattern(_));
         }
     }
 

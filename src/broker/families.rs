@@ -27,8 +27,6 @@ pub(crate) struct Family {
     pub(crate) ready: VecDeque<ConsumerKey>,
     /// Queues that had something when nobody had credit.
     hungry: BTreeSet<QueueId>,
-    /// The queue that had something for one of them last: those after it come next.
-    last: Option<QueueId>,
     /// The queues that there were before it are found after this name; from the first without.
     found: Option<Arc<str>>,
     /// All of them are found.
@@ -49,7 +47,6 @@ impl Broker {
                 consumers: BTreeSet::new(),
                 ready: VecDeque::new(),
                 hungry: BTreeSet::new(),
-                last: None,
                 found: None,
                 complete: false,
                 in_line: false,
@@ -107,10 +104,8 @@ impl Broker {
                 queue.families_mut().insert(Arc::clone(&name));
             }
         } else if !family.ready.is_empty() {
-            let after = family.last.map_or(Bound::Unbounded, Bound::Excluded);
-            let next = family.hungry.range((after, Bound::Unbounded)).chain(&family.hungry);
-            stirred.extend(next.take(family.hungry.len().min(limits::STEP_MESSAGES_MAX)));
-            family.hungry.retain(|id| !stirred.contains(id));
+            let some = std::iter::from_fn(|| family.hungry.pop_first());
+            stirred.extend(some.take(limits::STEP_MESSAGES_MAX));
         }
         stirred.into_iter().for_each(|id| self.stir(id));
         self.stir_family(&name);
@@ -136,11 +131,6 @@ impl Broker {
     /// How many these are.
     pub(super) fn count_by_pattern(&self, queue: &Queue) -> usize {
         self.families_at(queue).map(|family| family.consumers.len()).sum()
-    }
-
-    /// A consumer of a pattern has had a message of a queue: others come before that again.
-    pub(super) fn had_from(&mut self, id: QueueId, pattern: &str) {
-        self.families.get_mut(pattern).expect("a consumer keeps its family").last = Some(id);
     }
 
     /// The next consumer of a pattern that may have a message of a queue. Where there is none, its
