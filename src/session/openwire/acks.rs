@@ -4,6 +4,7 @@
 //! stays in its consumer's hands until the outcome, and after a rollback is there as before.
 
 use super::OpenWireSession;
+use super::answers::Asked;
 use super::consumer::{Consumer, ConsumerKey, Held};
 use super::fault::Problem;
 use crate::broker::command::{Command, Outcome, Which};
@@ -19,6 +20,11 @@ impl OpenWireSession {
         let result = self.try_acknowledge(ack);
         if let Err(problem) = &result {
             self.spoil(ack.transaction_id.as_ref(), problem);
+        }
+        // Whoever waits for the answer relies on it after a crash. What is acknowledged in a
+        // transaction counts with its commit, which has an answer of its own.
+        if result.is_ok() && head.response_required && ack.transaction_id.is_none() {
+            return self.submit(Some(Asked::Command(head)), Command::Barrier);
         }
         self.conclude(head, result);
     }

@@ -52,6 +52,18 @@ fn a_range_is_acknowledged_and_the_rest_is_not() {
 }
 
 #[test]
+fn an_acknowledgement_is_answered_when_the_broker_has_it() {
+    let (mut wire, messages) = five();
+    wire.say(&MessageAck { response_required: true, ..ack(&messages[1], STANDARD, 2) });
+    assert!(wire.frames().is_empty(), "it would not be there after a crash");
+    let asked = wire.asks();
+    assert_eq!(settled(&asked), [(Which::Range(Tag(1), Tag(2)), Outcome::Accepted)]);
+    assert!(matches!(asked.last(), Some(Command::Barrier)));
+    wire.answer(Ok(Reply::Done));
+    assert!(matches!(wire.frames()[..], [Structure::Response(_)]));
+}
+
+#[test]
 fn what_is_not_in_its_consumers_hands_cannot_be_acknowledged() {
     let (mut wire, messages) = five();
     wire.say(&ack(&messages[0], STANDARD, 1));
