@@ -109,7 +109,7 @@ impl Broker {
             *known.families_mut() = families;
         }
         self.queues.insert(queue, known);
-        self.held.learn(queue, name, false);
+        self.learn_queue(queue, name);
         self.changing(queue);
     }
 
@@ -125,7 +125,7 @@ impl Broker {
         let queue = self.queues.remove(&id).expect("fits");
         self.resident -= queue.resident_len();
         self.names.remove(&*queue.row.name);
-        self.held.gone(id);
+        self.held.gone(id, &queue.role);
         self.sorted.remove(&*queue.row.name);
         self.durable.queue_gone(queue.id, &queue.row);
         self.durable.forget_scope(queue.id);
@@ -541,7 +541,7 @@ impl Broker {
         let first_of_group =
             lent.map_or(unseen, |(it, group)| it.lent_to(key, group, spot, member));
         let redelivered = before || returns > 0;
-        let (source, topic) = queue.told_as();
+        let (source, topic, origin) = queue.told_as(&message);
         let dead = match &message {
             Lent::Durable { entry, .. } if entry.note.is_some() => {
                 let name = Arc::clone(&queue.row.name);
@@ -572,6 +572,7 @@ impl Broker {
             source,
             topic,
             message,
+            origin,
             redelivered,
             first_of_group,
             dead,

@@ -59,6 +59,8 @@ pub struct Browsable {
     pub due: Option<Millis>,
     /// Why it was set apart, if it was.
     pub dead: Option<Arc<DeadLetter>>,
+    /// The topic on which it was published, where its queue reads that.
+    pub origin: Option<Arc<str>>,
     /// Its content.
     pub content: Held,
 }
@@ -115,6 +117,7 @@ impl Broker {
                     lent,
                     due: entry.due.map(DueTime::millis),
                     dead: self.dead_letter(&queue.row.name, &entry),
+                    origin: queue.origin(entry.shared),
                     content: Held::Log { birth: entry.birth, size: entry.size },
                 },
                 (Spot::Volatile(place), What::Volatile(message, returns)) => {
@@ -130,6 +133,7 @@ impl Broker {
                         lent,
                         due: None,
                         dead: None,
+                        origin: queue.origin(message.published),
                         content: Held::Memory(message.content.clone()),
                     }
                 }

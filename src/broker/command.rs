@@ -548,6 +548,8 @@ pub struct Delivery {
     pub tag: Tag,
     /// From where it comes.
     pub from: Destination,
+    /// The topic on which it was published, where it comes from a queue that reads that.
+    pub origin: Option<Arc<str>>,
     /// Names the message for ever; the same at each redelivery.
     pub message: MessageId,
     /// It may have been delivered before.

@@ -277,6 +277,7 @@ impl Broker {
             expires: message.expires,
             priority: message.priority.get(),
             persistent: message.durability == Durability::Persistent,
+            published: false,
             content: message.content.clone(),
         }
     }
@@ -348,10 +349,13 @@ impl Broker {
 
     pub(super) fn check_count(&self, name: &str) -> Result<(), Refusal> {
         let limit = self.limits.queues;
-        if self.names.len() >= limit && !self.names.contains_key(name) {
+        if self.names.contains_key(name) {
+            return Ok(());
+        }
+        if self.names.len() >= limit {
             return Err(Refusal::TooManyDestinations { limit });
         }
-        Ok(())
+        self.check_reader(name)
     }
 
     /// The queue of that name and the next sequence number in it, stating first that it comes

@@ -514,6 +514,8 @@ pub struct Volatile {
     pub priority: u8,
     /// What its sender asked for.
     pub persistent: bool,
+    /// It lies in a queue because it was published on a topic.
+    pub published: bool,
     /// Properties and body.
     pub content: Bytes,
 }
@@ -579,6 +581,8 @@ pub struct Assignment {
     pub source: Arc<str>,
     /// Whether the source is a topic.
     pub topic: bool,
+    /// The topic on which it was published, where its source is a queue that reads that.
+    pub origin: Option<Arc<str>>,
     /// Its place, priority and times.
     pub message: Lent,
     /// It may have been delivered before.

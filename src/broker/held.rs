@@ -12,6 +12,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::broker::fact::Asker;
+use crate::broker::virtual_topic::{Readers, topic_of};
 use crate::ids::{ConnectionId, QueueId};
 use crate::selector::Selector;
 
@@ -46,11 +47,6 @@ impl Subscription {
     /// Whether it gets the same as another.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.words() == other.words()
-    }
-
-    /// Whether what has that place in a line was published when it was there.
-    pub(super) fn was_there(&self, line: QueueId, seq: u64) -> bool {
-        self.after.iter().all(|(of, after)| *of != line || seq > *after)
     }
 
     /// The name of its queue.
@@ -146,6 +142,8 @@ pub(crate) enum Role {
     Plain,
     /// A durable subscription of this topic.
     Keeps(Arc<str>),
+    /// As `Plain`, and what is published on this topic.
+    Reads(Arc<str>),
     /// Publications that are to go to subscriptions.
     Line,
 }
@@ -155,7 +153,7 @@ impl Role {
         match Subscription::parse(queue) {
             Some(subscription) => Self::Keeps(subscription.topic),
             None if Line::parse(queue).is_some() => Self::Line,
-            None => Self::Plain,
+            None => topic_of(queue).map_or(Self::Plain, |topic| Self::Reads(topic.into())),
         }
     }
 }
@@ -196,9 +194,19 @@ struct Alike {
     members: BTreeMap<QueueId, Arc<Subscription>>,
 }
 
-/// All durable subscriptions.
+/// A queue that gets a publication, with the lines of its topic as they were when it came, as in
+/// [`Subscription::after`].
+pub(super) type Taker<'a> = (QueueId, &'a [(QueueId, u64)]);
+
+/// Whether a queue was there when what has that place in a line was published.
+pub(super) fn was_there(after: &[(QueueId, u64)], line: QueueId, seq: u64) -> bool {
+    after.iter().all(|(of, after)| *of != line || seq > *after)
+}
+
+/// All that keeps what is published: durable subscriptions, and queues that read topics.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
+    pub(super) readers: Readers,
     all: BTreeMap<QueueId, Arc<Subscription>>,
     by_identity: BTreeMap<(Arc<str>, Arc<str>), QueueId>,
     /// By topic, then by the text of the selector.
@@ -215,8 +223,15 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// A queue is there.
-    pub(super) fn learn(&mut self, id: QueueId, name: &str, waits: bool) {
+    /// A queue is there. `after` is of a queue that reads a topic.
+    pub(super) fn learn(
+        &mut self,
+        id: QueueId,
+        name: &str,
+        waits: bool,
+        after: Vec<(QueueId, u64)>,
+    ) {
+        self.readers.learn(id, name, after);
         if let Some(line) = Line::parse(name) {
             self.lines.insert(id, Arc::new(line));
             if waits {
@@ -259,7 +274,8 @@ impl Held {
     }
 
     /// A queue is gone.
-    pub(super) fn gone(&mut self, id: QueueId) {
+    pub(super) fn gone(&mut self, id: QueueId, role: &Role) {
+        self.readers.gone(id, role);
         self.leave(id);
         // Whoever waits for it hears when its sweep ends.
         if self.remnants.get(&id) == Some(&None) {
@@ -291,10 +307,19 @@ impl Held {
         self.pending.iter().filter(is_of).copied()
     }
 
-    /// How many subscriptions a topic has.
-    pub(super) fn count(&self, topic: &str) -> usize {
+    fn subscriptions(&self, topic: &str) -> usize {
         let topic = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
         topic.map(|alike| alike.members.len()).sum()
+    }
+
+    /// How many may keep what is published on a topic.
+    pub(super) fn count(&self, topic: &str) -> usize {
+        self.subscriptions(topic) + self.readers.of(topic).count()
+    }
+
+    /// The same, with those that keep nothing as things are.
+    pub(super) fn known(&self, topic: &str) -> usize {
+        self.subscriptions(topic) + self.readers.count(topic)
     }
 
     /// Whether some subscription of a topic has a selector.
@@ -303,23 +328,35 @@ impl Held {
         topic.into_iter().any(|alike| alike.selector.is_some())
     }
 
-    /// The subscriptions of a topic that want a message which `client` has published, in order.
-    /// `wants` is asked once of each selector.
+    fn members(
+        &self,
+        topic: &str,
+        mut wants: impl FnMut(&Selector) -> bool,
+    ) -> impl Iterator<Item = (QueueId, &Subscription)> {
+        let groups = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
+        let groups = groups.filter(move |it| it.selector.as_ref().is_none_or(|it| wants(it)));
+        groups.flat_map(|alike| &alike.members).map(|(id, it)| (*id, &**it))
+    }
+
+    /// The queues that get a message which `client` has published on a topic, in order. `wants` is
+    /// asked once of each selector.
     pub(super) fn takers(
         &self,
         topic: &str,
         client: Option<&str>,
-        mut wants: impl FnMut(&Selector) -> bool,
-    ) -> Vec<(QueueId, &Arc<Subscription>)> {
-        let Some(topic) = self.topics.get(topic) else { return Vec::new() };
-        let groups = topic.values();
-        let groups = groups.filter(|alike| alike.selector.as_ref().is_none_or(|it| wants(it)));
-        let all = groups.flat_map(|alike| &alike.members);
+        wants: impl FnMut(&Selector) -> bool,
+    ) -> Vec<Taker<'_>> {
         let local = |it: &Subscription| it.no_local && Some(&*it.client) == client;
-        let mut takers: Vec<_> =
-            all.filter(|(_, it)| !local(it)).map(|(id, it)| (*id, it)).collect();
+        let members = self.members(topic, wants).filter(|(_, it)| !local(it));
+        let members = members.map(|(id, it)| (id, &*it.after));
+        let mut takers: Vec<_> = members.chain(self.readers.of(topic)).collect();
         takers.sort_unstable_by_key(|(id, _)| *id);
         takers
+    }
+
+    /// The subscriptions of a topic that want all that is published there.
+    pub(super) fn take_all(&self, topic: &str) -> impl Iterator<Item = QueueId> {
+        self.members(topic, |_| false).filter(|(_, it)| !it.no_local).map(|(id, _)| id)
     }
 
     /// Whether some subscription of a topic wants nothing of this client.

@@ -58,6 +58,7 @@ mod topic;
 mod transact;
 mod transaction;
 mod upload;
+mod virtual_topic;
 mod walk;
 mod wildcards;
 mod window;
@@ -266,7 +267,7 @@ impl Broker {
         let mut held = held::Held::default();
         for (id, row) in base.queues {
             let rules = policies.redelivery_of(&row.name);
-            held.learn(id, &row.name, row.depth > 0);
+            held.learn(id, &row.name, row.depth > 0, Vec::new());
             let queue = Queue::new(id, row, rules);
             names.insert(Arc::clone(&queue.row.name), id);
             queues.insert(id, Box::new(queue));

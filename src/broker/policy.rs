@@ -184,11 +184,14 @@ pub struct Policies {
     /// What becomes of a non-persistent send to a queue when memory is full; one that would drop
     /// the oldest is refused.
     pub when_memory_full: WhenFull,
+    /// Whether queues get what is published on the topic in their name: `VirtualTopic.NAME` in
+    /// `Consumer.ANY.VirtualTopic.NAME`.
+    pub virtual_topics: bool,
 }
 
 impl Default for Policies {
     /// No destination has a limit; full memory refuses; messages come back at once and any number
-    /// of times.
+    /// of times; queues get what is published on the topic in their name.
     fn default() -> Self {
         let none = Arc::new(Redelivery::none());
         Self {
@@ -197,6 +200,7 @@ impl Default for Policies {
             redelivery_else: Arc::clone(&none),
             redelivery_of_dead: none,
             when_memory_full: WhenFull::Refuse,
+            virtual_topics: true,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Publications that durable subscriptions keep.
+//! Publications that durable subscriptions keep, and queues that read topics.
 //!
 //! A persistent one is one record with its content once, which enters the queues of all who want
 //! it: what selectors and no-local say is judged here, so that nothing is kept that nobody wants.
@@ -8,6 +8,7 @@
 //! memory, as in every queue. Leaves to others: what subscriptions are (`held`), how they begin and
 //! end (`subscribing`), and who holds a payload (`shares`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,10 +16,11 @@ use bytes::Bytes;
 use crate::broker::command::Refusal;
 use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{
-    Asker, Change, ContentOf, ContentRequest, Effect, Fact, PageRequest, Publisher, Purpose,
+    Asker, Change, ContentOf, ContentRequest, Effect, Fact, Lent, PageRequest, Publisher, Purpose,
     Volatile, VolatileWork,
 };
-use crate::broker::held::{Line, Role};
+use crate::broker::grouping::Membership;
+use crate::broker::held::{Line, Role, was_there};
 use crate::broker::policy::{Held, Shortage};
 use crate::broker::queue::{Head, Queue};
 use crate::broker::subject::Seen;
@@ -36,8 +38,8 @@ impl Broker {
         self.held.clients.get(&connection)
     }
 
-    /// States that a persistent message is kept by the durable subscriptions that want it. Of one
-    /// that is not it is said only whether there is room. Gives for what it must wait, if so.
+    /// States that a persistent message is kept by all who want it. Of one that is not it is said
+    /// only whether there is room. Gives for what it must wait, if so.
     pub(super) fn state_kept_publication(
         &self,
         now: Millis,
@@ -64,16 +66,18 @@ impl Broker {
             let place = Place { rank, seq };
             let (expires, lent, upload, once) = (message.expires, false, None, None);
             let sent = Record::Sent { queue, place, at, expires, lent, upload, once };
+            self.state_of_group(queue, message, facts);
             facts.push(Fact::Log(sent, message.content.clone()));
             return Ok(None);
         }
+        self.state_of_groups(&takers, message, facts);
         let (expires, once, targets) = (message.expires, None, self.targets(&takers));
         let published = Published { at, expires, rank, once, targets };
         facts.push(Fact::Log(Record::Published(published), message.content.clone()));
         Ok(None)
     }
 
-    /// The queues whose subscriptions want a message.
+    /// The queues that get a message.
     fn takers(&self, topic: &str, client: Option<&str>, message: &Volatile) -> Vec<QueueId> {
         let envelope = message.envelope(self.epoch(), 0);
         let seen = Seen::new(envelope, message.content.clone());
@@ -117,30 +121,32 @@ impl Broker {
                 }
                 Err(refusal) => {
                     facts.truncate(stated);
-                    return Err(of_topic(refusal, topic));
+                    return Err(self.of_topic(refusal, topic, *id));
                 }
             }
         }
         Ok(Room::Enough)
     }
 
-    /// Judges what a transaction publishes, as one, by the subscriptions that want all of it. What
-    /// others want of it its contents alone say: by one transaction these may get too much.
+    /// Judges what a transaction publishes, as one, by those who get all of it, when what it has
+    /// `taken` out of them goes. What others want of it its contents alone say: by one transaction
+    /// these may get too much.
     pub(super) fn room_of_keepers(
         &self,
         topic: &Arc<str>,
         sent: Held,
+        taken: &BTreeMap<QueueId, Held>,
         facts: &mut Vec<Fact>,
     ) -> Result<Room, Refusal> {
         let mut room = Room::Enough;
-        if self.policies.of_topic(topic).is_none() {
-            return Ok(room);
-        }
-        let takers = self.held.takers(topic, None, |_| false);
-        for (id, _) in takers.into_iter().filter(|(_, taker)| !taker.no_local) {
+        let limited = self.policies.of_topic(topic).is_some();
+        let subscriptions = self.held.take_all(topic).filter(|_| limited);
+        let readers = self.held.readers.of(topic).map(|(id, _)| id);
+        for id in subscriptions.chain(readers) {
             let queue = &self.queues[&id];
-            let judged = self.room_for_many(id, queue, (sent, Held::default()), facts);
-            match judged.map_err(|refusal| of_topic(refusal, topic))? {
+            let taken = taken.get(&id).copied().unwrap_or_default();
+            let judged = self.room_for_many(id, queue, (sent, taken), facts);
+            match judged.map_err(|refusal| self.of_topic(refusal, topic, id))? {
                 Room::Enough => {}
                 lacking => room = lacking,
             }
@@ -148,15 +154,33 @@ impl Broker {
         Ok(room)
     }
 
-    /// Asks to hear when there may be room again in what the subscriptions of a topic keep; false
-    /// where it has none.
+    /// Asks to hear when there may be room again in what is kept of a topic; false where nobody
+    /// keeps anything of it.
     pub(super) fn watch_kept(&mut self, topic: &str) -> bool {
         let takers = self.held.takers(topic, None, |_| true);
         let takers: Vec<_> = takers.into_iter().map(|(id, _)| id).collect();
         for id in &takers {
-            self.queues.get_mut(id).expect("a subscription has its queue").watched = true;
+            self.queues.get_mut(id).expect("whoever keeps has a queue").watched = true;
         }
         !takers.is_empty()
+    }
+
+    /// A refusal of a queue that keeps a publication, as whoever publishes understands it: that of
+    /// a subscription is its topic's.
+    fn of_topic(&self, refusal: Refusal, topic: &Arc<str>, queue: QueueId) -> Refusal {
+        if self.queues[&queue].role != Role::Keeps(Arc::clone(topic)) {
+            return refusal;
+        }
+        let destination = Destination::Topic(Arc::clone(topic));
+        match refusal {
+            Refusal::DestinationFull { limit, .. } => {
+                Refusal::DestinationFull { destination, limit }
+            }
+            Refusal::NeverFits { size, limit, .. } => {
+                Refusal::NeverFits { destination, size, limit }
+            }
+            other => other,
+        }
     }
 
     /// The line of a topic, for one who publishes as that client.
@@ -175,14 +199,15 @@ impl Broker {
     }
 
     /// Where a message waits for its commit that is published in a transaction; `None` where nobody
-    /// keeps it.
+    /// keeps it, nor may come to do so unasked.
     pub(super) fn line_for(
         &self,
         connection: ConnectionId,
         topic: &Arc<str>,
         message: &Message,
     ) -> Option<Arc<str>> {
-        let kept = message.durability == Durability::Persistent && self.held.count(topic) > 0;
+        let kept = self.held.count(topic) > 0 || self.held.readers.may_come(topic);
+        let kept = message.durability == Durability::Persistent && kept;
         let client = self.client_of(connection).map(|client| &**client);
         kept.then(|| self.line(topic, client).queue_name().into())
     }
@@ -192,6 +217,7 @@ impl Broker {
         match work {
             VolatileWork::Publish { topic, message, .. } => {
                 let unkept = message.persistent && self.held.count(topic) == 0;
+                let unkept = unkept && !self.held.readers.may_come(topic);
                 unkept.then(|| Arc::clone(topic))
             }
             _ => None,
@@ -265,6 +291,7 @@ impl Broker {
             expires: entry.expires,
             priority: 9 - place.rank,
             persistent: true,
+            published: true,
             content: content.clone(),
         };
         let seen = Seen::new(message.envelope(self.epoch(), 0), content.clone());
@@ -272,7 +299,7 @@ impl Broker {
         let wants = |selector: &crate::selector::Selector| selector.matches(&seen);
         let takers = self.held.takers(&line.topic, line.client.as_deref(), wants);
         // Who has subscribed since it was committed gets what comes from then on.
-        let takers = takers.iter().filter(|(_, it)| it.was_there(from, place.seq));
+        let takers = takers.iter().filter(|(_, after)| was_there(after, from, place.seq));
         let over = over || mutant::is(Mutant::SpreadToNobody);
         let takers: Vec<_> = takers.filter(|_| !over).map(|(id, _)| *id).collect();
         let spread = Spread { from, place, entry, targets: self.targets(&takers) };
@@ -328,8 +355,7 @@ impl Broker {
         self.publish(topic, message, Publisher::Asker(asker), effects);
     }
 
-    /// A non-persistent message goes to the durable subscriptions that want it, as long as the
-    /// broker runs.
+    /// A non-persistent message goes to all who keep it, as long as the broker runs.
     pub(super) fn keep_volatile(
         &mut self,
         topic: &str,
@@ -342,7 +368,10 @@ impl Broker {
         }
         let rank = 9 - message.priority;
         for queue in self.takers(topic, client, message) {
-            let message = message.clone();
+            let message = Volatile { published: true, ..message.clone() };
+            let groups = Membership::of(&message.content).is_some();
+            let known = self.queue(queue);
+            known.groups.seen |= groups && matches!(known.role, Role::Reads(_));
             self.apply_change(Change::Enqueue { queue, rank, message }, effects);
         }
     }
@@ -391,6 +420,7 @@ impl Broker {
         if targets.is_empty() {
             self.durable.dead(entry.birth, entry.size);
         }
+        targets.iter().for_each(|target| self.may_bring_groups(from, target.queue));
         self.apply_targets(place.rank, entry, targets);
     }
 
@@ -412,25 +442,31 @@ impl Broker {
 }
 
 impl Queue {
-    /// Where a client is told that a message comes from, and whether that is a topic.
-    pub(super) fn told_as(&self) -> (Arc<str>, bool) {
+    /// Where a client is told that a message comes from, whether that is a topic, and the topic on
+    /// which it was published where that is another question.
+    pub(super) fn told_as(&self, message: &Lent) -> (Arc<str>, bool, Option<Arc<str>>) {
         match &self.role {
-            Role::Keeps(topic) => (Arc::clone(topic), true),
-            Role::Plain | Role::Line => (Arc::clone(&self.row.name), false),
+            Role::Keeps(topic) => (Arc::clone(topic), true, None),
+            _ => (Arc::clone(&self.row.name), false, self.origin(message.was_published())),
+        }
+    }
+
+    /// The topic on which a message was published that lies in a queue which reads that.
+    pub(super) fn origin(&self, published: bool) -> Option<Arc<str>> {
+        match &self.role {
+            Role::Reads(topic) if published => Some(Arc::clone(topic)),
+            _ => None,
         }
     }
 }
 
-/// A refusal of a subscription's queue, as one who publishes understands it.
-fn of_topic(refusal: Refusal, topic: &Arc<str>) -> Refusal {
-    let destination = || Destination::Topic(Arc::clone(topic));
-    match refusal {
-        Refusal::DestinationFull { limit, .. } => {
-            Refusal::DestinationFull { destination: destination(), limit }
+impl Lent {
+    /// Whether it lies in a queue because it was published on a topic.
+    fn was_published(&self) -> bool {
+        match self {
+            Self::Durable { entry, .. } => entry.shared,
+            Self::Volatile { message, .. } => message.published,
+            Self::Published { .. } => false,
         }
-        Refusal::NeverFits { size, limit, .. } => {
-            Refusal::NeverFits { destination: destination(), size, limit }
-        }
-        other => other,
     }
 }

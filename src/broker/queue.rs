@@ -492,6 +492,7 @@ mod tests {
             expires: Some(Millis(9)),
             priority: 4,
             persistent: false,
+            published: false,
             content: Bytes::new(),
         }
     }

@@ -46,6 +46,7 @@ impl Broker {
             queue.limit = policies.of_queue(&queue.row.name);
             queue.redelivery = policies.redelivery_of(&queue.row.name);
         }
+        self.held.readers.off = !policies.virtual_topics;
         self.policies = policies;
     }
 
@@ -260,9 +261,16 @@ impl Broker {
     pub(super) fn free(&mut self, id: QueueId) {
         if let Some(queue) = self.queues.get_mut(&id) {
             let Queue { watched, row, role, .. } = &mut **queue;
+            let by_topic = |topic: &Arc<str>| Destination::Topic(Arc::clone(topic));
+            // Those who send to it wait for it, and those who publish.
+            if let (true, Role::Reads(topic)) = (*watched, &*role) {
+                self.freed.push(by_topic(topic));
+            }
             self.freed.tell(watched, || match role {
-                Role::Keeps(topic) => Destination::Topic(Arc::clone(topic)),
-                Role::Plain | Role::Line => Destination::Queue(Arc::clone(&row.name)),
+                Role::Keeps(topic) => by_topic(topic),
+                Role::Plain | Role::Reads(_) | Role::Line => {
+                    Destination::Queue(Arc::clone(&row.name))
+                }
             });
         }
     }

@@ -113,13 +113,8 @@ impl Broker {
         wanted: Subscription,
         facts: &mut Vec<Fact>,
     ) -> Result<QueueId, Refusal> {
-        let limit = limits::HELD_OF_TOPIC_MAX;
-        if self.held.count(&wanted.topic) >= limit {
-            let topic = wanted.topic.as_ref().into();
-            return Err(Refusal::TooManySubscriptions { topic, limit });
-        }
-        let lines = self.held.waiting(&wanted.topic).take(limits::HELD_LINES_MAX);
-        let after = lines.map(|line| (line, self.queues[&line].row.last_seq)).collect();
+        self.check_keepers(&wanted.topic)?;
+        let after = self.lines_now(&wanted.topic);
         let mut wanted = Subscription { after, ..wanted };
         if self.names.contains_key(&*wanted.queue_name()) {
             wanted.again = self.durable.scalars.last_queue + 1;

@@ -14,6 +14,7 @@ mod select;
 mod topics;
 mod transactions;
 mod uploads;
+mod virtual_topics;
 mod wildcards;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -269,6 +269,7 @@ impl Broker {
                 tag: consumer.lend(lent.clone()),
                 source: topic,
                 topic: true,
+                origin: None,
                 message: lent,
                 redelivered: false,
                 attempt: 1,

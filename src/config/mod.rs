@@ -49,6 +49,8 @@ pub struct Config {
     pub redelivery: Vec<RedeliveryConfig>,
     /// Who may do what with which destinations.
     pub access: Vec<AccessConfig>,
+    /// Whether queues get what is published on the topic in their name.
+    pub virtual_topics: bool,
     /// Where to show metrics; nowhere if it is empty.
     pub metrics: String,
     /// The log.
@@ -186,6 +188,7 @@ impl Default for Config {
             destinations: Vec::new(),
             redelivery: Vec::new(),
             access: Vec::new(),
+            virtual_topics: true,
             metrics: String::new(),
             log: LogConfig::default(),
             memory: MemoryConfig::default(),
@@ -483,7 +486,8 @@ impl Config {
             };
             Ok((Pattern::parse(&it.name)?, limit))
         });
-        let policies = Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)?;
+        let mut policies = Policies::new(limits.collect::<Result<_, _>>()?, self.memory.when_full)?;
+        policies.virtual_topics = self.virtual_topics;
         let rules = self.redelivery.iter();
         let rules = rules.map(|it| Ok((Pattern::parse(&it.name)?, it.rules())));
         let others = RedeliveryConfig::default().rules();
@@ -624,6 +628,15 @@ mod tests {
             assert!(error.to_string().contains(part), "{error}");
         }
         assert!(toml::from_str::<Config>(&text.replace("hold", "wait")).is_err());
+    }
+
+    #[test]
+    fn virtual_topics_are_switched_off_by_their_setting() {
+        let known = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            config.engine_settings().policies.virtual_topics
+        };
+        assert!(known("") && !known("virtual_topics = false"));
     }
 
     #[test]

@@ -486,7 +486,7 @@ impl Ready {
 
 fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
     let first_of_group = assignment.first_of_group;
-    let Assignment { key, tag, source, topic, message, redelivered, attempt, dead, .. } =
+    let Assignment { key, tag, source, topic, origin, message, redelivered, attempt, dead, .. } =
         assignment;
     let (id, priority, persistent, at, expires) = match &message {
         Lent::Durable { place, entry, .. } => {
@@ -505,6 +505,7 @@ fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
         subscription: key.1,
         tag,
         from: if topic { Destination::Topic(source) } else { Destination::Queue(source) },
+        origin,
         message: id,
         redelivered,
         attempt,

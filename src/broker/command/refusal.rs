@@ -260,8 +260,8 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: usize,
     },
-    /// As many durable subscriptions as a topic may have.
-    #[error("the topic {topic} has {limit} durable subscriptions, which is the limit")]
+    /// As many durable subscriptions, and queues that read it, as a topic may have.
+    #[error("{limit} durable subscriptions and queues keep what topic {topic} has: the limit")]
     TooManySubscriptions {
         /// The topic.
         topic: Box<str>,

@@ -82,7 +82,7 @@ impl Broker {
             let room = self.topic_room_for_many(topic, *sent, sent.bytes);
             let room = room.inspect_err(|_| facts.truncate(stated))?;
             wait = wait.or(room.wait(Destination::Topic(Arc::clone(topic))));
-            let room = self.room_of_keepers(topic, *sent, facts);
+            let room = self.room_of_keepers(topic, *sent, &unit.taken, facts);
             let room = room.inspect_err(|_| facts.truncate(stated))?;
             wait = wait.or(room.wait(Destination::Topic(Arc::clone(topic))));
         }

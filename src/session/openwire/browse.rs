@@ -127,6 +127,7 @@ impl OpenWireSession {
         let leaving = Leaving {
             id: message.id,
             from: &from,
+            origin: message.origin.as_ref(),
             returns: message.returns.max(u32::from(message.redelivered)),
             priority: message.priority,
             persistent,

@@ -37,6 +37,7 @@ impl OpenWireSession {
         let leaving = Leaving {
             id: delivery.message,
             from: &delivery.from,
+            origin: delivery.origin.as_ref(),
             returns: delivery.attempt.saturating_sub(1),
             priority: delivery.priority,
             persistent: delivery.persistent,

@@ -1,6 +1,8 @@
 //! Messages of the wire to what the broker keeps, and back; those of other wires to what JMS
 //! clients read.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::names;
@@ -105,6 +107,8 @@ pub(super) fn head_to_keep(mut message: Message, body: JmsBody) -> JmsHead {
 pub(super) struct Leaving<'a> {
     pub(super) id: BrokerMessageId,
     pub(super) from: &'a Destination,
+    /// The topic on which it was published, where that is not from where it comes.
+    pub(super) origin: Option<&'a Arc<str>>,
     pub(super) returns: u32,
     pub(super) priority: u8,
     pub(super) persistent: bool,
@@ -212,6 +216,10 @@ impl Leaving<'_> {
         }
         let (head, tail) = (&mut message.head, &mut message.tail);
         head.destination = Some(names::wire(self.from));
+        if let Some(topic) = self.origin {
+            let topic = Destination::Topic(Arc::clone(topic));
+            head.original_destination = Some(names::wire(&topic));
+        }
         if let Some(id) = &mut head.message_id {
             id.broker_sequence_id = self.sequence;
             if head.producer_id.is_none() {

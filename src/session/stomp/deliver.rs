@@ -58,6 +58,9 @@ pub(super) fn encode_message(
     if let Some(expires) = delivery.expires {
         frame = frame.display("expires", expires.0);
     }
+    if let Some(topic) = &delivery.origin {
+        frame = frame.header("original-destination", &format!("/topic/{topic}"));
+    }
     if let Some(dead) = &delivery.dead {
         frame = frame.header("original-destination", &format!("/queue/{}", dead.origin));
         for (name, value) in dead.properties() {

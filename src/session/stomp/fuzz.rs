@@ -76,6 +76,7 @@ fn message(subscription: SubscriptionId) -> Output {
         subscription,
         tag: Tag(1),
         from: Destination::Queue("a".into()),
+        origin: None,
         message: MessageId::Durable(Lsn(subscription.0)),
         redelivered: false,
         attempt: 1,

@@ -173,6 +173,7 @@ impl Wire {
             subscription: SubscriptionId(subscription),
             tag: Tag(tag),
             from: Destination::queue("q"),
+            origin: None,
             message: BrokerMessageId::Durable(Lsn(tag)),
             redelivered: false,
             attempt: 1,

@@ -178,6 +178,7 @@ fn delivery(subscription: u64, tag: u64) -> Delivery {
         subscription: SubscriptionId(subscription),
         tag: Tag(tag),
         from: Destination::Queue("a".into()),
+        origin: None,
         message: MessageId::Durable(Lsn(0x100 + tag)),
         redelivered: false,
         attempt: 1,
