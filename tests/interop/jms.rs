@@ -316,8 +316,8 @@ stories! {
         a_topic_goes_on_beyond_the_prefetch,
         no_local_hears_others_alone,
         a_topic_transaction_is_heard_at_its_commit,
-        #[ignore = "virtual topics are still to come"]
         a_virtual_topic_feeds_queues,
+        what_a_virtual_topic_fed_survives_a_crash,
         advisories_tell_of_consumers,
         advisories_tell_of_what_is_there,
         advisories_tell_of_connections,

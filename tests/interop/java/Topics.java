@@ -78,6 +78,37 @@ final class Topics {
         Stage.expect(List.of("m0", "m1", "m2", "m3"), stage.drain(ofA));
     }
 
+    static void what_a_virtual_topic_fed_survives_a_crash(Stage stage) throws Exception {
+        ActiveMQTopic topic = new ActiveMQTopic("VirtualTopic." + stage.named("t"));
+        ActiveMQQueue queue = new ActiveMQQueue("Consumer.a." + topic.getPhysicalName());
+        stage.session(Session.AUTO_ACKNOWLEDGE).createConsumer(queue).close();
+        stage.send(topic, "m0");
+        Session session = stage.session(Session.SESSION_TRANSACTED);
+        var producer = session.createProducer(topic);
+        producer.send(session.createTextMessage("m1"));
+        producer.send(session.createTextMessage("m2"));
+        session.commit();
+        producer.send(session.createTextMessage("never committed"));
+        stage.killBroker();
+        stage.startBroker();
+        Session second = stage.session(Session.SESSION_TRANSACTED);
+        MessageConsumer consumer = second.createConsumer(queue);
+        Stage.expectTexts(consumer, "m0", "m1", "m2");
+        second.rollback();
+        for (String text : List.of("m0", "m1", "m2")) {
+            ActiveMQMessage next = (ActiveMQMessage) Stage.next(consumer);
+            Stage.expect(text, Stage.text(next));
+            Stage.expect(queue, next.getJMSDestination());
+            Stage.expect(topic, next.getOriginalDestination());
+        }
+        second.commit();
+        // What is sent to the queue itself is a message of a queue, and its alone.
+        stage.send(queue, "m3");
+        ActiveMQMessage last = (ActiveMQMessage) Stage.next(consumer);
+        Stage.expect("m3", Stage.text(last));
+        Stage.expect(null, last.getOriginalDestination());
+    }
+
     static void advisories_tell_of_consumers(Stage stage) throws JMSException {
         Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
         ActiveMQTopic about = AdvisorySupport.getConsumerAdvisoryTopic(stage.queue("q"));
