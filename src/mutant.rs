@@ -102,6 +102,8 @@ pub(crate) enum Mutant {
     SelectAll,
     /// What comes back to a queue is not looked at again by consumers with selectors.
     SelectOnce,
+    /// A start does not look which queues read topics.
+    ForgetReaders,
     /// The copy of a segment that a start makes is listed without being synced.
     ListUnsyncedCopy,
 }

@@ -83,6 +83,7 @@ use crate::identity::Identity;
 use crate::ids::TransactionId;
 use crate::ids::{ByQueue, ConnectionId, IdTables, Lsn, Millis, QueueId, Tables, Tag};
 use crate::limits;
+use crate::mutant::{self, Mutant};
 use crate::record::Record;
 
 pub use choice::Standing;
@@ -271,6 +272,9 @@ impl Broker {
             let queue = Queue::new(id, row, rules);
             names.insert(Arc::clone(&queue.row.name), id);
             queues.insert(id, Box::new(queue));
+        }
+        if mutant::is(Mutant::ForgetReaders) {
+            held.readers = virtual_topic::Readers::default();
         }
         Self {
             limits,

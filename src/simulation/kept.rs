@@ -1,13 +1,15 @@
-//! Durable subscriptions through crashes: each gets each publication that it wants once.
+//! Durable subscriptions, and queues that read the topic, through crashes: each gets each
+//! publication that it wants once.
 //!
 //! Publishers, alone, in transactions and in branches that vote, and a consumer for each of a few
-//! subscriptions, which come and go, are made anew, end, are purged and moved from, with limits
+//! keepers, which come and go, are made anew, end, are purged and moved from, with limits
 //! that are reached, checkpoints and compaction between. At every storage operation before which a
 //! power cut could lose something the disk is crashed, recovered and compared with what was said:
 //! what was confirmed is there for all who want it, what was not is there for all of them or for
 //! none, what was acknowledged is gone, and a payload is live as long as somebody holds it.
 
 mod check;
+mod readers;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,15 +35,16 @@ use super::random::Random;
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
 const T: TransactionName = TransactionName(1);
 
-/// How many subscriptions there may be.
-const KEEPERS: usize = 4;
+/// How many keepers there may be: subscriptions, and behind them queues that read the topic.
+const KEEPERS: usize = SUBSCRIPTIONS + 2;
+const SUBSCRIPTIONS: usize = 4;
 /// The one with a selector, which changes now and then.
 const SELECTS: usize = 1;
 /// The one that wants nothing of its own client.
 const NO_LOCAL: usize = 3;
 
 /// The topic; what a subscription of it may keep is limited.
-pub(super) const TOPIC: &str = "kept";
+pub(super) const TOPIC: &str = "VirtualTopic.kept";
 /// Messages.
 pub(super) const KEEPS_AT_MOST: u64 = 25;
 
@@ -59,7 +62,7 @@ enum Said {
 struct Group {
     numbers: Vec<u64>,
     said: Said,
-    /// The subscriptions that were there.
+    /// The keepers that were there.
     keepers: BTreeSet<usize>,
     /// Others that may have it or not: they came while it was on its way, or are changing.
     others: BTreeSet<usize>,
@@ -84,7 +87,7 @@ struct World {
     rejected: BTreeMap<(usize, u64), Said>,
     /// What is acknowledged as one at this moment.
     together: Vec<(usize, u64)>,
-    /// Subscriptions that are there, and whether each wants even numbers.
+    /// Keepers that are there, and whether each wants even numbers.
     there: BTreeMap<usize, bool>,
     last_number: u64,
     last_branch: u64,
@@ -123,6 +126,11 @@ fn words(keeper: usize, even: bool) -> KeepAs {
         no_local: keeper == NO_LOCAL,
         reader: None,
     }
+}
+
+/// How the names of its queues begin.
+fn prefix_of(keeper: usize) -> String {
+    readers::queue_of(keeper).unwrap_or(format!("subscription://client%20{keeper}/"))
 }
 
 fn client(keeper: usize) -> Arc<str> {
@@ -400,10 +408,17 @@ impl World {
         if is_new {
             self.loosen(keeper);
         }
-        let keep = Box::new(words(keeper, even));
-        self.must(&mut peer, Command::Keep { subscription: SUBSCRIPTION, keep })?;
+        let early = is_new && self.comes_early(keeper);
+        let command = match readers::queue_of(keeper) {
+            Some(queue) => readers::consume(&queue),
+            None => {
+                let keep = Box::new(words(keeper, even));
+                Command::Keep { subscription: SUBSCRIPTION, keep }
+            }
+        };
+        self.must(&mut peer, command)?;
         self.there.insert(keeper, even);
-        if is_new {
+        if is_new && !early {
             self.forget(keeper);
         }
         self.consumers.insert(keeper, peer);
@@ -434,18 +449,27 @@ impl World {
         }
         self.loosen(keeper);
         let mut peer = self.connect();
-        let (client, name) = (client(keeper), "s".into());
-        self.must(&mut peer, Command::EndKept { client, name, reader: None })?;
-        self.there.remove(&keeper);
-        self.forget(keeper);
+        let over = match readers::queue_of(keeper) {
+            // It may be busy, or a branch have something of it.
+            Some(queue) => self.ask(&mut peer, Command::Delete { queue: queue.into() })?.is_ok(),
+            None => {
+                let (client, name) = (client(keeper), "s".into());
+                self.must(&mut peer, Command::EndKept { client, name, reader: None })?;
+                true
+            }
+        };
+        if over {
+            self.there.remove(&keeper);
+            self.forget(keeper);
+        }
         self.node.inputs.push_back(Input::Close(peer.id));
         Ok(())
     }
 
-    /// What operators do with the queue of a subscription that has no consumer.
+    /// What operators do with the queue of a keeper that has no consumer.
     fn operate(&mut self) -> Result<(), String> {
         let keeper = self.any_keeper();
-        let prefix = format!("subscription://client%20{keeper}/");
+        let prefix = prefix_of(keeper);
         let rows = self.node.engine.broker().rows();
         let queue = rows.values().rev().find(|row| row.name.starts_with(&prefix));
         let Some(queue) = queue.map(|row| Box::<str>::from(&*row.name)) else { return Ok(()) };
@@ -585,6 +609,7 @@ fn defects_of_what_subscriptions_keep_are_caught() {
         (Mutant::LoseShares, "is held"),
         (Mutant::SpreadToNobody, "is lost"),
         (Mutant::PackUnshared, "not understood"),
+        (Mutant::ForgetReaders, "is"),
     ] {
         let caught = (1..20).find_map(|seed| {
             mutant::set(Some(mutant));

@@ -67,12 +67,15 @@ fn policies() -> Policies {
     let swept = Limit { messages: 30, bytes: u64::MAX, when_full: WhenFull::DropOldest };
     let dead = Limit { messages: 4, bytes: u64::MAX, when_full: WhenFull::Refuse };
     let kept = Limit { messages: KEEPS_AT_MOST, bytes: u64::MAX, when_full: WhenFull::Refuse };
+    let read = Limit { messages: KEEPS_AT_MOST + 5, ..kept };
     let topic = format!("topic://{TOPIC}");
+    let readers = format!("queue://Consumer.*.{TOPIC}");
     let limits = [
         ("queue://a", HELD_AT),
         ("queue://swept", swept),
         ("queue://DLQ.b", dead),
         (&*topic, kept),
+        (&*readers, read),
     ];
     let pattern = |name: &str| Pattern::parse(name).expect("a pattern");
     let limits = limits.map(|(name, limit)| (pattern(name), limit));

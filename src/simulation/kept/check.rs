@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Group, KEEPERS, NO_LOCAL, SELECTS, Said, World};
+use super::{Group, KEEPERS, NO_LOCAL, SELECTS, Said, World, prefix_of};
 use crate::engine::Turn;
 use crate::io::sim::SimDisk;
 use crate::limits;
@@ -11,7 +11,7 @@ use crate::simulation::node::{Contents, Node};
 /// What was found.
 #[derive(Debug, Default)]
 struct Found {
-    /// By subscription and number.
+    /// By keeper and number.
     all: BTreeSet<(usize, u64)>,
     /// What of it still belongs to that.
     own: BTreeSet<(usize, u64)>,
@@ -67,7 +67,8 @@ impl World {
             }
         }
         self.groups.iter().try_for_each(|group| self.check_group(group, &found.all, &contents))?;
-        let mut together = self.together.iter().map(|key| found.all.contains(key));
+        let together = self.together.iter().filter(|(_, number)| !self.is_over(*number));
+        let mut together = together.map(|key| found.all.contains(key));
         let first = together.next();
         if self.said_asked() && together.any(|there| Some(there) != first) {
             return Err(format!("{:?} were acknowledged in part", self.together));
@@ -79,6 +80,11 @@ impl World {
     fn check_apart(&self, found: &Found) -> Result<(), String> {
         let mut expected = BTreeMap::new();
         for (key, said) in &self.rejected {
+            // What was not given up yet may have gone because its time is over.
+            let gone = *said == Said::Asked && self.is_over(key.1);
+            if gone && !found.apart.contains_key(&key.1) {
+                continue;
+            }
             if *said == Said::Confirmed || !found.all.contains(key) {
                 *expected.entry(key.1).or_insert(0) += 1;
             }
@@ -89,6 +95,12 @@ impl World {
         } else {
             Err(format!("{apart:?} are set apart, and {expected:?} were given up"))
         }
+    }
+
+    /// Whether the time of a message is over.
+    fn is_over(&self, number: u64) -> bool {
+        let group = self.groups.iter().find(|group| group.numbers.contains(&number));
+        group.and_then(|group| group.expires).is_some_and(|at| at <= self.now)
     }
 
     fn said_asked(&self) -> bool {
@@ -144,11 +156,10 @@ fn find(contents: &Contents) -> Result<Found, String> {
             apart.insert(*number, *count);
             continue;
         }
-        let is_own = queue.starts_with("subscription://");
+        let is_own = !queue.starts_with("moved ");
         let keeper = (0..KEEPERS)
             .find(|keeper| {
-                queue.starts_with(&format!("subscription://client%20{keeper}/"))
-                    || *queue == format!("moved {keeper}")
+                queue.starts_with(&prefix_of(*keeper)) || *queue == format!("moved {keeper}")
             })
             .ok_or_else(|| format!("{number} is stuck in {queue}"))?;
         if *count != 1 || !all.insert((keeper, *number)) {
