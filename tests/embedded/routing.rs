@@ -24,3 +24,22 @@ fn a_pattern_hears_of_all_topics_it_catches_each_under_its_own_name() {
         broker.close().await.unwrap();
     });
 }
+
+#[test]
+fn a_queue_gets_what_is_published_on_the_topic_in_its_name() {
+    let dir = fresh_dir();
+    story(async {
+        let broker = small(dir.path()).open().await.unwrap();
+        let connection = broker.connect().unwrap();
+        let topic = Destination::topic("VirtualTopic.orders");
+        let queue = Destination::queue("Consumer.billing.VirtualTopic.orders");
+        connection.subscribe(queue.clone()).await.unwrap().close().await.unwrap();
+        connection.send(&topic, Message::text("while nobody is there")).await.unwrap();
+        let mut billing = connection.subscribe(queue.clone()).await.unwrap();
+        let delivery = next(&mut billing).await;
+        assert_eq!(delivery.text(), Some("while nobody is there"));
+        assert_eq!(delivery.destination(), &queue);
+        delivery.acknowledge().await.unwrap();
+        broker.close().await.unwrap();
+    });
+}

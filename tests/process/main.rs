@@ -22,6 +22,7 @@ mod stats;
 mod store_tools;
 mod stories;
 mod transactions;
+mod virtual_topics;
 mod xa;
 
 #[path = "../support/mod.rs"]

@@ -2,8 +2,9 @@
 
 use super::super::policy::{Limit, Measure, Pattern, Policies, Shortage, WhenFull};
 use super::*;
-use crate::broker::command::Work;
+use crate::broker::command::{Once, Work};
 use crate::broker::virtual_topic::topic_of;
+use crate::identity::{Identity, Numbered};
 use crate::ids::TransactionName;
 use crate::limits;
 use crate::message::{BodyKind, Content, GROUP_ID};
@@ -222,6 +223,18 @@ fn who_takes_out_of_a_full_queue_may_publish_into_it_with_that() {
     let work = Work::Settle { subscription: SubscriptionId(1), which, outcome };
     bench.ask(7, &Command::Transact { transaction: T, work }).unwrap();
     assert_eq!(bench.ask(7, &Command::Commit { transaction: T }), Ok(Verdict::Answer(Reply::Done)));
+    assert_eq!(bench.depths_of(&[OF_A]), [Some(1)]);
+}
+
+#[test]
+fn one_that_is_sent_again_under_its_number_is_in_the_queue_once() {
+    let mut bench = Bench::new();
+    bench.name(OF_A);
+    let it = Numbered { producer: Identity::of(b"p"), sequence: 7 };
+    let once = Command::Once(Once::numbered(it, publication(Durability::Persistent)));
+    bench.ask(7, &once).unwrap();
+    bench.restart();
+    assert_eq!(bench.ask(6, &once), Ok(Verdict::Answer(Reply::Repeated)));
     assert_eq!(bench.depths_of(&[OF_A]), [Some(1)]);
 }
 
