@@ -268,7 +268,8 @@ impl Broker {
         let mut held = held::Held::default();
         for (id, row) in base.queues {
             let rules = policies.redelivery_of(&row.name);
-            held.learn(id, &row.name, row.depth > 0, Vec::new());
+            // An empty line is looked at, too: it may be one that is to go.
+            held.learn(id, &row.name, true, Vec::new());
             let queue = Queue::new(id, row, rules);
             names.insert(Arc::clone(&queue.row.name), id);
             queues.insert(id, Box::new(queue));

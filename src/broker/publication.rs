@@ -273,9 +273,23 @@ impl Broker {
                 self.state_spread_of(now, (id, place, entry), &Bytes::new(), facts);
             }
             // What waits there is settled by somebody else, or was taken away.
-            Head::Volatile(_) | Head::Empty => drop(self.held.pending.remove(&id)),
+            Head::Volatile(_) | Head::Empty => {
+                self.held.pending.remove(&id);
+                if self.is_spent(id, &topic) {
+                    facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
+                }
+            }
         }
         true
+    }
+
+    /// Whether nothing is in a line, and nobody is there for whom something would be again: lines
+    /// must not outlive every topic on which a transaction has ever published.
+    fn is_spent(&self, id: QueueId, topic: &str) -> bool {
+        let row = &self.queues[&id].row;
+        let moved = self.transfers.values().any(|transfer| transfer.is_to(id));
+        let idle = !moved && !self.transfers.contains_key(&id) && !self.sweeps.contains_key(&id);
+        idle && row.depth == 0 && row.staged == 0 && self.held.count(topic) == 0
     }
 
     fn state_spread_of(

@@ -176,9 +176,14 @@ fn what_a_transaction_publishes_while_no_queue_is_there_is_gone_with_its_outcome
     let mut bench = Bench::new();
     bench.begin_with(1);
     bench.ask(7, &Command::Commit { transaction: T }).unwrap();
+    // Not even the line that it stood in is left.
+    assert_eq!(bench.broker.rows().len(), 0);
     bench.name(OF_A);
     assert_eq!(bench.depths_of(&[OF_A]), [Some(0)]);
     assert_eq!(bench.broker.live().values().sum::<u64>(), 0);
+    bench.begin_with(1);
+    bench.ask(7, &Command::Commit { transaction: T }).unwrap();
+    assert_eq!(bench.broker.rows().len(), 2);
 }
 
 #[test]
