@@ -124,7 +124,8 @@ fn range(
         Some(id) => consumer.number_of(id).ok_or_else(|| unmatched(ack))?,
         None => 0,
     };
-    if first > last { Err(unmatched(ack)) } else { Ok(Some((first, last))) }
+    let last = consumer.end_of(first, id, ack.message_count);
+    last.map(|last| Some((first, last))).ok_or_else(|| unmatched(ack))
 }
 
 fn unmatched(ack: &MessageAck) -> Problem {

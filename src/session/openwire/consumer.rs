@@ -2,9 +2,10 @@
 //!
 //! A consumer is one subscription of the broker, or several where its destination is a composite.
 //! Always: what it holds is in the order in which it was dispatched, and known by the message's id
-//! as well: an acknowledgement names the first and the last of a range.
+//! as well: an acknowledgement names the first and the last of a range. Several may have one id, where
+//! a publication came to the queue of what was set apart from several queues.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,10 @@ pub(super) struct Consumer {
     /// What it has seen and not acknowledged: so much more it may hold.
     extension: u32,
     pub(super) held: BTreeMap<i64, Held>,
+    /// The first of each id.
     numbers: HashMap<MessageKey, i64>,
+    /// The others.
+    copies: HashMap<MessageKey, BTreeSet<i64>>,
     /// Something was dispatched to it.
     pub(super) began: bool,
     pub(super) pull: Option<Pull>,
@@ -113,6 +117,7 @@ impl Consumer {
             extension: 0,
             held: BTreeMap::new(),
             numbers: HashMap::new(),
+            copies: HashMap::new(),
             began: false,
             pull: None,
             beginning: Group::default(),
@@ -165,12 +170,34 @@ impl Consumer {
 
     /// A message is in its hands, or is again.
     pub(super) fn put(&mut self, number: i64, held: Held) {
-        self.numbers.insert(held.key.clone(), number);
+        let first = self.numbers.entry(held.key.clone()).or_insert(number);
+        if *first != number {
+            let later = number.max(*first);
+            *first = number.min(*first);
+            self.copies.entry(held.key.clone()).or_default().insert(later);
+        }
         self.held.insert(number, held);
     }
 
+    /// The first message of that id in its hands.
     pub(super) fn number_of(&self, id: &MessageId) -> Option<i64> {
         self.numbers.get(&MessageKey::of(id)).copied()
+    }
+
+    /// The message of that id which ends a range of `count` from that number on; if none does, the
+    /// first of them behind it.
+    pub(super) fn end_of(&self, first: i64, id: &MessageId, count: i32) -> Option<i64> {
+        let key = MessageKey::of(id);
+        let known = self.numbers.get(&key).copied()?;
+        let Some(copies) = self.copies.get(&key) else {
+            return Some(known).filter(|known| *known >= first);
+        };
+        let fits = |last: &i64| {
+            let covered = self.held.range(first..=*last).count();
+            i32::try_from(covered) == Ok(count)
+        };
+        let ends = || [known].into_iter().chain(copies.iter().copied()).filter(|it| *it >= first);
+        ends().find(fits).or_else(|| ends().next())
     }
 
     /// Takes a range of messages from it.
@@ -178,13 +205,29 @@ impl Consumer {
         let range: Vec<i64> = self.held.range(first..=last).map(|(number, _)| *number).collect();
         let taken = range.into_iter().filter_map(|number| {
             let held = self.held.remove(&number)?;
-            // Delivered twice, it is known by the later.
-            if self.numbers.get(&held.key) == Some(&number) {
-                self.numbers.remove(&held.key);
-            }
+            self.forget(&held.key, number);
             Some((number, held))
         });
         taken.collect()
+    }
+
+    fn forget(&mut self, key: &MessageKey, number: i64) {
+        let is_first = self.numbers.get(key) == Some(&number);
+        let Some(copies) = self.copies.get_mut(key) else {
+            if is_first {
+                self.numbers.remove(key);
+            }
+            return;
+        };
+        if is_first {
+            let next = copies.pop_first().expect("copies are kept while there are some");
+            self.numbers.insert(key.clone(), next);
+        } else {
+            copies.remove(&number);
+        }
+        if copies.is_empty() {
+            self.copies.remove(key);
+        }
     }
 
     /// How many it holds.

@@ -52,6 +52,48 @@ fn a_range_is_acknowledged_and_the_rest_is_not() {
 }
 
 #[test]
+fn of_several_messages_with_one_id_the_first_is_acknowledged_or_that_which_ends_the_range() {
+    let wire = || {
+        let mut wire = Wire::alone();
+        wire.consume(1, queue("q"), 5);
+        for (tag, birth) in [(1, 7), (2, 8), (3, 7), (4, 9)] {
+            wire.deliver_of(1, tag, birth, stored("text"));
+        }
+        let messages = wire.dispatched();
+        (wire, messages)
+    };
+    let range = |messages: &[Message], first: usize, last: usize, count| {
+        let mut range = ack(&messages[last], STANDARD, count);
+        range.first_message_id.clone_from(&messages[first].head.message_id);
+        range
+    };
+    let accepted = |first, last| {
+        let (first, last) = (Tag(first), Tag(last));
+        let which = if first == last { Which::One(last) } else { Which::Range(first, last) };
+        [(which, Outcome::Accepted)]
+    };
+    for (first, last, count, expected) in [
+        (0, 1, 2, (1, 2)),
+        (0, 2, 3, (1, 3)),
+        (0, 0, 1, (1, 1)),
+        (1, 2, 2, (2, 3)),
+        (0, 3, 4, (1, 4)),
+    ] {
+        let (mut wire, messages) = wire();
+        wire.say(&range(&messages, first, last, count));
+        assert_eq!(settled(&wire.asks()), accepted(expected.0, expected.1));
+    }
+    let (mut wire, messages) = wire();
+    for (kind, tag) in [(STANDARD, 1), (INDIVIDUAL, 3)] {
+        wire.say(&ack(&messages[0], kind, 1));
+        assert_eq!(settled(&wire.asks()), accepted(tag, tag));
+    }
+    wire.say(&ack(&messages[3], STANDARD, 2));
+    assert_eq!(settled(&wire.asks()), accepted(2, 4));
+    assert!(wire.frames().is_empty());
+}
+
+#[test]
 fn an_acknowledgement_is_answered_when_the_broker_has_it() {
     let (mut wire, messages) = five();
     wire.say(&MessageAck { response_required: true, ..ack(&messages[1], STANDARD, 2) });

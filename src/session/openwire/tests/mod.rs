@@ -169,12 +169,17 @@ impl Wire {
     }
 
     pub(super) fn deliver(&mut self, subscription: u64, tag: u64, content: Bytes) {
+        self.deliver_of(subscription, tag, tag, content);
+    }
+
+    /// The same of the message that is born there.
+    pub(super) fn deliver_of(&mut self, subscription: u64, tag: u64, birth: u64, content: Bytes) {
         let delivery = Delivery {
             subscription: SubscriptionId(subscription),
             tag: Tag(tag),
             from: Destination::queue("q"),
             origin: None,
-            message: BrokerMessageId::Durable(Lsn(tag)),
+            message: BrokerMessageId::Durable(Lsn(birth)),
             redelivered: false,
             attempt: 1,
             first_of_group: false,
