@@ -1,4 +1,4 @@
-//! Records of publications that subscriptions keep, and their bytes.
+//! Records of publications that subscriptions keep, and queues that read topics; and their bytes.
 //!
 //! | kind | what | bytes |
 //! |---|---|---|
@@ -26,8 +26,8 @@ pub(super) const SPREAD: u16 = 82;
 /// A consumer was waiting.
 const LENT: u64 = 1 << 63;
 
-/// A message entered queues of subscriptions, all of them at once; its content is the payload of
-/// the frame, and all of them hold it.
+/// A message entered the queues that keep what is published on its topic, all of them at once; its
+/// content is the payload of the frame, and all of them hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// When.
@@ -42,8 +42,8 @@ pub struct Published {
     pub targets: Vec<Target>,
 }
 
-/// A message that waited in the queue of its topic left it for those of subscriptions, all of them
-/// at once: they hold its payload from now on, or nobody does.
+/// A message that waited in the queue of its topic left it for those that keep what is published
+/// there, all of them at once: they hold its payload from now on, or nobody does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spread {
     /// From where.

@@ -192,7 +192,10 @@ fn the_limit_of_the_queue_counts_and_says_what_becomes_of_a_publication() {
     let limit = |messages, when_full| Limit { messages, when_full, ..Limit::NONE };
     let of_a = format!("queue://{OF_A}");
     [OF_A, OF_B].into_iter().for_each(|name| bench.name(name));
-    bench.govern(&[(&of_a, limit(1, WhenFull::Refuse)), ("topic://>", limit(9, WhenFull::Hold))], true);
+    bench.govern(
+        &[(&of_a, limit(1, WhenFull::Refuse)), ("topic://>", limit(9, WhenFull::Hold))],
+        true,
+    );
     bench.publish_new();
     let full = |limit| {
         Err(Refusal::DestinationFull { destination: queue(OF_A), limit: Measure::Messages(limit) })
