@@ -32,13 +32,15 @@ fn is_virtual(topic: &str) -> bool {
     topic.strip_prefix(TOPIC).is_some_and(|rest| !rest.is_empty())
 }
 
+/// The queues that read one topic, with the lines of it in which something waited when they came.
+type OfTopic = BTreeMap<QueueId, Box<[(QueueId, u64)]>>;
+
 /// The queues that read topics.
 #[derive(Debug, Default)]
 pub(crate) struct Readers {
     /// They get nothing.
     pub(super) off: bool,
-    /// By topic; with the lines of it in which something waited when they came.
-    topics: BTreeMap<Arc<str>, BTreeMap<QueueId, Box<[(QueueId, u64)]>>>,
+    topics: BTreeMap<Arc<str>, OfTopic>,
 }
 
 impl Readers {
