@@ -2,8 +2,8 @@
 //!
 //! A consumer is one subscription of the broker, or several where its destination is a composite.
 //! Always: what it holds is in the order in which it was dispatched, and known by the message's id
-//! as well: an acknowledgement names the first and the last of a range. Several may have one id, where
-//! a publication came to the queue of what was set apart from several queues.
+//! as well: an acknowledgement names the first and the last of a range. Several may have one id: a
+//! publication is set apart from each queue that keeps it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
