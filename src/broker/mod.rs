@@ -228,6 +228,7 @@ pub struct Broker {
     expiries: queue::Expiries,
     /// Queues in which something may be handed out, each once, in the order of their turns.
     restless: VecDeque<QueueId>,
+    bulk: work::Bulk,
     /// Subscriptions that have ended and still hold messages.
     ended: VecDeque<ConsumerKey>,
     sweeps: BTreeMap<QueueId, work::Sweep>,
@@ -307,6 +308,7 @@ impl Broker {
             totals: Counters::default(),
             expiries,
             restless: VecDeque::new(),
+            bulk: work::Bulk::default(),
             ended: VecDeque::new(),
             sweeps: BTreeMap::new(),
             transfers: BTreeMap::new(),
