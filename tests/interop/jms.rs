@@ -316,6 +316,7 @@ stories! {
         a_topic_transaction_is_heard_at_its_commit,
         a_virtual_topic_feeds_queues,
         what_a_virtual_topic_fed_survives_a_crash,
+        what_several_queues_of_a_virtual_topic_give_up_is_acknowledged,
         advisories_tell_of_consumers,
         advisories_tell_of_what_is_there,
         advisories_tell_of_connections,

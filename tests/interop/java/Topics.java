@@ -1,6 +1,8 @@
+import java.util.ArrayList;
 import java.util.List;
 import javax.jms.Connection;
 import javax.jms.JMSException;
+import javax.jms.Message;
 import javax.jms.MessageConsumer;
 import javax.jms.Session;
 import org.apache.activemq.ActiveMQConnection;
@@ -107,6 +109,43 @@ final class Topics {
         ActiveMQMessage last = (ActiveMQMessage) Stage.next(consumer);
         Stage.expect("m3", Stage.text(last));
         Stage.expect(null, last.getOriginalDestination());
+    }
+
+    static void what_several_queues_of_a_virtual_topic_give_up_is_acknowledged(Stage stage)
+            throws JMSException {
+        ActiveMQTopic topic = new ActiveMQTopic("VirtualTopic." + stage.named("t"));
+        List<ActiveMQQueue> queues = List.of(
+            new ActiveMQQueue("Consumer.a." + topic.getPhysicalName()),
+            new ActiveMQQueue("Consumer.b." + topic.getPhysicalName()));
+        Session opening = stage.session(Session.AUTO_ACKNOWLEDGE);
+        for (ActiveMQQueue queue : queues) {
+            opening.createConsumer(queue).close();
+        }
+        stage.send(topic, "m0", "m1");
+        String never = "jms.redeliveryPolicy.maximumRedeliveries=0";
+        for (ActiveMQQueue queue : queues) {
+            Session session = stage.session(Session.CLIENT_ACKNOWLEDGE, never);
+            MessageConsumer consumer = session.createConsumer(queue);
+            for (String text : List.of("m0", "m1")) {
+                Stage.expectTexts(consumer, text);
+                session.recover();
+            }
+            Stage.expectNothing(consumer);
+        }
+        // Two of each id, where ActiveMQ itself sets one apart: an acknowledgement is of all.
+        ActiveMQQueue dead = new ActiveMQQueue("ActiveMQ.DLQ");
+        Session session = stage.session(Session.CLIENT_ACKNOWLEDGE);
+        MessageConsumer consumer = session.createConsumer(dead);
+        Stage.expectTexts(consumer, "m0");
+        Message last = Stage.next(consumer);
+        List<String> seen = new ArrayList<>();
+        for (Message next; (next = consumer.receive(Stage.QUIET)) != null; last = next) {
+            seen.add(Stage.text(next));
+        }
+        last.acknowledge();
+        session.close();
+        seen.addAll(stage.drain(dead));
+        Stage.check(List.of(List.of(), List.of("m0", "m1")).contains(seen), "more is " + seen);
     }
 
     static void advisories_tell_of_consumers(Stage stage) throws JMSException {
