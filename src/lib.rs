@@ -84,10 +84,11 @@ pub mod store;
 pub mod wal;
 
 pub use embedded::{
-    Branch, BranchError, Broker, Builder, Connection, Consumer, Delivery, Durable, Ended, Failure,
-    Keeping, Limit, Message, MessageId, MessageIdError, OpenError, Receipt, RecoveredBranch,
-    Recovery, RecvError, Refusal, SendError, SettingError, SettleError, StoreRefused,
-    SubscribeError, Suspended, Transaction, TransactionError, Xa, blocking,
+    Branch, BranchError, Broker, Builder, Connection, Consumer, Consuming, Delivery, Durable,
+    Ended, Failure, Keeping, Limit, Message, MessageId, MessageIdError, OpenError, Outcome,
+    OutcomeError, Receipt, RecoveredBranch, Recovery, RecvError, Redelivery, Refusal, SendError,
+    SettingError, SettleError, StoreRefused, SubscribeError, Suspended, Transaction,
+    TransactionError, Xa, blocking,
 };
 
 /// The examples of the front page of the project, compiled.
