@@ -129,9 +129,8 @@ impl Connection {
     /// [under an id](crate::Transaction::commit_as), by whomever: for who has lost the answer.
     ///
     /// To ask is to decide: where nothing was committed under this id, nothing ever will be. Who
-    /// hears [`Outcome::NotCommitted`] can rely on it over any crash, for as long as ids are kept;
-    /// an id that was forgotten, or was never used, is answered so too. Waits until the answer is
-    /// durable.
+    /// hears [`Outcome::NotCommitted`] can rely on it over any crash, for as long as ids are kept.
+    /// An id that was forgotten is answered so too: ask in time. Waits until the answer is durable.
     ///
     /// # Errors
     /// See [`OutcomeError`].
@@ -150,8 +149,9 @@ impl Connection {
     }
 
     /// Begins to consume from a queue, which comes into being if it does not exist, or a topic,
-    /// with 100 deliveries outstanding at most. From topics also by a pattern: `*` stands for any
-    /// one part between dots, `>` at the end for the rest; each delivery tells its own topic.
+    /// with 100 deliveries outstanding at most. Also from all topics or queues of a pattern: `*`
+    /// stands for any one part between dots, `>` at the end for the rest; queues that come later
+    /// belong to it, and each delivery tells its own destination.
     ///
     /// # Errors
     /// Where the broker refuses the destination, or has ended.
