@@ -82,6 +82,48 @@ fn who_heard_that_nothing_was_committed_can_rely_on_it_over_crashes() {
     });
 }
 
+/// The power goes while a commit is on its way, in its write, its sync, or after; what of them the
+/// disk has then is another each time.
+#[test]
+fn whenever_the_power_goes_the_outcome_that_is_told_is_the_one_that_is_there() {
+    let (mut told, invoices) = (Vec::new(), Destination::queue("invoices"));
+    for round in 0..24 {
+        let disk = SimDisk::new();
+        let (answer, after) = story(async {
+            let broker = on_disk(&disk).open().await.unwrap();
+            let connection = broker.connect().unwrap();
+            connection.send(orders(), "order").await.unwrap();
+            let mut consumer = connection.subscribe(orders()).await.unwrap();
+            let transaction = connection.transaction().await.unwrap();
+            transaction.acknowledge(&next(&mut consumer).await).await.unwrap();
+            transaction.send(&invoices, "invoice").await.unwrap();
+            disk.fail_at(disk.operations() + round / 8, Fault::PowerOff);
+            let answer = transaction.commit_as("one").await;
+            (answer, disk.snapshot_crash(round))
+        });
+        let (outcome, after) = story(async {
+            let broker = on_disk(&after).open().await.unwrap();
+            let outcome = broker.connect().unwrap().outcome_of("one").await.unwrap();
+            (outcome, after.snapshot_crash(round))
+        });
+        assert!(answer.is_err() || outcome == Outcome::Committed, "{answer:?} {outcome:?}");
+        story(async {
+            let broker = on_disk(&after).open().await.unwrap();
+            let connection = broker.connect().unwrap();
+            assert_eq!(connection.outcome_of("one").await.unwrap(), outcome);
+            let there = [drain(&connection, &orders()).await, drain(&connection, &invoices).await];
+            match outcome {
+                Outcome::Committed => assert_eq!(there, [vec![], vec!["invoice"]]),
+                Outcome::NotCommitted => assert_eq!(there, [vec!["order"], vec![]]),
+            }
+        });
+        told.push((answer.is_ok(), outcome));
+    }
+    for outcome in [Outcome::Committed, Outcome::NotCommitted] {
+        assert!(told.contains(&(false, outcome)), "{told:?}");
+    }
+}
+
 #[test]
 fn another_transaction_under_the_id_of_a_commit_is_refused_and_has_not_happened() {
     story(async {
