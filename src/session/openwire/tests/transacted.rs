@@ -153,6 +153,18 @@ fn a_start_names_a_branch_that_may_be_there() {
 }
 
 #[test]
+fn a_start_that_was_refused_is_asked_again() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(branch(1), BEGIN));
+    wire.answer(Err(Refusal::TooManyBranches { limit: 1 }));
+    assert!(exception(&wire.frames()[0]).1.ends_with("xaErrorCode:-3"));
+    let _ = wire.asks();
+    wire.say(&transaction(branch(1), BEGIN));
+    let asks = wire.asks();
+    assert!(matches!(xa(&asks)[..], [XaCommand::Start { .. }]), "{asks:?}");
+}
+
+#[test]
 fn a_vote_that_there_was_nothing_is_a_three() {
     let mut wire = Wire::alone();
     wire.say(&transaction(branch(1), PREPARE));
