@@ -122,6 +122,7 @@ impl Broker {
 
     fn apply_deleted(&mut self, id: QueueId) {
         self.free(id);
+        self.stir_families_of(id);
         let queue = self.queues.remove(&id).expect("fits");
         self.resident -= queue.resident_len();
         self.names.remove(&*queue.row.name);

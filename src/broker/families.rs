@@ -4,7 +4,8 @@
 //! Always: a consumer's credit is its own, whatever queue its messages come from; a queue that
 //! comes into being later knows its families at once, and those that are there already are found
 //! some at a time. A queue that has something for a family in which nobody has credit rests, and is
-//! stirred when somebody has: some queues at a time, so that credit for few does not wake many.
+//! stirred when somebody has, the one that has rested longest first. So that credit for few does not
+//! wake many, as many are stirred as have credit, and more when one of the family's was looked at.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::broker::fact::ConsumerKey;
 use crate::broker::held;
-use crate::broker::queue::Queue;
+use crate::broker::queue::{Head, Queue};
 use crate::ids::QueueId;
 use crate::limits;
 use crate::message::{Destination, Wildcard};
@@ -25,8 +26,10 @@ pub(crate) struct Family {
     consumers: BTreeSet<ConsumerKey>,
     /// Those with credit, the next one first.
     pub(crate) ready: VecDeque<ConsumerKey>,
-    /// Queues that had something when nobody had credit.
-    hungry: BTreeSet<QueueId>,
+    /// Queues that had something when nobody had credit, the one that has rested longest first.
+    hungry: VecDeque<QueueId>,
+    /// The same, to find one.
+    rests: BTreeSet<QueueId>,
     /// The queues that there were before it are found after this name; from the first without.
     found: Option<Arc<str>>,
     /// All of them are found.
@@ -46,7 +49,8 @@ impl Broker {
                 wildcard,
                 consumers: BTreeSet::new(),
                 ready: VecDeque::new(),
-                hungry: BTreeSet::new(),
+                hungry: VecDeque::new(),
+                rests: BTreeSet::new(),
                 found: None,
                 complete: false,
                 in_line: false,
@@ -104,12 +108,25 @@ impl Broker {
                 queue.families_mut().insert(Arc::clone(&name));
             }
         } else if !family.ready.is_empty() {
-            let some = std::iter::from_fn(|| family.hungry.pop_first());
-            stirred.extend(some.take(limits::STEP_MESSAGES_MAX));
+            let few = family.ready.len().min(limits::STEP_MESSAGES_MAX);
+            stirred.extend(std::iter::from_fn(|| family.hungry.pop_front()).take(few));
+            stirred.iter().for_each(|id| _ = family.rests.remove(id));
         }
+        let complete = family.complete;
         stirred.into_iter().for_each(|id| self.stir(id));
-        self.stir_family(&name);
+        if !complete {
+            self.stir_family(&name);
+        }
         true
+    }
+
+    /// A queue was looked at, or goes: what its families have credit for may be in others.
+    pub(super) fn stir_families_of(&mut self, id: QueueId) {
+        let Some(families) = self.queues.get(&id).and_then(|queue| queue.families()) else {
+            return;
+        };
+        let names: Vec<_> = families.iter().cloned().collect();
+        names.iter().for_each(|name| self.stir_family(name));
     }
 
     /// A queue comes into being: those who read from its pattern read from it.
@@ -153,8 +170,14 @@ impl Broker {
                 self.pass_over(id, key);
             }
         }
+        if matches!(self.queues[&id].head(), Head::Empty) {
+            return None;
+        }
         for name in &names {
-            self.families.get_mut(name).expect("just seen").hungry.insert(id);
+            let family = self.families.get_mut(name).expect("just seen");
+            if family.rests.insert(id) {
+                family.hungry.push_back(id);
+            }
         }
         None
     }

@@ -352,8 +352,10 @@ impl Selecting {
         let mut found = Vec::new();
         for (number, (position, waiting)) in self.returned.range(group.returned + 1..) {
             group.returned = *number;
-            let seen = group.ranks[usize::from(position.0)].seen.position();
-            if *position <= seen && !group.known.contains_key(position) {
+            // Where a look at all was a look at what waits, it may lie beyond all that was seen.
+            let Progress { seen, complete_at } = group.ranks[usize::from(position.0)];
+            let passed = *position <= seen.position() || complete_at.is_some();
+            if passed && !group.known.contains_key(position) {
                 found.push((*position, *waiting));
             }
             if found.len() == limits::STEP_MESSAGES_MAX {

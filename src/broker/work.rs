@@ -116,14 +116,23 @@ impl Broker {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
-        while let Some(id) = self.restless.pop_front() {
-            if self.state_handed_out(now, id, facts, effects) {
+        for looked_at in 0.. {
+            let Some(id) = self.restless.pop_front() else { break };
+            let handed_out = self.state_handed_out(now, id, facts, effects);
+            self.stir_families_of(id);
+            if handed_out {
                 self.restless.push_back(id);
                 return true;
             }
             if let Some(queue) = self.queues.get_mut(&id) {
                 queue.restless = false;
             }
+            if looked_at == limits::STEP_MESSAGES_MAX {
+                return true;
+            }
+        }
+        if !self.family_line.is_empty() {
+            return true;
         }
         // More dead bodies than are given back must not pile up in memory.
         if self.durable.dead_uploads() >= limits::DEAD_UPLOADS_MAX {

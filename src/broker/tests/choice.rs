@@ -176,3 +176,18 @@ fn consumers_of_patterns_and_selectors_get_nothing_of_a_queue_that_one_has_to_it
     bench.close(1);
     assert_eq!(whose(&mut bench).len(), 3);
 }
+
+#[test]
+fn a_consumer_of_a_pattern_with_little_credit_reads_from_all_queues_in_turn() {
+    let mut bench = Bench::new();
+    for name in ["a.1", "a.2", "a.1", "a.2", "a.1", "a.2"] {
+        bench.send(name);
+    }
+    bench.subscribe(1, queue("a.*"), 1);
+    let mut from = Vec::new();
+    for tag in 1..=4 {
+        from.extend(got(&mut bench).into_iter().map(|(_, from)| from));
+        bench.settle(1, Which::One(Tag(tag)), Outcome::Accepted).unwrap();
+    }
+    assert_eq!(from, ["a.1", "a.2", "a.1", "a.2"]);
+}

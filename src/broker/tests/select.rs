@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::broker::command::{Disposition, Work};
+use crate::broker::redelivery::Redelivery;
 use crate::ids::TransactionName;
 use crate::limits;
 use crate::message::{BodyKind, Content};
@@ -149,6 +150,31 @@ fn what_comes_back_is_handed_out_again_before_what_is_later() {
     assert_eq!(bench.handed_out(), []);
     bench.close(2);
     assert_eq!(bench.handed_out(), [(1, 1), (1, 3), (1, 4)]);
+}
+
+#[test]
+fn what_nobody_could_see_when_a_selector_had_looked_at_all_is_found_when_it_comes_back() {
+    for delay in [0, 100] {
+        let rules = Redelivery { delay, delay_max: 1000, ..Redelivery::none() };
+        let mut bench = dead::governed(rules, Vec::new());
+        bench.send_coloured(&["blue"]);
+        bench.subscribe(2, queue("q"), 1);
+        if delay > 0 {
+            let lent = bench.delivered.pop_front().unwrap();
+            bench.settle(2, Which::One(lent.tag), Outcome::Returned).unwrap();
+        }
+        bench.delivered.clear();
+        // The index alone tells of it now, and is not asked: all that waits is in memory.
+        bench.broker.freeze(bench.log.last().unwrap().0.lsn);
+        bench.broker.freeze_rows(100).unwrap();
+        bench.broker.install();
+        bench.select(1, queue("q"), 10, "colour = 'blue'");
+        assert_eq!(bench.handed_out(), []);
+        bench.close(2);
+        bench.now = Millis(1100);
+        bench.settle_down(Effects::new());
+        assert_eq!(bench.handed_out(), [(1, 1)]);
+    }
 }
 
 #[test]
