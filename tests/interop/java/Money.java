@@ -21,8 +21,8 @@ import org.postgresql.xa.PGXADataSource;
  * manager: `Money COMMAND MANAGER LOGS BROKER DATABASE COUNT`.
  *
  * `fill` puts so many amounts into the first queue. `move` moves them for ever, whatever fails, and
- * prints a line for each move. `settle` has the transaction manager end what is left in doubt, and
- * then every amount must be in exactly one place.
+ * prints a line for each move, and others for what keeps it from moving. `settle` has the
+ * transaction manager end what is left in doubt, and then every amount must be in one place alone.
  */
 public final class Money {
     private static final ActiveMQQueue IN = new ActiveMQQueue("money.in");
@@ -111,9 +111,11 @@ public final class Money {
 
     /** Before anything else is moved: it holds rows of the table, and who wants one would wait. */
     private void endWhatIsInDoubt() throws Exception {
-        do {
+        manager.recover();
+        while (isInDoubt(queues) || isInDoubt(table)) {
+            System.out.println("something is in doubt");
             manager.recover();
-        } while (isInDoubt(queues) || isInDoubt(table));
+        }
     }
 
     private static boolean isInDoubt(Resource resource) throws Exception {
@@ -140,9 +142,7 @@ public final class Money {
                 Connection sql = rows.getConnection();
                 boolean moved = toTable ? toTable(consumer, sql) : toQueue(session, producer, sql);
                 manager.transactions().commit();
-                if (moved) {
-                    System.out.println("moved");
-                }
+                System.out.println(moved ? "moved" : "nothing to move");
             }
         } finally {
             Resource.closeQuietly(connection);
