@@ -377,7 +377,7 @@ impl Broker {
             }
             Change::PublishOn { topic } => self.apply_publish_on(&topic, effects),
             Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),
-            Change::Settle { key, which, outcome } => {
+            Change::Settle { key, which, outcome, .. } => {
                 self.apply_settle(key, which, outcome, effects);
             }
             Change::TakeBack { key, count } => self.apply_take_back(key, count),
@@ -416,7 +416,9 @@ impl Broker {
             Change::Part { connection, closed } => self.apply_part(connection, closed),
             Change::Rest { queue, places } => self.apply_rest(queue, places),
             Change::Rested { queue, places } => self.apply_rested(queue, places),
-            Change::EndOn { number } => self.apply_end_on(number, effects),
+            Change::EndOn { number } => {
+                self.apply_end_on(number, limits::STEP_MESSAGES_MAX, effects);
+            }
             Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
             Change::Relend { key, tag, queue, place, entry } => {
                 self.apply_relend(key, tag, queue, (place, entry));

@@ -13,14 +13,14 @@ use bytes::Bytes;
 use crate::broker::Broker;
 use crate::broker::delta::{Entry, NoteRow, Place, Repeat, Why};
 use crate::broker::durable::Durable;
-use crate::broker::fact::{Change, Fact, Volatile};
+use crate::broker::fact::{Change, Fact, Volatile, VolatilePlace};
 use crate::broker::grouping::Membership;
-use crate::broker::redelivery::queue_named;
+use crate::broker::redelivery::{Ending, queue_named};
 use crate::ids::{DueTime, Millis, NoteId, QueueId};
 use crate::limits;
 use crate::message::{DLQ_FAILURE_CAUSE, ORIGINAL_DESTINATION, with_properties};
 use crate::mutant::{self, Mutant};
-use crate::record::Record;
+use crate::record::{Cause, Record};
 
 /// How many reasons there are, [`Why::Rejected`] the last of them.
 const REASONS: usize = 1 + Why::Rejected as usize;
@@ -172,7 +172,9 @@ impl Broker {
         debug_assert!(entries.len() <= limits::STEP_MESSAGES_MAX, "a step is bounded");
         let source = &self.queues[&from];
         let target = source.redelivery.target(&source.row.name);
-        let stay = entries.split_off(self.room_for_dead(&target, &entries));
+        let bytes = entries.iter().map(|(_, entry)| entry.charge());
+        let fit = self.room_apart(&target, bytes);
+        let stay = entries.split_off(fit);
         if !stay.is_empty() {
             let until = DueTime::at(Millis(now.0.saturating_add(limits::DEAD_RETRY_MILLIS)));
             let record = Record::PutOff { queue: from, until, entries: stay };
@@ -193,58 +195,58 @@ impl Broker {
         facts.push(Fact::Log(record, Bytes::new()));
     }
 
-    /// How many of these messages, from the first on, their queue has room for.
-    fn room_for_dead(&self, target: &str, entries: &[(Place, Entry)]) -> usize {
+    /// How many of these messages, by their bytes and from the first on, their queue has room for.
+    fn room_apart(&self, target: &str, bytes: impl Iterator<Item = u64>) -> usize {
         if super::decide::check_name(target).and(self.check_count(target)).is_err() {
             return 0;
         }
         let known = self.names.get(target).map(|id| &self.queues[id]);
         let limit = known.map_or_else(|| self.policies.of_queue(target), |queue| queue.limit);
         let mut held = known.map(|queue| queue.held()).unwrap_or_default();
-        let fits = |(_, entry): &&(Place, Entry)| -> bool {
-            let size = entry.charge();
-            let fits = limit.exceeded(held, size).is_none();
+        let fits = |size: &u64| -> bool {
+            let fits = limit.exceeded(held, *size).is_none();
             held.messages += 1;
             held.bytes += size;
             fits
         };
-        entries.iter().take_while(fits).count()
+        bytes.take_while(fits).count()
     }
 
-    /// States that non-persistent messages are set apart: new ones with the cause among their
-    /// properties. Where there is no room for them they are gone.
+    /// States what becomes of non-persistent messages that are handed out no more: they are gone, or
+    /// set apart, as new ones with the cause among their properties. Gives those for which there is
+    /// no room; they stay as they are.
     pub(super) fn state_dead_volatile(
         &self,
         now: Millis,
         from: QueueId,
-        messages: Vec<(u8, Volatile)>,
+        mut messages: Vec<(VolatilePlace, Volatile)>,
         facts: &mut Vec<Fact>,
-    ) {
+    ) -> Vec<VolatilePlace> {
         let source = &self.queues[&from];
         let target = source.redelivery.target(&source.row.name);
-        if super::decide::check_name(&target).and(self.check_count(&target)).is_err() {
-            return;
+        let set_apart = source.redelivery.non_persistent == Ending::DeadLetter;
+        let bytes = messages.iter().map(|(_, message)| message.charge());
+        let fit = if set_apart { self.room_apart(&target, bytes) } else { messages.len() };
+        let stay = messages.split_off(fit).into_iter().map(|(place, _)| place).collect();
+        if messages.is_empty() {
+            return stay;
+        }
+        let places = messages.iter().map(|(place, _)| *place).collect();
+        facts.push(Fact::Memory(Change::Drop { queue: from, cause: Cause::Returned, places }));
+        if !set_apart {
+            return stay;
         }
         let dead = DeadLetter { origin: Arc::clone(&source.row.name), why: Why::Returned };
-        let known = self.names.get(&*target).map(|id| &self.queues[id]);
-        let limit = known.map_or_else(|| self.policies.of_queue(&target), |queue| queue.limit);
-        let mut held = known.map(|queue| queue.held()).unwrap_or_default();
-        let mut queue = None;
-        for (rank, message) in messages {
-            let charge = message.charge();
-            if limit.exceeded(held, charge).is_some() {
-                return;
-            }
-            held.messages += 1;
-            held.bytes += charge;
-            let queue = *queue.get_or_insert_with(|| self.queue_or_new(now, &target, facts).0);
+        let queue = self.queue_or_new(now, &target, facts).0;
+        for (place, message) in messages {
             let content = dead.mark(message.content);
             let message = Volatile { content, expires: None, ..message };
             if Membership::of(&message.content).is_some() {
                 facts.push(Fact::Memory(Change::HasGroups { queue }));
             }
-            facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
+            facts.push(Fact::Memory(Change::Enqueue { queue, rank: place.rank, message }));
         }
+        stay
     }
 
     pub(super) fn apply_dead(

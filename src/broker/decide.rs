@@ -206,8 +206,12 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> bool {
         self.abandon_stages(connection, facts);
-        self.decide_close_units(now, connection, facts);
-        self.decide_close_branches(now, connection, facts);
+        let mut left = limits::STEP_MESSAGES_MAX;
+        if !self.decide_close_units(now, connection, &mut left, facts)
+            || !self.decide_close_branches(now, connection, &mut left, facts)
+        {
+            return false;
+        }
         self.state_parting(connection, false, facts);
         if self.client_of(connection).is_some() {
             facts.push(Fact::Memory(Change::Identified { connection, client: None }));
@@ -477,14 +481,12 @@ impl Broker {
                 Outcome::Rejected => self.state_rejected(now, queue, loans, facts),
             }
         }
-        facts.push(Fact::Memory(Change::Settle { key, which, outcome }));
-        if let Source::Queue(queue) = &source {
+        let in_memory = |tag: &&Tag| !matches!(consumer.loans[*tag], Lent::Durable { .. });
+        let volatile = tags.iter().filter(in_memory).count();
+        facts.push(Fact::Memory(Change::Settle { key, which, outcome, volatile }));
+        if let (Source::Queue(queue), Outcome::Rejected) = (&source, outcome) {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
-            match outcome {
-                Outcome::Accepted => {}
-                Outcome::Returned => self.state_volatile_returned(now, *queue, loans, facts),
-                Outcome::Rejected => self.state_volatile_rejected(now, *queue, loans, facts),
-            }
+            self.state_volatile_rejected(now, *queue, loans, facts);
         }
         if all { DONE } else { Ok(Verdict::Part) }
     }

@@ -76,6 +76,10 @@ impl Fact {
             Self::Memory(Change::Publish { reach, .. }) => 1 + reach * limits::PUBLISH_EFFORT,
             Self::Memory(Change::PublishOn { .. }) => limits::PUBLISH_STEP * limits::PUBLISH_EFFORT,
             Self::Memory(Change::Unsubscribe { .. }) => limits::COMMAND_EFFORT,
+            Self::Memory(Change::Settle { volatile, .. }) => 1 + volatile,
+            Self::Memory(Change::Unit(_, UnitChange::Take { count, .. })) => *count,
+            Self::Memory(Change::Unit(_, UnitChange::End { at_once, .. })) => 1 + at_once,
+            Self::Memory(Change::Branch(_, change)) => change.messages(),
             Self::Log(..) | Self::Memory(_) => 1,
         }
     }
@@ -221,6 +225,8 @@ pub enum Change {
         which: Which,
         /// How.
         outcome: Outcome,
+        /// How many of them live in memory alone.
+        volatile: usize,
     },
     /// Loans of an ended subscription come back; durable ones that count have their record.
     TakeBack {
@@ -437,6 +443,8 @@ pub enum UnitChange {
         which: Which,
         /// They are to come back, whatever the outcome.
         returned: bool,
+        /// How many.
+        count: usize,
     },
     /// It has its outcome; durable operations have their record already.
     End {
@@ -446,6 +454,8 @@ pub enum UnitChange {
         disposition: Disposition,
         /// Who waits for the end of all of it, where that takes several steps.
         asker: Option<Asker>,
+        /// How much of what lives in memory alone is done at once, in messages; the rest in steps.
+        at_once: usize,
     },
 }
 

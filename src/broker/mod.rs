@@ -226,6 +226,7 @@ pub struct Broker {
     expiries: queue::Expiries,
     /// Queues in which something may be handed out, each once, in the order of their turns.
     restless: VecDeque<QueueId>,
+    bulk: work::Bulk,
     /// Subscriptions that have ended and still hold messages.
     ended: VecDeque<ConsumerKey>,
     sweeps: BTreeMap<QueueId, work::Sweep>,
@@ -301,6 +302,7 @@ impl Broker {
             totals: Counters::default(),
             expiries,
             restless: VecDeque::new(),
+            bulk: work::Bulk::default(),
             ended: VecDeque::new(),
             sweeps: BTreeMap::new(),
             transfers: BTreeMap::new(),

@@ -22,6 +22,8 @@ use crate::record::{Forgotten, Named};
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     scopes: BTreeMap<Scope, Known>,
+    /// What is left of the names of queues that are gone: to drop many takes its time.
+    gone: Vec<Known>,
     /// The first of each scope.
     oldest: BTreeSet<(Millis, Scope)>,
     /// Those of messages of which a transaction decides, by the births of these.
@@ -72,6 +74,22 @@ impl Known {
 }
 
 impl Names {
+    /// Whether something is left of queues that are gone.
+    pub(super) fn has_rest(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// Drops some of that; false where there is none.
+    pub(super) fn drop_some(&mut self) -> bool {
+        let Some(known) = self.gone.last_mut() else { return false };
+        for _ in 0..limits::STEP_MESSAGES_MAX {
+            known.rows.pop_first();
+            known.by_id.pop_first();
+        }
+        self.gone.pop_if(|known| known.rows.is_empty() && known.by_id.is_empty());
+        true
+    }
+
     pub(super) fn new(rows: &BTreeMap<(Scope, u64), NameRow>) -> Self {
         let mut names = Self::default();
         for ((scope, number), row) in rows {
@@ -280,6 +298,7 @@ impl Durable {
             self.names.count -= known.rows.len() + known.pending.len();
             self.names.pending -= known.pending.len();
             move_on(&mut self.names.oldest, scope, known.oldest(), None);
+            self.names.gone.push(known);
         }
     }
 

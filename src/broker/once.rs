@@ -205,11 +205,16 @@ impl Broker {
 impl Broker {
     /// Whether there are names to be forgotten.
     pub(super) fn has_names_to_forget(&self, now: Millis) -> bool {
-        self.crowded.is_some() || self.durable.names.excess(now, &self.limits).is_some()
+        self.crowded.is_some()
+            || self.durable.names.has_rest()
+            || self.durable.names.excess(now, &self.limits).is_some()
     }
 
     /// States that names are forgotten, some at a time; false when none are to be.
     pub(super) fn state_forgotten(&mut self, now: Millis, facts: &mut Vec<Fact>) -> bool {
+        if self.durable.names.drop_some() {
+            return true;
+        }
         let names = &self.durable.names;
         let crowded = self.crowded.and_then(|scope| names.crowded(scope, now, &self.limits));
         if crowded.is_none() {

@@ -37,7 +37,7 @@ pub(crate) struct Speakers {
     by: BTreeMap<ConnectionId, BTreeSet<Identity>>,
     /// Those of connections that have ended, and of which no record says so yet; with whether they
     /// said that they would.
-    parting: VecDeque<(bool, BTreeSet<Identity>)>,
+    parting: VecDeque<(ConnectionId, bool, BTreeSet<Identity>)>,
 }
 
 impl Speakers {
@@ -63,19 +63,19 @@ impl Speakers {
     }
 
     fn part(&mut self, connection: ConnectionId, closed: bool) {
-        let Some(all) = self.by.remove(&connection) else { return };
-        for producer in &all {
-            self.of.remove(producer);
+        if let Some(all) = self.by.remove(&connection) {
+            self.parting.push_back((connection, closed, all));
         }
-        self.parting.push_back((closed, all));
     }
 
     /// Some of those that have gone together and have not come back since.
     fn next_parted(&mut self) -> Option<(bool, Vec<Identity>)> {
-        let (closed, all) = self.parting.front_mut()?;
-        let closed = *closed;
+        let (connection, closed, all) = self.parting.front_mut()?;
+        let (connection, closed) = (*connection, *closed);
         let some = std::iter::from_fn(|| all.pop_first()).take(limits::STEP_MESSAGES_MAX);
-        let some: Vec<_> = some.collect();
+        let mut some: Vec<_> = some.collect();
+        some.retain(|id| self.of.get(id) == Some(&connection));
+        some.iter().for_each(|id| _ = self.of.remove(id));
         if all.is_empty() {
             self.parting.pop_front();
         }
@@ -151,11 +151,9 @@ impl Broker {
         }
         let (mut closed, mut producers) = (false, Vec::new());
         if let Some((said, some)) = self.speakers.next_parted() {
-            let is_gone = |id: &Identity| {
-                !self.speakers.of.contains_key(id) && self.durable.producers.knows(*id)
-            };
             closed = said;
-            producers.extend(some.into_iter().filter(is_gone));
+            let known = |id: &Identity| self.durable.producers.knows(*id);
+            producers.extend(some.into_iter().filter(known));
         } else {
             producers.extend(self.left_behind().take(limits::STEP_MESSAGES_MAX));
             if producers.is_empty() {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::broker::Broker;
 use crate::broker::delta::{Entry, Place, Why};
-use crate::broker::fact::{Change, Fact, Lent, VolatilePlace};
+use crate::broker::fact::{Fact, Lent};
 use crate::ids::{DueTime, Millis, QueueId};
 use crate::limits;
 use crate::message::Destination;
@@ -170,35 +170,6 @@ impl Broker {
         Entry { due: dead.or_else(|| rules.due(now, entry.returns)), ..entry }
     }
 
-    /// States what becomes of non-persistent messages that have just come back too often. Their
-    /// return is stated before this.
-    pub(super) fn state_volatile_returned<'a>(
-        &self,
-        now: Millis,
-        id: QueueId,
-        loans: impl Iterator<Item = &'a Lent>,
-        facts: &mut Vec<Fact>,
-    ) {
-        let rules = &self.queues[&id].redelivery;
-        let mut places: Vec<VolatilePlace> = Vec::new();
-        let mut dead = Vec::new();
-        for loan in loans {
-            let Lent::Volatile { place, message, returns, .. } = loan else { continue };
-            if rules.is_too_often(returns.saturating_add(1)) {
-                places.push(*place);
-                dead.push((place.rank, message.clone()));
-            }
-        }
-        if places.is_empty() {
-            return;
-        }
-        let bury = rules.non_persistent == Ending::DeadLetter;
-        facts.push(Fact::Memory(Change::Drop { queue: id, cause: Cause::Returned, places }));
-        if bury {
-            self.state_dead_volatile(now, id, dead, facts);
-        }
-    }
-
     /// States what becomes of non-persistent messages that their consumer has given up. Their
     /// return is stated before this.
     pub(super) fn state_volatile_rejected<'a>(
@@ -209,19 +180,15 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) {
         let rules = &self.queues[&id].redelivery;
-        let (mut places, mut dead) = (Vec::new(), Vec::new());
-        for loan in loans {
-            let Lent::Volatile { place, message, .. } = loan else { continue };
-            places.push(*place);
-            dead.push((place.rank, message.clone()));
-        }
-        if places.is_empty() || self.policies.is_for_dead(rules) {
+        if self.policies.is_for_dead(rules) {
             return;
         }
-        facts.push(Fact::Memory(Change::Drop { queue: id, cause: Cause::Returned, places }));
-        if rules.non_persistent == Ending::DeadLetter {
-            self.state_dead_volatile(now, id, dead, facts);
-        }
+        let dead = loans.filter_map(|loan| match loan {
+            Lent::Volatile { place, message, .. } => Some((*place, message.clone())),
+            Lent::Durable { .. } | Lent::Published { .. } => None,
+        });
+        // One for which there is no room comes back to its consumer.
+        self.state_dead_volatile(now, id, dead.collect(), facts);
     }
 
     /// States the end of messages whose time is over.

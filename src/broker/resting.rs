@@ -10,11 +10,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::broker::Broker;
 use crate::broker::fact::{Change, Fact, Lent, Spot, VolatilePlace};
-use crate::broker::redelivery::Ending;
 use crate::broker::selecting::Waiting;
 use crate::ids::{Millis, QueueId};
 use crate::limits;
-use crate::record::Cause;
 
 /// What rests, over all queues.
 #[derive(Debug, Default)]
@@ -91,12 +89,11 @@ impl Broker {
         // A queue may be gone, and so may each of the messages.
         let Some(queue) = self.queues.get(&id) else { return };
         let (rules, now) = (&queue.redelivery, self.time(now));
-        let (mut rest, mut places, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rest, mut dead) = (Vec::new(), Vec::new());
         for place in new {
             let Some((message, returns)) = queue.resting_at(*place) else { continue };
             if rules.is_too_often(returns) {
-                places.push(*place);
-                dead.push((place.rank, message.clone()));
+                dead.push((*place, message.clone()));
             } else {
                 // Not beyond its own end: nothing is kept of one that has gone.
                 let until = rules.rest_until(now, returns);
@@ -104,15 +101,11 @@ impl Broker {
                 rest.push((until, *place));
             }
         }
+        let until = Millis(now.0.saturating_add(limits::DEAD_RETRY_MILLIS));
+        let stay = self.state_dead_volatile(now, id, dead, facts);
+        rest.extend(stay.into_iter().map(|place| (until, place)));
         if !rest.is_empty() {
             facts.push(Fact::Memory(Change::Rest { queue: id, places: rest }));
-        }
-        if places.is_empty() {
-            return;
-        }
-        facts.push(Fact::Memory(Change::Drop { queue: id, cause: Cause::Returned, places }));
-        if rules.non_persistent == Ending::DeadLetter {
-            self.state_dead_volatile(now, id, dead, facts);
         }
     }
 
@@ -124,7 +117,10 @@ impl Broker {
         for (at, place) in places {
             self.resting.until.remove(&(at, id, place));
             let Some(queue) = self.queues.get_mut(&id) else { continue };
-            if queue.resting_at(place).is_none() {
+            let Some((_, returns)) = queue.resting_at(place) else { continue };
+            // It found no room where it is to be set apart.
+            if queue.redelivery.is_too_often(returns) {
+                self.resting.new.push_back((id, place));
                 continue;
             }
             let known = queue.dequeue(place, &mut self.expiries);

@@ -39,6 +39,8 @@ pub(crate) struct Unit {
     doomed: Option<Refusal>,
     /// What of it lives in memory alone.
     pub(super) volatile: VecDeque<VolatileWork>,
+    /// What came before that, and stays in memory when its branch votes.
+    pub(super) passed: VecDeque<VolatileWork>,
     /// What it sends to each queue.
     sent: BTreeMap<QueueId, Held>,
     /// What it takes out of each.
@@ -50,6 +52,18 @@ pub(crate) struct Unit {
     unkept: BTreeSet<Arc<str>>,
     /// The name of its branch, while the outcome of an older one may be remembered under it.
     anew: Option<Arc<Xid>>,
+}
+
+impl Unit {
+    /// What of it lives in memory alone, in order.
+    fn works(&self) -> impl Iterator<Item = &VolatileWork> {
+        self.passed.iter().chain(&self.volatile)
+    }
+
+    /// How much that is.
+    pub(super) fn in_memory(&self) -> usize {
+        self.passed.len() + self.volatile.len()
+    }
 }
 
 /// A unit that has its outcome, and is not done.
@@ -81,8 +95,6 @@ pub(crate) struct Units {
     patient: Option<(UnitKey, BTreeSet<QueueId>)>,
     /// Operations are being read from the index.
     reading: bool,
-    /// Others are to be served before the next step.
-    pub(super) rests: bool,
     /// The transaction of which some operations were settled last.
     turn: Option<TransactionId>,
 }
@@ -124,7 +136,7 @@ impl Units {
     pub(super) fn state(&self, key: UnitKey) -> (bool, bool) {
         let unit = self.open.get(&key);
         let doomed = unit.is_some_and(|unit| unit.doomed.is_some());
-        (doomed, unit.is_some_and(|unit| unit.id.is_some() || !unit.volatile.is_empty()))
+        (doomed, unit.is_some_and(|unit| unit.id.is_some() || unit.in_memory() > 0))
     }
 
     /// The transaction that a unit's first operation has begun.
@@ -294,7 +306,7 @@ impl Broker {
 
     fn operations_of(&self, unit: &Unit) -> u64 {
         let logged = unit.id.and_then(|id| self.durable.transactions.get(id));
-        logged.map_or(0, |row| row.operations) + unit.volatile.len() as u64
+        logged.map_or(0, |row| row.operations) + unit.in_memory() as u64
     }
 
     /// The transaction of a unit and the number of its next operation, stating what it begins.
@@ -347,7 +359,7 @@ impl Broker {
         let bytes = message.content.len() as u64 + body + overhead;
         self.fits_alone(key, queue, name, bytes)?;
         facts.push(Fact::Memory(Change::Unit(key, UnitChange::Sent { queue, bytes })));
-        let few = self.unit(key)?.volatile.len() < limits::TRANSACTION_VOLATILE_MAX;
+        let few = self.unit(key)?.in_memory() < limits::TRANSACTION_VOLATILE_MAX;
         // What a branch has sent is to be as durable as its vote.
         let branch = matches!(key, UnitKey::Branch(_));
         let persistent = message.durability == Durability::Persistent;
@@ -397,7 +409,8 @@ impl Broker {
                 facts.push(Fact::Log(Record::Taken(taken), Bytes::new()));
             }
         }
-        facts.push(Fact::Memory(Change::Unit(unit, UnitChange::Take { key, which, returned })));
+        let take = UnitChange::Take { key, which, returned, count: tags.len() };
+        facts.push(Fact::Memory(Change::Unit(unit, take)));
         if all { DONE } else { Ok(Verdict::Part) }
     }
 
@@ -414,7 +427,8 @@ impl Broker {
         let (id, how) = (self.units.transaction(key), (resolution, disposition));
         let at_once = self.state_settled_at_once(now, Some(key), (id, false), how, facts);
         let asker = (!at_once).then_some(asker);
-        let end = UnitChange::End { resolution, disposition, asker };
+        let done = if at_once { self.done_at_once(key) } else { 0 };
+        let end = UnitChange::End { resolution, disposition, asker, at_once: done };
         facts.push(Fact::Memory(Change::Unit(key, end)));
         if at_once { Verdict::Answer(Reply::Done) } else { Verdict::Fence }
     }
@@ -434,22 +448,26 @@ impl Broker {
         }
     }
 
-    /// States the end of all units of a connection.
+    /// States the end of units of a connection, as many as are left to a step. False where those
+    /// were not all.
     pub(super) fn decide_close_units(
         &self,
         now: Millis,
         connection: ConnectionId,
+        left: &mut usize,
         facts: &mut Vec<Fact>,
-    ) {
+    ) -> bool {
         let (resolution, disposition) = (Resolution::Rollback, Disposition::Return);
-        // However many there are, one step settles a bounded number of operations.
-        let mut left = limits::STEP_MESSAGES_MAX;
         for (key, unit) in self.units.of(connection) {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
             if let Some(transaction) = unit.id {
                 let small = self.durable.transactions.small(transaction);
-                match small.filter(|small| small.len() <= left) {
+                match small.filter(|small| small.len() <= *left) {
                     Some(known) => {
-                        left -= known.len();
+                        *left -= known.len();
                         self.settle(now, transaction, known, (resolution, disposition), facts);
                     }
                     None => {
@@ -458,9 +476,20 @@ impl Broker {
                     }
                 }
             }
-            let end = UnitChange::End { resolution, disposition, asker: None };
+            let at_once = self.done_at_once(*key).min(*left);
+            *left -= at_once;
+            let end = UnitChange::End { resolution, disposition, asker: None, at_once };
             facts.push(Fact::Memory(Change::Unit(*key, end)));
         }
+        true
+    }
+
+    /// How much of what a unit has in memory one step does, in messages.
+    pub(super) fn done_at_once(&self, key: UnitKey) -> usize {
+        let works = self.units.get(key).into_iter().flat_map(Unit::works);
+        let weights = works.take(limits::STEP_MESSAGES_MAX).map(|work| self.weight(work));
+        let all: usize = weights.map(|weight| weight.unwrap_or(1)).sum();
+        all.min(limits::STEP_MESSAGES_MAX)
     }
 }
 
@@ -562,12 +591,13 @@ impl Broker {
                 }
                 unit.volatile.push_back(work);
             }
-            UnitChange::Take { key: consumer, which, returned } => {
+            UnitChange::Take { key: consumer, which, returned, .. } => {
                 self.apply_take(key, consumer, which, returned, effects);
             }
-            UnitChange::End { resolution, disposition, asker } => {
+            UnitChange::End { resolution, disposition, asker, at_once } => {
                 let unit = self.units.take(key);
-                self.begin_ending(unit, None, (resolution, disposition), asker, effects);
+                let how = (resolution, disposition);
+                self.begin_ending(unit, None, how, (asker, at_once), effects);
             }
         }
     }
@@ -578,10 +608,11 @@ impl Broker {
         unit: Option<Unit>,
         transaction: Option<TransactionId>,
         (resolution, disposition): (Resolution, Disposition),
-        asker: Option<Asker>,
+        (asker, at_once): (Option<Asker>, usize),
         effects: &mut Effects,
     ) {
-        let Unit { id, volatile, .. } = unit.unwrap_or_default();
+        let Unit { id, passed: mut volatile, volatile: mut rest, .. } = unit.unwrap_or_default();
+        volatile.append(&mut rest);
         let id = transaction.or(id).filter(|id| self.durable.transactions.get(*id).is_some());
         self.units.last_ending += 1;
         let number = self.units.last_ending;
@@ -592,7 +623,7 @@ impl Broker {
         let ending = Ending { id, resolution, disposition, volatile, publishing: 0, asker };
         self.units.endings.insert(number, ending);
         if asker.is_none() {
-            self.apply_end_on(number, effects);
+            self.apply_end_on(number, at_once, effects);
         }
     }
 

@@ -37,6 +37,14 @@ pub(crate) struct Sweep {
     pub(crate) removed: u64,
 }
 
+/// Whose turn it is among what may be very much.
+#[derive(Debug, Default)]
+pub(super) struct Bulk {
+    turn: u8,
+    /// All else comes first this time.
+    rests: bool,
+}
+
 impl Sweep {
     pub(crate) fn new(
         row: &QueueRow,
@@ -101,15 +109,10 @@ impl Broker {
         if self.state_resting(now, facts) {
             return true;
         }
-        if self.state_due_branches(now, facts) || self.state_spread(now, facts, effects) {
+        if self.state_due_branches(now, facts) {
             return true;
         }
-        // Large transactions, and messages for very many, take turns with everything else.
-        self.units.rests = !self.units.rests;
-        if !self.units.rests && self.state_endings(now, facts, effects) {
-            return true;
-        }
-        if self.units.rests && self.state_publication(facts) {
+        if !std::mem::take(&mut self.bulk.rests) && self.state_bulk(now, facts, effects) {
             return true;
         }
         if self.tend_family() || self.tend_groups() {
@@ -145,10 +148,27 @@ impl Broker {
         self.state_sweep(effects)
             || self.state_remnant(facts)
             || self.state_scan(now, effects)
-            || self.state_endings(now, facts, effects)
+            || self.state_bulk(now, facts, effects)
             || self.state_forgotten(now, facts)
             || self.state_producers(now, facts)
-            || self.state_publication(facts)
+    }
+
+    /// One step of what may be very much: what large transactions have published for subscriptions,
+    /// the ends of such transactions, messages for very many subscribers. They take turns with each
+    /// other, and with all else; where there is none of them that changes nobody's turn.
+    fn state_bulk(&mut self, now: Millis, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
+        for _ in 0..3 {
+            self.bulk.turn = (self.bulk.turn + 1) % 3;
+            self.bulk.rests = match self.bulk.turn {
+                0 => self.state_spread(now, facts, effects),
+                1 => self.state_endings(now, facts, effects),
+                _ => self.state_publication(facts),
+            };
+            if self.bulk.rests {
+                return true;
+            }
+        }
+        false
     }
 
     /// An emptying of a queue begins.
@@ -193,14 +213,13 @@ impl Broker {
         let tags = consumer.loans.keys().take(count).copied().collect();
         let tags: Vec<_> = consumer.of_one_source(tags);
         let source = tags.first().map(|tag| consumer.source_of(*tag));
-        if let Some(Source::Queue(queue)) = source {
-            let count = tags.len();
-            let loans = consumer.loans.iter().take(count);
-            let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);
-            self.state_returned(now, queue, sent.clone(), facts);
-            facts.push(Fact::Memory(Change::TakeBack { key, count }));
-            return self.state_volatile_returned(now, queue, sent, facts);
-        }
+        let Some(Source::Queue(queue)) = source else {
+            return facts.push(Fact::Memory(Change::TakeBack { key, count }));
+        };
+        let count = tags.len();
+        let loans = consumer.loans.iter().take(count);
+        let sent = loans.filter(|(tag, _)| ended.was_sent(**tag)).map(|(_, loan)| loan);
+        self.state_returned(now, queue, sent, facts);
         facts.push(Fact::Memory(Change::TakeBack { key, count }));
     }
 

@@ -211,6 +211,8 @@ pub enum BranchChange {
         why: XaError,
         /// When it is forgotten, if nobody has asked.
         deadline: Millis,
+        /// How much of what lives in memory alone is undone at once, in messages.
+        at_once: usize,
     },
     /// It waits some more for whoever is associated with it.
     Wait {
@@ -234,5 +236,18 @@ pub enum BranchChange {
         disposition: Disposition,
         /// Who waits for the end of all of it, where that takes several steps.
         asker: Option<Asker>,
+        /// How much of what lives in memory alone is done at once, in messages; the rest in steps.
+        at_once: usize,
     },
+}
+
+impl BranchChange {
+    /// How many messages applying this touches, about.
+    pub(super) fn messages(&self) -> usize {
+        match self {
+            Self::Kept { count } => 1 + count,
+            Self::Break { at_once, .. } | Self::End { at_once, .. } => 1 + at_once,
+            _ => 1,
+        }
+    }
 }

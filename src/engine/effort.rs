@@ -5,7 +5,7 @@
 //! [`limits::TURN_EFFORT_MAX`] says, a share of it for each of the parts that follow its commands,
 //! and one step more. Leaves the weight of facts to `broker`.
 
-use crate::broker::command::Request;
+use crate::broker::command::{Command, Request, XaCommand};
 use crate::engine::inbox::request_bytes;
 use crate::limits;
 
@@ -32,6 +32,10 @@ impl Effort {
         // Bytes are copied and summed: many of them are as long as many commands.
         let commands = 1 + request_bytes(request) / limits::COMMAND_BYTES;
         self.add(commands * limits::COMMAND_EFFORT);
+        if let Command::ListQueues { .. } | Command::Xa(XaCommand::Recover { .. }) = request.command
+        {
+            self.add(limits::PART_EFFORT);
+        }
     }
 
     pub(super) fn is_spent(&self) -> bool {
@@ -55,9 +59,13 @@ impl Effort {
 mod tests {
     use bytes::Bytes;
 
-    use crate::broker::fact::{Change, Fact};
+    use crate::broker::command::{Disposition, Outcome, Which};
+    use crate::broker::delta::Resolution;
+    use crate::broker::fact::{Change, Fact, UnitChange, UnitKey};
     use crate::identity::Identity;
-    use crate::ids::{Millis, QueueId, UploadId};
+    use crate::ids::{
+        ConnectionId, Millis, QueueId, SubscriptionId, Tag, TransactionName, UploadId,
+    };
     use crate::limits;
     use crate::record::{ProducersRecord, Record};
 
@@ -75,5 +83,15 @@ mod tests {
         assert_eq!(logged(fired), 0, "an entry for each message");
         let end_on = Fact::Memory(Change::EndOn { number: 1 });
         assert_eq!(end_on.messages(), limits::STEP_MESSAGES_MAX);
+        let key = (ConnectionId(1), SubscriptionId(1));
+        let (which, outcome) = (Which::Through(Tag(100)), Outcome::Accepted);
+        let settle = Change::Settle { key, which, outcome, volatile: 100 };
+        assert_eq!(Fact::Memory(settle).messages(), 101);
+        let unit = UnitKey::Local(ConnectionId(1), TransactionName(1));
+        let take = UnitChange::Take { key, which, returned: false, count: 100 };
+        assert_eq!(Fact::Memory(Change::Unit(unit, take)).messages(), 100);
+        let (resolution, disposition) = (Resolution::Commit, Disposition::Return);
+        let end = UnitChange::End { resolution, disposition, asker: None, at_once: 100 };
+        assert_eq!(Fact::Memory(Change::Unit(unit, end)).messages(), 101);
     }
 }

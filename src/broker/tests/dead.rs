@@ -242,6 +242,33 @@ fn a_non_persistent_message_that_comes_back_too_often_goes_as_its_queue_says() {
 }
 
 #[test]
+fn a_non_persistent_message_that_finds_no_room_apart_stays_and_is_tried_again() {
+    let limit = Limit { messages: 1, ..Limit::NONE };
+    let rules = Redelivery { non_persistent: Ending::DeadLetter, ..twice() };
+    for reject in [false, true] {
+        let limits = vec![(Pattern::parse("queue://ActiveMQ.DLQ").unwrap(), limit)];
+        let mut bench = governed(rules.clone(), limits);
+        bench.send(DLQ);
+        bench.send_as("q", Durability::NonPersistent, 4, None);
+        bench.subscribe(1, queue("q"), 1);
+        for attempt in 1..=3 {
+            let given = bench.delivered.pop_front().expect("it is handed out");
+            assert_eq!(given.attempt, attempt);
+            let outcome = if reject { Outcome::Rejected } else { Outcome::Returned };
+            bench.settle(1, Which::One(given.tag), outcome).unwrap();
+        }
+        assert_eq!((bench.depths("q").0, bench.handed_out()), (1, vec![]), "it waits for room");
+        bench.at(1000 + DEAD_RETRY_MILLIS);
+        assert_eq!((bench.depths("q").0, bench.handed_out()), (1, vec![]));
+        bench.subscribe(3, queue(DLQ), 1);
+        bench.delivered.clear();
+        bench.settle(3, Which::One(Tag(1)), Outcome::Accepted).unwrap();
+        bench.at(1000 + 2 * DEAD_RETRY_MILLIS);
+        assert_eq!((bench.depths("q").0, bench.depths(DLQ).0), (0, 1));
+    }
+}
+
+#[test]
 fn a_non_persistent_message_rests_before_it_comes_again_and_holds_up_nobody() {
     let rules = Redelivery { delay: 100, backoff: 2, delay_max: 1000, ..twice() };
     let mut bench = governed(rules, Vec::new());

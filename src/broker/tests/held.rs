@@ -320,3 +320,35 @@ fn what_was_published_before_anybody_kept_it_is_not_committed_past_who_has_come(
     bench.ask(7, &commit).unwrap();
     assert_eq!(bench.kept(), [1]);
 }
+
+#[test]
+fn a_large_commit_for_subscriptions_keeps_no_queue_waiting() {
+    let mut bench = Bench::new();
+    bench.keep(1, "s", ("", false)).unwrap();
+    bench.close(1);
+    bench.subscribe(2, queue("q"), 10);
+    bench.ask(7, &Command::Begin { transaction: T }).unwrap();
+    for _ in 0..600 {
+        let work = Work::Send { to: topic("t"), message: text(Durability::Persistent, 4) };
+        bench.ask(7, &Command::Transact { transaction: T, work }).unwrap();
+    }
+    let (_, mut effects) = bench.begin_to(7, &Command::Commit { transaction: T }).unwrap();
+    while !bench.broker.has_publications() {
+        let mut facts = Vec::new();
+        assert!(bench.broker.work(bench.now, &mut facts, &mut effects));
+        bench.commit(facts, &mut effects);
+    }
+    let (_, more) = bench
+        .begin_to(8, &Command::Send { to: queue("q"), message: text(Durability::Persistent, 4) })
+        .unwrap();
+    effects.extend(more);
+    let mut steps = 0;
+    while !effects.iter().any(|effect| matches!(effect, Effect::Deliver(_))) {
+        let mut facts = Vec::new();
+        assert!(bench.broker.work(bench.now, &mut facts, &mut effects));
+        bench.commit(facts, &mut effects);
+        steps += 1;
+    }
+    assert!(steps <= 3 && bench.broker.has_publications(), "after {steps} steps");
+    bench.settle_down(effects);
+}

@@ -280,6 +280,25 @@ fn many_producers_of_one_connection_part_some_at_a_time() {
 }
 
 #[test]
+fn a_producer_that_speaks_elsewhere_meanwhile_does_not_part_with_the_connection_it_came_from() {
+    let mut bench = Bench::new();
+    for producer in ["a", "b"] {
+        bench.ask(1, &send("q", producer, 1)).unwrap();
+    }
+    let (mut facts, mut effects) = (Vec::new(), Effects::new());
+    assert!(bench.broker.decide_close(bench.now, ConnectionId(1), &mut facts));
+    bench.commit(facts, &mut effects);
+    let before = bench.log.len();
+    bench.ask(2, &send("q", "a", 2)).unwrap();
+    bench.rest();
+    let parted = bench.log[before..].iter().filter_map(|(_, record)| match record {
+        Record::Producers(record) => Some(record.producers().to_vec()),
+        _ => None,
+    });
+    assert_eq!(parted.collect::<Vec<_>>(), [[Identity::of(b"b")]]);
+}
+
+#[test]
 fn a_checkpoint_takes_producers_as_they_were_when_it_began() {
     let mut bench = Bench::new();
     for producer in ["a", "b", "c"] {

@@ -285,3 +285,32 @@ fn a_transaction_that_sends_to_too_many_queues_is_refused_so_that_its_commit_is_
     assert_eq!(bench.work(1, work(topic)), refused);
     bench.send_in(1, queue("q0"));
 }
+
+#[test]
+fn a_connection_with_many_transactions_ends_them_some_at_a_time() {
+    let (mut bench, each, most) = (Bench::new(), 200, crate::limits::STEP_MESSAGES_MAX);
+    bench.subscribe(1, queue("q"), 4000);
+    for number in 0..10 {
+        (0..each).for_each(|_| bench.send_as("q", Durability::NonPersistent, 4, None));
+        let transaction = TransactionName(number);
+        bench.ask(1, &Command::Begin { transaction }).unwrap();
+        let which = Which::Range(Tag(number * each + 1), Tag((number + 1) * each));
+        let (subscription, outcome) = (SUBSCRIPTION, Outcome::Accepted);
+        let work = Work::Settle { subscription, which, outcome };
+        bench.ask(1, &Command::Transact { transaction, work }).unwrap();
+    }
+    let (mut over, mut steps) = (false, 0);
+    while !over {
+        let (mut facts, mut effects) = (Vec::new(), Effects::new());
+        over = bench.broker.decide_close(bench.now, ConnectionId(1), &mut facts);
+        let touched: usize = facts.iter().map(Fact::messages).sum();
+        assert!(touched <= 2 * most, "{touched} in one step");
+        bench.commit(facts, &mut effects);
+        bench.settle_down(effects);
+        steps += 1;
+    }
+    assert!(steps > 5, "in {steps} steps");
+    bench.delivered.clear();
+    bench.subscribe(2, queue("q"), 4000);
+    assert_eq!(bench.handed_out().len(), 2000);
+}

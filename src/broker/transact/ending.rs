@@ -14,7 +14,7 @@ use crate::limits;
 impl Broker {
     /// Messages that some work of a unit touches when the unit is committed; `None` where that
     /// takes several steps.
-    fn weight(&self, work: &VolatileWork) -> Option<usize> {
+    pub(super) fn weight(&self, work: &VolatileWork) -> Option<usize> {
         match work {
             VolatileWork::Publish { topic, message, .. } => {
                 let kept = if message.persistent { 0 } else { self.held.count(topic) };
@@ -27,18 +27,23 @@ impl Broker {
     /// Whether what a unit has in memory gets its outcome in one step.
     pub(in crate::broker) fn is_light(&self, unit: &Unit) -> bool {
         let most = limits::STEP_MESSAGES_MAX;
-        let weights = unit.volatile.iter().map(|work| self.weight(work));
+        let weights = unit.works().map(|work| self.weight(work));
         let weigh = |all: usize, weight: Option<usize>| Some(all + weight?);
-        unit.volatile.len() <= most
+        unit.in_memory() <= most
             && weights.into_iter().try_fold(0, weigh).is_some_and(|all| all <= most)
     }
 
-    /// Some more of what a unit has in memory gets its outcome.
-    pub(in crate::broker) fn apply_end_on(&mut self, number: u64, effects: &mut Effects) {
+    /// Some more of what a unit has in memory gets its outcome: as much as `left` says, in messages.
+    pub(in crate::broker) fn apply_end_on(
+        &mut self,
+        number: u64,
+        mut left: usize,
+        effects: &mut Effects,
+    ) {
         let Some(ending) = self.units.endings.get_mut(&number) else { return };
         let (resolution, disposition) = (ending.resolution, ending.disposition);
         let mut works = std::mem::take(&mut ending.volatile);
-        let (mut left, mut publishing) = (limits::STEP_MESSAGES_MAX, 0);
+        let mut publishing = 0;
         while left > 0
             && let Some(work) = works.pop_front()
         {

@@ -49,18 +49,18 @@ impl Broker {
         (count, true)
     }
 
-    /// Messages that a unit has settled are in the log, and no longer in memory.
+    /// Messages that a unit has settled are in the log, and no longer in memory. What comes before
+    /// them and stays there is looked at once, however many there are.
     pub(super) fn apply_kept_in(&mut self, key: UnitKey, count: usize) {
         let mut left = count;
-        let unit = self.open_unit(key);
-        let all = std::mem::take(&mut unit.volatile).into_iter();
-        let (kept, rest): (Vec<_>, _) = all.partition(|work| {
-            let kept = left > 0 && work.is_to_be_kept();
-            left -= usize::from(kept);
-            kept
-        });
-        unit.volatile = rest.into();
-        for work in kept {
+        while left > 0
+            && let Some(work) = self.open_unit(key).volatile.pop_front()
+        {
+            if !work.is_to_be_kept() {
+                self.open_unit(key).passed.push_back(work);
+                continue;
+            }
+            left -= 1;
             let VolatileWork::Took { source, loan, .. } = work else { continue };
             self.end_loan(&source, &loan);
         }

@@ -141,14 +141,15 @@ impl Broker {
                 self.branches.associations.remove(&by).expect("stated of one that there is");
                 self.open_branch(xid).bonds -= 1;
             }
-            BranchChange::Break { why, deadline } => {
+            BranchChange::Break { why, deadline, at_once } => {
                 let branch = self.open_branch(xid);
                 branch.broken = Some(why);
                 let key = UnitKey::Branch(branch.id);
                 self.branches.wait_until(xid, Some(deadline));
                 let unit = self.units.take(key);
                 let (resolution, disposition) = super::steps::UNDO;
-                self.begin_ending(unit, None, (resolution, disposition), None, effects);
+                let how = (resolution, disposition);
+                self.begin_ending(unit, None, how, (None, at_once), effects);
                 self.units.begin_broken(key, why);
             }
             BranchChange::Wait { deadline } => self.branches.wait_until(xid, Some(deadline)),
@@ -162,11 +163,12 @@ impl Broker {
                 self.units.has_room(key);
                 self.branches.wait_until(xid, None);
             }
-            BranchChange::End { transaction, resolution, disposition, asker } => {
+            BranchChange::End { transaction, resolution, disposition, asker, at_once } => {
                 self.branches.wait_until(xid, None);
                 let branch = self.branches.open.remove(xid);
                 let unit = branch.and_then(|it| self.units.take(UnitKey::Branch(it.id)));
-                self.begin_ending(unit, transaction, (resolution, disposition), asker, effects);
+                let how = (resolution, disposition);
+                self.begin_ending(unit, transaction, how, (asker, at_once), effects);
             }
         }
     }

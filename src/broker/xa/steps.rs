@@ -236,11 +236,8 @@ impl Broker {
                 let branch = &self.branches.open[xid];
                 let key = UnitKey::Branch(branch.id);
                 let transaction = self.units.transaction(key);
-                if self.units.state(key).1 {
-                    facts.push(completed(xid, transaction, Resolution::Commit, false, at));
-                } else {
-                    self.state_renewed(key, facts);
-                }
+                // Also where nothing was done: who asks again is to hear that it is well.
+                facts.push(completed(xid, transaction, Resolution::Commit, false, at));
                 let how = (Resolution::Commit, disposition);
                 Ok(self.state_end(now, xid, (transaction, true), how, Some(asker), facts))
             }
@@ -294,13 +291,21 @@ impl Broker {
         let at_once = self.state_settled_at_once(now, key, (transaction, decided), how, facts);
         let asker = asker.filter(|_| !at_once);
         let waits = asker.is_some();
-        let end = BranchChange::End { transaction, resolution, disposition, asker };
+        let at_once = if waits { 0 } else { key.map_or(0, |key| self.done_at_once(key)) };
+        let end = BranchChange::End { transaction, resolution, disposition, asker, at_once };
         facts.push(of(xid, end));
         if waits { Verdict::Fence } else { Verdict::Answer(Reply::Done) }
     }
 
-    /// The work of a branch is undone, and it waits for its manager to hear of that.
-    fn state_break(&self, now: Millis, xid: &Arc<Xid>, why: XaError, facts: &mut Vec<Fact>) {
+    /// The work of a branch is undone, and it waits for its manager to hear of that. Gives how much
+    /// that takes at once.
+    fn state_break(
+        &self,
+        now: Millis,
+        xid: &Arc<Xid>,
+        why: XaError,
+        facts: &mut Vec<Fact>,
+    ) -> usize {
         let branch = &self.branches.open[xid];
         let key = UnitKey::Branch(branch.id);
         self.state_renewed(key, facts);
@@ -309,7 +314,9 @@ impl Broker {
             let decided = Record::Decided(Decided { transaction, resolution });
             facts.push(Fact::Log(decided, Bytes::new()));
         }
-        facts.push(of(xid, BranchChange::Break { why, deadline: self.gives_up_at(now) }));
+        let (at_once, deadline) = (self.done_at_once(key), self.gives_up_at(now));
+        facts.push(of(xid, BranchChange::Break { why, deadline, at_once }));
+        at_once
     }
 
     /// When a branch that is broken now is looked at again, and given up if nobody is in it.
@@ -329,28 +336,36 @@ impl Broker {
             State::Open(Bond::Free, _) => drop(self.state_end_open(now, xid, UNDO, None, facts)),
             // Those who are in it hear of it.
             State::Open(_, Health::Broken(_)) => {}
-            State::Open(..) => self.state_break(now, xid, XaError::RbTransient, facts),
+            State::Open(..) => _ = self.state_break(now, xid, XaError::RbTransient, facts),
             State::Absent | State::Prepared | State::Heuristic(_) | State::Done(_) => return false,
         }
         true
     }
 
-    /// States what the end of a connection means for branches with which it is associated.
+    /// States what the end of a connection means for branches with which it is associated: as much
+    /// as is left to a step. False where that was not all.
     pub(crate) fn decide_close_branches(
         &self,
         now: Millis,
         connection: ConnectionId,
+        left: &mut usize,
         facts: &mut Vec<Fact>,
-    ) {
+    ) -> bool {
         let mut broken = BTreeSet::new();
         for (by, association) in self.branches.of(connection) {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
             facts.push(of(&association.xid, BranchChange::Leave { by: *by }));
             if broken.insert(&association.xid)
                 && self.branches.open[&association.xid].broken.is_none()
             {
-                self.state_break(now, &association.xid, XaError::RbCommFail, facts);
+                let undone = self.state_break(now, &association.xid, XaError::RbCommFail, facts);
+                *left = left.saturating_sub(undone);
             }
         }
+        true
     }
 
     /// Whether time has come for something about branches.
@@ -381,7 +396,7 @@ impl Broker {
         }
         let branch = &self.branches.open[xid];
         match (branch.broken, branch.bonds) {
-            (None, _) => self.state_break(now, xid, XaError::RbTimeout, facts),
+            (None, _) => _ = self.state_break(now, xid, XaError::RbTimeout, facts),
             (Some(_), 0) => drop(self.state_end_open(now, xid, UNDO, None, facts)),
             (Some(_), _) => {
                 let deadline = self.gives_up_at(now);

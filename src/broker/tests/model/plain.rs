@@ -360,10 +360,9 @@ impl Plain {
                 Err(why)
             }
             (_, Some(Ok(()))) if one_phase => {
-                let worked = self.has_work(Unit::Branch(xid));
                 self.finish(Unit::Branch(xid), Resolution::Commit, RETURN);
                 self.branches[xid] = None;
-                self.remembered[xid] = worked.then_some(Resolution::Commit);
+                self.remembered[xid] = Some(Resolution::Commit);
                 Ok(None)
             }
             (Some(Branch::Prepared), _) if !one_phase => {
