@@ -30,6 +30,8 @@
 //! - A [`Consumer`] receives: each [`Delivery`] is acknowledged, or goes back to its queue.
 //! - A [`Transaction`] sends and acknowledges all or nothing; through [`Xa`] so do several brokers
 //!   and databases together, in the [`Branch`]es of a global transaction.
+//! - Who may lose an answer gives what he does an id, and it happens once however often he does it:
+//!   [`Message::once`], [`Transaction::commit_as`].
 //! - What fails says what is known: [`Ended`] means that what was not confirmed may have been done,
 //!   everything else means that nothing has. No failure ends the process.
 //! - [`Builder::listen`] opens the same broker to STOMP clients. They and this program exchange
@@ -84,10 +86,11 @@ pub mod store;
 pub mod wal;
 
 pub use embedded::{
-    Branch, BranchError, Broker, Builder, Connection, Consumer, Delivery, Durable, Ended, Failure,
-    Keeping, Limit, Message, MessageId, MessageIdError, OpenError, Receipt, RecoveredBranch,
-    Recovery, RecvError, Refusal, SendError, SettingError, SettleError, StoreRefused,
-    SubscribeError, Suspended, Transaction, TransactionError, Xa, blocking,
+    Branch, BranchError, Broker, Builder, Connection, Consumer, Consuming, Delivery, Durable,
+    Ended, Failure, Keeping, Limit, Message, MessageId, MessageIdError, OpenError, Outcome,
+    OutcomeError, Receipt, RecoveredBranch, Recovery, RecvError, Redelivery, Refusal, SendError,
+    SettingError, SettleError, StoreRefused, SubscribeError, Suspended, Transaction,
+    TransactionError, Xa, blocking,
 };
 
 /// The examples of the front page of the project, compiled.

@@ -148,6 +148,10 @@ pub const DLQ_FAILURE_CAUSE: &str = "dlqDeliveryFailureCause";
 /// schedule it is of. Empty where the schedule is the message itself: its id stands there then.
 pub const SCHEDULED_JOB: &str = "scheduledJobId";
 
+/// The property of a message that says under which name it was sent against repetitions, as another
+/// broker calls it.
+pub const DUPLICATE_ID: &str = "_AMQ_DUPL_ID";
+
 /// Properties as they are stored of a message that is handed out then.
 pub fn mark_scheduled(when: &When, properties: &mut Vec<(String, String)>) {
     if !when.is_at_once() {

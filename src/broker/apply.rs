@@ -416,9 +416,7 @@ impl Broker {
             Change::Part { connection, closed } => self.apply_part(connection, closed),
             Change::Rest { queue, places } => self.apply_rest(queue, places),
             Change::Rested { queue, places } => self.apply_rested(queue, places),
-            Change::EndOn { number } => {
-                self.apply_end_on(number, limits::STEP_MESSAGES_MAX, effects);
-            }
+            Change::EndOn { number } => self.apply_end_on(number, effects),
             Change::EndSettled { transaction } => self.apply_end_settled(transaction, effects),
             Change::Relend { key, tag, queue, place, entry } => {
                 self.apply_relend(key, tag, queue, (place, entry));

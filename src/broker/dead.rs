@@ -212,9 +212,9 @@ impl Broker {
         bytes.take_while(fits).count()
     }
 
-    /// States what becomes of non-persistent messages that are handed out no more: they are gone, or
-    /// set apart, as new ones with the cause among their properties. Gives those for which there is
-    /// no room; they stay as they are.
+    /// States what becomes of non-persistent messages that are handed out no more: they are gone,
+    /// or set apart, as new ones with the cause among their properties. Gives those for which there
+    /// is no room; they stay as they are.
     pub(super) fn state_dead_volatile(
         &self,
         now: Millis,

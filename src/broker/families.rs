@@ -3,9 +3,9 @@
 //! Those of one pattern are a *family*: one line of those with credit, for all of their queues.
 //! Always: a consumer's credit is its own, whatever queue its messages come from; a queue that
 //! comes into being later knows its families at once, and those that are there already are found
-//! some at a time. A queue that has something for a family in which nobody has credit rests, and is
-//! stirred when somebody has, the one that has rested longest first. So that credit for few does not
-//! wake many, as many are stirred as have credit, and more when one of the family's was looked at.
+//! some at a time. A queue that has something for a family in which nobody has credit rests, and
+//! is stirred when somebody has, the one that has rested longest first. So that credit for few does
+//! not wake many, as many are stirred as have credit, and more when one of them was looked at.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;

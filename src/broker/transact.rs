@@ -623,7 +623,7 @@ impl Broker {
         let ending = Ending { id, resolution, disposition, volatile, publishing: 0, asker };
         self.units.endings.insert(number, ending);
         if asker.is_none() {
-            self.apply_end_on(number, at_once, effects);
+            self.end_some(number, at_once, effects);
         }
     }
 

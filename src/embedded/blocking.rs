@@ -22,8 +22,12 @@
 //! Calls that wait panic on a thread that drives a tokio runtime's tasks, as those of tokio do:
 //! they would keep other tasks from running. In `spawn_blocking` they are in their place.
 
+mod consuming;
+mod durable;
 mod xa;
 
+pub use self::consuming::Consuming;
+pub use self::durable::{Durable, Keeping};
 pub use self::xa::{Branch, Recovery, Suspended, Xa};
 
 use std::future::Future;
@@ -37,9 +41,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::error::{
-    Ended, Failure, OpenError, RecvError, SendError, SettleError, SubscribeError, TransactionError,
+    Ended, Failure, OpenError, OutcomeError, RecvError, SendError, SettleError, SubscribeError,
+    TransactionError,
 };
-use super::{Builder, Message};
+use super::{Builder, Message, Outcome};
 use crate::message::Destination;
 
 /// [`crate::Broker`], whose calls wait on their thread.
@@ -98,6 +103,14 @@ impl Transaction {
         wait(self.0.commit())
     }
 
+    /// See [`crate::Transaction::commit_as`].
+    ///
+    /// # Errors
+    /// See [`TransactionError`].
+    pub fn commit_as(self, id: impl AsRef<str>) -> Result<(), TransactionError> {
+        wait(self.0.commit_as(id))
+    }
+
     /// See [`crate::Transaction::rollback`].
     ///
     /// # Errors
@@ -140,6 +153,16 @@ impl Broker {
         &self.0
     }
 
+    /// See [`crate::Broker::failed`]: for a thread that waits for nothing else.
+    pub fn failed(&self) -> Failure {
+        wait(self.0.failed())
+    }
+
+    /// The same for so long at most; `None` when the store has not failed.
+    pub fn failed_timeout(&self, longest: Duration) -> Option<Failure> {
+        wait_until(self.0.failed(), Instant::now().checked_add(longest))
+    }
+
     /// See [`crate::Broker::close`].
     ///
     /// # Errors
@@ -172,6 +195,22 @@ impl Connection {
         message: impl Into<Message>,
     ) -> Result<Receipt, SendError> {
         wait(self.0.post(to, message)).map(Receipt)
+    }
+
+    /// See [`crate::Connection::close_producers`].
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub fn close_producers(&self) -> Result<(), SendError> {
+        wait(self.0.close_producers())
+    }
+
+    /// See [`crate::Connection::outcome_of`].
+    ///
+    /// # Errors
+    /// See [`OutcomeError`].
+    pub fn outcome_of(&self, id: impl AsRef<str>) -> Result<Outcome, OutcomeError> {
+        wait(self.0.outcome_of(id))
     }
 
     /// See [`crate::Connection::transaction`].
@@ -262,6 +301,14 @@ impl Consumer {
 }
 
 impl Delivery {
+    /// See [`crate::Delivery::reject`].
+    ///
+    /// # Errors
+    /// See [`SettleError`].
+    pub fn reject(self) -> Result<(), SettleError> {
+        wait(self.0.reject())
+    }
+
     /// See [`crate::Delivery::acknowledge`].
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use super::delivery::Delivery;
 use super::error::{BranchError, SendError};
 use super::link::Link;
 use super::message::Message;
+use super::upload::Part;
 use crate::broker::command::{Command, EndAs, Outcome, StartAs, Which, Work, XaCommand};
 use crate::ids::{TransactionName, Xid};
 use crate::message::Destination;
@@ -111,8 +112,9 @@ impl Branch {
         message: impl Into<Message>,
     ) -> Result<(), SendError> {
         let Association { link, name, .. } = &self.0;
+        let part = Part { of: *name, done: None };
         // Whether it was refused, the vote tells as well.
-        let _ = link.send(to.into(), message.into(), Some(*name)).await?;
+        let _ = link.send(to.into(), message.into(), Some(part)).await?;
         Ok(())
     }
 

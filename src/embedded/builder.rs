@@ -11,6 +11,7 @@ use crate::broker::policy::WhenFull;
 use crate::config::{AccessConfig, Config, DestinationConfig, Size};
 use crate::io::real::SystemClock;
 use crate::io::{Clock, Storage};
+use crate::limits;
 
 /// Settings of a broker, made by [`Broker::builder`]. The defaults fit most programs.
 ///
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) patience: Duration,
     pub(super) listens: bool,
+    /// Ids that are remembered, if that is said.
+    ids: Option<u32>,
     /// Instead of the directory.
     pub(super) storage: Option<Arc<dyn Storage>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -58,8 +61,12 @@ impl Builder {
         config.log.checkpoint_bytes = Size::mib(32);
         let clock = Arc::new(SystemClock::new());
         let patience = Duration::ZERO;
-        let plan = Plan { config, patience, listens: false, storage: None, clock };
+        let plan = Plan { config, patience, listens: false, ids: None, storage: None, clock };
         Self(plan).memory_limit(256 * MIB)
+    }
+
+    pub(super) fn config(&mut self) -> &mut Config {
+        &mut self.0.config
     }
 
     /// Bytes that messages and what is remembered of them may take in memory, at least 64 MiB; 256
@@ -77,6 +84,16 @@ impl Builder {
         (duplicates.memory, duplicates.producer_memory) = (Size::new(small), Size::new(small));
         let changes = usize::try_from(part / CHANGE_BYTES).unwrap_or(usize::MAX);
         self.0.config.log.checkpoint_changes = changes.clamp(1, 100_000);
+        self
+    }
+
+    /// How many ids of [messages](crate::Message::once) and
+    /// [commits](crate::Transaction::commit_as) are remembered, for 24 hours at most; beyond it the
+    /// oldest are forgotten. Each is taken to cost 200 bytes of the memory limit, and half as much
+    /// again is for those in transactions. By default it is as many as a 64th of that limit holds,
+    /// about 20,000; at most ten million, where the limit allows it.
+    pub fn ids(mut self, ids: u32) -> Self {
+        self.0.ids = Some(ids);
         self
     }
 
@@ -186,7 +203,12 @@ impl Builder {
     ///
     /// # Dropping the future
     /// The broker ends as soon as it is open.
-    pub async fn open(self) -> Result<Broker, OpenError> {
+    pub async fn open(mut self) -> Result<Broker, OpenError> {
+        if let Some(ids) = self.0.ids {
+            let duplicates = &mut self.0.config.duplicates;
+            duplicates.ids = usize::try_from(ids).unwrap_or(usize::MAX);
+            duplicates.memory = Size::new((u64::from(ids) * limits::NAME_BYTES).max(MIB));
+        }
         let opened = life::begin(self.0)?;
         let panicked = || OpenError::Start("opening the store has panicked".to_owned());
         Ok(Broker::new(opened.await.map_err(|_| panicked())??))

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::consumer::Consumer;
+use super::consuming::Consuming;
 use super::durable::Durable;
-use super::error::{Ended, SendError, SubscribeError, TransactionError};
+use super::error::{Ended, OutcomeError, SendError, SubscribeError, TransactionError};
 use super::link::{Link, Way};
 use super::message::Message;
+use super::outcome::Outcome;
 use super::transaction::Transaction;
 use super::xa::Xa;
 use crate::broker::command::Command;
-use crate::limits;
 use crate::message::Destination;
-use crate::selector::Selector;
 
 /// A connection to a broker in the same process: no socket, messages by value.
 ///
@@ -125,6 +125,22 @@ impl Connection {
         Transaction::begin(&self.link).await
     }
 
+    /// What became of a transaction that was, or was to be, committed
+    /// [under an id](crate::Transaction::commit_as), by whomever: for who has lost the answer.
+    ///
+    /// To ask is to decide: where nothing was committed under this id, nothing ever will be. Who
+    /// hears [`Outcome::NotCommitted`] can rely on it over any crash, for as long as ids are kept.
+    /// An id that was forgotten is answered so too: ask in time. Waits until the answer is durable.
+    ///
+    /// # Errors
+    /// See [`OutcomeError`].
+    ///
+    /// # Dropping the future
+    /// Polled once, it is decided.
+    pub async fn outcome_of(&self, id: impl AsRef<str>) -> Result<Outcome, OutcomeError> {
+        self.link.outcome_of(id).await
+    }
+
     /// This connection as a resource manager of global transactions, for work in several brokers or
     /// databases that happens in all of them or in none.
     #[must_use]
@@ -133,8 +149,9 @@ impl Connection {
     }
 
     /// Begins to consume from a queue, which comes into being if it does not exist, or a topic,
-    /// with 100 deliveries outstanding at most. From topics also by a pattern: `*` stands for any
-    /// one part between dots, `>` at the end for the rest; each delivery tells its own topic.
+    /// with 100 deliveries outstanding at most. Also from all topics or queues of a pattern: `*`
+    /// stands for any one part between dots, `>` at the end for the rest; queues that come later
+    /// belong to it, and each delivery tells its own destination.
     ///
     /// # Errors
     /// Where the broker refuses the destination, or has ended.
@@ -145,15 +162,10 @@ impl Connection {
         &self,
         from: impl Into<Destination>,
     ) -> Result<Consumer, SubscribeError> {
-        self.subscribe_with(from, limits::EMBEDDED_PREFETCH).await
+        self.consumer(from).subscribe().await
     }
 
-    /// The same with another prefetch: so many deliveries may be outstanding, which is to say
-    /// handed to this consumer, waiting in it or received, and not yet settled. At least 1.
-    ///
-    /// More lets a consumer work on without waiting for the broker; less spreads a queue evenly
-    /// over its consumers. It is also what bounds the memory: messages of up to 256 KiB wait in
-    /// their consumer whole.
+    /// The same with another [prefetch](Consuming::prefetch).
     ///
     /// # Errors
     /// As of [`Connection::subscribe`].
@@ -162,8 +174,7 @@ impl Connection {
         from: impl Into<Destination>,
         prefetch: u32,
     ) -> Result<Consumer, SubscribeError> {
-        let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
-        self.consume(from.into(), prefetch, None).await
+        self.consumer(from).prefetch(prefetch).subscribe().await
     }
 
     /// The same for those messages alone that a selector matches: a condition on properties and
@@ -180,19 +191,12 @@ impl Connection {
         prefetch: u32,
         selector: &str,
     ) -> Result<Consumer, SubscribeError> {
-        let selector = Selector::parse_optional(selector)?;
-        let prefetch = prefetch.clamp(1, limits::PREFETCH_MAX);
-        self.consume(from.into(), prefetch, selector).await
+        self.consumer(from).prefetch(prefetch).selecting(selector)?.subscribe().await
     }
 
-    async fn consume(
-        &self,
-        from: Destination,
-        prefetch: u32,
-        selector: Option<Arc<Selector>>,
-    ) -> Result<Consumer, SubscribeError> {
-        let command = |subscription| Command::Subscribe { subscription, from, prefetch, selector };
-        Consumer::begin(&self.link, command).await
+    /// A consumer that is to be described further: how it stands among the others of its queue.
+    pub fn consumer(&self, from: impl Into<Destination>) -> Consuming {
+        Consuming::new(&self.link, from.into())
     }
 
     /// The durable subscriptions of a client, and this connection as one of that client's.

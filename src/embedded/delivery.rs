@@ -11,7 +11,7 @@ use super::error::SettleError;
 use super::link::Link;
 use crate::broker::command::{self, BadMessageId, Command, Outcome, Which};
 use crate::ids::{Millis, SubscriptionId, Tag};
-use crate::message::{BodyKind, Content, Destination, SCHEDULED_JOB};
+use crate::message::{BodyKind, Content, Destination, GROUP_ID, SCHEDULED_JOB};
 
 /// Names a message for as long as its store exists; the same at each redelivery. Other wires show
 /// it as the end of their message ids, and `escrowmq queue browse` as it is displayed here.
@@ -62,6 +62,9 @@ impl Delivery {
         mut content: Content,
     ) -> Self {
         about.content = Bytes::new();
+        if let Some(dead) = &about.dead {
+            content.properties.splice(0..0, dead.properties());
+        }
         let properties = content.properties.iter_mut();
         for (_, job) in properties.filter(|(name, job)| name == SCHEDULED_JOB && job.is_empty()) {
             *job = about.message.to_string();
@@ -93,6 +96,18 @@ impl Delivery {
     /// Polled once, it has acknowledged; before, the message goes back to the queue.
     pub async fn acknowledge(self) -> Result<(), SettleError> {
         self.settle(Outcome::Accepted).await
+    }
+
+    /// Gives the message up: it is set apart at once, as one that has come back too often, and
+    /// comes to nobody who reads this queue again. Where to, [`Redelivery`](crate::Redelivery)
+    /// says, and [`Delivery::property`] what its reader there finds; by that, too, one that is not
+    /// persistent is removed. Waits until that is durable. Of a topic it is gone, and in a queue
+    /// where messages are set apart it only comes back.
+    ///
+    /// # Errors
+    /// As of [`Delivery::acknowledge`].
+    pub async fn reject(self) -> Result<(), SettleError> {
+        self.settle(Outcome::Rejected).await
     }
 
     /// Gives the message back to its place in the queue: it is delivered again, to whoever is next,
@@ -141,7 +156,9 @@ impl Delivery {
         self.content.kind == BodyKind::Text
     }
 
-    /// The first value of a property; STOMP clients know them as headers.
+    /// The first value of a property; STOMP clients know them as headers. One that was set apart
+    /// says why in `dlqDeliveryFailureCause`, and from where in `originalDestination`, as
+    /// `queue://` and a name; whatever its sender has said there comes after that.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
         self.content.property(name)
@@ -169,6 +186,13 @@ impl Delivery {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.about.attempt
+    }
+
+    /// Whether it is the first message of its group (the property `JMSXGroupID`) that this consumer
+    /// gets, or nobody knows whether it is: what it remembers of the group may be out of date.
+    #[must_use]
+    pub fn is_first_of_group(&self) -> bool {
+        self.about.first_of_group && self.property(GROUP_ID).is_some()
     }
 
     /// 0 to 9.

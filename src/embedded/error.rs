@@ -216,6 +216,22 @@ pub enum SettleError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransactionError {
+    /// The id of its commit is empty: nothing was asked for, and none of it has happened.
+    #[error("the id of the commit is empty")]
+    NoId,
+    /// The same id is that of a transaction whose outcome the broker is about to settle, by another
+    /// connection: none of this one has happened. What becomes of the other, the question
+    /// [tells](crate::Connection::outcome_of) when it has.
+    #[error("a commit under the same id is on its way: ask what became of it")]
+    IdPending,
+    /// Another transaction, which did something else, was committed under this id: none of this one
+    /// has happened.
+    #[error("another transaction, which did something else, was committed under this id")]
+    IdTaken,
+    /// Somebody has [asked](crate::Connection::outcome_of) what became of this id before, and heard
+    /// that nothing ever will: none of it has happened. Do it again under another id.
+    #[error("it was asked before what became of this id, and answered that nothing ever will")]
+    IdVoid,
     /// A delivery belongs to the connection whose consumer received it, and so to its transactions.
     #[error("the delivery came by another connection than the one of this transaction")]
     OtherConnection,
@@ -268,9 +284,40 @@ fn told(code: XaError, why: &Refusal) -> String {
     }
 }
 
+/// Why nobody can tell, now or yet, what became of a commit.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutcomeError {
+    /// The id is empty.
+    #[error("the id of the commit is empty")]
+    NoId,
+    /// The commit is on its way. Ask again.
+    #[error("the commit is on its way: ask again")]
+    Pending,
+    /// The broker does not answer now, for want of room in the log. Nothing is decided.
+    #[error("{0}")]
+    Refused(#[source] Refusal),
+    /// The broker has ended. Ask its next life.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+impl From<command::Refusal> for OutcomeError {
+    fn from(refusal: command::Refusal) -> Self {
+        match refusal {
+            command::Refusal::NamePending => Self::Pending,
+            refusal => Self::Refused(Refusal(refusal)),
+        }
+    }
+}
+
 impl From<AskError> for TransactionError {
     fn from(error: AskError) -> Self {
+        use command::Refusal as R;
         match error {
+            AskError::Refused(R::NamePending) => Self::IdPending,
+            AskError::Refused(R::CommitNameTaken) => Self::IdTaken,
+            AskError::Refused(R::CommitVoid) => Self::IdVoid,
             AskError::Refused(refusal) => Self::Refused(Refusal(refusal)),
             AskError::Ended(ended) => Self::Ended(ended),
         }

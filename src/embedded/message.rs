@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::error::SendError;
-use crate::identity::{Identity, Numbered};
+use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::Millis;
 use crate::limits;
-use crate::message::{self, BodyKind, Content, Destination, Durability, LargeHead, Priority};
+use crate::message::{
+    self, BodyKind, Content, DUPLICATE_ID, Destination, Durability, LargeHead, Priority,
+};
 use crate::schedule::{PlanError, When};
 use crate::session::stomp::OF_THE_FRAME;
 
@@ -43,7 +45,14 @@ pub struct Message {
     delay: u64,
     period: u64,
     repeat: Option<u32>,
-    number: Option<Numbered>,
+    once: Option<Known>,
+}
+
+/// By what a repetition of it is recognised.
+#[derive(Clone, Debug)]
+enum Known {
+    Id(String),
+    Number(Numbered),
 }
 
 impl Message {
@@ -69,7 +78,7 @@ impl Message {
             delay: 0,
             period: 0,
             repeat: Some(0),
-            number: None,
+            once: None,
         }
     }
 
@@ -85,6 +94,44 @@ impl Message {
         self
     }
 
+    /// Lets the message be there once, however often it is sent: `id` is one that no other message
+    /// of its queue has. Sent again under it, on any connection and over whatever crash, it is
+    /// confirmed, and nothing more happens, whatever it says and whether the first was consumed. In
+    /// a transaction the id is taken by the commit, and free again after a rollback; meanwhile who
+    /// else sends under it is refused. The message is persistent whatever it asks for; a topic
+    /// refuses it.
+    ///
+    /// An id has 1 byte at least. Consumers see it as the property `_AMQ_DUPL_ID`, by which STOMP
+    /// and OpenWire clients send under ids of the same kind; a [property](Message::property) of
+    /// that name that a program sets is one like any other. An id is remembered for 24 hours, if
+    /// not so many come after it that there is no room: see [`Builder::ids`](crate::Builder::ids).
+    /// [`Message::numbered`] remembers more for less; of both what was said last counts.
+    ///
+    /// ```
+    /// use escrowmq::blocking::Broker;
+    /// use escrowmq::{Destination, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let broker = Broker::open(directory)?;
+    /// let connection = broker.connect()?;
+    /// let orders = Destination::queue("orders");
+    /// for _ in 0..2 {
+    ///     let order = Message::text("two pounds of flour").once("order 17");
+    ///     connection.send(&orders, order)?;
+    /// }
+    /// let mut consumer = connection.subscribe(&orders)?;
+    /// consumer.recv()?.acknowledge()?;
+    /// assert!(consumer.try_recv()?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn once(mut self, id: impl Into<String>) -> Self {
+        self.once = Some(Known::Id(id.into()));
+        self
+    }
+
     /// Lets the message be there once, however often it is sent: `producer` names whoever sends, as
     /// nobody else in this store, and gives each of its messages another `sequence`, best by
     /// counting. Sent again with both the same, to whatever queue and over whatever crash, it is
@@ -97,13 +144,16 @@ impl Message {
     /// its connection has ended, or less where memory is short.
     pub fn numbered(mut self, producer: impl AsRef<str>, sequence: u64) -> Self {
         let producer = Identity::of(producer.as_ref().as_bytes());
-        self.number = Some(Numbered { producer, sequence });
+        self.once = Some(Known::Number(Numbered { producer, sequence }));
         self
     }
 
-    /// What of it is to be there once.
-    pub(super) fn number(&self) -> Option<Numbered> {
-        self.number
+    /// What tells it from all others, if it is to be there once.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.once.as_ref().map(|known| match known {
+            Known::Id(id) => Mark::Name(Identity::of(id.as_bytes())),
+            Known::Number(it) => Mark::Number(*it),
+        })
     }
 
     /// Keeps the message in memory alone: it is gone with the process, and costs no disk. A body of
@@ -175,13 +225,21 @@ impl Message {
             return Err(wrong("only a message to a queue can be delivered later".to_owned()));
         }
         let wrong = |name: &str, reason| SendError::Property { name: name.to_owned(), reason };
+        let id = match &self.once {
+            Some(Known::Id(id)) if id.is_empty() => {
+                return Err(wrong(DUPLICATE_ID, "is an id that no other message has, and empty"));
+            }
+            Some(Known::Id(id)) => Some((DUPLICATE_ID, id.as_str())),
+            Some(Known::Number(_)) | None => None,
+        };
+        let properties = self.properties.iter().map(|(name, value)| (&**name, &**value));
         let mut bytes = 0;
-        for (index, (name, value)) in self.properties.iter().enumerate() {
+        for (index, (name, value)) in id.into_iter().chain(properties).enumerate() {
             bytes += name.len() + value.len() + 6;
             if name.is_empty() {
                 return Err(wrong(name, "has no name"));
             }
-            if OF_THE_FRAME.binary_search(&name.as_str()).is_ok() {
+            if OF_THE_FRAME.binary_search(&name).is_ok() {
                 return Err(wrong(name, "has a name that is kept for the broker's own headers"));
             }
             if index >= limits::PROPERTIES_MAX || bytes > limits::PROPERTIES_BYTES_MAX {
@@ -194,8 +252,8 @@ impl Message {
     /// As the broker takes it, body and all.
     pub(super) fn whole(self) -> message::Message {
         let when = self.when().expect("checked before");
-        let Self { body, kind, mut properties, priority, durability, expires, .. } = self;
-        message::mark_scheduled(&when, &mut properties);
+        let Self { body, kind, properties, priority, durability, expires, once, .. } = self;
+        let properties = stored(once, &when, properties);
         let grouped = properties.iter().any(|(name, _)| name == message::GROUP_ID);
         let content = Content { kind, properties, body }.encode();
         message::Message { durability, priority, expires, when, grouped, content }
@@ -204,13 +262,26 @@ impl Message {
     /// As the broker takes it beside a body that has gone ahead in pieces.
     pub(super) fn head(self) -> message::Message {
         let when = self.when().expect("checked before");
-        let Self { body, kind, mut properties, priority, expires, .. } = self;
-        message::mark_scheduled(&when, &mut properties);
+        let Self { body, kind, properties, priority, expires, once, .. } = self;
+        let properties = stored(once, &when, properties);
         let grouped = properties.iter().any(|(name, _)| name == message::GROUP_ID);
         let content = LargeHead { kind, properties, bytes: body.len() as u64 }.encode();
         let durability = Durability::Persistent;
         message::Message { durability, priority, expires, when, grouped, content }
     }
+}
+
+/// Properties with those that say how it is sent: of its id the first counts, which is this one.
+fn stored(
+    once: Option<Known>,
+    when: &When,
+    mut properties: Vec<(String, String)>,
+) -> Vec<(String, String)> {
+    if let Some(Known::Id(id)) = once {
+        properties.insert(0, (DUPLICATE_ID.to_owned(), id));
+    }
+    message::mark_scheduled(when, &mut properties);
+    properties
 }
 
 /// What is longer than a clock can tell is as long as it can.

@@ -10,6 +10,7 @@ mod broker;
 mod builder;
 mod connection;
 mod consumer;
+mod consuming;
 mod delivery;
 mod durable;
 mod error;
@@ -17,6 +18,8 @@ mod life;
 mod link;
 mod listen;
 mod message;
+mod outcome;
+mod redelivery;
 mod router;
 mod transaction;
 mod upload;
@@ -29,12 +32,15 @@ pub use self::broker::Broker;
 pub use self::builder::{Builder, Limit};
 pub use self::connection::{Connection, Receipt};
 pub use self::consumer::Consumer;
+pub use self::consuming::Consuming;
 pub use self::delivery::{Delivery, MessageId, MessageIdError};
 pub use self::durable::{Durable, Keeping};
 pub use self::error::{
-    BranchError, Ended, Failure, OpenError, RecvError, Refusal, SendError, SettingError,
-    SettleError, StoreRefused, SubscribeError, TransactionError,
+    BranchError, Ended, Failure, OpenError, OutcomeError, RecvError, Refusal, SendError,
+    SettingError, SettleError, StoreRefused, SubscribeError, TransactionError,
 };
 pub use self::message::Message;
+pub use self::outcome::Outcome;
+pub use self::redelivery::Redelivery;
 pub use self::transaction::Transaction;
 pub use self::xa::{RecoveredBranch, Recovery, Xa};

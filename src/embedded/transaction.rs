@@ -1,15 +1,18 @@
 //! Sends and acknowledgements of a program that happen together, or not at all.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::delivery::Delivery;
 use super::error::{SendError, TransactionError};
 use super::link::Link;
 use super::message::Message;
-use crate::broker::command::{Command, Disposition, Outcome, Which, Work};
+use super::outcome::id_of;
+use super::upload::Part;
+use crate::broker::command::{Command, Disposition, Once, Outcome, Which, Work};
 use crate::ids::TransactionName;
 use crate::message::Destination;
+use crate::session::Done;
 
 /// A transaction of a connection; made by [`Connection::transaction`].
 ///
@@ -36,6 +39,8 @@ use crate::message::Destination;
 pub struct Transaction {
     link: Arc<Link>,
     name: TransactionName,
+    /// What was done in it, for a commit under an id.
+    done: Mutex<Done>,
     open: bool,
 }
 
@@ -43,7 +48,7 @@ impl Transaction {
     pub(super) async fn begin(link: &Arc<Link>) -> Result<Self, TransactionError> {
         let name = link.transaction();
         // From here on, dropping this future rolls it back again.
-        let mut this = Self { link: Arc::clone(link), name, open: true };
+        let mut this = Self { link: Arc::clone(link), name, done: Mutex::default(), open: true };
         match link.answer(link.ask_small(Command::Begin { transaction: name })).await {
             Ok(_) => Ok(this),
             Err(error) => {
@@ -68,8 +73,9 @@ impl Transaction {
         to: impl Into<Destination>,
         message: impl Into<Message>,
     ) -> Result<(), SendError> {
+        let part = Part { of: self.name, done: Some(&self.done) };
         // Whether it was refused, the commit tells as well.
-        let _ = self.link.send(to.into(), message.into(), Some(self.name)).await?;
+        let _ = self.link.send(to.into(), message.into(), Some(part)).await?;
         Ok(())
     }
 
@@ -83,8 +89,9 @@ impl Transaction {
             return Err(TransactionError::OtherConnection);
         }
         let (subscription, tag) = delivery.hand_over();
-        let work =
-            Work::Settle { subscription, which: Which::One(tag), outcome: Outcome::Accepted };
+        let (which, outcome) = (Which::One(tag), Outcome::Accepted);
+        self.done.lock().expect("no panic holds it").settle(outcome, delivery.id().0);
+        let work = Work::Settle { subscription, which, outcome };
         drop(self.link.ask_small(Command::Transact { transaction: self.name, work }));
         Ok(())
     }
@@ -98,8 +105,69 @@ impl Transaction {
     /// # Dropping the future
     /// Polled once, it has committed, unless that is refused; before, the transaction is rolled
     /// back.
-    pub async fn commit(mut self) -> Result<(), TransactionError> {
-        let asked = self.link.ask_small(Command::Commit { transaction: self.name });
+    pub async fn commit(self) -> Result<(), TransactionError> {
+        let transaction = self.name;
+        self.end_by(Command::Commit { transaction }).await
+    }
+
+    /// As [`Transaction::commit`], under an id that no other commit in this store has: so a program
+    /// that has lost the answer can learn what became of it.
+    ///
+    /// It may ask: [`Connection::outcome_of`] tells, on any connection, over any crash. Or it does
+    /// the same again under the same id: the same messages to the same destinations with the same
+    /// properties, the same deliveries acknowledged, in the same order. Where the first has
+    /// happened, the second is answered like it and does nothing. Another transaction under that id
+    /// is refused.
+    ///
+    /// An id has 1 byte at least. It is remembered for 24 hours from the commit, if not so many
+    /// come after it that there is no room: see [`Builder::ids`](crate::Builder::ids). A commit
+    /// under one that was forgotten is a new one. STOMP clients use the same ids, in the header
+    /// `commit-id`.
+    ///
+    /// ```
+    /// use escrowmq::blocking::Broker;
+    /// use escrowmq::{Destination, Outcome, TransactionError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let broker = Broker::open(directory)?;
+    /// let connection = broker.connect()?;
+    /// let transaction = connection.transaction()?;
+    /// transaction.send(Destination::queue("payments"), "30 from alice to bob")?;
+    /// // The id is in the program's own books before it commits.
+    /// transaction.commit_as("payment 4711")?;
+    /// broker.close()?;
+    ///
+    /// // After a crash nobody knows whether the commit was answered. The broker does.
+    /// let broker = Broker::open(directory)?;
+    /// let connection = broker.connect()?;
+    /// assert_eq!(connection.outcome_of("payment 4711")?, Outcome::Committed);
+    /// // One that had not happened never will, so its work can be done under another id.
+    /// assert_eq!(connection.outcome_of("payment 4712")?, Outcome::NotCommitted);
+    /// let late = connection.transaction()?.commit_as("payment 4712");
+    /// assert!(matches!(late, Err(TransactionError::IdVoid)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`Transaction::commit`]; and where the id is empty, or in use, the transaction is
+    /// rolled back.
+    ///
+    /// # Dropping the future
+    /// As of [`Transaction::commit`].
+    ///
+    /// [`Connection::outcome_of`]: crate::Connection::outcome_of
+    pub async fn commit_as(self, id: impl AsRef<str>) -> Result<(), TransactionError> {
+        let id = id_of(id).ok_or(TransactionError::NoId)?;
+        let done = self.done.lock().expect("no panic holds it").identity();
+        let commit = Once::commit(id, self.name, done);
+        self.end_by(Command::Once(commit)).await
+    }
+
+    async fn end_by(mut self, commit: Command) -> Result<(), TransactionError> {
+        let asked = self.link.ask_small(commit);
         // Refused, it can only be rolled back; done, there is nothing that this could roll back.
         let result = self.link.answer(asked).await;
         self.open = result.is_err();

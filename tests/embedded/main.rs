@@ -3,9 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod dead;
 mod durable;
 mod examples;
 mod failures;
+mod once;
+mod parity;
 mod producers;
 mod routing;
 mod transactions;
@@ -19,10 +22,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use escrowmq::io::Storage;
-use escrowmq::io::sim::SimDisk;
+use escrowmq::io::sim::{Fault, SimDisk};
 use escrowmq::{
     Broker, Builder, Connection, Consumer, Delivery, Destination, Ended, Limit, Message, OpenError,
-    SendError, SettleError, SubscribeError, WhenFull, blocking,
+    Outcome, SendError, SettleError, SubscribeError, WhenFull, blocking,
 };
 use support::stomp::{Frame, Stomp};
 use support::{PATIENCE, fresh_dir};

@@ -33,13 +33,13 @@ impl Broker {
             && weights.into_iter().try_fold(0, weigh).is_some_and(|all| all <= most)
     }
 
-    /// Some more of what a unit has in memory gets its outcome: as much as `left` says, in messages.
-    pub(in crate::broker) fn apply_end_on(
-        &mut self,
-        number: u64,
-        mut left: usize,
-        effects: &mut Effects,
-    ) {
+    /// Some more of what a unit has in memory gets its outcome.
+    pub(in crate::broker) fn apply_end_on(&mut self, number: u64, effects: &mut Effects) {
+        self.end_some(number, limits::STEP_MESSAGES_MAX, effects);
+    }
+
+    /// The same, as much as `left` says, in messages.
+    pub(super) fn end_some(&mut self, number: u64, mut left: usize, effects: &mut Effects) {
         let Some(ending) = self.units.endings.get_mut(&number) else { return };
         let (resolution, disposition) = (ending.resolution, ending.disposition);
         let mut works = std::mem::take(&mut ending.volatile);

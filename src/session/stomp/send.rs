@@ -10,8 +10,8 @@ use crate::broker::command::{Command, Once};
 use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::{Millis, TransactionName};
 use crate::message::{
-    BodyKind, Content, Destination, Durability, GROUP_ID, LargeHead, Message, Priority,
-    mark_scheduled,
+    BodyKind, Content, DUPLICATE_ID, Destination, Durability, GROUP_ID, LargeHead, Message,
+    Priority, mark_scheduled,
 };
 use crate::protocol::stomp::{self, Head};
 use crate::schedule::When;
@@ -230,7 +230,7 @@ fn number(headers: &stomp::Headers) -> Result<Option<Numbered>, Fault> {
 /// The name of a message, in either of two headers: the first is what clients of other brokers
 /// send. They stay with the message.
 fn identity(headers: &stomp::Headers) -> Result<Option<Identity>, Fault> {
-    let (one, other) = (headers.get("_AMQ_DUPL_ID"), headers.get("duplicate-id"));
+    let (one, other) = (headers.get(DUPLICATE_ID), headers.get("duplicate-id"));
     let id = match (one, other) {
         (None, None) => return Ok(None),
         (Some(one), Some(other)) if one != other => {

@@ -12,18 +12,19 @@ use std::collections::BTreeMap;
 use super::StompSession;
 use super::fault::{Fault, excerpt};
 use super::receipts::Asked;
-use crate::broker::command::{Command, Disposition, MessageId, Once, Outcome, Work};
-use crate::identity::{Identity, Listing};
+use crate::broker::command::{Command, Disposition, MessageId, Once, Outcome};
+use crate::identity::Identity;
 use crate::ids::TransactionName;
 use crate::limits;
 use crate::protocol::stomp::{self, Head};
+use crate::session::Done;
 
 /// The transactions that have begun and not ended. The broker bounds their number.
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
     names: BTreeMap<String, TransactionName>,
     /// What has been done in each.
-    done: BTreeMap<TransactionName, Listing>,
+    done: BTreeMap<TransactionName, Done>,
     last: u64,
 }
 
@@ -38,20 +39,15 @@ impl Transactions {
         self.last += 1;
         let transaction = TransactionName(self.last);
         self.names.insert(name.to_owned(), transaction);
-        self.done.insert(transaction, Listing::default());
+        self.done.insert(transaction, Done::default());
         Ok(transaction)
     }
 
     /// Takes note of a SEND. `body` is that of a large one.
     pub(super) fn note_send(&mut self, command: &Command, body: Option<Identity>) {
-        let Command::Transact { transaction, work } = command.bare() else { return };
-        let (Work::Send { to, message } | Work::SendStaged { to, message, .. }) = work else {
-            return;
-        };
-        let Some(done) = self.done.get_mut(transaction) else { return };
-        done.add(to.to_string().as_bytes());
-        done.add(&message.content);
-        body.iter().for_each(|body| done.add(&body.0));
+        let Some(transaction) = command.works_in() else { return };
+        let Some(done) = self.done.get_mut(&transaction) else { return };
+        done.send(command, body);
     }
 
     /// Takes note of an ACK or NACK of some messages.
@@ -62,14 +58,7 @@ impl Transactions {
         messages: impl Iterator<Item = MessageId>,
     ) {
         let Some(done) = self.done.get_mut(&transaction) else { return };
-        let outcome = match outcome {
-            Outcome::Accepted => "ACK",
-            Outcome::Returned | Outcome::Rejected => "NACK",
-        };
-        for message in messages {
-            done.add(outcome.as_bytes());
-            done.add(message.to_string().as_bytes());
-        }
+        messages.for_each(|message| done.settle(outcome, message));
     }
 
     fn find(&self, name: &str) -> Result<TransactionName, Fault> {

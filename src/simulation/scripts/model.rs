@@ -187,8 +187,7 @@ impl Model {
             Step::Decide(resolution) => (resolution, Disposition::Return),
             _ => unreachable!("the others end no branch"),
         };
-        let (voted, worked) = (self.phase == Phase::Prepared, !self.done.is_empty());
-        let is_kept = voted || worked && resolution == Resolution::Commit;
+        let is_kept = self.phase == Phase::Prepared || resolution == Resolution::Commit;
         self.settle(resolution, disposition);
         if is_kept {
             let decided = matches!(step, Step::Decide(_));
