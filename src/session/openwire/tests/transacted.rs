@@ -74,6 +74,23 @@ fn what_is_done_in_a_transaction_is_the_brokers_to_do_as_one() {
 }
 
 #[test]
+fn a_commit_is_answered_though_its_client_takes_leave_meanwhile() {
+    let answer = |result: Result<Reply, Refusal>| {
+        let mut wire = Wire::alone();
+        wire.say(&transaction(local(4), BEGIN));
+        wire.answer_all();
+        let _ = wire.frames();
+        wire.say(&transaction(local(4), COMMIT));
+        wire.say(&removal(WireConnectionId { value: Text::new("c") }, -2));
+        wire.answer(result);
+        wire.frames()
+    };
+    assert!(matches!(answer(Ok(Reply::Done))[..], [Structure::Response(_)]));
+    let refusal = Refusal::TooManyTransactions { limit: 1 };
+    assert!(matches!(answer(Err(refusal))[..], [Structure::ExceptionResponse(_)]));
+}
+
+#[test]
 fn after_a_rollback_the_message_is_in_the_same_hands() {
     let (mut wire, message) = taken(&local(1));
     wire.say(&ack(&message, 4, 1));
