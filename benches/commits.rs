@@ -225,13 +225,13 @@ impl Session {
         let start =
             XaCommand::Start { xid: of(), how: StartAs::New, transaction, timeout: None, client };
         let end = Command::Xa(XaCommand::End { xid: of(), transaction, how: EndAs::Success });
-        let mut requests = vec![unasked(Command::Xa(start)), self.sent_in(transaction)];
+        let mut requests =
+            vec![unasked(Command::Xa(start)), self.sent_in(transaction), unasked(end)];
         if rests {
-            requests.push(asked(end));
+            // What tells of the state waits for all that made it.
+            requests.push(asked(Command::Xa(XaCommand::Find { xid: of() })));
             self.ask(std::mem::take(&mut requests)).await;
             began = Instant::now();
-        } else {
-            requests.push(unasked(end));
         }
         requests.push(asked(Command::Xa(XaCommand::Prepare { xid: of() })));
         self.ask(requests).await;

@@ -186,7 +186,9 @@ impl Engine {
             return Fate::Refused(self.no_vote(now, command, refusal));
         }
         let need = self.commit();
-        if let Some(need) = need {
+        // What is done in a transaction promises nothing: its vote and its commit do, and they are
+        // behind it in the log.
+        if let (Some(need), None) = (need, command.works_in()) {
             self.outbox.depend(from, need);
         }
         match verdict {

@@ -6,6 +6,7 @@
 //! weather; `one_seed` runs them again.
 
 mod again;
+mod answers;
 mod backup;
 mod bodies;
 mod branches;

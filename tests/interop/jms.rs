@@ -13,6 +13,7 @@ use std::process::{Child, ChildStdin};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::money::is_of_money;
 use super::support::broker::Broker;
 use super::support::fresh_dir;
 use super::support::java::{Classic, compile, java};
@@ -95,7 +96,8 @@ impl Line {
 
 impl Teller {
     fn start(package: &str) -> Self {
-        let wanted = |name: &str| !["Classic", "Container", "Load", "Money"].contains(&name);
+        let wanted =
+            |name: &str| !["Classic", "Container", "Load"].contains(&name) && !is_of_money(name);
         let classes = compile(&[package], package, wanted);
         let mut command = java(&[package], &classes);
         // Quick to start rather than quick in the long run.

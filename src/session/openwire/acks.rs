@@ -4,7 +4,6 @@
 //! stays in its consumer's hands until the outcome, and after a rollback is there as before.
 
 use super::OpenWireSession;
-use super::answers::Asked;
 use super::consumer::{Consumer, ConsumerKey, Held};
 use super::fault::Problem;
 use crate::broker::command::{Command, Outcome, Which};
@@ -23,8 +22,8 @@ impl OpenWireSession {
         }
         // Whoever waits for the answer relies on it after a crash. What is acknowledged in a
         // transaction counts with its commit, which has an answer of its own.
-        if result.is_ok() && head.response_required && ack.transaction_id.is_none() {
-            return self.submit(Some(Asked::Command(head)), Command::Barrier);
+        if result.is_ok() && ack.transaction_id.is_none() {
+            return self.confirm(head);
         }
         self.conclude(head, result);
     }

@@ -7,7 +7,7 @@ use super::consumer::ConsumerKey;
 use super::fault::Problem;
 use super::replay::Replay;
 use super::send::SendId;
-use crate::broker::command::{BranchInfo, Refusal, Reply, Vote};
+use crate::broker::command::{BranchInfo, Command, Refusal, Reply, Vote};
 use crate::ids::{StageId, SubscriptionId, Token, Xid};
 use crate::message::Destination;
 use crate::protocol::openwire::table::{
@@ -65,6 +65,14 @@ impl OpenWireSession {
     pub(super) fn done(&mut self, head: CommandHead) {
         if head.response_required {
             self.write(&Response { correlation_id: head.command_id, ..Response::default() });
+        }
+    }
+
+    /// Says yes to a command, if it wants to hear, when what its client has asked so far would
+    /// survive a crash.
+    pub(super) fn confirm(&mut self, head: CommandHead) {
+        if head.response_required {
+            self.submit(Some(Asked::Command(head)), Command::Barrier);
         }
     }
 

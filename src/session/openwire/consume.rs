@@ -23,7 +23,8 @@ type Wanted = (Vec<Destination>, Option<Arc<Selector>>);
 impl OpenWireSession {
     pub(super) fn add_consumer(&mut self, head: CommandHead, info: ConsumerInfo) {
         match self.check_consumer(&info) {
-            Ok(None) => self.done(head),
+            // It may still be on its way, and be one that lasts.
+            Ok(None) => self.confirm(head),
             Ok(Some((destinations, selector))) => {
                 let consumer = Consumer::new(info, destinations, selector);
                 self.begin_consumer(head, consumer);

@@ -74,11 +74,13 @@ impl OpenWireSession {
             // A client that comes back says so before it says who it is.
             (
                 _,
-                Structure::ConnectionControl(_)
+                structure @ (Structure::ConnectionControl(_)
                 | Structure::BrokerInfo(_)
-                | Structure::ControlCommand(_)
-                | Structure::FlushCommand(_),
-            ) => Ok(()),
+                | Structure::ControlCommand(_)),
+            ) => {
+                self.done(structure.command().unwrap_or(QUIET));
+                Ok(())
+            }
             (_, Structure::ShutdownInfo(_)) => {
                 self.phase = Phase::Closed(CloseReason::Disconnected);
                 Ok(())
@@ -124,6 +126,7 @@ impl OpenWireSession {
             Structure::RemoveInfo(info) => self.remove(head, &info),
             Structure::RemoveSubscriptionInfo(info) => self.end_durable(head, &info),
             Structure::ConnectionInfo(info) if info.connection_id.is_some() => self.done(head),
+            Structure::FlushCommand(_) => self.confirm(head),
             Structure::ConnectionError(_) | Structure::MessageDispatchNotification(_) => {
                 self.done(head);
             }
@@ -165,7 +168,8 @@ impl OpenWireSession {
             }
             None => {}
         }
-        self.done(head);
+        // What it has acknowledged, or sent without awaiting an answer, came before.
+        self.confirm(head);
     }
 
     /// The client goes: what it had ends.

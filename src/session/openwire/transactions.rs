@@ -163,11 +163,14 @@ impl OpenWireSession {
         transaction: i64,
         result: Result<Reply, Refusal>,
     ) {
-        let Some(work) = self.transactions.local.remove(&transaction) else { return };
-        match result {
-            Ok(_) => self.done(head),
-            Err(refusal) => {
-                self.roll_back(None, work);
+        // It is not there where its client has gone meanwhile, or has asked for it twice.
+        let work = self.transactions.local.remove(&transaction);
+        match (result, work) {
+            (Ok(_), _) => self.done(head),
+            (Err(refusal), work) => {
+                if let Some(work) = work {
+                    self.roll_back(None, work);
+                }
                 self.fail(head, &Problem::refused(&refusal));
             }
         }

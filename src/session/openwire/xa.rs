@@ -161,6 +161,21 @@ impl OpenWireSession {
                 self.branch_over(&xid, step);
                 self.done(head);
             }
+            (BranchStep::Start, Err(refusal)) => {
+                // The broker knows of no association: the next start is to ask again.
+                self.transactions
+                    .branches
+                    .entry(xid.clone())
+                    .and_modify(|it| it.associated = false);
+                if refusal == Refusal::Xa(XaError::NotA) {
+                    self.branch_over(&xid, BranchStep::Rollback);
+                }
+                let code = match refusal {
+                    Refusal::Xa(code) => code,
+                    _ => XaError::RmErr,
+                };
+                self.fail(head, &Problem::xa(code));
+            }
             (step, Err(refusal)) => {
                 let name = Arc::new(xid.clone());
                 let command = match step {

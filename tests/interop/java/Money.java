@@ -1,27 +1,15 @@
-import com.arjuna.ats.arjuna.common.CoordinatorEnvironmentBean;
-import com.arjuna.ats.arjuna.common.CoreEnvironmentBean;
-import com.arjuna.ats.arjuna.common.ObjectStoreEnvironmentBean;
-import com.arjuna.ats.arjuna.common.RecoveryEnvironmentBean;
-import com.arjuna.ats.arjuna.recovery.RecoveryManager;
-import com.arjuna.ats.internal.jta.recovery.arjunacore.XARecoveryModule;
-import com.arjuna.ats.jta.common.JTAEnvironmentBean;
-import com.arjuna.ats.jta.recovery.XAResourceRecoveryHelper;
-import com.arjuna.common.internal.util.propertyservice.BeanPopulator;
 import java.sql.Connection;
 import java.sql.ResultSet;
-import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.TreeMap;
-import javax.jms.JMSException;
 import javax.jms.MessageConsumer;
 import javax.jms.MessageProducer;
 import javax.jms.Session;
 import javax.jms.TextMessage;
 import javax.jms.XAConnection;
 import javax.jms.XASession;
-import javax.transaction.TransactionManager;
 import javax.transaction.xa.XAResource;
 import org.apache.activemq.ActiveMQConnectionFactory;
 import org.apache.activemq.ActiveMQXAConnectionFactory;
@@ -30,131 +18,51 @@ import org.postgresql.xa.PGXADataSource;
 
 /**
  * Amounts on their way from a queue to a table and on to another queue, under a transaction
- * manager: `Money COMMAND LOGS BROKER DATABASE COUNT`.
+ * manager: `Money COMMAND MANAGER LOGS BROKER DATABASE COUNT`.
  *
  * `fill` puts so many amounts into the first queue. `move` moves them for ever, whatever fails, and
- * prints a line for each move. `settle` has the transaction manager end what is left in doubt, and
- * then every amount must be in exactly one place.
+ * prints a line for each move, and others for what keeps it from moving. `settle` has the
+ * transaction manager end what is left in doubt, and then every amount must be in one place alone.
  */
 public final class Money {
     private static final ActiveMQQueue IN = new ActiveMQQueue("money.in");
     private static final ActiveMQQueue OUT = new ActiveMQQueue("money.out");
     private static final ActiveMQQueue DEAD = new ActiveMQQueue("ActiveMQ.DLQ");
-    /** How often the manager looks before what nobody knows counts as abandoned. */
-    private static final int SCANS = 2;
 
     private final ActiveMQXAConnectionFactory broker;
     /** For what is no part of the managed transactions. */
     private final ActiveMQConnectionFactory plain;
     private final PGXADataSource database = new PGXADataSource();
-    private final TransactionManager manager;
-    private final RecoveryManager recovery;
+    private final Resource queues = new Resource("queues", this::openQueues);
+    private final Resource table = new Resource("table", this::openTable);
+    private final Manager manager;
 
-    private Money(String logs, String brokerUrl, String databaseUrl) {
-        broker = new ActiveMQXAConnectionFactory(
-            brokerUrl + "?jms.redeliveryPolicy.maximumRedeliveries=-1");
+    private Money(String manager, String logs, String brokerUrl, String databaseUrl)
+            throws Exception {
+        // When this is killed, all that was on its way here counts as delivered once more, and what
+        // that befalls too often is set apart: so it is not much, and soon worked off.
+        broker = new ActiveMQXAConnectionFactory(brokerUrl
+            + "?jms.redeliveryPolicy.maximumRedeliveries=-1&jms.prefetchPolicy.queuePrefetch=10");
         plain = new ActiveMQConnectionFactory(brokerUrl);
         database.setUrl(databaseUrl);
-        configure(logs);
-        recovery = RecoveryManager.manager(RecoveryManager.DIRECT_MANAGEMENT);
-        recovery.initialize();
-        XARecoveryModule module = XARecoveryModule.getRegisteredXARecoveryModule();
-        module.addXAResourceRecoveryHelper(new Helper(this::brokersBranches));
-        module.addXAResourceRecoveryHelper(new Helper(this::databasesBranches));
-        manager = com.arjuna.ats.jta.TransactionManager.transactionManager();
+        this.manager = Manager.of(manager, logs, List.of(queues, table));
     }
 
-    private static void configure(String logs) {
-        for (String name : new String[] {null, "stateStore", "communicationStore"}) {
-            var type = ObjectStoreEnvironmentBean.class;
-            ObjectStoreEnvironmentBean store = name == null
-                ? BeanPopulator.getDefaultInstance(type)
-                : BeanPopulator.getNamedInstance(type, name);
-            store.setObjectStoreDir(logs);
-        }
-        var core = BeanPopulator.getDefaultInstance(CoreEnvironmentBean.class);
-        try {
-            core.setNodeIdentifier("1");
-        } catch (Exception e) {
-            throw new IllegalStateException(e);
-        }
-        // Else it listens for other managers that share its logs.
-        BeanPopulator.getDefaultInstance(CoordinatorEnvironmentBean.class)
-            .setTransactionStatusManagerEnable(false);
-        var recovery = BeanPopulator.getDefaultInstance(RecoveryEnvironmentBean.class);
-        recovery.setRecoveryModuleClassNames(List.of(
-            "com.arjuna.ats.internal.arjuna.recovery.AtomicActionRecoveryModule",
-            "com.arjuna.ats.internal.jta.recovery.arjunacore.XARecoveryModule"));
-        recovery.setExpiryScannerClassNames(List.of());
-        recovery.setRecoveryBackoffPeriod(1);
-        var jta = BeanPopulator.getDefaultInstance(JTAEnvironmentBean.class);
-        String filters = "com.arjuna.ats.internal.jta.recovery.arjunacore.";
-        jta.setXaResourceOrphanFilterClassNames(List.of(
-            filters + "JTATransactionLogXAResourceOrphanFilter",
-            filters + "JTANodeNameXAResourceOrphanFilter"));
-        jta.setXaRecoveryNodes(List.of("1"));
-        // Nobody else works for this node, and it never looks while it moves.
-        jta.setOrphanSafetyInterval(100);
-    }
-
-    /** Where the manager finds the branches of one resource: anew each time, for it may be down. */
-    private record Helper(Source source) implements XAResourceRecoveryHelper {
-        interface Source {
-            XAResource open() throws Exception;
-        }
-
-        @Override
-        public boolean initialise(String unused) {
-            return true;
-        }
-
-        @Override
-        public XAResource[] getXAResources() {
-            try {
-                return new XAResource[] {source.open()};
-            } catch (Exception e) {
-                return new XAResource[0];
-            }
-        }
-    }
-
-    /** What the manager was given for a scan, to be closed after it. */
-    private final List<AutoCloseable> opened = new ArrayList<>();
-
-    private XAResource brokersBranches() throws JMSException {
+    private Resource.Opened openQueues() throws Exception {
         XAConnection connection = broker.createXAConnection();
-        opened.add(connection);
-        return connection.createXASession().getXAResource();
+        return new Resource.Opened(connection.createXASession().getXAResource(), connection);
     }
 
-    private XAResource databasesBranches() throws SQLException {
+    private Resource.Opened openTable() throws Exception {
         var connection = database.getXAConnection();
-        opened.add(connection::close);
-        return connection.getXAResource();
-    }
-
-    /** Lets the manager end what was left in doubt. */
-    private void recover() {
-        for (int i = 0; i < SCANS; i++) {
-            recovery.scan();
-            opened.forEach(Money::closeQuietly);
-            opened.clear();
-        }
-    }
-
-    private static void closeQuietly(AutoCloseable closeable) {
-        try {
-            closeable.close();
-        } catch (Exception e) {
-            // Its other end may be gone.
-        }
+        return new Resource.Opened(connection.getXAResource(), connection::close);
     }
 
     public static void main(String[] args) {
         // The manager's own threads would keep the machine alive.
         try {
-            Money money = new Money(args[1], args[2], args[3]);
-            int count = Integer.parseInt(args[4]);
+            Money money = new Money(args[1], args[2], args[3], args[4]);
+            int count = Integer.parseInt(args[5]);
             switch (args[0]) {
                 case "fill" -> money.fill(count);
                 case "move" -> money.moveForEver();
@@ -185,19 +93,36 @@ public final class Money {
 
     private void moveForEver() {
         while (true) {
-            recover();
             try {
+                endWhatIsInDoubt();
                 move();
             } catch (Exception e) {
                 System.out.println("failed " + e);
             }
             try {
-                if (manager.getTransaction() != null) {
-                    manager.rollback();
+                if (manager.transactions().getTransaction() != null) {
+                    manager.transactions().rollback();
                 }
             } catch (Exception e) {
                 System.out.println("failed " + e);
             }
+        }
+    }
+
+    /** Before anything else is moved: it holds rows of the table, and who wants one would wait. */
+    private void endWhatIsInDoubt() throws Exception {
+        manager.recover();
+        while (isInDoubt(queues) || isInDoubt(table)) {
+            System.out.println("something is in doubt");
+            manager.recover();
+        }
+    }
+
+    private static boolean isInDoubt(Resource resource) throws Exception {
+        try {
+            return resource.open().recover(XAResource.TMSTARTRSCAN).length > 0;
+        } finally {
+            resource.close();
         }
     }
 
@@ -211,19 +136,17 @@ public final class Money {
             MessageConsumer consumer = session.createConsumer(IN);
             MessageProducer producer = session.createProducer(OUT);
             for (boolean toTable = true; ; toTable = !toTable) {
-                manager.begin();
-                manager.getTransaction().enlistResource(session.getXAResource());
-                manager.getTransaction().enlistResource(rows.getXAResource());
+                manager.transactions().begin();
+                manager.enlist(queues, session.getXAResource());
+                manager.enlist(table, rows.getXAResource());
                 Connection sql = rows.getConnection();
                 boolean moved = toTable ? toTable(consumer, sql) : toQueue(session, producer, sql);
-                manager.commit();
-                if (moved) {
-                    System.out.println("moved");
-                }
+                manager.transactions().commit();
+                System.out.println(moved ? "moved" : "nothing to move");
             }
         } finally {
-            closeQuietly(connection);
-            closeQuietly(rows::close);
+            Resource.closeQuietly(connection);
+            Resource.closeQuietly(rows::close);
         }
     }
 
@@ -252,10 +175,7 @@ public final class Money {
     }
 
     private void settle(int count) throws Exception {
-        do {
-            recover();
-        } while (brokersBranches().recover(XAResource.TMSTARTRSCAN).length > 0
-            || databasesBranches().recover(XAResource.TMSTARTRSCAN).length > 0);
+        endWhatIsInDoubt();
         TreeMap<Integer, String> places = new TreeMap<>();
         List<String> wrong = new ArrayList<>();
         try (var connection = plain.createConnection()) {

@@ -3,7 +3,9 @@
 use super::*;
 use crate::broker::command::Standing;
 use crate::protocol::openwire::Throwable;
-use crate::protocol::openwire::table::{MessageDispatch, MessagePull};
+use crate::protocol::openwire::table::{
+    FlushCommand, MessageDispatch, MessagePull, RemoveInfo, RemovedId,
+};
 
 const DELIVERED: i8 = 0;
 const POISON: i8 = 1;
@@ -106,6 +108,53 @@ fn an_acknowledgement_is_answered_when_the_broker_has_it() {
 }
 
 #[test]
+fn who_ends_something_hears_so_when_what_it_did_before_would_survive_a_crash() {
+    let ended = |it: RemovedId| {
+        let (mut wire, messages) = five();
+        wire.say(&ack(&messages[1], STANDARD, 2));
+        wire.say(&removal(it.clone(), -1));
+        assert!(wire.frames().is_empty(), "{it:?}: what was acknowledged would be there again");
+        let asked = wire.asks();
+        assert_eq!(settled(&asked), [(Which::Range(Tag(1), Tag(2)), Outcome::Accepted)]);
+        assert!(matches!(asked.last(), Some(Command::Barrier)), "{it:?}: {asked:?}");
+        wire.answer(Ok(Reply::Done));
+        assert!(matches!(wire.frames()[..], [Structure::Response(_)]), "{it:?}");
+        // Who does not wait costs nothing.
+        wire.say(&RemoveInfo { response_required: false, ..removal(it, -1) });
+        assert!(wire.asks().is_empty() && wire.frames().is_empty());
+    };
+    ended(consumer_id(1).into());
+    ended(session_id().into());
+    ended(producer_id().into());
+}
+
+#[test]
+fn who_flushes_hears_so_when_what_it_did_before_would_survive_a_crash() {
+    let (mut wire, messages) = five();
+    wire.say(&ack(&messages[1], STANDARD, 2));
+    wire.say(&FlushCommand { command_id: 8, response_required: true });
+    assert!(wire.frames().is_empty());
+    assert!(matches!(wire.asks()[..], [Command::Settle { .. }, Command::Barrier]));
+    wire.answer(Ok(Reply::Done));
+    assert!(matches!(wire.frames()[..], [Structure::Response(_)]));
+}
+
+#[test]
+fn a_durable_subscription_asked_for_twice_is_said_to_be_there_when_it_is() {
+    let mut wire = Wire::alone();
+    let durable = ConsumerInfo {
+        subscription_name: Text::new("s"),
+        ..consumer(1, place(DestinationKind::Topic, "t"), 5)
+    };
+    wire.say(&durable);
+    wire.say(&ConsumerInfo { command_id: 8, ..durable });
+    assert!(wire.frames().is_empty());
+    assert!(matches!(wire.asks()[..], [Command::Keep { .. }, Command::Barrier]));
+    wire.answer_all();
+    assert!(matches!(wire.frames()[..], [Structure::Response(_), Structure::Response(_)]));
+}
+
+#[test]
 fn what_is_not_in_its_consumers_hands_cannot_be_acknowledged() {
     let (mut wire, messages) = five();
     wire.say(&ack(&messages[0], STANDARD, 1));
@@ -149,7 +198,7 @@ fn what_a_client_gives_up_is_rejected_and_what_it_takes_for_a_repetition_stays()
     assert_eq!(settled(&wire.asks()), []);
     let id = consumer_id(1);
     wire.say(&removal(id, 0));
-    assert!(matches!(wire.asks()[..], [Command::Withdraw { .. }]));
+    assert!(matches!(wire.asks()[..], [Command::Withdraw { .. }, Command::Barrier]));
 }
 
 #[test]
@@ -158,14 +207,14 @@ fn a_consumer_that_goes_says_what_it_has_seen() {
         let (mut wire, messages) = five();
         assert_eq!(messages[2].head.message_id.as_ref().unwrap().broker_sequence_id, 3);
         wire.say(&removal(consumer_id(1), last));
-        let [Command::Withdraw { unseen, .. }] = wire.asks()[..] else { panic!("{last}") };
+        let Some(&Command::Withdraw { unseen, .. }) = wire.asks().first() else { panic!("{last}") };
         assert_eq!(unseen, expected, "{last}");
         wire.deliver(1, 6, stored("late"));
         assert_eq!(wire.dispatched(), []);
     }
     let (mut wire, _) = five();
     wire.say(&removal(session_id(), -2));
-    assert!(matches!(wire.asks()[..], [Command::Unsubscribe { .. }]));
+    assert!(matches!(wire.asks()[..], [Command::Unsubscribe { .. }, Command::Barrier]));
 }
 
 #[test]

@@ -74,6 +74,23 @@ fn what_is_done_in_a_transaction_is_the_brokers_to_do_as_one() {
 }
 
 #[test]
+fn a_commit_is_answered_though_its_client_takes_leave_meanwhile() {
+    let answer = |result: Result<Reply, Refusal>| {
+        let mut wire = Wire::alone();
+        wire.say(&transaction(local(4), BEGIN));
+        wire.answer_all();
+        let _ = wire.frames();
+        wire.say(&transaction(local(4), COMMIT));
+        wire.say(&removal(WireConnectionId { value: Text::new("c") }, -2));
+        wire.answer(result);
+        wire.frames()
+    };
+    assert!(matches!(answer(Ok(Reply::Done))[..], [Structure::Response(_)]));
+    let refusal = Refusal::TooManyTransactions { limit: 1 };
+    assert!(matches!(answer(Err(refusal))[..], [Structure::ExceptionResponse(_)]));
+}
+
+#[test]
 fn after_a_rollback_the_message_is_in_the_same_hands() {
     let (mut wire, message) = taken(&local(1));
     wire.say(&ack(&message, 4, 1));
@@ -150,6 +167,18 @@ fn a_start_names_a_branch_that_may_be_there() {
         panic!("{asks:?}")
     };
     assert_eq!(*transaction, TransactionName(1));
+}
+
+#[test]
+fn a_start_that_was_refused_is_asked_again() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(branch(1), BEGIN));
+    wire.answer(Err(Refusal::TooManyBranches { limit: 1 }));
+    assert!(exception(&wire.frames()[0]).1.ends_with("xaErrorCode:-3"));
+    let _ = wire.asks();
+    wire.say(&transaction(branch(1), BEGIN));
+    let asks = wire.asks();
+    assert!(matches!(xa(&asks)[..], [XaCommand::Start { .. }]), "{asks:?}");
 }
 
 #[test]
