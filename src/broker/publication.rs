@@ -199,15 +199,18 @@ impl Broker {
     }
 
     /// Where a message waits for its commit that is published in a transaction; `None` where nobody
-    /// keeps it, nor may come to do so unasked.
+    /// keeps it, nor may come to do so unasked. That of a branch is to be as durable as its vote,
+    /// and whoever begins to keep it between vote and commit is to have it.
     pub(super) fn line_for(
         &self,
         connection: ConnectionId,
         topic: &Arc<str>,
         message: &Message,
+        in_branch: bool,
     ) -> Option<Arc<str>> {
         let kept = self.held.count(topic) > 0 || self.held.readers.may_come(topic);
-        let kept = message.durability == Durability::Persistent && kept;
+        let persistent = message.durability == Durability::Persistent;
+        let kept = if in_branch { persistent || kept } else { persistent && kept };
         let client = self.client_of(connection).map(|client| &**client);
         kept.then(|| self.line(topic, client).queue_name().into())
     }

@@ -268,7 +268,11 @@ impl Broker {
                 if !self.has_memory(message) {
                     return Err(Refusal::MemoryFull { limit });
                 }
-                let (whole, line) = (message, self.line_for(connection, name, message));
+                let in_branch = matches!(key, UnitKey::Branch(_));
+                let line = self.line_for(connection, name, message, in_branch);
+                let durability =
+                    if line.is_some() { Durability::Persistent } else { message.durability };
+                let (whole, message) = (message, &Message { durability, ..message.clone() });
                 let (topic, message) = (Arc::clone(name), self.volatile(now, message));
                 let before = unit.published.get(name).copied().unwrap_or_default();
                 if let Some(limit) = self.topic_bound(name).exceeded(before, message.charge()) {
@@ -583,7 +587,9 @@ impl Broker {
             UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
             UnitChange::Work(work) => {
                 self.volatile_bytes += work.charge();
-                let unkept = self.unkept_topic(&work);
+                // What a branch publishes is in a line, whoever keeps it in the end.
+                let local = matches!(key, UnitKey::Local(..));
+                let unkept = self.unkept_topic(&work).filter(|_| local);
                 let unit = self.open_unit(key);
                 unit.unkept.extend(unkept);
                 if let VolatileWork::Publish { topic, message, .. } = &work {

@@ -5,7 +5,7 @@
 //! the limits to the broker.
 
 use crate::broker::command::{Command, Confirm, Refusal, Reply, Request};
-use crate::broker::fact::Asker;
+use crate::broker::fact::{Asker, Fact};
 use crate::broker::policy::{Dropped, Shortage, WhenFull};
 use crate::broker::xa::{OutcomePage, XaError};
 use crate::broker::{Verdict, takes_room};
@@ -15,6 +15,7 @@ use crate::ids::{ConnectionId, Lsn, Millis, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Durability};
 use crate::mutant::{self, Mutant};
+use crate::record::{BranchRecord, Record};
 use crate::wal::Admission;
 
 /// Counts of flow control, for operators.
@@ -185,10 +186,9 @@ impl Engine {
             self.doom(from, command.works_in(), &refusal);
             return Fate::Refused(self.no_vote(now, command, refusal));
         }
+        let promises = self.promises(command);
         let need = self.commit();
-        // What is done in a transaction promises nothing: its vote and its commit do, and they are
-        // behind it in the log.
-        if let (Some(need), None) = (need, command.works_in()) {
+        if let Some(need) = need.filter(|_| promises) {
             self.outbox.depend(from, need);
         }
         match verdict {
@@ -206,6 +206,15 @@ impl Engine {
             Verdict::Part => Fate::Part,
             Verdict::Hold(_) | Verdict::HoldFor(..) => unreachable!("seen above"),
         }
+    }
+
+    /// Whether an answer to what is stated promises something. What is done in a transaction does
+    /// not: its vote and its commit do, and they are behind it in the log. But who has heard that
+    /// its work in a branch ended is to hear nothing of an older one of that name.
+    fn promises(&self, command: &Command) -> bool {
+        let begun =
+            |fact: &Fact| matches!(fact, Fact::Log(Record::Branch(BranchRecord::Begun { .. }), _));
+        command.works_in().is_none() || self.facts.iter().any(begun)
     }
 
     /// What keeps the stated facts from the log, if anything.

@@ -35,8 +35,10 @@ impl Overdue {
             return;
         }
         let Some((xid, at)) = self.first.take() else { return };
+        // Not among the arguments, which nobody looks at where warnings are not wanted.
+        let branches = std::mem::take(&mut self.untold);
         tracing::warn!(
-            branches = std::mem::take(&mut self.untold),
+            branches,
             oldest = %xid,
             seconds = now.0.saturating_sub(at.0) / 1000,
             "prepared branches of global transactions wait for their managers for longer than \

@@ -17,6 +17,7 @@ mod full_disk;
 mod kept;
 mod model;
 mod node;
+mod older;
 mod once;
 mod operators;
 mod random;

@@ -37,6 +37,7 @@ pub use self::error::{CommitError, IndexError};
 use self::error::{bad_row, damaged, error, guarded, io_error};
 use self::moved::Entries;
 pub use self::packs::View;
+pub(crate) use self::row::FORMAT;
 use self::row::{
     BRANCHES, BadRow, Checkpoint, DUE, ENTRIES, HEURISTICS, LATE, META, MOVED, NAMES, NOTES,
     OPERATIONS, PACKS, PIECES, PRODUCERS, QUEUES, SEGMENTS, SHARES, TRANSACTIONS, UPLOADS,
@@ -445,7 +446,7 @@ fn create(
         write.open_table(DUE).map_err(error)?;
         write.open_table(NOTES).map_err(error)?;
         let mut meta = write.open_table(META).map_err(error)?;
-        let format = row::FORMAT.to_le_bytes();
+        let format = FORMAT.to_le_bytes();
         meta.insert(row::META_FORMAT, format.as_slice()).map_err(error)?;
         meta.insert(row::META_STORE, store_id.to_le_bytes().as_slice()).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &Scalars::default());
@@ -482,8 +483,8 @@ fn read_head_in(read: &ReadTransaction, store_id: u128) -> Result<Option<Checkpo
     let format = get(row::META_FORMAT)?.ok_or_else(|| foreign("it names no format"))?;
     let format = format.value().try_into().map_err(|_| foreign("it names no format"))?;
     match u32::from_le_bytes(format) {
-        row::FORMAT => {}
-        found => return Err(IndexError::UnknownVersion { found, newest: row::FORMAT }),
+        FORMAT => {}
+        found => return Err(IndexError::UnknownVersion { found, newest: FORMAT }),
     }
     let store = get(row::META_STORE)?.ok_or_else(|| foreign("it names no store"))?;
     let store = store.value().try_into().map_err(|_| foreign("it names no store"))?;

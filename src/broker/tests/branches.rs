@@ -575,3 +575,26 @@ fn a_broken_branch_is_given_up_soon_however_long_it_might_have_taken() {
     assert_eq!(bench.prepare(1), no(XaError::NotA));
     bench.start(2, 1);
 }
+
+#[test]
+fn what_a_branch_publishes_is_kept_by_whoever_keeps_it_when_it_is_committed() {
+    for (before, durability) in [(true, Durability::NonPersistent), (false, Durability::Persistent)]
+    {
+        let mut bench = Bench::new();
+        if before {
+            bench.keep(7, "s", ("", false)).unwrap();
+            bench.close(7);
+        }
+        bench.start(40, 1);
+        bench.do_in(40, Work::Send { to: topic("t"), message: message(durability) }).unwrap();
+        bench.end_branch(40, 1);
+        assert_eq!(bench.prepare(1), vote(Vote::Ok));
+        if !before {
+            bench.keep(7, "s", ("", false)).unwrap();
+            bench.close(7);
+        }
+        bench.restart();
+        assert_eq!(bench.commit_branch(1, false), YES);
+        assert_eq!(bench.kept(), [1], "{durability:?}");
+    }
+}

@@ -9,7 +9,12 @@ use crate::selector::Selector;
 const T: TransactionName = TransactionName(1);
 
 impl Bench {
-    fn keep(&mut self, connection: u64, name: &str, words: (&str, bool)) -> Result<(), Refusal> {
+    pub(super) fn keep(
+        &mut self,
+        connection: u64,
+        name: &str,
+        words: (&str, bool),
+    ) -> Result<(), Refusal> {
         let (selector, no_local) = (Selector::parse_optional(words.0).unwrap(), words.1);
         let (client, topic) = (Arc::from(format!("c{connection}")), Arc::from("t"));
         let identify = Command::Identify { client: Arc::clone(&client) };
@@ -32,7 +37,7 @@ impl Bench {
         self.ask(connection, &Command::Send { to: topic("t"), message }).unwrap();
     }
 
-    fn kept(&mut self) -> Vec<u64> {
+    pub(super) fn kept(&mut self) -> Vec<u64> {
         let Ok(Verdict::Answer(Reply::Queues(all))) =
             self.ask(9, &Command::ListQueues { after: None })
         else {

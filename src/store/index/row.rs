@@ -90,7 +90,7 @@ pub(super) const META_REMEMBERED: &str = "remembered";
 /// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
 /// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies, in 7 no producers and
 /// nothing that comes again, in 9 no payloads that several entries hold.
-pub(super) const FORMAT: u32 = 10;
+pub(crate) const FORMAT: u32 = 10;
 /// Version of each row's layout.
 const VERSION: u8 = 1;
 

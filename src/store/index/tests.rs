@@ -505,7 +505,7 @@ fn each_file_that_is_not_the_right_index_gets_its_own_answer() {
     let file = disk.create(INDEX_NAME).unwrap();
     drop(builder(CACHE).create_with_backend(Backend(file)).unwrap());
     assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
-    let disk = with_meta(row::META_FORMAT, &(row::FORMAT + 1).to_le_bytes());
+    let disk = with_meta(row::META_FORMAT, &(FORMAT + 1).to_le_bytes());
     assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 11, newest: 10 }));
     let disk = with_meta(row::META_STORE, &77u128.to_le_bytes());
     assert!(matches!(refused(&disk), IndexError::OtherStore { found: 77, expected: STORE }));

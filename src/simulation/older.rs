@@ -1,0 +1,325 @@
+//! Stores as older versions of this program have left them: they start, and nothing of them is
+//! lost. Of each version of the index there is one, written once and never again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::broker::command::{
+    Command, Confirm, EndAs, KeepAs, Once, Outcome, Output, Refusal, Reply, Request, StartAs,
+    Which, Work, XaCommand,
+};
+use crate::broker::delta::Resolution;
+use crate::broker::xa::XaError;
+use crate::engine::{Input, Mailbox, Turn};
+use crate::identity::{Identity, Numbered};
+use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName, Xid};
+use crate::io::Storage;
+use crate::io::sim::SimDisk;
+use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::schedule::{Plan, When};
+use crate::store::index::FORMAT;
+
+use super::node::{Node, settings};
+
+const HOUR: u64 = 3_600_000;
+const BLOCK: usize = 4096;
+
+struct Bench {
+    node: Node,
+    mailbox: Arc<Mailbox>,
+    now: Millis,
+    deliveries: u64,
+}
+
+impl Bench {
+    fn open(disk: &SimDisk, now: u64) -> Self {
+        let now = Millis(now);
+        let mut node = Node::open_with(disk, 7, now, &settings()).unwrap();
+        let mailbox = Arc::new(Mailbox::default());
+        node.inputs.push_back(Input::Connect(ConnectionId(1), Arc::clone(&mailbox)));
+        Self { node, mailbox, now, deliveries: 0 }
+    }
+
+    fn ask(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let request = Request { token: Token(1), confirm: Confirm::Always, command };
+        self.node.inputs.push_back(Input::Requests(ConnectionId(1), [request].into(), None));
+        self.run();
+        let (mut outputs, mut answers) = (Vec::new(), Vec::new());
+        self.mailbox.take(&mut outputs).unwrap();
+        for output in outputs {
+            match output {
+                Output::Answer { result, .. } => answers.push(result),
+                Output::Delivery(_) => self.deliveries += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(answers.len(), 1, "it is answered once");
+        answers.remove(0)
+    }
+
+    fn done(&mut self, command: Command) {
+        let reply = self.ask(command).unwrap();
+        assert!(matches!(reply, Reply::Done | Reply::Vote(_)), "{reply:?}");
+    }
+
+    fn xa(&mut self, command: XaCommand) -> Result<Reply, Refusal> {
+        self.ask(Command::Xa(command))
+    }
+
+    fn run(&mut self) -> Option<Millis> {
+        loop {
+            let turn = self.node.turn(self.now).unwrap();
+            let mut moved = false;
+            while self.node.log_step() || self.node.room_step() || self.node.compact_step() {
+                moved = true;
+            }
+            moved |= self.node.job_step(0) || !self.node.inputs.is_empty();
+            if let (Turn::Idle(deadline), false) = (turn, moved) {
+                return deadline;
+            }
+        }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        let until = Millis(self.now.0 + millis);
+        while let Some(deadline) = self.run().filter(|deadline| *deadline <= until) {
+            self.now = self.now.max(deadline);
+        }
+        self.now = until;
+        self.run();
+    }
+
+    /// The depths of all queues of clients.
+    fn depths(&mut self) -> Vec<(String, u64)> {
+        let Ok(Reply::Queues(all)) = self.ask(Command::ListQueues { after: None }) else {
+            panic!("a list is answered")
+        };
+        let plain = all.into_iter().filter(|queue| !queue.name.contains("://"));
+        plain.map(|queue| (queue.name.to_string(), queue.depth)).collect()
+    }
+
+    fn depth(&mut self, name: &str) -> u64 {
+        let found = self.depths().into_iter().find(|(queue, _)| queue == name);
+        found.map_or(0, |(_, depth)| depth)
+    }
+}
+
+fn queue(name: &str) -> Destination {
+    Destination::Queue(name.into())
+}
+
+fn message(when: When) -> Message {
+    Message {
+        durability: Durability::Persistent,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when,
+        grouped: false,
+        content: Content { kind: BodyKind::Bytes, properties: vec![], body: "body".into() }
+            .encode(),
+    }
+}
+
+fn send(name: &str, when: When) -> Command {
+    Command::Send { to: queue(name), message: message(when) }
+}
+
+fn named(number: u64) -> Command {
+    let id = Identity::of(format!("name {number}").as_bytes());
+    Command::Once(Once::send(id, send("named", When::AtOnce)))
+}
+
+fn numbered(sequence: u64) -> Command {
+    let it = Numbered { producer: Identity::of(b"producer"), sequence };
+    Command::Once(Once::numbered(it, send("numbered", When::AtOnce)))
+}
+
+fn xid(number: u64) -> Arc<Xid> {
+    Arc::new(Xid::new(1, b"older", &number.to_le_bytes()).unwrap())
+}
+
+fn keep() -> Command {
+    let (client, name, topic) = ("client".into(), "name".into(), "t".into());
+    let keep =
+        KeepAs { client, name, topic, prefetch: 9, selector: None, no_local: false, reader: None };
+    Command::Keep { subscription: SubscriptionId(100), keep: Box::new(keep) }
+}
+
+/// A branch that has received a message and sent one, and has voted.
+fn vote(bench: &mut Bench, number: u64) {
+    let (from, transaction) = (format!("in.{number}"), TransactionName(number));
+    bench.done(send(&from, When::AtOnce));
+    let (subscription, selector) = (SubscriptionId(number), None);
+    bench.done(Command::Subscribe { subscription, from: queue(&from), prefetch: 1, selector });
+    let (how, client) = (StartAs::New, "client".into());
+    let start = XaCommand::Start { xid: xid(number), how, transaction, timeout: None, client };
+    bench.done(Command::Xa(start));
+    let (which, outcome) = (Which::One(Tag(1)), Outcome::Accepted);
+    let work = Work::Settle { subscription, which, outcome };
+    bench.done(Command::Transact { transaction, work });
+    let work = Work::Send { to: queue("out"), message: message(When::AtOnce) };
+    bench.done(Command::Transact { transaction, work });
+    let end = XaCommand::End { xid: xid(number), transaction, how: EndAs::Success };
+    bench.done(Command::Xa(end));
+    bench.done(Command::Xa(XaCommand::Prepare { xid: xid(number) }));
+}
+
+/// Some of everything that a store keeps. What is at 0 is in the index in the end, what is at 10 in
+/// the log alone.
+fn fill(bench: &mut Bench, first: u64) {
+    bench.done(send("q", When::AtOnce));
+    bench.done(named(first));
+    bench.done(numbered(first + 1));
+    bench.done(numbered(first + 3));
+    bench.done(send("later", When::After(10 * HOUR)));
+    let plan = Plan { cron: None, delay: 10 * HOUR, period: HOUR, repeat: Some(1) };
+    bench.done(send("again", When::Again(Box::new(plan))));
+    (1..=3).for_each(|number| vote(bench, first + number));
+    let decide = XaCommand::Decide { xid: xid(first + 2), resolution: Resolution::Commit };
+    bench.done(Command::Xa(decide));
+    bench.done(Command::Xa(XaCommand::Commit { xid: xid(first + 3), one_phase: false }));
+    let publish =
+        Command::Send { to: Destination::Topic("t".into()), message: message(When::AtOnce) };
+    bench.done(publish);
+}
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/stores")
+}
+
+/// Each file: length of its name u8, name, size u64, count u32, and so often the number of a block
+/// of 4 KiB u32 and its bytes. Blocks of zeros are left out.
+fn pack(disk: &SimDisk) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for name in disk.list().unwrap() {
+        let content = disk.read_file(&name);
+        let blocks = content.chunks(BLOCK).enumerate();
+        let blocks: Vec<_> = blocks.filter(|(_, block)| block.iter().any(|it| *it != 0)).collect();
+        packed.push(name.len() as u8);
+        packed.extend(name.as_bytes());
+        packed.extend((content.len() as u64).to_le_bytes());
+        packed.extend((blocks.len() as u32).to_le_bytes());
+        for (number, block) in blocks {
+            packed.extend((number as u32).to_le_bytes());
+            packed.extend(block);
+            packed.resize(packed.len() + BLOCK - block.len(), 0);
+        }
+    }
+    packed
+}
+
+fn unpack(path: &Path) -> SimDisk {
+    let (packed, disk) = (fs::read(path).unwrap(), SimDisk::new());
+    let mut rest = &packed[..];
+    let mut take = |count: usize| {
+        let (taken, after) = rest.split_at(count);
+        rest = after;
+        (taken.to_vec(), after.is_empty())
+    };
+    loop {
+        let length = take(1).0[0];
+        let name = String::from_utf8(take(length.into()).0).unwrap();
+        let size = u64::from_le_bytes(take(8).0.try_into().unwrap()) as usize;
+        let (count, mut over) = take(4);
+        let mut content = vec![0; size.next_multiple_of(BLOCK)];
+        for _ in 0..u32::from_le_bytes(count.try_into().unwrap()) {
+            let number = u32::from_le_bytes(take(4).0.try_into().unwrap()) as usize;
+            let block;
+            (block, over) = take(BLOCK);
+            content[number * BLOCK..][..BLOCK].copy_from_slice(&block);
+        }
+        disk.write_file(&name, &content[..size]);
+        if over {
+            return disk;
+        }
+    }
+}
+
+/// Writes the store of this version: `cargo test --lib write_a_store -- --ignored`.
+#[test]
+#[ignore = "writes the golden store of this version, by name; it is never rewritten"]
+fn write_a_store() {
+    let disk = SimDisk::new();
+    let mut bench = Bench::open(&disk, HOUR);
+    bench.done(Command::Identify { client: "client".into() });
+    bench.done(keep());
+    bench.done(Command::Unsubscribe { subscription: SubscriptionId(100) });
+    fill(&mut bench, 0);
+    bench.pass(10 * settings().checkpoint_millis);
+    fill(&mut bench, 10);
+    fs::create_dir_all(directory()).unwrap();
+    let path = directory().join(format!("index-{FORMAT}.bin"));
+    assert!(!path.exists(), "{} is there, and is never rewritten", path.display());
+    fs::write(path, pack(&disk.kill())).unwrap();
+}
+
+#[test]
+fn a_store_of_every_version_starts_and_nothing_of_it_is_lost() {
+    let mut stores: Vec<_> =
+        fs::read_dir(directory()).unwrap().map(|it| it.unwrap().path()).collect();
+    stores.sort();
+    let newest = directory().join(format!("index-{FORMAT}.bin"));
+    assert!(stores.contains(&newest), "there is none of this version: see write_a_store");
+    for path in stores {
+        let mut bench = Bench::open(&unpack(&path), 2 * HOUR);
+        bench.pass(settings().checkpoint_millis);
+        check_branches(&mut bench);
+        check_once(&mut bench);
+        let Ok(Reply::Schedules(all)) = bench.ask(Command::ListSchedules { after: None }) else {
+            panic!("a list is answered")
+        };
+        let plan = Plan { cron: None, delay: 10 * HOUR, period: HOUR, repeat: Some(1) };
+        assert_eq!(all.iter().map(|it| it.plan).collect::<Vec<_>>(), [plan, plan]);
+        assert_eq!((bench.depth("q"), bench.depth("later"), bench.depth("again")), (2, 2, 2));
+        bench.pass(12 * HOUR);
+        assert_eq!(bench.depth("again"), 4, "both have come twice, and are over");
+        bench.done(Command::Identify { client: "client".into() });
+        let before = bench.deliveries;
+        bench.done(keep());
+        bench.run();
+        bench.done(Command::Barrier);
+        assert_eq!(bench.deliveries - before, 2, "both publications were kept");
+        let subscription = SubscriptionId(101);
+        let (from, selector) = (queue("later"), None);
+        bench.done(Command::Subscribe { subscription, from, prefetch: 9, selector });
+        bench.done(Command::Barrier);
+        assert_eq!(bench.deliveries - before, 4, "both delays are over");
+    }
+}
+
+fn check_branches(bench: &mut Bench) {
+    let Ok(Reply::Branches(all)) = bench.xa(XaCommand::Recover { after: None }) else {
+        panic!("a scan is answered")
+    };
+    let found: Vec<_> = all.into_iter().map(|it| (Arc::new(it.xid), it.decided)).collect();
+    let committed = Some(Resolution::Commit);
+    let expected = [(1, None), (2, committed), (11, None), (12, committed)];
+    assert_eq!(found, expected.map(|(number, decided)| (xid(number), decided)));
+    for number in [3, 13] {
+        let again = XaCommand::Commit { xid: xid(number), one_phase: false };
+        assert!(matches!(bench.xa(again), Ok(Reply::Done)), "its outcome is remembered");
+    }
+    assert_eq!(bench.depth("out"), 4);
+    let commit = XaCommand::Commit { xid: xid(1), one_phase: false };
+    assert!(matches!(bench.xa(commit), Ok(Reply::Done)));
+    let commit = XaCommand::Commit { xid: xid(2), one_phase: false };
+    assert!(matches!(bench.xa(commit), Err(Refusal::Xa(XaError::HeurCommit))));
+    let disposition = crate::broker::command::Disposition::Return;
+    let rollback = XaCommand::Rollback { xid: xid(11), disposition };
+    assert!(matches!(bench.xa(rollback), Ok(Reply::Done)));
+    let left = ["in.1", "in.2", "in.3", "in.11", "in.12", "out"].map(|name| bench.depth(name));
+    assert_eq!(left, [0, 0, 0, 1, 0, 5]);
+}
+
+fn check_once(bench: &mut Bench) {
+    for number in [0, 10] {
+        assert!(matches!(bench.ask(named(number)), Ok(Reply::Repeated)));
+        for sequence in [number + 1, number + 3] {
+            assert!(matches!(bench.ask(numbered(sequence)), Ok(Reply::Repeated)), "{sequence}");
+        }
+        bench.done(numbered(number + 2));
+    }
+    bench.done(named(20));
+    assert_eq!((bench.depth("named"), bench.depth("numbered")), (3, 6));
+}
