@@ -93,7 +93,7 @@ impl Broker {
         let Some(name) = self.family_line.pop_front() else { return false };
         let Some(family) = self.families.get_mut(&name) else { return true };
         family.in_line = false;
-        let mut stirred: Vec<QueueId> = Vec::new();
+        let (mut stirred, mut goes_on): (Vec<QueueId>, bool) = (Vec::new(), true);
         if !family.complete {
             let from = family.found.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let names = self.sorted.range::<Arc<str>, _>((from, Bound::Unbounded));
@@ -109,12 +109,19 @@ impl Broker {
             }
         } else if !family.ready.is_empty() {
             let few = family.ready.len().min(limits::STEP_MESSAGES_MAX);
-            stirred.extend(std::iter::from_fn(|| family.hungry.pop_front()).take(few));
-            stirred.iter().for_each(|id| _ = family.rests.remove(id));
+            for _ in 0..limits::STEP_MESSAGES_MAX {
+                if stirred.len() == few {
+                    break;
+                }
+                let Some(id) = family.hungry.pop_front() else { break };
+                family.rests.remove(&id);
+                // Others are gone, and nobody looks at them.
+                stirred.extend(self.queues.contains_key(&id).then_some(id));
+            }
+            goes_on = stirred.len() < few;
         }
-        let complete = family.complete;
         stirred.into_iter().for_each(|id| self.stir(id));
-        if !complete {
+        if goes_on {
             self.stir_family(&name);
         }
         true

@@ -261,11 +261,13 @@ impl Policies {
     /// The limit of the queue of that name.
     #[must_use]
     pub fn of_queue(&self, name: &str) -> Limit {
-        // What a durable subscription keeps is its topic's.
-        if let Role::Keeps(topic) = Role::of(name) {
-            return self.of_topic(&topic).unwrap_or(Limit::NONE);
+        match Role::of(name) {
+            // What a durable subscription keeps is its topic's.
+            Role::Keeps(topic) => self.of_topic(&topic).unwrap_or(Limit::NONE),
+            // What goes through a line is judged by those to whom it goes.
+            Role::Line => Limit::NONE,
+            Role::Plain | Role::Reads(_) => self.find(false, name).unwrap_or(Limit::NONE),
         }
-        self.find(false, name).unwrap_or(Limit::NONE)
     }
 
     /// The limit of each subscriber of the topic of that name, if there is one of its own.

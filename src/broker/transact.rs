@@ -52,6 +52,8 @@ pub(crate) struct Unit {
     unkept: BTreeSet<Arc<str>>,
     /// The name of its branch, while the outcome of an older one may be remembered under it.
     anew: Option<Arc<Xid>>,
+    /// It is in the log that it was such a one.
+    pub(super) renewed: bool,
 }
 
 impl Unit {
@@ -575,7 +577,10 @@ impl Broker {
         match change {
             UnitChange::Begin => unreachable!("done above"),
             UnitChange::Logged(id) => self.open_unit(key).id = Some(id),
-            UnitChange::Renewed => self.open_unit(key).anew = None,
+            UnitChange::Renewed => {
+                let unit = self.open_unit(key);
+                (unit.anew, unit.renewed) = (None, true);
+            }
             UnitChange::Sent { queue, bytes } => {
                 self.open_unit(key).sent.entry(queue).or_default().add(bytes);
             }

@@ -139,7 +139,7 @@ impl Broker {
         }
         // More dead bodies than are given back must not pile up in memory.
         if self.durable.dead_uploads() >= limits::DEAD_UPLOADS_MAX {
-            return self.state_publication(facts);
+            return self.state_spread(now, facts, effects) || self.state_publication(facts);
         }
         if self.expiries.first().is_some_and(|(at, _, _)| *at <= now) {
             self.state_expiry(now, facts);

@@ -7,7 +7,7 @@
 use crate::broker::command::{Command, Confirm, Refusal, Reply, Request};
 use crate::broker::fact::{Asker, Fact};
 use crate::broker::policy::{Dropped, Shortage, WhenFull};
-use crate::broker::xa::{OutcomePage, XaError};
+use crate::broker::xa::{OutcomePage, XaCommand, XaError};
 use crate::broker::{Verdict, takes_room};
 use crate::engine::park::{Answer, Waiting};
 use crate::engine::{Engine, Settings};
@@ -195,6 +195,8 @@ impl Engine {
             Verdict::Answer(reply) => {
                 // What tells of the state waits for all that made it.
                 let need = match reply {
+                    // Of what another connection has done there, too.
+                    Reply::Done if self.ends_renewed(command) => self.log.appended(),
                     Reply::Done => Lsn::default(),
                     Reply::Repeated if mutant::is(Mutant::RepeatBeforeSync) => Lsn::default(),
                     _ => self.log.appended(),
@@ -215,6 +217,11 @@ impl Engine {
         let begun =
             |fact: &Fact| matches!(fact, Fact::Log(Record::Branch(BranchRecord::Begun { .. }), _));
         command.works_in().is_none() || self.facts.iter().any(begun)
+    }
+
+    fn ends_renewed(&self, command: &Command) -> bool {
+        let Command::Xa(XaCommand::End { xid, .. }) = command else { return false };
+        self.broker.has_renewed(xid)
     }
 
     /// What keeps the stated facts from the log, if anything.

@@ -191,3 +191,14 @@ fn a_consumer_of_a_pattern_with_little_credit_reads_from_all_queues_in_turn() {
     }
     assert_eq!(from, ["a.1", "a.2", "a.1", "a.2"]);
 }
+
+#[test]
+fn a_queue_that_goes_keeps_the_others_of_its_pattern_from_nobody() {
+    let mut bench = Bench::new();
+    ["a.0", "a.1", "a.2"].into_iter().for_each(|name| bench.send(name));
+    bench.subscribe(1, queue("a.*"), 1);
+    assert_eq!(got(&mut bench), [(1, "a.0".to_owned())]);
+    bench.ask(9, &Command::Delete { queue: "a.1".into() }).unwrap();
+    bench.settle(1, Which::One(Tag(1)), Outcome::Accepted).unwrap();
+    assert_eq!(got(&mut bench), [(1, "a.2".to_owned())]);
+}

@@ -357,3 +357,21 @@ fn a_large_commit_for_subscriptions_keeps_no_queue_waiting() {
     assert!(steps <= 3 && bench.broker.has_publications(), "after {steps} steps");
     bench.settle_down(effects);
 }
+
+#[test]
+fn no_line_is_left_of_what_was_published_and_rolled_back() {
+    let mut bench = Bench::new();
+    for to in ["VirtualTopic.a", "VirtualTopic.b"] {
+        bench.ask(7, &Command::Begin { transaction: T }).unwrap();
+        let work = Work::Send { to: topic(to), message: text(Durability::Persistent, 4) };
+        bench.ask(7, &Command::Transact { transaction: T, work }).unwrap();
+        let disposition = crate::broker::command::Disposition::Return;
+        bench.ask(7, &Command::Rollback { transaction: T, disposition }).unwrap();
+    }
+    let Ok(Verdict::Answer(Reply::Queues(all))) =
+        bench.ask(9, &Command::ListQueues { after: None })
+    else {
+        panic!("a list is answered")
+    };
+    assert!(all.is_empty(), "{all:?}");
+}

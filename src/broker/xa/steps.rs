@@ -368,6 +368,14 @@ impl Broker {
         true
     }
 
+    /// Whether the name of an open branch may have been that of an older one, and this is in the
+    /// log.
+    #[must_use]
+    pub fn has_renewed(&self, xid: &Xid) -> bool {
+        let branch = self.branches.open.get(xid).map(|branch| UnitKey::Branch(branch.id));
+        branch.and_then(|key| self.units.get(key)).is_some_and(|unit| unit.renewed)
+    }
+
     /// Whether time has come for something about branches.
     pub(crate) fn has_due_branches(&self, now: Millis) -> bool {
         self.branches.next_deadline().is_some_and(|at| at <= now) || self.due_outcomes(now).is_ok()
