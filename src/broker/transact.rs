@@ -489,14 +489,6 @@ impl Broker {
         }
         true
     }
-
-    /// How much of what a unit has in memory one step does, in messages.
-    pub(super) fn done_at_once(&self, key: UnitKey) -> usize {
-        let works = self.units.get(key).into_iter().flat_map(Unit::works);
-        let weights = works.take(limits::STEP_MESSAGES_MAX).map(|work| self.weight(work));
-        let all: usize = weights.map(|weight| weight.unwrap_or(1)).sum();
-        all.min(limits::STEP_MESSAGES_MAX)
-    }
 }
 
 /// What follows by itself.

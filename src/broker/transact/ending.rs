@@ -5,7 +5,7 @@
 
 use crate::broker::command::{Disposition, Reply};
 use crate::broker::delta::Resolution;
-use crate::broker::fact::{Change, Effect, Lent, Publisher, Source, VolatileWork};
+use crate::broker::fact::{Change, Effect, Lent, Publisher, Source, UnitKey, VolatileWork};
 use crate::broker::transact::Unit;
 use crate::broker::{Broker, Effects};
 use crate::ids::TransactionId;
@@ -14,7 +14,7 @@ use crate::limits;
 impl Broker {
     /// Messages that some work of a unit touches when the unit is committed; `None` where that
     /// takes several steps.
-    pub(super) fn weight(&self, work: &VolatileWork) -> Option<usize> {
+    fn weight(&self, work: &VolatileWork) -> Option<usize> {
         match work {
             VolatileWork::Publish { topic, message, .. } => {
                 let kept = if message.persistent { 0 } else { self.held.count(topic) };
@@ -31,6 +31,14 @@ impl Broker {
         let weigh = |all: usize, weight: Option<usize>| Some(all + weight?);
         unit.in_memory() <= most
             && weights.into_iter().try_fold(0, weigh).is_some_and(|all| all <= most)
+    }
+
+    /// How much of what a unit has in memory one step does, in messages.
+    pub(in crate::broker) fn done_at_once(&self, key: UnitKey) -> usize {
+        let works = self.units.get(key).into_iter().flat_map(Unit::works);
+        let weights = works.take(limits::STEP_MESSAGES_MAX).map(|work| self.weight(work));
+        let all: usize = weights.map(|weight| weight.unwrap_or(1)).sum();
+        all.min(limits::STEP_MESSAGES_MAX)
     }
 
     /// Some more of what a unit has in memory gets its outcome.
