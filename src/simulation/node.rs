@@ -216,6 +216,23 @@ impl Node {
         Ok(turn)
     }
 
+    /// Runs until nothing moves; gives what the engine waits for then.
+    pub(super) fn rest(&mut self, now: Millis) -> Option<Millis> {
+        loop {
+            let turn = self.turn(now).unwrap();
+            let mut moved = false;
+            while self.log_step() || self.room_step() || self.compact_step() {
+                moved = true;
+            }
+            moved |= self.job_step(0) || !self.inputs.is_empty();
+            if let (Turn::Idle(deadline), false) = (turn, moved) {
+                let passed = deadline.is_some_and(|deadline| deadline <= now);
+                assert!(!passed, "it would wake for {deadline:?} again and again");
+                return deadline;
+            }
+        }
+    }
+
     /// One step of the log thread; true if it did something.
     pub(super) fn log_step(&mut self) -> bool {
         self.writing = match self.writing.take() {

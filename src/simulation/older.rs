@@ -11,7 +11,7 @@ use crate::broker::command::{
 };
 use crate::broker::delta::Resolution;
 use crate::broker::xa::XaError;
-use crate::engine::{Input, Mailbox, Turn};
+use crate::engine::{Input, Mailbox};
 use crate::identity::{Identity, Numbered};
 use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName, Xid};
 use crate::io::Storage;
@@ -68,23 +68,13 @@ impl Bench {
     }
 
     fn run(&mut self) -> Option<Millis> {
-        loop {
-            let turn = self.node.turn(self.now).unwrap();
-            let mut moved = false;
-            while self.node.log_step() || self.node.room_step() || self.node.compact_step() {
-                moved = true;
-            }
-            moved |= self.node.job_step(0) || !self.node.inputs.is_empty();
-            if let (Turn::Idle(deadline), false) = (turn, moved) {
-                return deadline;
-            }
-        }
+        self.node.rest(self.now)
     }
 
     fn pass(&mut self, millis: u64) {
         let until = Millis(self.now.0 + millis);
         while let Some(deadline) = self.run().filter(|deadline| *deadline <= until) {
-            self.now = self.now.max(deadline);
+            self.now = deadline;
         }
         self.now = until;
         self.run();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::broker::command::{Command, Confirm, Output, Pick, Request, Returns};
-use crate::engine::{Input, Mailbox, Turn};
+use crate::engine::{Input, Mailbox};
 use crate::ids::{ConnectionId, Millis, Token};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
@@ -59,17 +59,7 @@ impl Bench {
 
     /// Runs until nothing moves; gives what the engine waits for then.
     fn run(&mut self) -> Option<Millis> {
-        loop {
-            let turn = self.node.turn(self.now).unwrap();
-            let mut moved = false;
-            while self.node.log_step() || self.node.room_step() || self.node.compact_step() {
-                moved = true;
-            }
-            moved |= self.node.job_step(0) || !self.node.inputs.is_empty();
-            if let (Turn::Idle(deadline), false) = (turn, moved) {
-                return deadline;
-            }
-        }
+        self.node.rest(self.now)
     }
 
     /// Lets time pass until nothing is waited for any more.
