@@ -213,6 +213,10 @@ pub const STEP_LOG_BYTES_MAX: usize = 64 << 10;
 /// How long the engine sleeps at most: bounds how late it sees that the clock was set.
 pub const SLEEP_MILLIS_MAX: u64 = 60_000;
 
+/// How long what nobody waits for stays in memory before it goes to the disk by itself: longer than
+/// a client takes from one operation of a transaction to the next.
+pub const LINGER_MILLIS: u64 = 5;
+
 /// How often the room on the disk is looked at.
 pub const DISK_LOOK_MILLIS: u64 = 1000;
 

@@ -81,6 +81,7 @@ impl Shared {
             appending = self.changed.wait(appending).expect("no panic holds it");
         }
         let lsn = self.log.append(1, &RECORD, payload).lsn;
+        self.log.submit();
         while self.log.durable() <= lsn {
             appending = self.changed.wait(appending).expect("no panic holds it");
         }

@@ -121,6 +121,11 @@ impl Checkpoints {
         self.due_at.filter(|_| matches!(self.state, State::Idle))
     }
 
+    /// Whether one goes on only when the log is durable.
+    pub(crate) fn awaits_log(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
+
     /// Begins what is due and hands over what is ready. True while there is more to freeze at once.
     pub(crate) fn begin(
         &mut self,

@@ -22,6 +22,7 @@ mod gauges;
 mod inbox;
 mod input;
 mod kept;
+mod linger;
 mod look;
 mod mailbox;
 mod outbox;
@@ -54,6 +55,7 @@ use checkpoint::Checkpoints;
 use effort::Effort;
 use flow::{Fate, FlowState};
 use gate::Gates;
+use linger::Linger;
 use outbox::Outbox;
 use park::{Answer, Park};
 use told::Told;
@@ -92,6 +94,7 @@ pub struct Engine {
     flow: FlowState,
     gates: Gates,
     disk: Arc<DiskWatch>,
+    linger: Linger,
     stopping: bool,
     told: Told,
     /// Requests refused in this life.
@@ -129,6 +132,7 @@ impl Engine {
             flow: FlowState::new(settings),
             gates: Gates::default(),
             disk,
+            linger: Linger::default(),
             log,
             stopping: false,
             told: Told::default(),
@@ -152,6 +156,7 @@ impl Engine {
         }
         self.facts.push(Fact::Log(Record::Started { epoch, at: now }, Bytes::new()));
         self.commit();
+        self.log.submit();
         self.outbox.begin(epoch);
     }
 
@@ -208,6 +213,7 @@ impl Engine {
         self.effort.leave_some();
         let more = worked | self.unpark(now);
         self.follow(jobs);
+        self.linger.submit(&self.log, now, blocked || self.awaits_log());
         self.fetch(jobs);
         self.have_judged(jobs);
         let freezing =
@@ -225,6 +231,7 @@ impl Engine {
         let deadlines = [
             self.broker.next_deadline(),
             self.checkpoints.next_deadline(),
+            self.linger.next_deadline(),
             self.told.next(&self.broker),
         ];
         let deadline = deadlines.into_iter().flatten().min();
@@ -569,6 +576,16 @@ impl Engine {
     /// Tells every connection that the broker has ended, where it does not know yet.
     fn close(&mut self, why: Closed) {
         self.outbox.close(why);
+    }
+
+    /// Whether something goes on only when all that was appended is durable.
+    fn awaits_log(&self) -> bool {
+        self.stopping
+            || self.outbox.awaits(self.log.durable())
+            || !self.deferred.is_empty()
+            || !self.contents.is_empty()
+            || !self.unjudged.is_empty()
+            || self.checkpoints.awaits_log()
     }
 
     /// The end of what may be spoken of.

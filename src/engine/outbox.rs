@@ -92,6 +92,13 @@ impl Line {
         }
     }
 
+    /// Whether there is one that needs more than `durable` (exclusive).
+    fn awaits(&self, durable: Lsn) -> bool {
+        let last = self.in_order.back().map(|(need, ..)| *need);
+        let other = self.sorted.last_key_value().map(|((need, _), _)| *need);
+        last.into_iter().chain(other).any(|need| need > durable)
+    }
+
     /// Whether there is one that needs no more than `durable` (exclusive).
     fn has(&self, durable: Lsn) -> bool {
         let first = self.in_order.front().map(|(need, ..)| *need);
@@ -254,6 +261,11 @@ impl Outbox {
         let Some(subscription) = connection.subscriptions.get_mut(&subscription) else { return };
         subscription.need = subscription.need.max(need);
         self.held.push(subscription.need, id, Held::Delivery(assignment));
+    }
+
+    /// Whether an answer or a delivery needs more than `durable` (exclusive).
+    pub(crate) fn awaits(&self, durable: Lsn) -> bool {
+        self.held.awaits(durable)
     }
 
     /// Lets out what `durable` (exclusive) allows, `most` answers and deliveries about; true if

@@ -233,6 +233,12 @@ impl Node {
         }
     }
 
+    /// Everything that was appended becomes durable, whether or not somebody waits for it.
+    pub(super) fn write_all(&mut self) {
+        self.log.submit();
+        while self.log_step() {}
+    }
+
     /// One step of the log thread; true if it did something.
     pub(super) fn log_step(&mut self) -> bool {
         self.writing = match self.writing.take() {
@@ -373,7 +379,7 @@ impl Node {
             let (left, _) = self.engine.broker().transactions(&BTreeMap::new());
             if left.values().all(|row| row.phase == Phase::Prepared) {
                 // What else has happened meanwhile must not be undone by a crash.
-                while self.log_step() {}
+                self.write_all();
                 return Ok(());
             }
             self.turn(now).map_err(|error| error.to_string())?;

@@ -471,6 +471,8 @@ impl World {
     fn quiet(&mut self) -> Result<(), String> {
         let mut still = 0;
         for _ in 0..100_000 {
+            // The time passes in which something may linger.
+            self.node.log.submit();
             let busy = self.turn()?
                 | self.node.log_step()
                 | self.node.room_step()

@@ -1,8 +1,9 @@
 //! The log in use: what the engine appends, the log thread makes durable.
 //!
-//! Owns the hand-over between the two, under one small lock: the engine appends while a group is
-//! on its way to the disk, and the log thread takes whatever has gathered meanwhile. There is no
-//! timer: an idle log writes at once, a busy one writes what came during the last sync.
+//! Owns the hand-over between the two, under one small lock: the engine appends and submits while a
+//! group is on its way to the disk, and the log thread takes whatever has gathered meanwhile. There
+//! is no timer: an idle log writes at once what is submitted, a busy one after the last sync. What
+//! one turn of the engine appends so shares a sync, and what nobody waits for shares that of others.
 //!
 //! Always: one group at a time is under way; `durable` only grows, and only after a sync; after
 //! the first failure nothing is taken, and nothing ever becomes durable again.
@@ -20,6 +21,9 @@ use crate::wal::format::{self, FRAME_ALIGN, PackId};
 use crate::wal::gather::{Chain, Gather, Run};
 use crate::wal::segment::Segment;
 use crate::wal::sync::{AtomicU64, Condvar, Mutex, Ordering, lock};
+
+/// So much is submitted by itself: it takes longer to write than to start.
+const SUBMIT_BYTES: usize = 64 << 10;
 
 /// What a frame is for, when room is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +78,8 @@ pub enum Wake {
 
 /// The log of one owner.
 ///
-/// The engine calls [`admit`](Log::admit) and [`append`](Log::append); one log thread calls
-/// [`wait`](Log::wait), [`take`](Log::take), and [`complete`](Log::complete).
+/// The engine calls [`admit`](Log::admit), [`append`](Log::append) and [`submit`](Log::submit); one
+/// log thread calls [`wait`](Log::wait), [`take`](Log::take), and [`complete`](Log::complete).
 #[derive(Debug)]
 pub struct Log {
     options: Options,
@@ -99,6 +103,8 @@ struct State {
     in_flight: Option<Lsn>,
     failure: Option<Failure>,
     closed: bool,
+    /// What has gathered is for the log thread to take, and not for the engine to add to.
+    submitted: bool,
     /// Making a segment failed for lack of room.
     full: bool,
     /// The disk may have room again: making a segment is to be tried once more. Until that
@@ -157,6 +163,7 @@ impl Log {
             in_flight: None,
             failure: None,
             closed: false,
+            submitted: false,
             full: false,
             retry: false,
             log_waits: false,
@@ -220,7 +227,7 @@ impl Log {
 
     /// Appends a frame: a record of `kind`, and a payload that belongs to it.
     ///
-    /// It is durable once [`durable`](Log::durable) is greater than its Lsn: never, after a
+    /// The log thread takes it once it is submitted, which much does by itself. It is durable once [`durable`](Log::durable) is greater than its Lsn: never, after a
     /// failure. A failure is no reason to refuse it, since the disk may fail between any look at
     /// [`failure`](Log::failure) and the append.
     ///
@@ -240,11 +247,32 @@ impl Log {
             state.resting = false;
             self.making.notify_one();
         }
+        if state.gather.bytes() >= SUBMIT_BYTES {
+            self.hand_over(state);
+        }
+        Appended { lsn: placed.lsn, batch: placed.batch, frame_len: frame_len as u32 }
+    }
+
+    /// Gives the log thread all that has gathered: it is written when the group under way is durable.
+    pub fn submit(&self) {
+        let mut state = lock(&self.state);
+        if !state.gather.is_empty() {
+            self.hand_over(&mut state);
+        }
+    }
+
+    /// Whether something has gathered that waits to be submitted.
+    pub fn lingers(&self) -> bool {
+        let state = lock(&self.state);
+        !state.gather.is_empty() && !state.submitted
+    }
+
+    fn hand_over(&self, state: &mut State) {
+        state.submitted = true;
         if state.log_waits {
             state.log_waits = false;
             self.work.notify_one();
         }
-        Appended { lsn: placed.lsn, batch: placed.batch, frame_len: frame_len as u32 }
     }
 
     /// Gathers an empty batch whose mark says that everything before it is durable: the next start
@@ -260,8 +288,7 @@ impl Log {
         if !state.gather.append_mark(&mut state.ready) {
             return false;
         }
-        state.log_waits = false;
-        self.work.notify_one();
+        self.hand_over(state);
         true
     }
 
@@ -296,15 +323,15 @@ impl Log {
         lock(&self.state).failure.clone()
     }
 
-    /// Everything gathered so far, finished for writing. `None` where nothing is, while a group is
-    /// under way, and after a failure.
+    /// Everything gathered so far, finished for writing. `None` where nothing was submitted, while a
+    /// group is under way, and after a failure.
     pub fn take(&self) -> Option<Group> {
         let (mut runs, mut chain, durable) = {
             let mut state = lock(&self.state);
-            let idle = state.gather.is_empty() || state.in_flight.is_some();
-            if idle || state.failure.is_some() {
+            if !state.submitted || state.in_flight.is_some() || state.failure.is_some() {
                 return None;
             }
+            state.submitted = false;
             let runs = state.gather.take();
             state.in_flight = Some(state.gather.end());
             (runs, state.chain, state.durable)
@@ -324,7 +351,7 @@ impl Log {
             if state.failure.is_some() {
                 return Wake::Closed;
             }
-            if !state.gather.is_empty() && state.in_flight.is_none() {
+            if state.submitted && state.in_flight.is_none() {
                 return Wake::Work;
             }
             if state.closed && state.in_flight.is_none() {
@@ -365,7 +392,10 @@ impl Log {
 
     /// Ends appending. The log thread still writes what has gathered, then finds the log closed.
     pub fn close(&self) {
-        lock(&self.state).closed = true;
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.submitted = !state.gather.is_empty();
+        drop(state);
         self.work.notify_all();
         self.making.notify_all();
     }

@@ -41,6 +41,7 @@ impl World {
         node.end_transactions(self.now)?;
         let mut still = 0;
         while still < 3 {
+            node.log.submit();
             let busy = node.turn(self.now).map_err(|e| e.to_string())? == Turn::Busy;
             // What waits for room in the log waits for ever where nobody makes any.
             let busy = busy | node.log_step() | node.room_step() | node.job_step(0);

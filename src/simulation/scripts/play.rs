@@ -6,6 +6,7 @@
 //! some of it has, all of it has and nobody was told, and somebody was told.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 use crate::broker::command::{
@@ -13,9 +14,10 @@ use crate::broker::command::{
     XaCommand, XaError,
 };
 use crate::broker::delta::Resolution;
-use crate::engine::{Input, Mailbox, Settings};
+use crate::engine::{Input, Mailbox, Settings, Turn};
 use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName, Xid};
 use crate::io::sim::SimDisk;
+use crate::limits;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
 use crate::schedule::When;
 
@@ -32,6 +34,21 @@ const FIRST: [u64; 3] = [1, 2, 3];
 const SECOND: [(u64, bool); 3] = [(4, false), (5, true), (6, true)];
 /// What scripts send is numbered from here.
 const SENT: u64 = 10;
+
+/// When what nobody waits for is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// At the end of each step: the next comes late.
+    Single,
+    /// With what somebody waits for: the steps follow each other quickly.
+    Gathered,
+}
+
+/// Until when the last step may stay in memory.
+fn lingers(turn: Turn) -> Option<Millis> {
+    let Turn::Idle(deadline) = turn else { return None };
+    deadline.filter(|deadline| deadline.0 <= NOW.0 + limits::LINGER_MILLIS)
+}
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +82,7 @@ impl Base {
         Self { disk: actor.disk.snapshot_synced() }
     }
 
-    pub(super) fn play(&self, script: &Script, tried: &mut Tried) -> Checked {
+    pub(super) fn play(&self, script: &Script, pace: Pace, tried: &mut Tried) -> Checked {
         let mut actor = Actor::open(&self.disk.snapshot_synced())?;
         for queue in [0, 1] {
             let from = Destination::Queue(QUEUES[queue].into());
@@ -78,29 +95,38 @@ impl Base {
         let first = FIRST.map(|number| model::Message::new(number, true));
         let second = SECOND.map(|(number, logged)| model::Message::new(number, logged));
         let mut model = Model::new([first.into(), second.into()]);
+        actor.pace = pace;
+        // What the log has, and after it what is in memory alone.
+        let mut since = vec![model.clone()];
         for (at, step) in script.steps.iter().enumerate() {
             let number = SENT + at as u64;
             let before = model.clone();
             model.take(*step, number);
             let tell = |problem| format!("{step:?} as step {at}: {problem}");
             let input = actor.input(*step, number, &before);
+            since.push(model.clone());
+            let mut wrote = false;
             let mut crash = |disk: SimDisk, moment: Moment| {
+                wrote = true;
                 if !script.crashed[at] {
                     return Ok(());
                 }
                 tried.points += 1;
                 let works = matches!(step, Step::Do(_));
-                let allowed: &[&Model] = match moment {
+                let allowed = match moment {
                     // What is in memory alone waits for nothing.
-                    Moment::Told if works => &[&before],
-                    Moment::Lost => &[&before],
-                    Moment::Torn => &[&before, &model],
-                    Moment::Told | Moment::Whole | Moment::Answered => &[&model],
+                    Moment::Told if works => &since[..1],
+                    Moment::Lost => &since[..1],
+                    Moment::Torn => &since[..],
+                    Moment::Told | Moment::Whole | Moment::Answered => slice::from_ref(&model),
                 };
                 let checked = check(&disk, allowed, tried);
                 checked.map_err(|problem| format!("{moment:?}: {problem}"))
             };
             let answer = actor.drive(input, &mut crash).map_err(tell)?;
+            if wrote {
+                since.drain(..since.len() - 1);
+            }
             if let Some(answer) = answer {
                 expect(&answer, &expected_answer(*step, &before), "an answer").map_err(tell)?;
             }
@@ -127,12 +153,12 @@ enum Moment {
 }
 
 /// Recovers a crashed disk, which must be as one of these models says.
-fn check(disk: &SimDisk, allowed: &[&Model], tried: &mut Tried) -> Checked {
+fn check(disk: &SimDisk, allowed: &[Model], tried: &mut Tried) -> Checked {
     let again = disk.kill();
     let mut actor = Actor::recover(disk)?;
     let found = actor.found()?;
     let branches = actor.branches()?;
-    let mut allowed: Vec<Model> = allowed.iter().map(|it| it.crashed()).collect();
+    let mut allowed: Vec<Model> = allowed.iter().map(Model::crashed).collect();
     let as_found = |it: &Model| it.found() == found && listed(it.phase) == branches;
     let Some(at) = allowed.iter().position(as_found) else {
         let allowed = allowed.iter().map(|it| (it.found(), listed(it.phase)));
@@ -223,6 +249,7 @@ pub(super) fn send(queue: usize, number: u64, persistent: bool) -> Command {
 pub(super) struct Actor {
     pub(super) disk: SimDisk,
     pub(super) node: Node,
+    pace: Pace,
     connection: ConnectionId,
     mailbox: Arc<Mailbox>,
     last_token: u64,
@@ -256,7 +283,9 @@ impl Actor {
         let (connection, mailbox) = (ConnectionId(0), Arc::default());
         let (deliveries, order) = Default::default();
         let disk = disk.clone();
-        let mut actor = Self { disk, node, connection, mailbox, last_token: 0, deliveries, order };
+        let pace = Pace::Single;
+        let mut actor =
+            Self { disk, node, pace, connection, mailbox, last_token: 0, deliveries, order };
         // Room for all that a script writes is made before it begins.
         while actor.node.room_step() {}
         actor.connect();
@@ -353,8 +382,9 @@ impl Actor {
     ) -> Result<Option<Answer>, String> {
         self.node.inputs.push_back(input);
         let (mut answer, mut wrote) = (None, false);
+        let mut now = NOW;
         for _ in 0..1000 {
-            self.node.turn(NOW).map_err(|error| error.to_string())?;
+            let turn = self.node.turn(now).map_err(|error| error.to_string())?;
             if self.node.log_step() {
                 wrote = true;
                 // Written, and not synced.
@@ -367,6 +397,10 @@ impl Actor {
                 while self.node.log_step() {}
             } else if self.node.jobs.is_empty() && self.node.inputs.is_empty() {
                 self.hear(&mut answer)?;
+                if let (Pace::Single, Some(lingers)) = (self.pace, lingers(turn)) {
+                    now = lingers;
+                    continue;
+                }
                 if wrote {
                     crash(self.disk.snapshot_synced(), Moment::Answered)?;
                 }

@@ -76,17 +76,21 @@ impl Bench {
         if self.log.admit(bytes, Class::Clear) != Admission::Yes {
             self.make_room();
         }
-        self.log.append(1, &record, &payload(number, payload_len))
+        let placed = self.log.append(1, &record, &payload(number, payload_len));
+        self.log.submit();
+        placed
     }
 
     /// Makes everything gathered durable.
     pub(crate) fn commit(&mut self) -> Lsn {
+        self.log.submit();
         let mut group = self.log.take().expect("something was appended");
         let result = group.write().and_then(|()| group.sync());
         self.log.complete(group, result).expect("a disk that works")
     }
 
     pub(crate) fn write_unsynced(&mut self) {
+        self.log.submit();
         self.log.take().expect("something was appended").write().expect("a disk that works");
     }
 

@@ -222,6 +222,7 @@ fn live_on(mut bench: Bench) -> (u64, u64) {
             bench.log.append(1, &u64::to_le_bytes(appended), &payload(appended, 3000));
             appended += 1;
         }
+        bench.log.submit();
         let mut group = bench.log.take().expect("gathered");
         let result = group.write().and_then(|()| group.sync());
         if bench.log.complete(group, result).is_err() {
@@ -248,6 +249,7 @@ fn live_recycling(disk: &SimDisk) -> (Option<ReplayPoint>, u64, u64) {
                 appended += 1;
             }
         }
+        bench.log.submit();
         let (Some(last), Some(mut group)) = (last, bench.log.take()) else { break };
         let result = group.write().and_then(|()| group.sync());
         if bench.log.complete(group, result).is_err() {

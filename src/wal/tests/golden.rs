@@ -48,6 +48,7 @@ fn open(disk: &SimDisk, nonce: u128) -> Opened {
 }
 
 fn commit(log: &Log) {
+    log.submit();
     let mut group = log.take().expect("gathered");
     let result = group.write().and_then(|()| group.sync());
     log.complete(group, result).expect("works");

@@ -251,6 +251,7 @@ fn an_admitted_frame_has_its_place_though_the_open_batch_is_taken_first() {
             bench.log.complete(group, result).expect("a disk that works");
         }
         bench.log.append(1, &[1; 8], &[]);
+        bench.log.submit();
         admitted += 1;
     }
     assert!(admitted > 8);
@@ -270,6 +271,7 @@ fn too_much_gathered_waits_for_the_disk() {
         opened.log.append(1, &[1; 8], &[2; 3000]);
     }
     assert!((28 << 10..=32 << 10).contains(&opened.log.gathered()));
+    opened.log.submit();
     let mut group = opened.log.take().expect("gathered");
     group.write().and_then(|()| group.sync()).expect("works");
     opened.log.complete(group, Ok(())).expect("works");

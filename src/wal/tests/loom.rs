@@ -138,6 +138,7 @@ impl Engine {
     fn append(&self) -> Lsn {
         assert_eq!(self.log.admit(Log::frame_bytes(8, 0), Class::Clear), Admission::Yes);
         self.log.append(1, &[1; 8], &[]);
+        self.log.submit();
         self.log.appended()
     }
 

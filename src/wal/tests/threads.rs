@@ -41,10 +41,15 @@ fn three_threads_hand_over_without_timers_and_every_frame_becomes_durable() {
         let record = number.to_le_bytes();
         let body = payload(number, number as usize % 700);
         while log.admit(Log::frame_bytes(8, body.len()), Class::Send) != Admission::Yes {
+            log.submit();
             woken.recv().expect("the threads live");
         }
         log.append(1, &record, &body);
+        if number % 3 == 0 {
+            log.submit();
+        }
         if number % 700 == 0 {
+            log.submit();
             let wanted = log.appended();
             while log.durable() < wanted {
                 woken.recv().expect("the threads live");
@@ -84,6 +89,7 @@ fn append_cost() {
             }
             best = best.min(begun.elapsed().as_nanos() as f64 / count as f64);
             let begun = Instant::now();
+            opened.log.submit();
             let group = opened.log.take().expect("gathered");
             let taken = begun.elapsed();
             opened.log.complete(group, Ok(())).expect("works");

@@ -229,6 +229,7 @@ fn begin_anew(
     record.encode(&mut bytes);
     let log = &opened.log;
     let appended = log.append(record.kind(), &bytes, &[]);
+    log.submit();
     let mut group = log.take().ok_or("the new log takes nothing")?;
     let written = group.write().and_then(|()| group.sync());
     log.complete(group, written)?;
