@@ -42,6 +42,10 @@ impl Cache {
     }
 
     pub(crate) fn get(&self, birth: Lsn) -> Option<&Bytes> {
+        // What a backlog brings up is older than all of them.
+        if self.payloads.front().is_none_or(|(oldest, _)| birth < *oldest) {
+            return None;
+        }
         let at = self.payloads.binary_search_by_key(&birth, |(birth, _)| *birth).ok()?;
         Some(&self.payloads[at].1)
     }

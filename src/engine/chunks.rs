@@ -49,6 +49,17 @@ impl<T> Chunks<T> {
         self.chunks.back()?.back()
     }
 
+    /// The one so many behind the first. Takes a step for each chunk before it.
+    pub(crate) fn get_mut(&mut self, mut at: usize) -> Option<&mut T> {
+        for chunk in &mut self.chunks {
+            if at < chunk.len() {
+                return chunk.get_mut(at);
+            }
+            at -= chunk.len();
+        }
+        None
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.chunks.iter_mut().flatten()
     }
@@ -88,6 +99,9 @@ mod tests {
         chunks.retain(|number| number % 3 == 0);
         let left: Vec<_> = chunks.iter_mut().map(|number| *number).collect();
         assert!(left.iter().copied().eq((expected..next).filter(|number| number % 3 == 0)));
+        for at in [0, 1, 700, 2000, left.len() - 1, left.len()] {
+            assert_eq!(chunks.get_mut(at).copied(), left.get(at).copied());
+        }
         *chunks.front_mut().unwrap() += 1;
         while chunks.drop_some() {}
         assert_eq!(chunks.pop_front(), None);

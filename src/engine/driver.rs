@@ -214,7 +214,7 @@ impl Turns {
                 Job::Operations(request) => reads.send(Read::Operations(request)).is_ok(),
                 Job::Outcome(request) => reads.send(Read::Outcome(request)).is_ok(),
                 Job::Select(request) => questions.send(request).is_ok(),
-                Job::Load(load) => reads.send(Read::Load(load)).is_ok(),
+                Job::Loads(loads) => reads.send(Read::Loads(loads)).is_ok(),
                 Job::Join(join) => reads.send(Read::Join(join)).is_ok(),
                 Job::Peek(peek) => reads.send(Read::Peek(peek)).is_ok(),
                 Job::Checkpoint(job) => checkpoints.send(Merge::Checkpoint(job)).is_ok(),

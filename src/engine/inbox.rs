@@ -50,10 +50,15 @@ impl Inbox {
 
     /// Leaves an input for whoever runs the next turn. False when the engine has ended.
     pub(crate) fn post(&self, input: Input) -> bool {
+        self.post_all([input].into())
+    }
+
+    /// The same of several.
+    pub(crate) fn post_all(&self, mut inputs: VecDeque<Input>) -> bool {
         let mut state = self.lock();
         let open = state.closed.is_none();
         if open {
-            state.inputs.push_back(input);
+            state.inputs.append(&mut inputs);
         }
         open
     }

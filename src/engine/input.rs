@@ -101,8 +101,8 @@ pub enum Job {
     Select(SelectRequest),
     /// Look up the outcome of a branch in the index.
     Outcome(xa::OutcomeRequest),
-    /// Read a payload from the log.
-    Load(Load),
+    /// Read payloads from the log.
+    Loads(Vec<Load>),
     /// Read a payload from the log for an operator; it goes to whoever waits for it.
     Peek(Peek),
     /// Read from the index what a prepared branch has done; it goes to whoever waits for it.

@@ -220,7 +220,9 @@ impl Engine {
             self.checkpoints.begin(&mut self.broker, &self.log, now, self.stopping, jobs);
         let most = self.effort.leave_some() / limits::RELEASE_EFFORT;
         let unsaid = self.outbox.release(self.durable(), most, &self.cache, &mut self.loads);
-        jobs.extend(self.loads.drain(..).map(Job::Load));
+        if !self.loads.is_empty() {
+            jobs.push(Job::Loads(std::mem::take(&mut self.loads)));
+        }
         self.look_up(jobs)?;
         self.told.tell(now, &mut self.broker);
         if self.stopping && !unsaid && self.checkpoints.is_final(&self.log) {

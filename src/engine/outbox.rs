@@ -51,6 +51,8 @@ struct Connection {
     subscriptions: IdMap<SubscriptionId, Subscription>,
     /// Durable deliveries that wait for payload or window.
     ready: Chunks<Ready>,
+    /// Which of them is likely to get its payload next: they are read in order.
+    loads_next: usize,
     /// The large body that is under way: no other delivery leaves before its end.
     stream: Option<Stream>,
     /// It is about to end, and gets nothing any more.
@@ -182,6 +184,7 @@ impl Outbox {
             need: Lsn::default(),
             subscriptions: IdMap::default(),
             ready: Chunks::default(),
+            loads_next: 0,
             stream: None,
             ending: false,
         };
@@ -378,12 +381,7 @@ impl Outbox {
             return stream.loaded(load.birth, payload);
         }
         let Some(connection) = self.connections.get_mut(&load.key.0) else { return };
-        let waiting = connection.ready.iter_mut();
-        let mut waiting = waiting.take(limits::LOADS_AHEAD_MAX);
-        let of = |ready: &&mut Ready| {
-            ready.assignment.key == load.key && ready.assignment.tag == load.tag
-        };
-        if let Some(ready) = waiting.find(of) {
+        if let Some(ready) = connection.waiting(load) {
             ready.payload = payload.map_or(Payload::Lost, Payload::Here);
             self.lively.insert(load.key.0);
         }
@@ -400,6 +398,27 @@ struct Pump<'a> {
 }
 
 impl Connection {
+    /// The delivery for which that was read, if it still waits.
+    fn waiting(&mut self, load: &Load) -> Option<&mut Ready> {
+        let of =
+            |ready: &Ready| ready.assignment.key == load.key && ready.assignment.tag == load.tag;
+        let next = self.loads_next;
+        let at = match self.ready.get_mut(next) {
+            Some(ready) if of(ready) => next,
+            _ => {
+                let waiting = self.ready.iter_mut().take(limits::LOADS_AHEAD_MAX);
+                waiting.enumerate().find_map(|(at, ready)| of(ready).then_some(at))?
+            }
+        };
+        self.loads_next = at + 1;
+        self.ready.get_mut(at)
+    }
+
+    fn pop_ready(&mut self) -> Option<Ready> {
+        self.loads_next = self.loads_next.saturating_sub(1);
+        self.ready.pop_front()
+    }
+
     /// Moves deliveries into the mailbox while window and payloads last; true if it stopped
     /// because enough was done.
     fn pump(&mut self, pump: Pump<'_>, loads: &mut Vec<Load>, lookups: &mut Vec<Lookup>) -> bool {
@@ -420,7 +439,7 @@ impl Connection {
             first.find(cache);
             match &first.payload {
                 Payload::Lost => {
-                    self.ready.pop_front();
+                    self.pop_ready();
                     continue;
                 }
                 Payload::Here(_) if self.mailbox.has_window(window) => {}
@@ -430,8 +449,7 @@ impl Connection {
                     break;
                 }
             }
-            let Some(Ready { assignment, payload: Payload::Here(content) }) =
-                self.ready.pop_front()
+            let Some(Ready { assignment, payload: Payload::Here(content) }) = self.pop_ready()
             else {
                 unreachable!("just seen")
             };

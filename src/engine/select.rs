@@ -38,7 +38,7 @@ pub(crate) fn judge(request: SelectRequest, reader: &mut ReadAhead) -> Input {
     for Unjudged { spot, envelope, in_log, content } in messages {
         let content = match (content, in_log) {
             (Some(content), _) => Ok(content),
-            (None, Some((birth, size))) => reader.read(birth, size).map(|frame| frame.payload),
+            (None, Some((birth, size))) => reader.read(birth, size),
             (None, None) => unreachable!("what lives in memory is at hand"),
         };
         match content {

@@ -47,7 +47,7 @@ pub(crate) enum Read {
     Content(ContentRequest),
     Operations(OperationsRequest),
     Outcome(OutcomeRequest),
-    Load(Load),
+    Loads(Vec<Load>),
     Peek(Peek),
     Join(Join),
 }
@@ -253,12 +253,12 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                     }
                 }
                 Read::Content(request) => {
-                    let frame = reader.read(request.birth, request.size);
-                    Input::Content(request, frame.map(|frame| frame.payload))
+                    let content = reader.read(request.birth, request.size);
+                    Input::Content(request, content)
                 }
-                Read::Load(load) => {
-                    let frame = reader.read(load.birth, load.size);
-                    Input::Loaded(load, frame.map(|frame| frame.payload))
+                Read::Loads(loads) => {
+                    load_all(&loads, &mut reader, inbox);
+                    continue;
                 }
                 Read::Join(join) => {
                     let Join { transaction, after, mut glimpse, to } = join;
@@ -272,11 +272,20 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
                 }
                 Read::Peek(Peek { birth, size, to }) => {
                     // Who has asked may be gone.
-                    let _ = to.send(reader.read(birth, size).map(|frame| frame.payload));
+                    let _ = to.send(reader.read(birth, size));
                     continue;
                 }
             });
         }
+        inbox.rouse();
+    }
+}
+
+/// Reads payloads, and tells of many at once: while these are handed out, it reads the next.
+fn load_all(loads: &[Load], reader: &mut ReadAhead, inbox: &Inbox) {
+    for some in loads.chunks(limits::READS_AT_ONCE) {
+        let read = |load: &Load| Input::Loaded(*load, reader.read(load.birth, load.size));
+        inbox.post_all(some.iter().map(read).collect());
         inbox.rouse();
     }
 }

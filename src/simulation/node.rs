@@ -212,7 +212,15 @@ impl Node {
         // However much is asked: a turn, what its parts may do beyond it, and one step of each.
         let effort = self.engine.effort();
         assert!(effort < 2 * limits::TURN_EFFORT_MAX, "a turn did as much as {effort} messages");
-        self.jobs.extend(jobs);
+        for job in jobs {
+            match job {
+                // Anything may come between two of them.
+                Job::Loads(loads) => {
+                    self.jobs.extend(loads.into_iter().map(|load| Job::Loads(vec![load])));
+                }
+                other => self.jobs.push_back(other),
+            }
+        }
         Ok(turn)
     }
 
@@ -325,13 +333,13 @@ impl Node {
                 });
             }
             Job::Content(request) => {
-                let frame = self.ahead.read(request.birth, request.size);
-                self.inputs.push_back(Input::Content(request, frame.map(|frame| frame.payload)));
+                let content = self.ahead.read(request.birth, request.size);
+                self.inputs.push_back(Input::Content(request, content));
             }
             Job::Select(request) => self.inputs.push_back(judge(request, &mut self.ahead)),
-            Job::Load(load) => {
-                let payload = self.ahead.read(load.birth, load.size).map(|frame| frame.payload);
-                self.inputs.push_back(Input::Loaded(load, payload));
+            Job::Loads(loads) => {
+                let read = |load: Load| Input::Loaded(load, self.ahead.read(load.birth, load.size));
+                self.inputs.extend(loads.into_iter().map(read));
             }
             Job::Peek(_) | Job::Join(_) => {}
             Job::Forget(delta) => drop(delta),

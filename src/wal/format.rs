@@ -605,6 +605,14 @@ pub struct FrameView {
     pub payload_good: bool,
 }
 
+impl FrameView {
+    /// The payload, in the bytes of the frame.
+    pub(crate) fn payload_of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let at = self.header.payload_at();
+        &bytes[at..at + self.header.payload_len as usize]
+    }
+}
+
 impl FrameHeader {
     /// Bytes from the frame's start to its payload.
     pub fn payload_at(&self) -> usize {

@@ -194,9 +194,9 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// A frame that lies whole in the piece. Its bytes are copied, since one small message must not
-    /// keep a large piece in memory.
-    pub(crate) fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Frame> {
+    /// The payload of a frame that lies whole in the piece. It is copied, since one small message
+    /// must not keep a large piece in memory.
+    pub(crate) fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Bytes> {
         let after = self.groups.partition_point(|group| group.birth <= lsn);
         let group = self.groups.get(after.checked_sub(1)?)?;
         let start = (group.offset - self.groups[0].offset) as usize;
@@ -204,7 +204,7 @@ impl Piece {
         let (at, view) = find(self.seed, lsn, bytes)?;
         let good = view.payload_good && view.header.frame_len() == frame_len as usize;
         let bytes = bytes.get(at..at + frame_len as usize)?;
-        good.then(|| Frame::of(&view, Bytes::copy_from_slice(bytes)))
+        good.then(|| Bytes::copy_from_slice(view.payload_of(bytes)))
     }
 
     /// Whether someone who asks for `lsn` next goes on where the piece ends, as far as can be told.

@@ -185,34 +185,34 @@ impl ReadAhead {
         Self { reader, packed, piece, start: Lsn(0), seed: 0, want: PIECE_BYTES_MIN }
     }
 
-    /// As [`Reader::read`].
+    /// The payload of a frame; for the rest see [`Reader::read`].
     ///
     /// # Errors
     /// As there.
-    pub fn read(&mut self, lsn: Lsn, frame_len: u32) -> Result<Frame, ReadError> {
-        if let Some(frame) = self.find(lsn, frame_len) {
-            return Ok(frame);
+    pub fn read(&mut self, lsn: Lsn, frame_len: u32) -> Result<Bytes, ReadError> {
+        if let Some(payload) = self.find(lsn, frame_len) {
+            return Ok(payload);
         }
         if frame_len as usize <= PIECE_BYTES_MAX / 4 {
             self.fetch(lsn, frame_len);
-            if let Some(frame) = self.find(lsn, frame_len) {
-                return Ok(frame);
+            if let Some(payload) = self.find(lsn, frame_len) {
+                return Ok(payload);
             }
         }
         // Large, or not as it should be: read by itself it tells what is wrong.
-        self.reader.read(lsn, frame_len)
+        self.reader.read(lsn, frame_len).map(|frame| frame.payload)
     }
 
-    /// Takes a whole frame out of the piece. Its bytes are copied, since one small message must
-    /// not keep a large piece in memory.
-    fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Frame> {
+    /// Takes the payload of a whole frame out of the piece. It is copied, since one small message
+    /// must not keep a large piece in memory.
+    fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Bytes> {
         if let Some(packed) = &self.packed {
             return packed.find(lsn, frame_len);
         }
         let at = usize::try_from(lsn.0.checked_sub(self.start.0)?).ok()?;
         let bytes = self.piece.get(at..at.checked_add(frame_len as usize)?)?;
         let view = format::frame_decode(self.seed, lsn, bytes)?;
-        view.payload_good.then(|| Frame::of(&view, Bytes::copy_from_slice(bytes)))
+        view.payload_good.then(|| Bytes::copy_from_slice(view.payload_of(bytes)))
     }
 
     /// Fills the piece from `lsn` on; leaves it empty where that fails.
@@ -224,7 +224,7 @@ impl ReadAhead {
         };
         self.want = if follows { self.want * 2 } else { PIECE_BYTES_MIN };
         self.want = self.want.min(PIECE_BYTES_MAX);
-        self.piece.clear();
+        let mut piece = std::mem::take(&mut self.piece);
         let segment = match self.reader.locate(lsn, frame_len) {
             Ok(Home::Segment(segment)) => segment,
             Ok(Home::Pack(pack)) => {
@@ -237,9 +237,10 @@ impl ReadAhead {
         let segment_end = (lsn.0 / size + 1) * size;
         let end = self.reader.catalog.durable().0.min(segment_end);
         let len = (self.want.max(frame_len as usize) as u64).min(end - lsn.0);
-        self.piece.resize(len as usize, 0);
-        if segment.file.read_at(&mut self.piece, lsn.0 % size).is_err() {
-            self.piece.clear();
+        // What it had is overwritten: to clear it first would cost as much as to read it.
+        piece.resize(len as usize, 0);
+        if segment.file.read_at(&mut piece, lsn.0 % size).is_ok() {
+            self.piece = piece;
         }
         (self.start, self.seed) = (lsn, segment.seed);
     }
