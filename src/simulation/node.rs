@@ -10,9 +10,9 @@ use crate::broker::delta::{Due, Entry, Operation, Phase, PieceAt, Place, QueueRo
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::broker::redelivery::{Ending, Redelivery};
 use crate::engine::{
-    CompactStep, Compactor, DiskWatch, Engine, Input, Job, ParkLimits, Settings, StopError, Store,
-    StoreError, Turn, judge, open_store, read_later, read_operations, read_outcome, read_page,
-    read_pieces, read_producers,
+    CompactStep, Compactor, DiskWatch, Engine, Input, Job, Load, ParkLimits, Settings, StopError,
+    Store, StoreError, Turn, judge, open_store, read_later, read_operations, read_outcome,
+    read_page, read_pieces, read_producers,
 };
 use crate::ids::{Millis, NoteId, QueueId, UploadId};
 use crate::io::Storage;

@@ -145,12 +145,9 @@ impl Broker {
         xid: &Arc<Xid>,
         facts: &mut Vec<Fact>,
     ) -> Verdicts {
-        let mut state = self.state_of(xid, None);
-        if state == State::Absent
-            && let Recall::Known(Some(row)) = self.durable.recall(xid)
-        {
-            state = State::Done(row.resolution);
-        }
+        let Some(state) = self.state_or_ask(asker, xid, Verb::Prepare, facts) else {
+            return Ok(Verdict::Later);
+        };
         let step = next(state, Verb::Prepare).map_err(Refusal::Xa)?;
         // What would have to go for it goes with the commit: it may still be rolled back. Only that
         // it waits is stated.
@@ -194,6 +191,30 @@ impl Broker {
         }
     }
 
+    /// The state of a branch, its remembered end included. `None` where that lies in the index
+    /// alone: it is asked for there, and the verb is answered when it is known.
+    fn state_or_ask(
+        &self,
+        asker: Asker,
+        xid: &Arc<Xid>,
+        verb: Verb,
+        facts: &mut Vec<Fact>,
+    ) -> Option<State> {
+        let state = self.state_of(xid, None);
+        if state != State::Absent || matches!(verb, Verb::Decide(_)) {
+            return Some(state);
+        }
+        match self.durable.recall(xid) {
+            Recall::Known(row) => Some(remembered(row)),
+            Recall::Ask => {
+                let (xid, generation) = (Arc::clone(xid), self.durable.generation);
+                let request = OutcomeRequest { xid, asker, verb, generation };
+                facts.push(Fact::Memory(Change::Recall(request)));
+                None
+            }
+        }
+    }
+
     /// Commit, rollback, and what an operator decides.
     fn decide_ending(
         &self,
@@ -204,17 +225,8 @@ impl Broker {
         disposition: Disposition,
         facts: &mut Vec<Fact>,
     ) -> Verdicts {
-        let state = match self.state_of(xid, None) {
-            State::Absent if !matches!(verb, Verb::Decide(_)) => match self.durable.recall(xid) {
-                Recall::Known(row) => remembered(row),
-                Recall::Ask => {
-                    let (xid, generation) = (Arc::clone(xid), self.durable.generation);
-                    let request = OutcomeRequest { xid, asker, verb, generation };
-                    facts.push(Fact::Memory(Change::Recall(request)));
-                    return Ok(Verdict::Later);
-                }
-            },
-            state => state,
+        let Some(state) = self.state_or_ask(asker, xid, verb, facts) else {
+            return Ok(Verdict::Later);
         };
         let at = self.time(now);
         match next(state, verb).map_err(Refusal::Xa)? {

@@ -269,9 +269,10 @@ fn heuristic(resolution: Resolution) -> XaError {
 mod tests {
     use super::*;
 
-    const VERBS: [Verb; 13] = [
+    const VERBS: [Verb; 14] = [
         Verb::Start(StartAs::New),
         Verb::Start(StartAs::Join),
+        Verb::Start(StartAs::Either),
         Verb::Start(StartAs::Resume),
         Verb::End(EndAs::Success),
         Verb::End(EndAs::Fail),
@@ -328,24 +329,24 @@ mod tests {
         // The columns are those of VERBS.
         #[rustfmt::skip]
         let table = [
-            (Absent, "begin -4 -4  -4 -4 -4  -4  -4 -4 -4  -4 -4 -4"),
-            (Open(Free, Empty), "-8 join -6  -6 -6 -6  rdonly  do -6 undo  -6 -6 -6"),
-            (Open(Free, Sound), "-8 join -6  -6 -6 -6  vote  do -6 undo  -6 -6 -6"),
-            (broken_at(Free), "-8 106 -6  -6 -6 -6  undo!  undo! -6 undo  -6 -6 -6"),
-            (Open(Others, Empty), "-8 join -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
-            (Open(Others, Sound), "-8 join -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
-            (broken_at(Others), "-8 106 -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
-            (Open(Mine, Empty), "-8 -6 -6  leave break rest  -6  -6 -6 -6  -6 -6 -6"),
-            (Open(Mine, Sound), "-8 -6 -6  leave break rest  -6  -6 -6 -6  -6 -6 -6"),
-            (broken_at(Mine), "-8 -6 -6  leave! leave! leave!  -6  -6 -6 -6  -6 -6 -6"),
-            (Open(Suspended, Empty), "-8 -6 resume  leave break -6  -6  -6 -6 -6  -6 -6 -6"),
-            (Open(Suspended, Sound), "-8 -6 resume  leave break -6  -6  -6 -6 -6  -6 -6 -6"),
-            (broken_at(Suspended), "-8 -6 106  leave! leave! -6  -6  -6 -6 -6  -6 -6 -6"),
-            (Prepared, "-8 -6 -6  -6 -6 -6  -6  -6 commit roll  -6 hcom hrb"),
-            (Heuristic(commit), "-8 -6 -6  -6 -6 -6  -6  7 7 7  forget -6 -6"),
-            (Heuristic(rollback), "-8 -6 -6  -6 -6 -6  -6  6 6 6  forget -6 -6"),
-            (Done(commit), "begin -4 -4  -4 -4 -4  -6  yes yes -6  -4 -4 -4"),
-            (Done(rollback), "begin -4 -4  -4 -4 -4  100  100 -4 yes  -4 -4 -4"),
+            (Absent, "begin -4 begin -4  -4 -4 -4  -4  -4 -4 -4  -4 -4 -4"),
+            (Open(Free, Empty), "-8 join join -6  -6 -6 -6  rdonly  do -6 undo  -6 -6 -6"),
+            (Open(Free, Sound), "-8 join join -6  -6 -6 -6  vote  do -6 undo  -6 -6 -6"),
+            (broken_at(Free), "-8 106 106 -6  -6 -6 -6  undo!  undo! -6 undo  -6 -6 -6"),
+            (Open(Others, Empty), "-8 join join -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Others, Sound), "-8 join join -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
+            (broken_at(Others), "-8 106 106 -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Mine, Empty), "-8 -6 -6 -6  leave break rest  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Mine, Sound), "-8 -6 -6 -6  leave break rest  -6  -6 -6 -6  -6 -6 -6"),
+            (broken_at(Mine), "-8 -6 -6 -6  leave! leave! leave!  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Suspended, Empty), "-8 -6 -6 resume  leave break -6  -6  -6 -6 -6  -6 -6 -6"),
+            (Open(Suspended, Sound), "-8 -6 -6 resume  leave break -6  -6  -6 -6 -6  -6 -6 -6"),
+            (broken_at(Suspended), "-8 -6 -6 106  leave! leave! -6  -6  -6 -6 -6  -6 -6 -6"),
+            (Prepared, "-8 -6 -6 -6  -6 -6 -6  -6  -6 commit roll  -6 hcom hrb"),
+            (Heuristic(commit), "-8 -6 -6 -6  -6 -6 -6  -6  7 7 7  forget -6 -6"),
+            (Heuristic(rollback), "-8 -6 -6 -6  -6 -6 -6  -6  6 6 6  forget -6 -6"),
+            (Done(commit), "begin -4 begin -4  -4 -4 -4  -6  yes yes -6  -4 -4 -4"),
+            (Done(rollback), "begin -4 begin -4  -4 -4 -4  100  100 -4 yes  -4 -4 -4"),
         ];
         for (state, row) in table {
             let answers: Vec<_> = VERBS.iter().map(|verb| short(next(state, *verb))).collect();

@@ -1,7 +1,7 @@
 //! A branch that has voted, and what is done to a store to keep it small and in order meanwhile.
 
 use crate::broker::command::{
-    Command, EndAs, Outcome, Refusal, Reply, StartAs, Vote, Which, Work, XaCommand,
+    Command, EndAs, Outcome, Refusal, Reply, StartAs, Vote, Which, Work, XaCommand, XaError,
 };
 use crate::broker::delta::Resolution;
 use crate::engine::Turn;
@@ -113,5 +113,17 @@ fn a_vote_outlives_checkpoints_compaction_purges_and_what_would_delete_its_queue
         assert_eq!(numbers, expected);
         // Nothing is left over of it.
         actor.found().unwrap();
+    }
+}
+
+#[test]
+fn who_asks_for_a_vote_again_hears_of_the_end_that_only_the_index_knows() {
+    let (commit, rollback) = (Resolution::Commit, Resolution::Rollback);
+    for (resolution, answer) in [(commit, XaError::Proto), (rollback, XaError::RbRollback)] {
+        let mut actor = with_a_vote();
+        assert_eq!(actor.decide(Step::Outcome(resolution, RETURN)), Ok(Ok(Reply::Done)));
+        actor.rest();
+        let again = actor.try_ask(Command::Xa(XaCommand::Prepare { xid: xid() }));
+        assert_eq!(again, Ok(Err(Refusal::Xa(answer))));
     }
 }
