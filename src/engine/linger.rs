@@ -1,9 +1,9 @@
 //! When what a turn has appended goes to the disk: at once if somebody waits for it, else with what
 //! comes next.
 //!
-//! The operations of a transaction come one by one, and nobody waits for them before its commit: each
-//! would cost a sync, and the commit would wait for the end of one that helps nobody. So they linger,
-//! though never for long: what was not asked about should not be lost either.
+//! The operations of a transaction come one by one, and nobody waits for them before its commit:
+//! each would cost a sync, and the commit would wait for the end of one that helps nobody. So they
+//! linger, though never for long: what was not asked about should not be lost either.
 
 use crate::ids::Millis;
 use crate::limits;

@@ -1,9 +1,9 @@
 //! The log in use: what the engine appends, the log thread makes durable.
 //!
-//! Owns the hand-over between the two, under one small lock: the engine appends and submits while a
-//! group is on its way to the disk, and the log thread takes whatever has gathered meanwhile. There
-//! is no timer: an idle log writes at once what is submitted, a busy one after the last sync. What
-//! one turn of the engine appends so shares a sync, and what nobody waits for shares that of others.
+//! Owns the hand-over between the two, under one small lock: the engine appends and submits while
+//! a group is on its way to the disk, and the log thread takes whatever has gathered meanwhile.
+//! There is no timer: an idle log writes at once what is submitted, a busy one after the last sync.
+//! So what one turn of the engine appends shares a sync.
 //!
 //! Always: one group at a time is under way; `durable` only grows, and only after a sync; after
 //! the first failure nothing is taken, and nothing ever becomes durable again.
@@ -227,8 +227,9 @@ impl Log {
 
     /// Appends a frame: a record of `kind`, and a payload that belongs to it.
     ///
-    /// The log thread takes it once it is submitted, which much does by itself. It is durable once [`durable`](Log::durable) is greater than its Lsn: never, after a
-    /// failure. A failure is no reason to refuse it, since the disk may fail between any look at
+    /// The log thread takes it once it is submitted, which much does by itself. It is durable once
+    /// [`durable`](Log::durable) is greater than its Lsn: never, after a failure. A failure is no
+    /// reason to refuse it, since the disk may fail between any look at
     /// [`failure`](Log::failure) and the append.
     ///
     /// # Panics
@@ -253,7 +254,7 @@ impl Log {
         Appended { lsn: placed.lsn, batch: placed.batch, frame_len: frame_len as u32 }
     }
 
-    /// Gives the log thread all that has gathered: it is written when the group under way is durable.
+    /// Gives the log thread all that has gathered, to write when the group under way is durable.
     pub fn submit(&self) {
         let mut state = lock(&self.state);
         if !state.gather.is_empty() {
@@ -323,8 +324,8 @@ impl Log {
         lock(&self.state).failure.clone()
     }
 
-    /// Everything gathered so far, finished for writing. `None` where nothing was submitted, while a
-    /// group is under way, and after a failure.
+    /// Everything gathered so far, finished for writing. `None` where nothing was submitted, while
+    /// a group is under way, and after a failure.
     pub fn take(&self) -> Option<Group> {
         let (mut runs, mut chain, durable) = {
             let mut state = lock(&self.state);
