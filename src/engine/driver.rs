@@ -134,7 +134,11 @@ impl Driver {
         let next = self.drive(&mut turns, limits::TURNS_ON_THE_SIDE_MAX);
         let sooner = match next {
             Next::Wait(None) => false,
-            Next::Wait(Some(at)) => turns.awaited.is_none_or(|awaited| at < awaited),
+            // Where its time has passed the clock was set, and its sleep may be a long one.
+            Next::Wait(Some(at)) => {
+                let now = self.clock.wall();
+                turns.awaited.is_none_or(|awaited| at < awaited || awaited < now)
+            }
             Next::Busy | Next::End => true,
         };
         drop(turns);

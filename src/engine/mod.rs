@@ -107,11 +107,12 @@ pub struct Engine {
     contents: Vec<ContentRequest>,
     /// Messages to be judged once they are on the disk.
     unjudged: Vec<(Lsn, SelectRequest)>,
+    /// Payloads to be read.
+    loads: Vec<Load>,
     // Buffers, reused.
     facts: Vec<Fact>,
     effects: Effects,
     record: Vec<u8>,
-    loads: Vec<Load>,
 }
 
 impl Engine {

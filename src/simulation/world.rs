@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::engine::{Input, Mailbox, Turn};
 use crate::ids::Millis;
 use crate::io::sim::{Fault, Moment, SimDisk};
+use crate::limits;
 
 use super::backup::Backups;
 use super::clients::{Client, Surroundings, take};
@@ -471,8 +472,9 @@ impl World {
     fn quiet(&mut self) -> Result<(), String> {
         let mut still = 0;
         for _ in 0..100_000 {
-            // The time passes in which something may linger.
-            self.node.log.submit();
+            if self.node.log.lingers() {
+                self.now.0 += limits::LINGER_MILLIS;
+            }
             let busy = self.turn()?
                 | self.node.log_step()
                 | self.node.room_step()

@@ -3,7 +3,7 @@
 //! Owns the hand-over between the two, under one small lock: the engine appends and submits while
 //! a group is on its way to the disk, and the log thread takes whatever has gathered meanwhile.
 //! There is no timer: an idle log writes at once what is submitted, a busy one after the last sync.
-//! So what one turn of the engine appends shares a sync.
+//! So what one turn of the engine appends shares a sync, unless the one before ends meanwhile.
 //!
 //! Always: one group at a time is under way; `durable` only grows, and only after a sync; after
 //! the first failure nothing is taken, and nothing ever becomes durable again.
@@ -70,7 +70,7 @@ pub struct Failure {
 /// Why the log thread woke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// Something has gathered.
+    /// Something was submitted.
     Work,
     /// The log is closed and all of it is written, or it has failed.
     Closed,
@@ -103,7 +103,7 @@ struct State {
     in_flight: Option<Lsn>,
     failure: Option<Failure>,
     closed: bool,
-    /// What has gathered is for the log thread to take, and not for the engine to add to.
+    /// The log thread may take what has gathered; what is added meanwhile goes with it.
     submitted: bool,
     /// Making a segment failed for lack of room.
     full: bool,

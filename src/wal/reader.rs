@@ -224,6 +224,7 @@ impl ReadAhead {
         };
         self.want = if follows { self.want * 2 } else { PIECE_BYTES_MIN };
         self.want = self.want.min(PIECE_BYTES_MAX);
+        // What it had is overwritten: to clear it first would cost as much as to read it.
         let mut piece = std::mem::take(&mut self.piece);
         let segment = match self.reader.locate(lsn, frame_len) {
             Ok(Home::Segment(segment)) => segment,
@@ -237,7 +238,6 @@ impl ReadAhead {
         let segment_end = (lsn.0 / size + 1) * size;
         let end = self.reader.catalog.durable().0.min(segment_end);
         let len = (self.want.max(frame_len as usize) as u64).min(end - lsn.0);
-        // What it had is overwritten: to clear it first would cost as much as to read it.
         piece.resize(len as usize, 0);
         if segment.file.read_at(&mut piece, lsn.0 % size).is_ok() {
             self.piece = piece;

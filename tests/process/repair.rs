@@ -284,6 +284,7 @@ fn append_a_record_that_does_not_fit(data: &Path) {
         .expect("a sound store");
     let log = &store.log;
     let write = || {
+        log.submit();
         let mut group = log.take().expect("something was appended");
         let written = group.write().and_then(|()| group.sync());
         log.complete(group, written).unwrap();

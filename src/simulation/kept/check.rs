@@ -39,10 +39,12 @@ impl World {
     /// What a store says, when everything that follows by itself has happened.
     pub(super) fn check(&self, node: &mut Node) -> Result<(), String> {
         node.end_transactions(self.now)?;
-        let mut still = 0;
+        let (mut still, mut now) = (0, self.now);
         while still < 3 {
-            node.log.submit();
-            let busy = node.turn(self.now).map_err(|e| e.to_string())? == Turn::Busy;
+            if node.log.lingers() {
+                now.0 += limits::LINGER_MILLIS;
+            }
+            let busy = node.turn(now).map_err(|e| e.to_string())? == Turn::Busy;
             // What waits for room in the log waits for ever where nobody makes any.
             let busy = busy | node.log_step() | node.room_step() | node.job_step(0);
             still = if busy { 0 } else { still + 1 };
