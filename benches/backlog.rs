@@ -165,11 +165,12 @@ impl Turns {
             let took = self.backlog.take(broker, &mut drain, part);
             self.backlog.rate.push(part as f64 / took.as_secs_f64());
             let (mut took, mut taken) = (Duration::ZERO, 0);
+            let few = part.min(RESIDENT);
             while taken < part.min(RESIDENT_TURN) {
-                bulk::fill(other.port(), QUEUE, RESIDENT, body);
+                bulk::fill(other.port(), QUEUE, few, body);
                 let mut drain = Drain::subscribe(other.port(), QUEUE, PREFETCH);
-                took += self.memory.take(&other, &mut drain, RESIDENT);
-                taken += RESIDENT;
+                took += self.memory.take(&other, &mut drain, few);
+                taken += few;
                 drain.end();
             }
             self.memory.rate.push(taken as f64 / took.as_secs_f64());

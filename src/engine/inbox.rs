@@ -50,15 +50,15 @@ impl Inbox {
 
     /// Leaves an input for whoever runs the next turn. False when the engine has ended.
     pub(crate) fn post(&self, input: Input) -> bool {
-        self.post_all([input].into())
+        self.post_all([input])
     }
 
-    /// The same of several.
-    pub(crate) fn post_all(&self, mut inputs: VecDeque<Input>) -> bool {
+    /// The same of several, which are there already: the lock is held while they are taken.
+    pub(crate) fn post_all(&self, inputs: impl IntoIterator<Item = Input>) -> bool {
         let mut state = self.lock();
         let open = state.closed.is_none();
         if open {
-            state.inputs.append(&mut inputs);
+            state.inputs.extend(inputs);
         }
         open
     }

@@ -285,7 +285,8 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
 fn load_all(loads: &[Load], reader: &mut ReadAhead, inbox: &Inbox) {
     for some in loads.chunks(limits::READS_AT_ONCE) {
         let read = |load: &Load| Input::Loaded(*load, reader.read(load.birth, load.size));
-        inbox.post_all(some.iter().map(read).collect());
+        let inputs: Vec<_> = some.iter().map(read).collect();
+        inbox.post_all(inputs);
         inbox.rouse();
     }
 }

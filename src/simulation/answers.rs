@@ -93,21 +93,3 @@ fn work_in_a_transaction_is_written_with_its_commit_or_by_itself_a_little_later(
     while node.log_step() {}
     assert_eq!(node.log.durable(), node.log.appended());
 }
-
-#[test]
-fn what_a_turn_appends_goes_to_the_disk_when_the_turn_is_over() {
-    let (_disk, mut node, _mailbox) = begin();
-    node.log.append(1, &[1; 8], &[]);
-    assert!(node.log.lingers() && node.log.take().is_none());
-    node.log.submit();
-    let group = node.log.take().expect("it was submitted");
-    node.log.append(1, &[2; 8], &[]);
-    node.log.complete(group, Ok(())).expect("works");
-    assert!(node.log.take().is_none(), "the turn goes on");
-    // Much is a group by itself.
-    for _ in 0..16 {
-        node.room_step();
-        node.log.append(1, &[3; 8], &[3; 4 << 10]);
-    }
-    assert!(node.log.take().is_some());
-}

@@ -63,6 +63,23 @@ fn a_frame_is_durable_only_after_its_group_is_complete() {
 }
 
 #[test]
+fn what_is_appended_waits_until_it_is_submitted_unless_it_is_much() {
+    let mut bench = open(&SimDisk::new());
+    bench.log.append(1, &[1; 8], &[]);
+    assert!(bench.log.lingers() && bench.log.take().is_none());
+    bench.log.submit();
+    let group = bench.log.take().expect("it was submitted");
+    bench.log.append(1, &[2; 8], &[]);
+    bench.log.complete(group, Ok(())).expect("works");
+    assert!(bench.log.lingers() && bench.log.take().is_none());
+    for _ in 0..16 {
+        bench.make_room();
+        bench.log.append(1, &[3; 8], &[3; 4 << 10]);
+    }
+    assert!(!bench.log.lingers() && bench.log.take().is_some());
+}
+
+#[test]
 fn the_first_failed_sync_is_final() {
     let disk = SimDisk::new();
     let mut bench = open(&disk);
