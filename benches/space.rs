@@ -57,7 +57,8 @@ impl Scale {
         }
         let checkpoint_bytes = 1 << 20;
         Self {
-            options: wal::Options::small(1 << 20),
+            // The index and its reserve have a least size of their own, as much as three of 1 MiB.
+            options: wal::Options::small(2 << 20),
             settings: Settings { checkpoint_bytes, checkpoint_millis: 200, ..Settings::default() },
             traffic_bytes: 48 << 20,
             messages: 2_000,
