@@ -375,9 +375,9 @@ pub const GLIMPSE_OPERATIONS: usize = 256;
 pub const BRANCH_SHOWN_OPERATIONS: u64 = 4096;
 /// Destinations of a branch that an operator is shown.
 pub const BRANCH_SHOWN_QUEUES: usize = 50;
-/// How long the log says nothing of prepared branches that wait for long after it has: those
-/// found meanwhile share a line.
-pub const OVERDUE_QUIET_MILLIS: u64 = 60_000;
+/// How long nothing is said of what an operator has just been warned of: what happens meanwhile
+/// shares a line.
+pub const WARNING_QUIET_MILLIS: u64 = 60_000;
 /// Bytes kept of what a branch's client calls itself.
 pub const BRANCH_CLIENT_BYTES_MAX: usize = 256;
 /// How long a branch may take to vote at most, whatever its manager says: a year.
