@@ -155,6 +155,10 @@ pub const LOADS_AHEAD_MAX: usize = 1024;
 /// read dozens of small messages.
 pub const READS_AT_ONCE: usize = 128;
 
+/// Bytes of payloads for one connection that are read into one allocation at most. It lives as
+/// long as any of them, so this is what one small message may keep in memory.
+pub const LOADS_TOGETHER_BYTES_MAX: usize = 16 << 10;
+
 /// Pieces of a large body read ahead of its connection's window.
 pub const STREAM_LOADS_AHEAD: usize = 2;
 

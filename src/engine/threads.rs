@@ -284,11 +284,32 @@ fn read(reads: &Receiver<Read>, index: &Index, reader: Reader, inbox: &Inbox) {
 /// Reads payloads, and tells of many at once: while these are handed out, it reads the next.
 fn load_all(loads: &[Load], reader: &mut ReadAhead, inbox: &Inbox) {
     for some in loads.chunks(limits::READS_AT_ONCE) {
-        let read = |load: &Load| Input::Loaded(*load, reader.read(load.birth, load.size));
-        let inputs: Vec<_> = some.iter().map(read).collect();
+        let (mut inputs, mut rest) = (Vec::with_capacity(some.len()), some);
+        while !rest.is_empty() {
+            let (count, bytes) = together(rest);
+            let (next, others) = rest.split_at(count);
+            reader.share(if count > 1 { bytes } else { 0 });
+            let read = |load: &Load| Input::Loaded(*load, reader.read(load.birth, load.size));
+            inputs.extend(next.iter().map(read));
+            rest = others;
+        }
         inbox.post_all(inputs);
         inbox.rouse();
     }
+}
+
+/// How many of the first are read into one allocation, and their bytes: one thread frees what
+/// another has allocated, for which the two wait for each other.
+fn together(loads: &[Load]) -> (usize, usize) {
+    let (mut count, mut bytes) = (1, loads[0].size as usize);
+    for pair in loads.windows(2) {
+        let more = bytes + pair[1].size as usize;
+        if pair[0].key.0 != pair[1].key.0 || more > limits::LOADS_TOGETHER_BYTES_MAX {
+            break;
+        }
+        (count, bytes) = (count + 1, more);
+    }
+    (count, bytes)
 }
 
 /// Judges messages by selectors, whoever asks first.

@@ -194,9 +194,8 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// The payload of a frame that lies whole in the piece. It is copied, since one small message
-    /// must not keep a large piece in memory.
-    pub(crate) fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Bytes> {
+    /// The payload of a frame that lies whole in the piece.
+    pub(crate) fn find(&self, lsn: Lsn, frame_len: u32) -> Option<&[u8]> {
         let after = self.groups.partition_point(|group| group.birth <= lsn);
         let group = self.groups.get(after.checked_sub(1)?)?;
         let start = (group.offset - self.groups[0].offset) as usize;
@@ -204,7 +203,7 @@ impl Piece {
         let (at, view) = find(self.seed, lsn, bytes)?;
         let good = view.payload_good && view.header.frame_len() == frame_len as usize;
         let bytes = bytes.get(at..at + frame_len as usize)?;
-        good.then(|| Bytes::copy_from_slice(view.payload_of(bytes)))
+        good.then(|| view.payload_of(bytes))
     }
 
     /// Whether someone who asks for `lsn` next goes on where the piece ends, as far as can be told.

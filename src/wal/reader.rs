@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::ids::Lsn;
 use crate::io::Storage;
@@ -175,14 +175,22 @@ pub struct ReadAhead {
     seed: u32,
     /// Bytes that the next piece will have.
     want: usize,
+    /// Where the next payloads are copied to as long as it has room.
+    shared: BytesMut,
 }
 
 impl ReadAhead {
     /// Reads by way of `reader`.
     #[must_use]
     pub fn new(reader: Reader) -> Self {
-        let (piece, packed) = (Vec::new(), None);
-        Self { reader, packed, piece, start: Lsn(0), seed: 0, want: PIECE_BYTES_MIN }
+        let (piece, packed, shared) = (Vec::new(), None, BytesMut::new());
+        Self { reader, packed, piece, start: Lsn(0), seed: 0, want: PIECE_BYTES_MIN, shared }
+    }
+
+    /// The next payloads, of so many bytes in all, share one allocation, which lives as long as
+    /// any of them: for one who gets them together and lets go of them together.
+    pub fn share(&mut self, bytes: usize) {
+        self.shared = BytesMut::with_capacity(bytes);
     }
 
     /// The payload of a frame; for the rest see [`Reader::read`].
@@ -205,14 +213,15 @@ impl ReadAhead {
 
     /// Takes the payload of a whole frame out of the piece. It is copied, since one small message
     /// must not keep a large piece in memory.
-    fn find(&self, lsn: Lsn, frame_len: u32) -> Option<Bytes> {
+    fn find(&mut self, lsn: Lsn, frame_len: u32) -> Option<Bytes> {
         if let Some(packed) = &self.packed {
-            return packed.find(lsn, frame_len);
+            let payload = packed.find(lsn, frame_len)?;
+            return Some(copy(&mut self.shared, payload));
         }
         let at = usize::try_from(lsn.0.checked_sub(self.start.0)?).ok()?;
         let bytes = self.piece.get(at..at.checked_add(frame_len as usize)?)?;
         let view = format::frame_decode(self.seed, lsn, bytes)?;
-        view.payload_good.then(|| Bytes::copy_from_slice(view.payload_of(bytes)))
+        view.payload_good.then(|| copy(&mut self.shared, view.payload_of(bytes)))
     }
 
     /// Fills the piece from `lsn` on; leaves it empty where that fails.
@@ -244,6 +253,15 @@ impl ReadAhead {
         }
         (self.start, self.seed) = (lsn, segment.seed);
     }
+}
+
+/// A copy of a payload; in `shared`, where that has room.
+fn copy(shared: &mut BytesMut, payload: &[u8]) -> Bytes {
+    if payload.len() > shared.capacity() {
+        return Bytes::copy_from_slice(payload);
+    }
+    shared.extend_from_slice(payload);
+    shared.split().freeze()
 }
 
 /// Holds the file of a frame in its place; see [`Reader::pin`].

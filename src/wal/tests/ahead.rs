@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 
 use crate::io::sim::SimDisk;
-use crate::wal::ReadAhead;
 use crate::wal::tests::bench::{open, payload};
+use crate::wal::{Appended, ReadAhead};
 
 proptest! {
     #[test]
     fn what_is_read_ahead_is_what_a_single_read_gives(
         sizes in proptest::collection::vec(0usize..3000, 1..60),
-        order in proptest::collection::vec((0usize..60, 1usize..20), 1..20),
+        order in proptest::collection::vec((0usize..60, 1usize..20, 0usize..9000), 1..20),
         durable in 0usize..60,
     ) {
         let mut bench = open(&SimDisk::new());
@@ -22,16 +22,40 @@ proptest! {
             }
         }
         let mut ahead = ReadAhead::new(bench.reader.clone());
-        for (from, count) in order {
+        let mut kept = Vec::new();
+        for (from, count, shared) in order {
+            ahead.share(shared);
             for placed in placed.iter().skip(from).take(count) {
                 let one = bench.reader.read(placed.lsn, placed.frame_len);
                 let one = one.map(|frame| frame.payload);
                 let other = ahead.read(placed.lsn, placed.frame_len);
                 prop_assert_eq!(one.as_ref().ok(), other.as_ref().ok());
                 prop_assert_eq!(one.is_err(), other.is_err());
+                kept.extend(one.ok().zip(other.ok()));
             }
         }
+        // What is read later does not touch what was read before.
+        prop_assert!(kept.iter().all(|(one, other)| one == other));
     }
+}
+
+#[test]
+fn payloads_that_share_an_allocation_lie_one_behind_another_as_far_as_it_goes() {
+    let mut bench = open(&SimDisk::new());
+    let placed: Vec<_> = (0..4).map(|number| bench.append(number, 100)).collect();
+    bench.commit();
+    let mut ahead = ReadAhead::new(bench.reader.clone());
+    ahead.share(300);
+    let read = |placed: &Appended| ahead.read(placed.lsn, placed.frame_len).expect("it is durable");
+    let found: Vec<_> = placed.iter().map(read).collect();
+    let ends = |nth: usize| found[nth].as_ptr_range().end;
+    assert_eq!(ends(0), found[1].as_ptr());
+    assert_eq!(ends(1), found[2].as_ptr());
+    for (number, found) in found.iter().enumerate() {
+        assert_eq!(found[..], payload(number as u64, 100)[..]);
+    }
+    drop(ahead);
+    assert_eq!(found[3].len(), 100, "the fourth had no room there and is by itself");
 }
 
 #[test]
