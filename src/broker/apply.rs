@@ -359,6 +359,7 @@ impl Broker {
             Change::Subscribe { key, source, prefetch, selector } => {
                 self.apply_subscribe(key, source, prefetch, selector);
             }
+            Change::Unlearn => self.groups.drop_some(),
             Change::HasGroups { queue } => self.queue(queue).groups.seen = true,
             Change::Stand { key, standing } => self.apply_stand(key, standing),
             Change::Credit { key, prefetch } => self.apply_credit(key, prefetch, effects),
@@ -491,13 +492,14 @@ impl Broker {
                 queue.consumers.remove(&key);
                 match (group, &mut queue.selecting) {
                     (Some(group), Some(selecting)) => {
-                        if selecting.leave(group, key) {
-                            queue.selecting = None;
-                        }
+                        let over = selecting.leave(group, key);
+                        let over = if over { queue.selecting.take() } else { None };
+                        self.groups.discard(over);
                     }
                     _ => self.give_up_queue(id, key),
                 }
-                self.queue(id).rest();
+                let over = self.queue(id).rest();
+                self.groups.discard(over);
             }
             Source::Topic(topic) => self.leave_topic(&topic, seat, weighed),
             Source::Pattern(name) => self.leave_family(&name, key),

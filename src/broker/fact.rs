@@ -72,6 +72,8 @@ impl Fact {
                 places.len()
             }
             Self::Memory(Change::TakeBack { count, .. }) => *count,
+            // Each is known in several places.
+            Self::Memory(Change::Unlearn) => 4 * limits::STEP_MESSAGES_MAX,
             Self::Memory(Change::Select(request)) => 1 + request.messages.len(),
             Self::Memory(Change::Publish { reach, .. }) => 1 + reach * limits::PUBLISH_EFFORT,
             Self::Memory(Change::PublishOn { .. }) => limits::PUBLISH_STEP * limits::PUBLISH_EFFORT,
@@ -164,6 +166,8 @@ pub enum Change {
         /// How.
         standing: Standing,
     },
+    /// Some of what was known for consumers that have gone is dropped.
+    Unlearn,
     /// A queue has messages of groups.
     HasGroups {
         /// Which.

@@ -19,18 +19,32 @@ use crate::ids::{Millis, QueueId, Tag};
 use crate::limits;
 use crate::message::Message;
 
-/// What is to be done for consumers of patterns that own groups, some queues at a time.
+/// What is to be done for consumers of patterns that own groups, some queues at a time, and for
+/// those that nobody looks for any more.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     /// Those with credit for which something waits.
     hungry: VecDeque<ConsumerKey>,
     /// Those that have gone, and where they owned groups.
     gone: VecDeque<(ConsumerKey, BTreeSet<QueueId>)>,
+    /// What was known for consumers that have gone, of very many messages perhaps.
+    discarded: VecDeque<Box<Selecting>>,
 }
 
 impl Agenda {
     pub(super) fn is_empty(&self) -> bool {
-        self.hungry.is_empty() && self.gone.is_empty()
+        self.hungry.is_empty() && self.gone.is_empty() && self.discarded.is_empty()
+    }
+
+    pub(super) fn drop_some(&mut self) {
+        if self.discarded.front_mut().is_some_and(|over| !over.drop_some()) {
+            self.discarded.pop_front();
+        }
+    }
+
+    /// Has that dropped some at a time.
+    pub(super) fn discard(&mut self, over: Option<Box<Selecting>>) {
+        self.discarded.extend(over);
     }
 }
 
@@ -110,7 +124,8 @@ impl Broker {
             return true;
         }
         if self.is_without_groups(id) {
-            self.queues.get_mut(&id).expect("just seen").end_groups();
+            let over = self.queues.get_mut(&id).expect("just seen").end_groups();
+            self.groups.discard(over);
             return true;
         }
         if let Some((key, position)) = self.next_of_group(id, next) {
@@ -224,8 +239,13 @@ impl Broker {
         }
     }
 
-    /// Does one thing for consumers of patterns that own groups; false where there is none.
-    pub(super) fn tend_groups(&mut self) -> bool {
+    /// Does one thing for consumers of patterns that own groups, or has some dropped of what is
+    /// known for nobody; false where there is neither.
+    pub(super) fn tend_groups(&mut self, facts: &mut Vec<Fact>) -> bool {
+        if !self.groups.discarded.is_empty() {
+            facts.push(Fact::Memory(Change::Unlearn));
+            return true;
+        }
         if let Some((key, queues)) = self.groups.gone.front_mut() {
             let (key, id) = (*key, queues.pop_first());
             if queues.is_empty() {

@@ -15,7 +15,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::broker::fact::ConsumerKey;
-use crate::broker::selecting::Position;
+use crate::broker::selecting::{Position, some};
 use crate::ids::Tag;
 use crate::limits;
 use crate::message::{self, GROUP_ID, GROUP_SEQUENCE, Value};
@@ -156,6 +156,20 @@ impl Grouping {
         if self.owned.contains_key(&key) {
             self.eager.insert(key);
         }
+    }
+
+    /// Drops some of what it knows; false when nothing is left.
+    pub(super) fn drop_some(&mut self) -> bool {
+        let mut left = some(|| self.known.pop_first().is_some());
+        left |= some(|| self.lent.pop_first().is_some());
+        left |= some(|| self.open.pop_first().is_some());
+        if let Some(mut bucket) = self.waiting.first_entry() {
+            if !some(|| bucket.get_mut().pop_first().is_some()) {
+                bucket.remove();
+            }
+            left = true;
+        }
+        left
     }
 
     /// How many messages that wait it knows of.

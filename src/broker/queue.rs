@@ -160,15 +160,15 @@ impl Queue {
 
     /// Its last subscription has ended: gives back the room of what is empty, since a queue may
     /// stand idle for as long as the broker runs.
-    pub(crate) fn rest(&mut self) {
+    #[must_use]
+    pub(crate) fn rest(&mut self) -> Option<Box<Selecting>> {
         if !self.consumers.is_empty() {
-            return;
+            return None;
         }
         self.consumers = BTreeSet::new();
         self.ready = VecDeque::new();
-        if self.families().is_none_or(BTreeSet::is_empty) {
-            self.forget_groups();
-        }
+        let alone = self.families().is_none_or(BTreeSet::is_empty);
+        let over = if alone { self.forget_groups() } else { None };
         if self.on_loan.is_empty() {
             self.on_loan = BTreeSet::new();
         }
@@ -178,16 +178,19 @@ impl Queue {
         if self.volatile_on_loan.is_empty() {
             self.volatile_on_loan = BTreeMap::new();
         }
+        over
     }
 
     /// Nothing in it belongs to a group.
-    pub(crate) fn end_groups(&mut self) {
+    #[must_use]
+    pub(crate) fn end_groups(&mut self) -> Option<Box<Selecting>> {
         self.groups.unknown = false;
-        self.forget_groups();
+        self.forget_groups()
     }
 
-    fn forget_groups(&mut self) {
-        self.selecting.take_if(|selecting| selecting.unwatch_groups());
+    /// Gives what nobody needs any more.
+    fn forget_groups(&mut self) -> Option<Box<Selecting>> {
+        self.selecting.take_if(|selecting| selecting.unwatch_groups())
     }
 
     pub(crate) fn horizon(&self) -> Option<Place> {

@@ -136,18 +136,34 @@ impl Selecting {
         new
     }
 
-    /// A consumer has ended. True where it was the last of all.
+    /// A consumer has ended. True where it was the last of all: then this is to be discarded.
     pub(super) fn leave(&mut self, id: GroupId, key: ConsumerKey) -> bool {
         let group = self.groups.get_mut(&id).expect("a consumer keeps its group");
         group.ready.retain(|other| *other != key);
         group.consumers -= 1;
         if group.consumers == 0 {
+            if self.groups.len() == 1 {
+                return true;
+            }
             let group = self.groups.remove(&id).expect("just seen");
             for position in group.known.into_keys() {
                 self.let_go(position, id);
             }
         }
-        self.groups.is_empty()
+        false
+    }
+
+    /// Drops some of what it knows, where nobody needs any of it; false when nothing is left.
+    pub(super) fn drop_some(&mut self) -> bool {
+        let mut left = some(|| self.holders.pop_first().is_some());
+        for group in self.groups.values_mut() {
+            left |= some(|| group.known.pop_first().is_some());
+            left |= some(|| group.matched.pop_first().is_some());
+        }
+        if let Some(grouping) = self.grouping() {
+            left |= grouping.drop_some();
+        }
+        left
     }
 
     /// What a group wants to know of messages.
@@ -466,8 +482,11 @@ impl Selecting {
         self.plain = Some((new, Box::default()));
     }
 
-    /// They look no more. True where there is nobody else.
+    /// They look no more. True where there is nobody else: then this is to be discarded.
     pub(super) fn unwatch_groups(&mut self) -> bool {
+        if self.plain.is_some() && self.groups.len() == 1 {
+            return true;
+        }
         if let Some((id, _)) = self.plain.take() {
             let group = self.groups.remove(&id).expect("it was there with it");
             group.known.into_keys().for_each(|position| self.let_go(position, id));
@@ -587,11 +606,76 @@ impl Progress {
     }
 }
 
+/// Does that a bounded number of times, as long as it is true; false when it no longer is.
+pub(super) fn some(mut drop_one: impl FnMut() -> bool) -> bool {
+    (0..limits::STEP_MESSAGES_MAX).all(|_| drop_one())
+}
+
 /// The inverse of `Spot::position`.
 fn spot_at((rank, before, durable, number): Position) -> Spot {
     if durable {
         Spot::Durable(Place { rank, seq: before })
     } else {
         Spot::Volatile(VolatilePlace { rank, before, number })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ConnectionId, SubscriptionId};
+    use crate::message::{BodyKind, Content, GROUP_ID};
+
+    /// What is known of very many messages, each in several places.
+    fn knowing(messages: u64) -> Selecting {
+        let mut selecting = Selecting::default();
+        let id = GroupId(1);
+        selecting.watch_groups(id);
+        let key = (ConnectionId(1), SubscriptionId(1));
+        let properties = vec![(GROUP_ID.into(), "a group".into())];
+        let content = Content { kind: BodyKind::Bytes, properties, body: "it".into() }.encode();
+        for seq in 0..messages {
+            let spot = Spot::Durable(Place { rank: 5, seq });
+            let member = Membership::of(&content).filter(|_| seq % 2 == 0);
+            selecting.learn(id, spot.position(), Known::Asked(Waiting::Volatile));
+            selecting.judged(id, spot, Finding::Group(member));
+            if seq % 3 == 0 {
+                selecting.lent_to(key, id, spot, Some(member));
+            }
+        }
+        selecting
+    }
+
+    #[test]
+    fn what_is_known_for_nobody_is_dropped_a_step_at_a_time() {
+        let mut selecting = knowing(1000);
+        assert!(selecting.unwatch_groups(), "there is nobody else");
+        let (mut steps, mut before) = (0, selecting.holders.len());
+        assert_eq!(before, 1000, "and nothing was dropped by that");
+        while selecting.drop_some() {
+            assert!(before - selecting.holders.len() <= limits::STEP_MESSAGES_MAX);
+            (steps, before) = (steps + 1, selecting.holders.len());
+        }
+        assert!(steps >= 1000 / limits::STEP_MESSAGES_MAX, "{steps} steps");
+        let grouping = selecting.grouping().expect("it is dropped with the rest");
+        assert!(!grouping.drop_some() && grouping.len() == 0);
+        assert!(selecting.groups.values().all(|group| group.known.is_empty()));
+    }
+
+    #[test]
+    fn the_last_consumer_of_all_leaves_what_it_knows_to_be_dropped_in_steps() {
+        let mut selecting = Selecting::default();
+        let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));
+        let one = selecting.join(&selector("a = 1"), GroupId(1));
+        let other = selecting.join(&selector("a = 2"), GroupId(2));
+        let key = (ConnectionId(1), SubscriptionId(1));
+        let spot = |seq| Spot::Durable(Place { rank: 5, seq });
+        for seq in 0..100 {
+            selecting.lent(if seq % 2 == 0 { one } else { other }, spot(seq));
+        }
+        assert!(!selecting.leave(one, key), "there is another");
+        assert_eq!(selecting.holders.len(), 50, "which knows nothing of the first one's messages");
+        assert!(selecting.leave(other, key));
+        assert_eq!(selecting.holders.len(), 50);
     }
 }

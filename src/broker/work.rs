@@ -115,7 +115,7 @@ impl Broker {
         if !std::mem::take(&mut self.bulk.rests) && self.state_bulk(now, facts, effects) {
             return true;
         }
-        if self.tend_family() || self.tend_groups() {
+        if self.tend_family() || self.tend_groups(facts) {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
