@@ -73,7 +73,7 @@ impl Fact {
             }
             Self::Memory(Change::TakeBack { count, .. }) => *count,
             // Each is known in several places.
-            Self::Memory(Change::Unlearn) => 4 * limits::STEP_MESSAGES_MAX,
+            Self::Memory(Change::Unlearn) => 2 * limits::STEP_MESSAGES_MAX,
             Self::Memory(Change::Select(request)) => 1 + request.messages.len(),
             Self::Memory(Change::Publish { reach, .. }) => 1 + reach * limits::PUBLISH_EFFORT,
             Self::Memory(Change::PublishOn { .. }) => limits::PUBLISH_STEP * limits::PUBLISH_EFFORT,

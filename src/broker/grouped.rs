@@ -42,9 +42,16 @@ impl Agenda {
         }
     }
 
-    /// Has that dropped some at a time.
+    /// Drops that, at once if it is little and else some at a time.
     pub(super) fn discard(&mut self, over: Option<Box<Selecting>>) {
-        self.discarded.extend(over);
+        self.discarded.extend(over.filter(|it| it.len() > limits::STEP_MESSAGES_MAX));
+    }
+
+    /// States that some is dropped; false where there is nothing to drop.
+    pub(super) fn state_unlearnt(&self, facts: &mut Vec<Fact>) -> bool {
+        let some = !self.discarded.is_empty();
+        facts.extend(some.then_some(Fact::Memory(Change::Unlearn)));
+        some
     }
 }
 
@@ -239,13 +246,8 @@ impl Broker {
         }
     }
 
-    /// Does one thing for consumers of patterns that own groups, or has some dropped of what is
-    /// known for nobody; false where there is neither.
-    pub(super) fn tend_groups(&mut self, facts: &mut Vec<Fact>) -> bool {
-        if !self.groups.discarded.is_empty() {
-            facts.push(Fact::Memory(Change::Unlearn));
-            return true;
-        }
+    /// Does one thing for consumers of patterns that own groups; false where there is none.
+    pub(super) fn tend_groups(&mut self) -> bool {
         if let Some((key, queues)) = self.groups.gone.front_mut() {
             let (key, id) = (*key, queues.pop_first());
             if queues.is_empty() {

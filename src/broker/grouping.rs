@@ -163,12 +163,13 @@ impl Grouping {
         let mut left = some(|| self.known.pop_first().is_some());
         left |= some(|| self.lent.pop_first().is_some());
         left |= some(|| self.open.pop_first().is_some());
-        if let Some(mut bucket) = self.waiting.first_entry() {
-            if !some(|| bucket.get_mut().pop_first().is_some()) {
+        left |= some(|| {
+            let Some(mut bucket) = self.waiting.first_entry() else { return false };
+            if bucket.get_mut().pop_first().is_none() {
                 bucket.remove();
             }
-            left = true;
-        }
+            true
+        });
         left
     }
 
@@ -233,5 +234,17 @@ impl Grouping {
                 self.has_credit(owner);
             }
         }
+    }
+}
+
+/// For checks.
+#[cfg(test)]
+impl Grouping {
+    pub(super) fn lent_len(&self) -> usize {
+        self.lent.len()
+    }
+
+    pub(super) fn waiting_len(&self) -> usize {
+        self.waiting.values().map(BTreeSet::len).sum()
     }
 }

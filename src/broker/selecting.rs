@@ -20,6 +20,9 @@ use crate::broker::select::{Finding, Question};
 use crate::limits;
 use crate::selector::Selector;
 
+#[cfg(test)]
+mod tests;
+
 /// A group of consumers, told apart over all queues and never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub(super) u64);
@@ -151,6 +154,11 @@ impl Selecting {
             }
         }
         false
+    }
+
+    /// Of how many messages it knows something.
+    pub(super) fn len(&self) -> usize {
+        self.holders.len()
     }
 
     /// Drops some of what it knows, where nobody needs any of it; false when nothing is left.
@@ -617,65 +625,5 @@ fn spot_at((rank, before, durable, number): Position) -> Spot {
         Spot::Durable(Place { rank, seq: before })
     } else {
         Spot::Volatile(VolatilePlace { rank, before, number })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::{ConnectionId, SubscriptionId};
-    use crate::message::{BodyKind, Content, GROUP_ID};
-
-    /// What is known of very many messages, each in several places.
-    fn knowing(messages: u64) -> Selecting {
-        let mut selecting = Selecting::default();
-        let id = GroupId(1);
-        selecting.watch_groups(id);
-        let key = (ConnectionId(1), SubscriptionId(1));
-        let properties = vec![(GROUP_ID.into(), "a group".into())];
-        let content = Content { kind: BodyKind::Bytes, properties, body: "it".into() }.encode();
-        for seq in 0..messages {
-            let spot = Spot::Durable(Place { rank: 5, seq });
-            let member = Membership::of(&content).filter(|_| seq % 2 == 0);
-            selecting.learn(id, spot.position(), Known::Asked(Waiting::Volatile));
-            selecting.judged(id, spot, Finding::Group(member));
-            if seq % 3 == 0 {
-                selecting.lent_to(key, id, spot, Some(member));
-            }
-        }
-        selecting
-    }
-
-    #[test]
-    fn what_is_known_for_nobody_is_dropped_a_step_at_a_time() {
-        let mut selecting = knowing(1000);
-        assert!(selecting.unwatch_groups(), "there is nobody else");
-        let (mut steps, mut before) = (0, selecting.holders.len());
-        assert_eq!(before, 1000, "and nothing was dropped by that");
-        while selecting.drop_some() {
-            assert!(before - selecting.holders.len() <= limits::STEP_MESSAGES_MAX);
-            (steps, before) = (steps + 1, selecting.holders.len());
-        }
-        assert!(steps >= 1000 / limits::STEP_MESSAGES_MAX, "{steps} steps");
-        let grouping = selecting.grouping().expect("it is dropped with the rest");
-        assert!(!grouping.drop_some() && grouping.len() == 0);
-        assert!(selecting.groups.values().all(|group| group.known.is_empty()));
-    }
-
-    #[test]
-    fn the_last_consumer_of_all_leaves_what_it_knows_to_be_dropped_in_steps() {
-        let mut selecting = Selecting::default();
-        let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));
-        let one = selecting.join(&selector("a = 1"), GroupId(1));
-        let other = selecting.join(&selector("a = 2"), GroupId(2));
-        let key = (ConnectionId(1), SubscriptionId(1));
-        let spot = |seq| Spot::Durable(Place { rank: 5, seq });
-        for seq in 0..100 {
-            selecting.lent(if seq % 2 == 0 { one } else { other }, spot(seq));
-        }
-        assert!(!selecting.leave(one, key), "there is another");
-        assert_eq!(selecting.holders.len(), 50, "which knows nothing of the first one's messages");
-        assert!(selecting.leave(other, key));
-        assert_eq!(selecting.holders.len(), 50);
     }
 }

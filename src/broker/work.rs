@@ -115,7 +115,7 @@ impl Broker {
         if !std::mem::take(&mut self.bulk.rests) && self.state_bulk(now, facts, effects) {
             return true;
         }
-        if self.tend_family() || self.tend_groups(facts) {
+        if self.tend_family() || self.tend_groups() {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
@@ -154,14 +154,16 @@ impl Broker {
     }
 
     /// One step of what may be very much: what large transactions have published for subscriptions,
-    /// the ends of such transactions, messages for very many subscribers. They take turns with each
-    /// other, and with all else; where there is none of them that changes nobody's turn.
+    /// the ends of such transactions, messages for very many subscribers, what was known for
+    /// consumers that have gone. They take turns with each other, and with all else; where there is
+    /// none of them that changes nobody's turn.
     fn state_bulk(&mut self, now: Millis, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
-        for _ in 0..3 {
-            self.bulk.turn = (self.bulk.turn + 1) % 3;
+        for _ in 0..4 {
+            self.bulk.turn = (self.bulk.turn + 1) % 4;
             self.bulk.rests = match self.bulk.turn {
                 0 => self.state_spread(now, facts, effects),
                 1 => self.state_endings(now, facts, effects),
+                2 => self.groups.state_unlearnt(facts),
                 _ => self.state_publication(facts),
             };
             if self.bulk.rests {

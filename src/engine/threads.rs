@@ -449,3 +449,22 @@ fn compact(plans: &Receiver<Vec<u64>>, mut compactor: Compactor, log: &Log, inbo
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ConnectionId, Lsn, SubscriptionId, Tag};
+
+    #[test]
+    fn only_what_one_connection_gets_is_read_together_and_no_more_than_a_bound() {
+        let load = |connection, size| {
+            let key = (ConnectionId(connection), SubscriptionId(1));
+            Load { key, tag: Tag(1), birth: Lsn(0), size }
+        };
+        assert_eq!(together(&[load(1, 10)]), (1, 10));
+        assert_eq!(together(&[load(1, 10), load(1, 20), load(2, 30)]), (2, 30));
+        let most = u32::try_from(limits::LOADS_TOGETHER_BYTES_MAX).expect("it is small");
+        assert_eq!(together(&[load(1, most - 1), load(1, 1), load(1, 1)]).0, 2);
+        assert_eq!(together(&[load(1, most + 1), load(1, 1)]).0, 1, "a large one is by itself");
+    }
+}

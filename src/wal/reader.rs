@@ -257,7 +257,7 @@ impl ReadAhead {
 
 /// A copy of a payload; in `shared`, where that has room.
 fn copy(shared: &mut BytesMut, payload: &[u8]) -> Bytes {
-    if payload.len() > shared.capacity() {
+    if payload.is_empty() || payload.len() > shared.capacity() {
         return Bytes::copy_from_slice(payload);
     }
     shared.extend_from_slice(payload);
