@@ -359,7 +359,7 @@ impl Broker {
             Change::Subscribe { key, source, prefetch, selector } => {
                 self.apply_subscribe(key, source, prefetch, selector);
             }
-            Change::Unlearn => self.groups.drop_some(),
+            Change::Unlearn => self.apply_unlearnt(),
             Change::HasGroups { queue } => self.queue(queue).groups.seen = true,
             Change::Stand { key, standing } => self.apply_stand(key, standing),
             Change::Credit { key, prefetch } => self.apply_credit(key, prefetch, effects),
@@ -499,7 +499,7 @@ impl Broker {
                     _ => self.give_up_queue(id, key),
                 }
                 let over = self.queue(id).rest();
-                self.groups.discard(over);
+                self.discard(id, over);
             }
             Source::Topic(topic) => self.leave_topic(&topic, seat, weighed),
             Source::Pattern(name) => self.leave_family(&name, key),

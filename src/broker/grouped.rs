@@ -29,11 +29,14 @@ pub(super) struct Agenda {
     gone: VecDeque<(ConsumerKey, BTreeSet<QueueId>)>,
     /// What was known for consumers that have gone, of very many messages perhaps.
     discarded: VecDeque<Box<Selecting>>,
+    /// Queues that know much for some of their consumers that have gone.
+    left: VecDeque<QueueId>,
 }
 
 impl Agenda {
     pub(super) fn is_empty(&self) -> bool {
-        self.hungry.is_empty() && self.gone.is_empty() && self.discarded.is_empty()
+        let known = !self.discarded.is_empty() || !self.left.is_empty();
+        self.hungry.is_empty() && self.gone.is_empty() && !known
     }
 
     pub(super) fn drop_some(&mut self) {
@@ -49,13 +52,31 @@ impl Agenda {
 
     /// States that some is dropped; false where there is nothing to drop.
     pub(super) fn state_unlearnt(&self, facts: &mut Vec<Fact>) -> bool {
-        let some = !self.discarded.is_empty();
+        let some = !self.discarded.is_empty() || !self.left.is_empty();
         facts.extend(some.then_some(Fact::Memory(Change::Unlearn)));
         some
     }
 }
 
 impl Broker {
+    /// Drops what a queue knew, and looks whether what it still knows is for nobody in part.
+    pub(super) fn discard(&mut self, id: QueueId, over: Option<Box<Selecting>>) {
+        self.groups.discard(over);
+        let known = self.queues.get(&id).and_then(|queue| queue.selecting.as_ref());
+        if known.is_some_and(|it| it.has_left()) && !self.groups.left.contains(&id) {
+            self.groups.left.push_back(id);
+        }
+    }
+
+    /// Drops some of what was known for consumers that have gone.
+    pub(super) fn apply_unlearnt(&mut self) {
+        let Some(id) = self.groups.left.front() else { return self.groups.drop_some() };
+        let known = self.queues.get_mut(id).and_then(|queue| queue.selecting.as_mut());
+        if !known.is_some_and(|it| it.drop_left()) {
+            self.groups.left.pop_front();
+        }
+    }
+
     /// States that a queue has messages of groups from now on, where a message names one.
     pub(super) fn state_of_group(&self, id: QueueId, message: &Message, facts: &mut Vec<Fact>) {
         let known = || self.queues.get(&id).is_some_and(|queue| queue.groups.seen);
@@ -132,7 +153,7 @@ impl Broker {
         }
         if self.is_without_groups(id) {
             let over = self.queues.get_mut(&id).expect("just seen").end_groups();
-            self.groups.discard(over);
+            self.discard(id, over);
             return true;
         }
         if let Some((key, position)) = self.next_of_group(id, next) {

@@ -33,8 +33,10 @@ pub(super) type Position = (u8, u64, bool, u64);
 #[derive(Debug, Default)]
 pub(crate) struct Selecting {
     groups: BTreeMap<GroupId, Group>,
-    /// Which groups know something of a place.
+    /// Which groups know something of a place; those that have gone do not count.
     holders: BTreeMap<Position, Vec<GroupId>>,
+    /// What groups knew that have gone, where that is much.
+    left: Vec<Left>,
     /// Messages that have arrived, per rank.
     arrivals: [u64; RANKS],
     /// Messages that wait again, by numbers that grow, and the number of each.
@@ -72,6 +74,14 @@ struct Group {
     /// That is about messages behind the point to which it has come.
     looks_back: bool,
     in_line: bool,
+}
+
+/// What a group knew.
+#[derive(Debug)]
+struct Left {
+    id: GroupId,
+    known: BTreeMap<Position, Known>,
+    grouping: Option<Box<Grouping>>,
 }
 
 /// How far a group has come in one rank.
@@ -148,12 +158,38 @@ impl Selecting {
             if self.groups.len() == 1 {
                 return true;
             }
-            let group = self.groups.remove(&id).expect("just seen");
-            for position in group.known.into_keys() {
-                self.let_go(position, id);
-            }
+            self.part_with(id, None);
         }
         false
+    }
+
+    /// A group is gone. What it knew goes at once if it is little, and else some at a time.
+    fn part_with(&mut self, id: GroupId, grouping: Option<Box<Grouping>>) {
+        let Group { known, .. } = self.groups.remove(&id).expect("it was there");
+        let little = known.len() <= limits::STEP_MESSAGES_MAX;
+        self.left.push(Left { id, known, grouping });
+        while little && self.drop_left() {}
+    }
+
+    /// Whether it knows something for groups that have gone.
+    pub(super) fn has_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// Drops some of that; false when nothing is left.
+    pub(super) fn drop_left(&mut self) -> bool {
+        let Some(mut it) = self.left.pop() else { return false };
+        let known = some(|| {
+            let first = it.known.pop_first();
+            first.is_some_and(|(position, _)| {
+                self.let_go(position, it.id);
+                true
+            })
+        });
+        if it.grouping.as_mut().is_some_and(|it| it.drop_some()) || known {
+            self.left.push(it);
+        }
+        self.has_left()
     }
 
     /// Of how many messages it knows something.
@@ -167,6 +203,10 @@ impl Selecting {
         for group in self.groups.values_mut() {
             left |= some(|| group.known.pop_first().is_some());
             left |= some(|| group.matched.pop_first().is_some());
+        }
+        for it in &mut self.left {
+            left |= some(|| it.known.pop_first().is_some());
+            left |= it.grouping.as_mut().is_some_and(|it| it.drop_some());
         }
         if let Some(grouping) = self.grouping() {
             left |= grouping.drop_some();
@@ -215,7 +255,7 @@ impl Selecting {
         let position = spot.position();
         let mut stranger = None;
         for id in self.holders.get(&position).into_iter().flatten() {
-            let group = self.groups.get_mut(id).expect("holders are living groups");
+            let Some(group) = self.groups.get_mut(id) else { continue };
             let known = group.known.get_mut(&position);
             let Some(known @ (Known::Lent | Known::AskedOf(_))) = known else { continue };
             *known = Known::Matched(waiting);
@@ -252,7 +292,7 @@ impl Selecting {
             self.returned.remove(&number);
         }
         for id in self.holders.remove(&position).into_iter().flatten() {
-            let group = self.groups.get_mut(&id).expect("holders are living groups");
+            let Some(group) = self.groups.get_mut(&id) else { continue };
             group.known.remove(&position);
             group.matched.remove(&position);
         }
@@ -495,9 +535,8 @@ impl Selecting {
         if self.plain.is_some() && self.groups.len() == 1 {
             return true;
         }
-        if let Some((id, _)) = self.plain.take() {
-            let group = self.groups.remove(&id).expect("it was there with it");
-            group.known.into_keys().for_each(|position| self.let_go(position, id));
+        if let Some((id, grouping)) = self.plain.take() {
+            self.part_with(id, Some(grouping));
         }
         self.groups.is_empty()
     }

@@ -63,6 +63,34 @@ fn little_that_is_known_is_dropped_at_once_and_much_by_and_by() {
 }
 
 #[test]
+fn much_that_is_known_for_one_selector_of_two_is_dropped_a_step_at_a_time() {
+    let mut selecting = Selecting::default();
+    let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));
+    let one = selecting.join(&selector("a = 1"), GroupId(1));
+    let other = selecting.join(&selector("a = 2"), GroupId(2));
+    let key = (ConnectionId(1), SubscriptionId(1));
+    let spot = |seq| Spot::Durable(Place { rank: 5, seq });
+    for seq in 0..1000 {
+        selecting.lent(one, spot(seq));
+    }
+    selecting.lent(other, spot(7));
+    assert!(!selecting.leave(one, key), "there is another");
+    assert_eq!(selecting.len(), 1000, "nothing is dropped by that");
+    // What happens to such messages meanwhile is nothing to who has gone.
+    selecting.waits_again(spot(7), Waiting::Volatile);
+    selecting.forget(spot(8));
+    assert!(selecting.candidate(other, spot(7)).is_some());
+    let (mut steps, mut before) = (1, selecting.len());
+    while selecting.drop_left() {
+        assert!(before - selecting.len() <= limits::STEP_MESSAGES_MAX, "of {before}");
+        (steps, before) = (steps + 1, selecting.len());
+    }
+    assert!(steps >= 1000 / limits::STEP_MESSAGES_MAX, "{steps} steps");
+    assert_eq!(selecting.len(), 1);
+    assert!(selecting.candidate(other, spot(7)).is_some());
+}
+
+#[test]
 fn the_last_consumer_of_all_leaves_what_it_knows_to_be_dropped_in_steps() {
     let mut selecting = Selecting::default();
     let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));
@@ -74,6 +102,7 @@ fn the_last_consumer_of_all_leaves_what_it_knows_to_be_dropped_in_steps() {
         selecting.lent(if seq % 2 == 0 { one } else { other }, spot(seq));
     }
     assert!(!selecting.leave(one, key), "there is another");
+    while selecting.drop_left() {}
     assert_eq!(selecting.holders.len(), 50, "which knows nothing of the first one's messages");
     assert!(selecting.leave(other, key));
     assert_eq!(selecting.holders.len(), 50);
