@@ -610,7 +610,10 @@ impl Broker {
                     }
                     self.end_loan(&source, &loan);
                 }
-                Outcome::Returned | Outcome::Rejected => self.take_back(&source, loan, true),
+                Outcome::Expired if !matches!(loan, Lent::Durable { .. }) => {
+                    self.end_expired(&source, &loan);
+                }
+                _ => self.take_back(&source, loan, true),
             }
         }
         self.loans_over(key, &source, count);

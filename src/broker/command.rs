@@ -472,6 +472,10 @@ pub enum Outcome {
     /// Given up by its consumer: set apart, however seldom it came back. In a transaction it only
     /// comes back.
     Rejected,
+    /// Taken for one whose time is over. By the broker's clock that may not be so yet: a durable
+    /// message rests until it is, and goes to nobody meanwhile; one that has no such time is given
+    /// up. In a transaction it only comes back.
+    Expired,
 }
 
 /// What the broker tells a connection.

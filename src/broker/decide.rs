@@ -483,6 +483,7 @@ impl Broker {
                 Outcome::Accepted => removed(queue, Cause::Accepted, gone(loans), facts),
                 Outcome::Returned => self.state_returned(now, queue, loans, facts),
                 Outcome::Rejected => self.state_rejected(now, queue, loans, facts),
+                Outcome::Expired => self.state_overdue(now, queue, loans, facts),
             }
         }
         let in_memory = |tag: &&Tag| !matches!(consumer.loans[*tag], Lent::Durable { .. });

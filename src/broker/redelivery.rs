@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::broker::Broker;
 use crate::broker::delta::{Entry, Place, Why};
-use crate::broker::fact::{Fact, Lent};
+use crate::broker::fact::{Fact, Lent, Source};
 use crate::ids::{DueTime, Millis, QueueId};
 use crate::limits;
 use crate::message::Destination;
@@ -159,6 +159,44 @@ impl Broker {
         } else {
             self.state_dead(self.time(now), queue, Why::Rejected, dead, facts);
         }
+    }
+
+    /// States what becomes of durable messages that their consumer takes for expired. Whoever has
+    /// seen one so is not to see it again: it rests for as long as the broker's clock says
+    /// otherwise, uncounted.
+    pub(super) fn state_overdue<'a>(
+        &self,
+        now: Millis,
+        queue: QueueId,
+        loans: impl Iterator<Item = &'a Lent> + Clone,
+        facts: &mut Vec<Fact>,
+    ) {
+        let (mut over, mut early) = (Vec::new(), Vec::new());
+        for loan in loans.clone() {
+            let Lent::Durable { place, entry, .. } = loan else { continue };
+            match entry.expires {
+                Some(at) if at <= now => over.push((*place, *entry)),
+                Some(at) => early.push((*place, Entry { due: Some(DueTime::at(at)), ..*entry })),
+                None => {}
+            }
+        }
+        self.state_expired(now, queue, over, facts);
+        for some in early.chunks(limits::RECORD_ENTRIES_MAX) {
+            let record = Record::Returned { queue, entries: some.to_vec() };
+            facts.push(Fact::Log(record, Bytes::new()));
+        }
+        let timeless =
+            |loan: &&Lent| matches!(loan, Lent::Durable { entry, .. } if entry.expires.is_none());
+        self.state_rejected(now, queue, loans.filter(timeless), facts);
+    }
+
+    /// A non-persistent message is gone for good that its consumer has taken for expired: it was
+    /// never to outlive much.
+    pub(super) fn end_expired(&mut self, source: &Source, loan: &Lent) {
+        if let Source::Queue(id) = source {
+            self.count(*id, |counters| counters.gone(Cause::Expired, 1));
+        }
+        self.end_loan(source, loan);
     }
 
     /// A durable message that a transaction gives back, as it is then. One that has come back too

@@ -29,7 +29,7 @@ impl Done {
     pub fn settle(&mut self, outcome: Outcome, message: MessageId) {
         let outcome = match outcome {
             Outcome::Accepted => "ACK",
-            Outcome::Returned | Outcome::Rejected => "NACK",
+            Outcome::Returned | Outcome::Rejected | Outcome::Expired => "NACK",
         };
         self.0.add(outcome.as_bytes());
         self.0.add(message.to_string().as_bytes());

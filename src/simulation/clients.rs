@@ -553,6 +553,7 @@ impl Client {
                     fate.returns_asked += 1;
                     fate.may_be_dropped();
                 }
+                Outcome::Expired => unreachable!("no client here says so"),
             }
         }
         let asked = if topic { Asked::Other } else { Asked::Settle(numbers, outcome) };

@@ -23,6 +23,7 @@ pub(super) fn settle_answered(
                 fate.accept = Step::Void;
                 fate.doomed |= parts;
             }
+            (Outcome::Expired, _) => unreachable!("no client here says so"),
             (Outcome::Returned | Outcome::Rejected, Some(_)) => {
                 fate.returns_asked -= u32::from(!parts)
             }

@@ -199,6 +199,34 @@ fn what_expires_is_set_apart_or_removed_as_its_queue_says() {
 }
 
 #[test]
+fn what_its_consumer_takes_for_expired_goes_to_nobody_until_it_is() {
+    let mut bench = governed(twice(), Vec::new());
+    bench.now = Millis(1000);
+    bench.subscribe(1, queue("q"), 5);
+    bench.subscribe(2, queue("q"), 5);
+    for expires in [Some(1500), Some(3000), None] {
+        bench.send_as("q", Durability::Persistent, 4, expires);
+        bench.send_as("q", Durability::NonPersistent, 4, expires);
+    }
+    let given: Vec<_> = bench.delivered.drain(..).collect();
+    assert_eq!(given.len(), 6);
+    bench.now = Millis(2000);
+    for one in given {
+        bench.settle(one.key.0.0, Which::One(one.tag), Outcome::Expired).unwrap();
+    }
+    assert_eq!(bench.handed_out(), [], "nobody sees one again");
+    // One is over by this clock too, and one never would be.
+    assert_eq!((bench.depths("q"), bench.depths(DLQ)), ((1, 1), (2, 0)));
+    bench.restart_governed();
+    bench.subscribe(1, queue("q"), 5);
+    bench.at(2999);
+    assert_eq!((bench.handed_out(), bench.depths("q")), (vec![], (1, 1)));
+    bench.at(3000);
+    assert_eq!((bench.handed_out(), bench.depths("q")), (vec![], (0, 0)));
+    assert_eq!(bench.depths(DLQ), (3, 0));
+}
+
+#[test]
 fn a_non_persistent_message_that_comes_back_too_often_goes_as_its_queue_says() {
     for (ending, apart) in [(Ending::DeadLetter, 1), (Ending::Drop, 0)] {
         let mut bench = governed(Redelivery { non_persistent: ending, ..twice() }, Vec::new());

@@ -62,8 +62,7 @@ impl OpenWireSession {
         }
         let outcome = match kind {
             AckKind::Poison => Outcome::Rejected,
-            // What becomes of one whose time is over is the queue's to say, by the broker's clock.
-            AckKind::Expired => Outcome::Returned,
+            AckKind::Expired => Outcome::Expired,
             _ => Outcome::Accepted,
         };
         let taken = consumer.release(first, last);
@@ -121,6 +120,9 @@ fn range(
     }
     let first = match &ack.first_message_id {
         Some(id) => consumer.number_of(id).ok_or_else(|| unmatched(ack))?,
+        // Clients say of one message that its time is over, and name no first: what they hold
+        // before it is not meant.
+        None if kind == AckKind::Expired => consumer.last_of(last, ack.message_count),
         None => 0,
     };
     let last = consumer.end_of(first, id, ack.message_count);

@@ -200,6 +200,13 @@ impl Consumer {
         ends().find(fits).or_else(|| ends().next())
     }
 
+    /// The first of so many messages that end with this one; one at least.
+    pub(super) fn last_of(&self, last: i64, count: i32) -> i64 {
+        let before = usize::try_from(count.max(1) - 1).unwrap_or(0);
+        let mut back = self.held.range(..=last).rev().map(|(number, _)| *number);
+        back.nth(before).unwrap_or(0)
+    }
+
     /// Takes a range of messages from it.
     pub(super) fn release(&mut self, first: i64, last: i64) -> Vec<(i64, Held)> {
         let range: Vec<i64> = self.held.range(first..=last).map(|(number, _)| *number).collect();

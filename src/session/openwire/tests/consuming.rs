@@ -9,6 +9,7 @@ use crate::protocol::openwire::table::{
 
 const DELIVERED: i8 = 0;
 const POISON: i8 = 1;
+const EXPIRED: i8 = 6;
 const STANDARD: i8 = 2;
 const INDIVIDUAL: i8 = 4;
 
@@ -192,6 +193,8 @@ fn what_a_client_gives_up_is_rejected_and_what_it_takes_for_a_repetition_stays()
     let (mut wire, messages) = five();
     wire.say(&ack(&messages[0], POISON, 1));
     assert_eq!(settled(&wire.asks()), [(Which::One(Tag(1)), Outcome::Rejected)]);
+    wire.say(&ack(&messages[2], EXPIRED, 1));
+    assert_eq!(settled(&wire.asks()), [(Which::One(Tag(3)), Outcome::Expired)]);
     let cause = "Suppressing duplicate delivery on connection, consumer ID:c:1:1";
     let poison_cause = Some(Throwable::new("java.lang.Throwable", cause));
     wire.say(&MessageAck { poison_cause, ..ack(&messages[1], POISON, 1) });
