@@ -126,6 +126,11 @@ impl OpenWire {
         self.dispatched.pop_front().expect("just seen")
     }
 
+    /// What has come up to the last answer.
+    pub(crate) fn came(&mut self) -> Vec<Message> {
+        self.dispatched.drain(..).map(|(message, _)| message).collect()
+    }
+
     fn producer(&self) -> ProducerId {
         ProducerId { connection_id: Text::new(&self.name), value: 1, session_id: 1 }
     }

@@ -27,6 +27,10 @@ impl OpenWireSession {
             let subscription = delivery.subscription;
             return self.submit(None, Command::Settle { subscription, which, outcome });
         }
+        let again = delivery.attempt > 1 && self.take_again(&key, of, message);
+        if again {
+            return self.grant(&key);
+        }
         match key.of_bridge() {
             Some(value) => self.forward(value, outgoing, of),
             None => self.dispatch(&key, &delivery.from, outgoing, Some(of)),

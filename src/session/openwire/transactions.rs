@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 
 use super::OpenWireSession;
 use super::answers::Asked;
-use super::consumer::{ConsumerKey, Held};
+use super::consumer::{ConsumerKey, Held, MessageKey};
 use super::fault::Problem;
 use crate::broker::command::{Command, Disposition, Refusal, Reply};
-use crate::ids::{TransactionName, Xid};
+use crate::ids::{SubscriptionId, Tag, TransactionName, Xid};
 use crate::limits;
 use crate::protocol::openwire::CommandHead;
+use crate::protocol::openwire::message::Message;
 use crate::protocol::openwire::table::{
     LocalTransactionId, TransactionId, TransactionVerb, XaTransactionId,
 };
@@ -190,6 +191,32 @@ impl OpenWireSession {
                 consumer.put(number, held);
             }
         }
+    }
+
+    /// A message comes to a consumer that has taken it in a branch: that was rolled back elsewhere,
+    /// and the client will hear so when it goes on with the branch, and deliver the message again by
+    /// itself. It is in the hands of its consumer, and is not dispatched a second time. False where
+    /// it was not taken so.
+    pub(super) fn take_again(
+        &mut self,
+        key: &ConsumerKey,
+        of: (SubscriptionId, Tag),
+        message: &Message,
+    ) -> bool {
+        let Some(id) = message.head.message_id.as_ref().map(MessageKey::of) else { return false };
+        let is_it = |(consumer, _, held): &(ConsumerKey, i64, Held)| {
+            let same = held.delivery.is_some_and(|(subscription, _)| subscription == of.0);
+            consumer == key && held.key == id && same
+        };
+        let mut works = self.transactions.branches.values_mut().map(|branch| &mut branch.work);
+        let found = works.find_map(|work| {
+            let place = work.taken.iter().position(is_it)?;
+            Some(work.taken.remove(place))
+        });
+        let Some((_, number, held)) = found else { return false };
+        let Some(consumer) = self.consumers.get_mut(key) else { return false };
+        consumer.put(number, Held { delivery: Some(of), ..held });
+        true
     }
 
     /// A part of a transaction was refused here: what is left of it must not be committed.

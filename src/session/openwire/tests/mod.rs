@@ -174,14 +174,35 @@ impl Wire {
 
     /// The same of the message that is born there.
     pub(super) fn deliver_of(&mut self, subscription: u64, tag: u64, birth: u64, content: Bytes) {
+        self.deliver_for((subscription, tag), birth, 1, content);
+    }
+
+    /// The same for the second time.
+    pub(super) fn deliver_again(
+        &mut self,
+        subscription: u64,
+        tag: u64,
+        birth: u64,
+        content: Bytes,
+    ) {
+        self.deliver_for((subscription, tag), birth, 2, content);
+    }
+
+    fn deliver_for(
+        &mut self,
+        (subscription, tag): (u64, u64),
+        birth: u64,
+        attempt: u32,
+        content: Bytes,
+    ) {
         let delivery = Delivery {
             subscription: SubscriptionId(subscription),
             tag: Tag(tag),
             from: Destination::queue("q"),
             origin: None,
             message: BrokerMessageId::Durable(Lsn(birth)),
-            redelivered: false,
-            attempt: 1,
+            redelivered: attempt > 1,
+            attempt,
             first_of_group: false,
             priority: 4,
             persistent: true,

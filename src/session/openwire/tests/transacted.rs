@@ -11,6 +11,7 @@ const COMMIT: i8 = 2;
 const COMMIT_TWO_PHASE: i8 = 3;
 const ROLLBACK: i8 = 4;
 const RECOVER: i8 = 5;
+const FORGET: i8 = 6;
 const END: i8 = 7;
 
 fn branch(number: u8) -> TransactionId {
@@ -102,6 +103,32 @@ fn after_a_rollback_the_message_is_in_the_same_hands() {
     };
     wire.say(&ack(&message, 4, 1));
     assert_eq!(settled(&wire.asks()), [(Which::One(Tag(1)), Outcome::Accepted)]);
+}
+
+#[test]
+fn what_was_rolled_back_elsewhere_is_not_dispatched_again_where_it_was_taken() {
+    for (code, told) in [(XaError::NotA, ROLLBACK), (XaError::HeurRollback, FORGET)] {
+        let (mut wire, message) = taken(&branch(1));
+        wire.say(&transaction(branch(1), END));
+        wire.answer_all();
+        let _ = (wire.frames(), wire.asks());
+        // Nobody has told this client.
+        wire.deliver_again(1, 2, 1, stored("text"));
+        assert_eq!(wire.dispatched(), []);
+        // Another message is not held back.
+        wire.deliver_again(1, 3, 3, stored("other"));
+        assert_eq!(wire.dispatched().len(), 1);
+        wire.say(&transaction(branch(1), if told == FORGET { COMMIT_TWO_PHASE } else { told }));
+        wire.answer(Err(Refusal::Xa(code)));
+        if told == FORGET {
+            wire.say(&transaction(branch(1), told));
+            wire.answer(Ok(Reply::Done));
+        }
+        let _ = (wire.frames(), wire.asks());
+        // The client delivers it by itself, and what it says of it is about the new delivery.
+        wire.say(&ack(&message, 4, 1));
+        assert_eq!(settled(&wire.asks()), [(Which::One(Tag(2)), Outcome::Accepted)]);
+    }
 }
 
 #[test]
