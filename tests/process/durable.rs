@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::support::broker::{Broker, assert_no_damage, run_to_end, said};
+use crate::support::broker::{ANY_PORT, Broker, assert_no_damage, run_to_end, said};
+use crate::support::exposition::scrape;
 use crate::support::fresh_dir;
 use crate::support::stomp::{Frame, Stomp};
 
@@ -163,6 +164,34 @@ fn what_it_keeps_survives_moves_backups_and_an_index_that_is_made_again() {
     assert_no_damage(&mended);
     assert_eq!(read(&mended, "ann", 3).0, expected);
     assert_eq!(read(&mended, "bob", 3).0, expected);
+}
+
+#[test]
+fn a_publication_for_a_thousand_subscriptions_is_one_sync_and_there_are_no_more() {
+    let dir = fresh_dir();
+    let args = ["--listen", ANY_PORT, "--metrics", "127.0.0.1:0"];
+    let broker = Broker::start_with(&dir.path().join("data"), &args);
+    let mut ann = connect_as(&broker, "ann");
+    for number in 0..1024 {
+        ann.confirm(keep("/topic/news", &format!("s{number}"))).unwrap();
+        ann.send(&Frame::new("UNSUBSCRIBE").with("id", &format!("s{number}"))).unwrap();
+    }
+    let refused = ann.confirm(keep("/topic/news", "one more")).unwrap_err().to_string();
+    assert!(refused.contains("1024"), "{refused}");
+
+    let mut publisher = broker.connect();
+    let of = |name: &str| scrape(broker.metrics_port())[name];
+    for number in [1.0, 2.0] {
+        let before = of("escrowmq_sync_seconds_count");
+        publisher.publish("/topic/news", "told").unwrap();
+        assert_eq!(of("escrowmq_sync_seconds_count") - before, 1.0);
+        assert_eq!(of("escrowmq_depth"), number * 1024.0);
+    }
+    let broker = broker.kill_and_restart();
+    assert_eq!(kept(&broker).iter().map(|(_, depth)| depth).sum::<u64>(), 2048);
+    let mut last = connect_as(&broker, "ann");
+    last.confirm(keep("/topic/news", "s1023")).unwrap();
+    expect(&mut last, &["told", "told"]);
 }
 
 #[test]
