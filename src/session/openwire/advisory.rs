@@ -22,7 +22,7 @@ use crate::protocol::openwire::message::{
 use crate::protocol::openwire::primitive::{Map, Value};
 use crate::protocol::openwire::table::{
     ConnectionId, ConnectionInfo, ConsumerInfo, DestinationInfo, MessageId, ProducerId,
-    ProducerInfo, RemoveInfo, RemovedId,
+    ProducerInfo, RemoveInfo, RemoveSubscriptionInfo, RemovedId,
 };
 use crate::protocol::openwire::{Secret, Structure, Text};
 use crate::schedule::When;
@@ -198,6 +198,18 @@ impl OpenWireSession {
 
     pub(super) fn advise_no_producer(&mut self, id: &ProducerId) {
         self.ended(Kind::Producer, self.subject(id.session_id, id.value), 0);
+    }
+
+    /// A durable subscription to a topic has ended.
+    pub(super) fn advise_no_subscription(
+        &mut self,
+        of: &Destination,
+        about: RemoveSubscriptionInfo,
+    ) {
+        let topic = topic(Kind::Consumer, Some(&names::wire(of)));
+        let count = self.config.registry.consumers_of(of);
+        let count = Kind::Consumer.count_property().map(|name| (name, count));
+        self.tell(&topic, about.into(), count);
     }
 
     /// An ordinary destination was deleted.

@@ -68,7 +68,14 @@ impl OpenWireSession {
                 Ok(())
             }
             (Phase::Greeting, Structure::BrokerInfo(info)) => {
-                self.network = Network::read(&info);
+                self.network = Network::read(&info, &self.config.broker_name);
+                Ok(())
+            }
+            // A broker says it before who it is, or when its bridge is up.
+            (Phase::Greeting | Phase::Open, Structure::BrokerSubscriptionInfo(info))
+                if self.network.is_some() =>
+            {
+                self.told_subscriptions(info);
                 Ok(())
             }
             // A client that comes back says so before it says who it is.

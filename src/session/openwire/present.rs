@@ -177,6 +177,10 @@ impl Present {
         users.map(|it| if kind == Kind::Producer { it.producers } else { it.consumers }).sum()
     }
 
+    pub(super) fn consumers_of(&self, destination: &Destination) -> usize {
+        self.users.get(destination).map_or(0, |users| users.consumers)
+    }
+
     /// The next facts of a kind, behind this one.
     pub(super) fn page(&self, kind: Kind, after: Option<&Subject>, limit: usize) -> Vec<Told> {
         let start = match after {

@@ -166,6 +166,11 @@ impl Registry {
         self.state().present.end(kind, subject)
     }
 
+    /// How many consumers of this wire a destination has.
+    pub(super) fn consumers_of(&self, destination: &Destination) -> usize {
+        self.state().present.consumers_of(destination)
+    }
+
     /// The next of what is there, of a kind.
     pub(super) fn present(&self, kind: Kind, after: Option<&Subject>, limit: usize) -> Vec<Told> {
         self.state().present.page(kind, after, limit)
