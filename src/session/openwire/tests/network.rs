@@ -215,3 +215,13 @@ fn what_an_earlier_bridge_has_kept_goes_on_until_the_other_side_says_it_is_for_n
     let ended = format!("-{client} NC-DS_escrowmq_t.b");
     assert!(changes(&mut wire).into_iter().eq(begun.chain([ended])));
 }
+
+#[test]
+fn a_bridge_comes_up_however_many_subscriptions_it_tells_of_before_it_is_let_in() {
+    let mut wire = Wire::opened(&Arc::default(), 1);
+    wire.say(&bridge(SYNC, true));
+    let infos = vec![Some(durable(1, "a", "s", "t.a")); 1000];
+    wire.say(&BrokerSubscriptionInfo { subscription_infos: Some(infos), ..Default::default() });
+    wire.connect("far->near", "NC_far_outbound");
+    assert!(matches!(wire.frames()[1], Structure::Response(_)));
+}
