@@ -217,6 +217,10 @@ impl OpenWireSession {
         if bridge.is_full() {
             return self.break_bridge(full());
         }
+        if self.is_bridged(info) {
+            return;
+        }
+        let Some(bridge) = &mut self.bridge else { unreachable!("just seen") };
         let selector = info.selector.clone().filter(|_| !bridge.network.conduit);
         let alike = |it: &Demand| {
             let same = it.destination == info.destination && it.selector == selector;
@@ -245,6 +249,16 @@ impl OpenWireSession {
         let local = ConsumerInfo { selector: info.selector.clone(), ..local };
         let head = CommandHead { command_id: 0, response_required: false };
         self.begin_consumer(head, Consumer::new(local, destinations, condition));
+    }
+
+    /// Whether another bridge waits for what a consumer of the other side does, so that this one
+    /// would bring it twice.
+    fn is_bridged(&self, info: &ConsumerInfo) -> bool {
+        let path = info.network_consumer_path.iter().flatten().flatten();
+        let mut ids = path.chain(&info.consumer_id);
+        let of = info.destination.as_ref();
+        self.network.as_ref().is_some_and(|network| network.is_one_way(of))
+            && self.config.registry.is_bridged(&mut ids)
     }
 
     /// A consumer of the other side has gone.

@@ -34,6 +34,9 @@ pub(super) struct Network {
     pub(super) advisories: String,
     /// Its temporary destinations are known here.
     pub(super) temporary: bool,
+    /// A consumer that is waited for over another bridge already is no demand: of topics, and of
+    /// queues.
+    one_way: (bool, bool),
     /// Each side tells the other of its durable subscriptions when the bridge comes up.
     pub(super) syncs: bool,
     /// Only consumers that are there make demand, not subscriptions that have been.
@@ -78,6 +81,10 @@ impl Network {
             prefetch: number("prefetchSize", 1000).max(1),
             advisories: filter.unwrap_or_else(|| "ActiveMQ.Advisory.Consumer.>".to_owned()),
             temporary: yes("bridgeTempDestinations"),
+            one_way: (
+                yes("suppressDuplicateTopicSubscriptions"),
+                word("suppressDuplicateQueueSubscriptions", "false") == "true",
+            ),
             syncs: word("syncDurableSubs", "false") == "true",
             dynamic_only: word("dynamicOnly", "false") == "true",
             included: included(&word("dynamicallyIncludedDestinations", "")),
@@ -92,8 +99,14 @@ impl Network {
         !info.browser && near && !has(path, own)
     }
 
-    /// Whether the other side is told of a durable subscription: not of what this very bridge keeps,
-    /// nor of another's, where those are too far away to be heard of.
+    /// Whether one bridge alone waits for what a consumer of such a destination does.
+    pub(super) fn is_one_way(&self, destination: Option<&Wire>) -> bool {
+        let is_topic = |it: &Wire| it.kind == DestinationKind::Topic;
+        if destination.is_some_and(is_topic) { self.one_way.0 } else { self.one_way.1 }
+    }
+
+    /// Whether the other side is told of a durable subscription: not of what this very bridge
+    /// keeps, nor of another's, where those are too far away to be heard of.
     pub(super) fn tells_of(&self, client: &str, name: &str, topic: &str) -> bool {
         let bridges = name.starts_with(LASTING);
         let own = bridges && client.starts_with(&self.name);

@@ -14,7 +14,7 @@ use super::names;
 use crate::ids::ConnectionId;
 use crate::message::Destination;
 use crate::protocol::openwire::Structure;
-use crate::protocol::openwire::table::DestinationInfo;
+use crate::protocol::openwire::table::{ConsumerId, DestinationInfo};
 
 /// The kinds of facts, in the order in which they are told: where a message could go, before those
 /// who wait for it there.
@@ -104,6 +104,8 @@ pub(super) struct Change {
 pub(super) struct Present {
     facts: BTreeMap<(Kind, Subject), Fact>,
     users: HashMap<Destination, Users>,
+    /// Consumers of other brokers for which bridges wait, each with how many do.
+    bridged: HashMap<ConsumerId, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +137,9 @@ impl Present {
                 }
                 *users.of(kind) += 1;
             }
+            for id in bridged(&fact) {
+                *self.bridged.entry(id.clone()).or_default() += 1;
+            }
             self.facts.insert(key, fact.clone());
             for topic in edges.iter().filter(|edge| is_topic(edge)) {
                 let key = (Kind::Topic, Subject::Destination(topic.clone()));
@@ -147,6 +152,13 @@ impl Present {
     /// Something is there no longer; nothing where it was not.
     pub(super) fn end(&mut self, kind: Kind, subject: Subject) -> Option<Change> {
         let fact = self.facts.remove(&(kind, subject))?;
+        for id in bridged(&fact) {
+            let Some(count) = self.bridged.get_mut(id) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.bridged.remove(id);
+            }
+        }
         let mut edges = Vec::new();
         for destination in fact.uses.iter() {
             let Some(users) = self.users.get_mut(destination) else { continue };
@@ -177,6 +189,11 @@ impl Present {
         users.map(|it| if kind == Kind::Producer { it.producers } else { it.consumers }).sum()
     }
 
+    /// Whether a bridge waits for what this consumer of another broker does.
+    pub(super) fn is_bridged(&self, id: &ConsumerId) -> bool {
+        self.bridged.contains_key(id)
+    }
+
     pub(super) fn consumers_of(&self, destination: &Destination) -> usize {
         self.users.get(destination).map_or(0, |users| users.consumers)
     }
@@ -197,6 +214,16 @@ impl Present {
         });
         told.collect()
     }
+}
+
+/// The consumers that one of a bridge stands for: that of the other broker, and those that its own
+/// stands for.
+fn bridged(fact: &Fact) -> impl Iterator<Item = &ConsumerId> {
+    let path = match &fact.about {
+        Structure::ConsumerInfo(info) if info.network_subscription => &info.network_consumer_path,
+        _ => &None,
+    };
+    path.iter().flatten().flatten()
 }
 
 /// Whether a destination is told of where it begins to be used: not what stands for many, what is

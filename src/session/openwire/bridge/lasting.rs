@@ -63,6 +63,10 @@ impl OpenWireSession {
         if let Some((value, _)) = bridge.demands.iter().find(|(_, demand)| alike(demand)) {
             return Some((*value, false));
         }
+        if self.is_bridged(info) {
+            return None;
+        }
+        let bridge = self.bridge.as_mut()?;
         bridge.last += 1;
         let value = bridge.last;
         let topic: Arc<str> = match &names::parse(info.destination.as_ref()).ok()?[..] {

@@ -23,9 +23,18 @@ fn bridge(properties: &str, duplex: bool) -> BrokerInfo {
 }
 
 fn bridged(config: &Arc<OpenWireConfig>, properties: &str, duplex: bool) -> Wire {
-    let mut wire = Wire::opened(config, 1);
+    bridged_from(config, 1, properties, duplex)
+}
+
+fn bridged_from(
+    config: &Arc<OpenWireConfig>,
+    connection: u64,
+    properties: &str,
+    duplex: bool,
+) -> Wire {
+    let mut wire = Wire::opened(config, connection);
     wire.say(&bridge(properties, duplex));
-    wire.connect("far->near", "NC_far_outbound");
+    wire.connect(&format!("far->near:{connection}"), &format!("NC_far_outbound:{connection}"));
     wire
 }
 
@@ -224,4 +233,31 @@ fn a_bridge_comes_up_however_many_subscriptions_it_tells_of_before_it_is_let_in(
     wire.say(&BrokerSubscriptionInfo { subscription_infos: Some(infos), ..Default::default() });
     wire.connect("far->near", "NC_far_outbound");
     assert!(matches!(wire.frames()[1], Structure::Response(_)));
+}
+
+#[test]
+fn of_two_bridges_to_one_consumer_of_a_topic_one_waits_for_it() {
+    let config = Arc::default();
+    let mut wires = [1, 2].map(|connection| {
+        let mut wire = bridged_from(&config, connection, "name=NC\nnetworkTTL=3\n", true);
+        wire.answer(kept(&[], false));
+        wire
+    });
+    let direct = |name: &str| consumer(1, place(TOPIC, name), 100);
+    // The same, as another broker tells of it that waits for it there.
+    let behind = |name: &str| ConsumerInfo {
+        consumer_id: Some(consumer_id(2)),
+        network_subscription: true,
+        network_consumer_path: Some(vec![Some(consumer_id(1))]),
+        ..direct(name)
+    };
+    let begun = |wire: &mut Wire, info: ConsumerInfo| {
+        wire.say(&advisory(Box::new(info).into()));
+        wire.asks().iter().filter(|it| matches!(it, Command::Subscribe { .. })).count()
+    };
+    let [first, second] = &mut wires;
+    assert_eq!((begun(first, direct("t")), begun(second, behind("t"))), (1, 0));
+    // When nobody does any more, the next one may.
+    first.say(&advisory(removal(consumer_id(1), -2).into()));
+    assert_eq!((begun(second, behind("t")), begun(first, direct("t"))), (1, 0));
 }
