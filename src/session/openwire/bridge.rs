@@ -132,6 +132,7 @@ impl OpenWireSession {
                 topics = format!("{topics},{}", kind.prefix());
             }
         }
+        self.advise_bridge(&network);
         let mut bridge = Bridge::new(network, &name);
         let connection_id = Some(bridge.name.clone());
         let connection = ConnectionInfo {

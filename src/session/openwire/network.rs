@@ -22,6 +22,8 @@ pub(super) struct Network {
     pub(super) peer: BrokerId,
     /// What it calls its bridge.
     pub(super) name: String,
+    /// What others are told of that broker.
+    pub(super) about: BrokerInfo,
     /// It is for both directions.
     pub(super) duplex: bool,
     /// Brokers that a message, and a consumer's demand, may come through; negative is any number.
@@ -70,8 +72,18 @@ impl Network {
         let filter = property(&text, "destinationFilter").filter(|filter| !filter.is_empty());
         let (name, between) = (word("name", "NC"), word("clientIdToken", "_"));
         let theirs = info.broker_name.as_ref().map(Text::to_str).unwrap_or_default();
+        let peer = BrokerId { value };
+        let copy = |text: &Option<Text>| text.as_ref().map(|text| Text::cut(&text.to_str()));
+        let about = BrokerInfo {
+            broker_id: Some(peer.clone()),
+            broker_url: copy(&info.broker_url),
+            broker_name: copy(&info.broker_name),
+            network_connection: true,
+            ..BrokerInfo::default()
+        };
         Some(Self {
-            peer: BrokerId { value },
+            peer,
+            about,
             client: [&name, &*theirs, "inbound", own].join(&between),
             name,
             duplex: info.duplex_connection,

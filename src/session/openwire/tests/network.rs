@@ -261,3 +261,38 @@ fn of_two_bridges_to_one_consumer_of_a_topic_one_waits_for_it() {
     first.say(&advisory(removal(consumer_id(1), -2).into()));
     assert_eq!((begun(second, behind("t")), begun(first, direct("t"))), (1, 0));
 }
+
+#[test]
+fn a_bridge_for_both_directions_is_told_of_while_it_is_up() {
+    let config = Arc::default();
+    let mut other = Wire::connected(&config, 9, "d");
+    let listener = consumer(1, place(TOPIC, "ActiveMQ.Advisory.NetworkBridge"), 1000);
+    other.consume(1, listener.destination.clone().unwrap(), 1000);
+    let said = |wire: &mut Wire| {
+        let said = wire.asks().into_iter().filter_map(|command| match command {
+            Command::Send { to, message } if to.name().ends_with("NetworkBridge") => {
+                Some(crate::message::Jms::decode(message.content).unwrap().head().message.clone())
+            }
+            _ => None,
+        });
+        said.collect::<Vec<_>>()
+    };
+    let about = |message: &Message| match message.tail.data_structure.as_deref() {
+        Some(Structure::BrokerInfo(info)) => info.broker_name.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut one_way = bridged_from(&config, 1, "name=NC\n", false);
+    assert_eq!(said(&mut one_way), []);
+    let mut wire = bridged_from(&config, 2, "name=NC\n", true);
+    let up = said(&mut wire);
+    assert_eq!((up.len(), about(&up[0])), (1, Text::new("far")));
+    // Who begins to listen hears of it, too.
+    let mut third = Wire::connected(&config, 3, "e");
+    third.say(&listener);
+    third.answer_all();
+    assert_eq!(third.dispatched().len(), 1);
+    wire.session.handle_gone();
+    let down = said(&mut wire);
+    assert_eq!((down.len(), about(&down[0])), (1, Text::new("far")));
+    assert_ne!(up[0].tail.marshalled_properties, down[0].tail.marshalled_properties);
+}
