@@ -472,8 +472,14 @@ pub const BROWSER_STEP: usize = 64;
 /// Advisories about what is there already that a new listener is told in one step.
 pub const ADVISORIES_A_PAGE: usize = if cfg!(test) { 4 } else { 64 };
 
-/// Consumers of another broker for which a bridge keeps the way open.
+/// Consumers and durable subscriptions of another broker for which a bridge keeps the way open.
 pub const BRIDGE_CONSUMERS_MAX: usize = 65_536;
+
+/// Bytes that another broker is told of durable subscriptions when it lays a bridge, about.
+pub const BRIDGE_TOLD_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a consumer in a frame, beside its names.
+pub const CONSUMER_BYTES: usize = 128;
 
 /// How long a consumer that does not want to wait waits for what is on its way.
 pub const PULL_GRACE_MILLIS: u64 = 1_000;

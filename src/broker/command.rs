@@ -1,5 +1,6 @@
 //! What a connection may ask of the broker, and what it hears back.
 
+mod kept;
 mod once;
 mod refusal;
 mod schedule;
@@ -14,6 +15,7 @@ use crate::limits;
 use crate::message::{Destination, Message};
 use crate::selector::Selector;
 
+pub use self::kept::{KeptInfo, KeptName, KeptPage};
 pub use self::once::Once;
 pub use self::refusal::Refusal;
 pub use self::schedule::ScheduleInfo;
@@ -147,6 +149,14 @@ pub enum Command {
         /// What that calls it.
         name: Arc<str>,
         /// Who asks: he must be allowed to read its topic. None where nobody guards the connection.
+        reader: Option<Arc<dyn Reader>>,
+    },
+    /// Which durable subscriptions there are, as [`Reply::Kept`].
+    ListKept {
+        /// The first of them, or what would come in its place.
+        from: KeptName,
+        /// Who asks: he is told of those whose topic he may read. None where nobody guards the
+        /// connection.
         reader: Option<Arc<dyn Reader>>,
     },
     /// Changes how many deliveries may be outstanding; 0 lets none more through.
@@ -539,6 +549,8 @@ pub enum Reply {
     Branches(Vec<BranchInfo>),
     /// What comes again and again, by number.
     Schedules(Vec<ScheduleInfo>),
+    /// Durable subscriptions.
+    Kept(KeptPage),
     /// A purge or deletion is done, and has removed so many messages.
     Removed(u64),
 }

@@ -161,7 +161,7 @@ impl Broker {
         if at_once { DONE } else { Ok(Verdict::Fence) }
     }
 
-    /// What operators ask, not the programs they look after.
+    /// What operators ask, and other brokers, not the programs they look after.
     fn decide_operator(
         &self,
         now: Millis,
@@ -172,6 +172,9 @@ impl Broker {
         match command {
             Command::ListQueues { after } => {
                 Ok(Verdict::Answer(Reply::Queues(self.list(after.as_deref()))))
+            }
+            Command::ListKept { from, reader } => {
+                Ok(Verdict::Answer(Reply::Kept(self.list_kept(from, reader.as_deref()))))
             }
             Command::ShowQueue { queue } => {
                 let id = self.names.get(&**queue);

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
+use crate::broker::command::KeptName;
 use crate::broker::fact::Asker;
 use crate::broker::virtual_topic::{Readers, topic_of};
 use crate::ids::{ConnectionId, QueueId};
@@ -208,7 +209,7 @@ pub(super) fn was_there(after: &[(QueueId, u64)], line: QueueId, seq: u64) -> bo
 pub(crate) struct Held {
     pub(super) readers: Readers,
     all: BTreeMap<QueueId, Arc<Subscription>>,
-    by_identity: BTreeMap<(Arc<str>, Arc<str>), QueueId>,
+    by_identity: BTreeMap<KeptName, QueueId>,
     /// By topic, then by the text of the selector.
     topics: BTreeMap<Arc<str>, BTreeMap<Box<str>, Alike>>,
     /// Those that are to go, and who waits for that.
@@ -290,6 +291,11 @@ impl Held {
         let identity = (Arc::from(client), Arc::from(name));
         let id = self.by_identity.get(&identity)?;
         Some((*id, &self.all[id]))
+    }
+
+    /// The subscriptions from this one on, in order.
+    pub(super) fn from(&self, first: &KeptName) -> impl Iterator<Item = &Arc<Subscription>> {
+        self.by_identity.range(first.clone()..).map(|(_, id)| &self.all[id])
     }
 
     /// Whether that is the queue of a subscription that is not to go.

@@ -4,8 +4,12 @@
 //! nothing of what the older kept; what is to go goes some messages at a time, and whoever waits
 //! for it hears when nothing of it is left. A subscription whose consumer has gone stays.
 
+use std::sync::Arc;
+
 use crate::broker::Broker;
-use crate::broker::command::{Command, KeepAs, Reader, Refusal, Work};
+use crate::broker::command::{
+    Command, KeepAs, KeptInfo, KeptName, KeptPage, Reader, Refusal, Work,
+};
 use crate::broker::decide::{DONE, Verdict, check_name};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Source};
 use crate::broker::held::{Subscription, is_reserved};
@@ -46,11 +50,11 @@ impl Broker {
     pub(super) fn decide_identify(
         &self,
         connection: ConnectionId,
-        client: &std::sync::Arc<str>,
+        client: &Arc<str>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         check_held_name(client)?;
-        let client = Some(std::sync::Arc::clone(client));
+        let client = Some(Arc::clone(client));
         facts.push(Fact::Memory(Change::Identified { connection, client }));
         DONE
     }
@@ -143,6 +147,20 @@ impl Broker {
         }
         facts.push(Fact::Memory(Change::Forsake { queue: id, asker }));
         Ok(Verdict::Later)
+    }
+
+    /// Durable subscriptions from this one on, of a bounded number those that `reader` may know.
+    pub(super) fn list_kept(&self, from: &KeptName, reader: Option<&dyn Reader>) -> KeptPage {
+        let mut all = self.held.from(from);
+        let page: Vec<_> = all.by_ref().take(limits::LIST_QUEUES_MAX).collect();
+        let known = |topic| reader.is_none_or(|reader| reader.check(topic).is_ok());
+        let kept = page.into_iter().filter(|it| known(&it.topic)).map(|it| KeptInfo {
+            client: Arc::clone(&it.client),
+            name: Arc::clone(&it.name),
+            topic: Arc::clone(&it.topic),
+        });
+        let next = all.next().map(|it| (Arc::clone(&it.client), Arc::clone(&it.name)));
+        KeptPage { kept: kept.collect(), next }
     }
 }
 

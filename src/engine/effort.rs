@@ -32,7 +32,9 @@ impl Effort {
         // Bytes are copied and summed: many of them are as long as many commands.
         let commands = 1 + request_bytes(request) / limits::COMMAND_BYTES;
         self.add(commands * limits::COMMAND_EFFORT);
-        if let Command::ListQueues { .. } | Command::Xa(XaCommand::Recover { .. }) = request.command
+        if let Command::ListQueues { .. }
+        | Command::ListKept { .. }
+        | Command::Xa(XaCommand::Recover { .. }) = request.command
         {
             self.add(limits::PART_EFFORT);
         }

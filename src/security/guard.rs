@@ -42,7 +42,9 @@ impl Guard {
             request.command = Command::Forbidden(Forbidden { transaction, refusal });
         }
         // The broker alone knows of which topic a subscription is that is to go.
-        if let Command::EndKept { reader, .. } = &mut request.command {
+        if let Command::EndKept { reader, .. } | Command::ListKept { reader, .. } =
+            &mut request.command
+        {
             *reader = Some(self.reader());
         } else if let Command::Keep { keep, .. } = &mut request.command {
             keep.reader = Some(self.reader());
@@ -84,7 +86,7 @@ impl Guard {
             | Command::ListSchedules { .. }
             | Command::EndSchedule(_) => Err(Refusal::ForOperators),
             // Of which topic that is the broker knows, and asks its reader.
-            Command::EndKept { .. } => Ok(()),
+            Command::EndKept { .. } | Command::ListKept { .. } => Ok(()),
             // What belongs to the connection, or to whom a transaction manager has told of it.
             Command::Identify { .. }
             | Command::Credit { .. }

@@ -375,3 +375,39 @@ fn no_line_is_left_of_what_was_published_and_rolled_back() {
     };
     assert!(all.is_empty(), "{all:?}");
 }
+
+/// Who may read this topic alone.
+#[derive(Debug)]
+struct ReadsOnly(&'static str);
+
+impl Reader for ReadsOnly {
+    fn check(&self, topic: &Arc<str>) -> Result<(), Refusal> {
+        if **topic == *self.0 { Ok(()) } else { Err(Refusal::ForOperators) }
+    }
+}
+
+#[test]
+fn a_list_tells_each_subscription_once_in_pages_and_hides_what_may_not_be_read() {
+    let mut bench = Bench::new();
+    let count = crate::limits::LIST_QUEUES_MAX + 2;
+    for number in 0..count {
+        bench.keep(1, &format!("s{number:04}"), ("", false)).unwrap();
+        bench.close(1);
+    }
+    bench.end_kept(1, "s0001").unwrap();
+    let mut list = |from, reader| match bench.ask(9, &Command::ListKept { from, reader }).unwrap() {
+        Verdict::Answer(Reply::Kept(page)) => page,
+        other => panic!("{other:?}"),
+    };
+    let first = list(("".into(), "".into()), None);
+    assert_eq!(first.kept.len(), crate::limits::LIST_QUEUES_MAX);
+    let second = list(first.next.clone().unwrap(), None);
+    let names = first.kept.iter().chain(&second.kept).map(|it| &*it.name);
+    let expected = (0..count).filter(|number| *number != 1).map(|number| format!("s{number:04}"));
+    assert!(names.eq(expected) && second.next.is_none());
+    assert_eq!((&*first.kept[0].client, &*first.kept[0].topic), ("c1", "t"));
+    let hidden = list(("".into(), "".into()), Some(Arc::new(ReadsOnly("u"))));
+    assert_eq!((hidden.kept.len(), hidden.next), (0, first.next));
+    let shown = list(("c1".into(), "s0129".into()), Some(Arc::new(ReadsOnly("t"))));
+    assert_eq!(shown.kept.len(), 1);
+}

@@ -62,12 +62,18 @@ pub struct Receiver {
     limits: Limits,
     splitter: Splitter,
     decoder: Decoder,
+    /// The type of which a frame that is too large is passed over.
+    dispensable: Option<fn(u8) -> bool>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
     Between,
+    /// Inside a frame that is passed over.
+    Beside {
+        left: usize,
+    },
     /// Inside the body of a large message; then come `tail` bytes.
     Body {
         kind: MessageKind,
@@ -83,6 +89,8 @@ enum Upcoming {
     Whole,
     /// A large message of that size.
     Large(MessageKind, usize),
+    /// One that is passed over.
+    Dispensable(usize),
     /// Too little is there to tell.
     Open,
 }
@@ -96,7 +104,14 @@ impl Receiver {
     pub fn new(limits: Limits) -> Self {
         assert!(limits.head_bytes <= limits.whole_bytes);
         let splitter = Splitter::new(limits.whole_bytes.min(limits.frame_bytes));
-        Self { limits, splitter, decoder: Decoder::new(Format::OPENING), state: State::Between }
+        let decoder = Decoder::new(Format::OPENING);
+        Self { limits, splitter, decoder, dispensable: None, state: State::Between }
+    }
+
+    /// From the next frame on those of this type that are too large are passed over, instead of
+    /// being refused: they take no memory.
+    pub fn pass_over<T: Object>(&mut self) {
+        self.dispensable = Some(T::takes);
     }
 
     /// From the next frame on this format and these limits hold.
@@ -118,6 +133,16 @@ impl Receiver {
     pub fn poll(&mut self, input: &mut BytesMut) -> Result<Option<Piece>, DecodeError> {
         let found = match &mut self.state {
             State::Between => self.between(input),
+            State::Beside { left } => {
+                let take = input.len().min(*left);
+                input.advance(take);
+                *left -= take;
+                if *left > 0 {
+                    return Ok(None);
+                }
+                self.state = State::Between;
+                return self.poll(input);
+            }
             State::Body { left, .. } if *left > 0 => Ok(body(left, input)),
             State::Body { kind, tail, .. } => {
                 let (kind, tail) = (*kind, *tail);
@@ -135,6 +160,11 @@ impl Receiver {
         match self.upcoming(input)? {
             Upcoming::Open => Ok(None),
             Upcoming::Large(kind, size) => self.head(kind, size, input),
+            Upcoming::Dispensable(size) => {
+                input.advance(SIZE_BYTES);
+                self.state = State::Beside { left: size };
+                self.poll(input)
+            }
             Upcoming::Whole => {
                 let Some(frame) = self.splitter.poll(input)? else { return Ok(None) };
                 self.decoder.decode(frame).map(Piece::Whole).map(Some)
@@ -149,6 +179,11 @@ impl Receiver {
         let may_be_large = self.splitter.is_opened() && !self.decoder.format().tight;
         if !may_be_large || size <= self.limits.whole_bytes {
             return Ok(Upcoming::Whole);
+        }
+        match (self.dispensable, input.get(SIZE_BYTES)) {
+            (Some(_), None) => return Ok(Upcoming::Open),
+            (Some(is), Some(code)) if is(*code) => return Ok(Upcoming::Dispensable(size)),
+            _ => {}
         }
         if size > self.limits.frame_bytes {
             return Err(DecodeError::FrameTooLarge { size, limit: self.limits.frame_bytes });

@@ -11,8 +11,8 @@ use super::OpenWireSession;
 use super::consume::UNKNOWN;
 use super::consumer::ConsumerKey;
 use super::names;
-use super::network::through;
-use super::present::{Fact, Kind, Subject, destination_info, is_told_of};
+use super::network::{Network, through};
+use super::present::{Fact, Kind, Properties, STOPPED, Subject, destination_info, is_told_of};
 use super::stored::head_to_keep;
 use crate::broker::command::{Command, Work};
 use crate::message::{self, Destination, Durability, Jms, JmsBody, Priority};
@@ -22,7 +22,7 @@ use crate::protocol::openwire::message::{
 use crate::protocol::openwire::primitive::{Map, Value};
 use crate::protocol::openwire::table::{
     ConnectionId, ConnectionInfo, ConsumerInfo, DestinationInfo, MessageId, ProducerId,
-    ProducerInfo, RemoveInfo, RemovedId,
+    ProducerInfo, RemoveInfo, RemoveSubscriptionInfo, RemovedId,
 };
 use crate::protocol::openwire::{Secret, Structure, Text};
 use crate::schedule::When;
@@ -36,12 +36,12 @@ impl OpenWireSession {
         &mut self,
         topic: &str,
         about: Structure,
-        count: Count,
+        properties: Properties,
     ) -> Option<Command> {
         if !self.config.registry.has_audience(topic) {
             return None;
         }
-        let message = self.advisory(about, count);
+        let message = self.advisory(about, properties);
         let stored = Jms::Whole(head_to_keep(message, JmsBody::default()), bytes::Bytes::new());
         let message = message::Message {
             durability: Durability::NonPersistent,
@@ -76,13 +76,13 @@ impl OpenWireSession {
         }
     }
 
-    pub(super) fn tell(&mut self, topic: &str, about: Structure, count: Count) {
-        if let Some(command) = self.advise(topic, about, count) {
+    pub(super) fn tell(&mut self, topic: &str, about: Structure, properties: Properties) {
+        if let Some(command) = self.advise(topic, about, properties) {
             self.submit(None, command);
         }
     }
 
-    pub(super) fn advisory(&mut self, about: Structure, count: Count) -> Message {
+    pub(super) fn advisory(&mut self, about: Structure, properties: Properties) -> Message {
         self.advised += 1;
         let mut message = Message::new(MessageKind::Plain);
         let config = &self.config;
@@ -98,16 +98,13 @@ impl OpenWireSession {
         });
         message.head.jms_type = Text::new("Advisory");
         let text = |name: &str, value: &str| Some((Text::new(name)?, Value::text(value)));
-        let properties = [
+        let origin = [
             text("originBrokerId", &format!("ID:{}", config.broker_id)),
             text("originBrokerName", &config.broker_name),
             text("originBrokerURL", ""),
-            count.and_then(|(name, count)| {
-                let count = i32::try_from(count).unwrap_or(i32::MAX);
-                Some((Text::new(name)?, Value::Int(count)))
-            }),
         ];
-        let map = Map(properties.into_iter().flatten().collect());
+        let own = properties.into_iter().map(|(name, value)| Some((Text::new(name)?, value)));
+        let map = Map(origin.into_iter().chain(own).flatten().collect());
         message.tail.marshalled_properties = Some(map.encode());
         message.tail.data_structure = Some(Box::new(about));
         message
@@ -136,7 +133,7 @@ impl OpenWireSession {
         let about: Structure = Box::new(info).into();
         let fact = Fact { topic: topic.into(), about: about.clone(), uses: [].into() };
         self.config.registry.begin(Kind::Connection, self.subject(0, 0), fact);
-        self.tell(topic, about, None);
+        self.tell(topic, about, Vec::new());
     }
 
     /// The client goes. Said once.
@@ -147,10 +144,26 @@ impl OpenWireSession {
             self.advise_no_consumer(&key, &consumer.destinations, UNKNOWN);
         }
         self.remove_all_producers();
+        self.advise_no_bridge();
         self.config.registry.end(Kind::Connection, self.subject(0, 0));
         let id = RemovedId::Connection(ConnectionId { value: Some(name) });
         let about = RemoveInfo { object_id: Some(id), ..RemoveInfo::default() };
-        self.tell(Kind::Connection.prefix(), about.into(), None);
+        self.tell(Kind::Connection.prefix(), about.into(), Vec::new());
+    }
+
+    /// This side's half of a bridge is there.
+    pub(super) fn advise_bridge(&mut self, network: &Network) {
+        let topic = Kind::Bridge.prefix();
+        let about = Structure::BrokerInfo(Box::new(network.about.clone()));
+        let fact = Fact { topic: topic.into(), about: about.clone(), uses: [].into() };
+        self.config.registry.begin(Kind::Bridge, self.subject(0, 0), fact);
+        self.tell(topic, about, Kind::Bridge.properties(0));
+    }
+
+    fn advise_no_bridge(&mut self) {
+        if let Some(change) = self.config.registry.end(Kind::Bridge, self.subject(0, 0)) {
+            self.tell(Kind::Bridge.prefix(), change.fact.about, vec![STOPPED]);
+        }
     }
 
     pub(super) fn advise_consumer(
@@ -200,20 +213,31 @@ impl OpenWireSession {
         self.ended(Kind::Producer, self.subject(id.session_id, id.value), 0);
     }
 
+    /// A durable subscription to a topic has ended.
+    pub(super) fn advise_no_subscription(
+        &mut self,
+        of: &Destination,
+        about: RemoveSubscriptionInfo,
+    ) {
+        let topic = topic(Kind::Consumer, Some(&names::wire(of)));
+        let count = self.config.registry.consumers_of(of);
+        self.tell(&topic, about.into(), Kind::Consumer.properties(count));
+    }
+
     /// An ordinary destination was deleted.
     pub(super) fn advise_no_destination(&mut self, destination: &Destination) {
         let topic = topic_of_destination(destination);
-        self.tell(topic, destination_info(destination, true).into(), None);
+        self.tell(topic, destination_info(destination, true).into(), Vec::new());
     }
 
     fn began(&mut self, kind: Kind, subject: Subject, fact: Fact) {
         let change = self.config.registry.begin(kind, subject, fact);
         for used in change.edges.iter().filter(|edge| is_told_of(edge)) {
             let about = destination_info(used, false).into();
-            self.tell(topic_of_destination(used), about, None);
+            self.tell(topic_of_destination(used), about, Vec::new());
         }
         let Fact { topic, about, .. } = change.fact;
-        self.tell(&topic, about, kind.count_property().map(|name| (name, change.count)));
+        self.tell(&topic, about, kind.properties(change.count));
     }
 
     fn ended(&mut self, kind: Kind, subject: Subject, last_delivered_sequence_id: i64) {
@@ -224,8 +248,7 @@ impl OpenWireSession {
             _ => None,
         };
         let about = RemoveInfo { object_id, last_delivered_sequence_id, ..Default::default() };
-        let count = kind.count_property().map(|name| (name, change.count));
-        self.tell(&change.fact.topic, about.into(), count);
+        self.tell(&change.fact.topic, about.into(), kind.properties(change.count));
         // A queue stays when nobody uses it.
         let topics = change.edges.iter().filter(|edge| matches!(edge, Destination::Topic(_)));
         for topic in topics.filter(|topic| is_told_of(topic)) {
@@ -237,9 +260,6 @@ impl OpenWireSession {
         Subject::Of(self.connection, session, value)
     }
 }
-
-/// How many use a destination, and in which property that is told.
-pub(super) type Count = Option<(&'static str, usize)>;
 
 /// The destinations of which it is told who uses them: all but those of advisories.
 fn told_of(destinations: &[Destination]) -> Arc<[Destination]> {

@@ -1,13 +1,15 @@
 //! What the client is answered: which of its commands a word of the broker is about.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::OpenWireSession;
 use super::consumer::ConsumerKey;
 use super::fault::Problem;
+use super::kept::KeptFor;
 use super::replay::Replay;
 use super::send::SendId;
-use crate::broker::command::{BranchInfo, Command, Refusal, Reply, Vote};
+use crate::broker::command::{BranchInfo, Command, KeptName, Refusal, Reply, Vote};
 use crate::ids::{StageId, SubscriptionId, Token, Xid};
 use crate::message::Destination;
 use crate::protocol::openwire::table::{
@@ -32,6 +34,10 @@ pub(super) enum Asked {
     Browse { consumer: ConsumerKey, head: Option<CommandHead> },
     /// A page of what a listener to advisories is told.
     Replay(Replay),
+    /// Which durable subscriptions there are.
+    Kept(KeptFor),
+    /// The end of a durable subscription, and of which topic, once that is known.
+    EndKept { head: Option<CommandHead>, of: KeptName, topic: Option<Arc<str>> },
     /// The end of an ordinary destination.
     Delete { head: CommandHead, destination: Destination },
     /// The end of a transaction of this connection.
@@ -125,6 +131,8 @@ impl OpenWireSession {
             Asked::Pull { consumer, pull } => self.pull_answered(&consumer, pull, &result),
             Asked::Browse { consumer, head } => self.browsed(head, &consumer, result),
             Asked::Replay(replay) => self.replay_on(replay, result),
+            Asked::Kept(what) => self.kept(what, result),
+            Asked::EndKept { head, of, topic } => self.kept_ended(head, of, topic, result),
             Asked::Delete { head, destination } => {
                 if result.is_ok() {
                     self.advise_no_destination(&destination);

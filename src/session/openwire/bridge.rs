@@ -6,8 +6,12 @@
 //! is settled here when the other side has answered for it, and demand that ends is given up when
 //! everything said for it is answered.
 
+mod lasting;
+
 use std::collections::{BTreeMap, HashMap};
 
+use self::lasting::Subscriber;
+pub(super) use self::lasting::{Lasting, lasting_name};
 use super::OpenWireSession;
 use super::consume::NONE_SEEN;
 use super::consumer::{Consumer, ConsumerKey};
@@ -48,6 +52,10 @@ pub(super) struct Bridge {
     demands: BTreeMap<i64, Demand>,
     /// For which of them each consumer of the other side waits.
     consumers: HashMap<ConsumerId, i64>,
+    /// And each of its durable subscriptions.
+    subscribers: HashMap<Subscriber, i64>,
+    /// What is kept here for the other side reads again, as far as it is to.
+    restored: bool,
     last: i64,
     /// Messages for which the other side has not answered, by the numbers of their commands.
     unanswered: HashMap<i32, (i64, SubscriptionId, Tag)>,
@@ -60,6 +68,14 @@ struct Demand {
     selector: Option<Text>,
     consumers: usize,
     unanswered: usize,
+    /// It is of durable subscriptions, and so is one here.
+    lasting: Option<Lasting>,
+}
+
+impl Demand {
+    fn is_wanted(&self) -> bool {
+        self.consumers > 0 || self.lasting.as_ref().is_some_and(|lasting| lasting.unclaimed)
+    }
 }
 
 impl Bridge {
@@ -71,6 +87,8 @@ impl Bridge {
             advised: 0,
             demands: BTreeMap::new(),
             consumers: HashMap::new(),
+            subscribers: HashMap::new(),
+            restored: false,
             last: 0,
             unanswered: HashMap::new(),
         }
@@ -114,6 +132,7 @@ impl OpenWireSession {
                 topics = format!("{topics},{}", kind.prefix());
             }
         }
+        self.advise_bridge(&network);
         let mut bridge = Bridge::new(network, &name);
         let connection_id = Some(bridge.name.clone());
         let connection = ConnectionInfo {
@@ -146,6 +165,7 @@ impl OpenWireSession {
         self.write(&producer);
         self.write(&consumer);
         self.bridge = Some(Box::new(bridge));
+        self.restore();
     }
 
     /// Takes an advisory of the other side; false for what is none.
@@ -176,6 +196,7 @@ impl OpenWireSession {
                 object_id: Some(RemovedId::Consumer(id)),
                 ..
             })) => self.demand_no_more(id),
+            Some(Structure::RemoveSubscriptionInfo(info)) => self.subscriber_no_more(info),
             Some(Structure::DestinationInfo(info)) => self.temporary_of_peer(info),
             _ => {}
         }
@@ -185,19 +206,27 @@ impl OpenWireSession {
 
     /// A consumer of the other side waits for something.
     fn demand(&mut self, info: &ConsumerInfo) {
+        if info.subscription_name.is_some() {
+            return self.lasting_demand(info);
+        }
         let own = self.own_broker();
         let Some(bridge) = &mut self.bridge else { return };
         let Some(id) = info.consumer_id.as_ref().map(compact) else { return };
         if bridge.consumers.contains_key(&id) || !bridge.network.wants(info, &own) {
             return;
         }
-        if bridge.consumers.len() >= limits::BRIDGE_CONSUMERS_MAX {
-            let limit = limits::BRIDGE_CONSUMERS_MAX;
-            let why = format!("the other broker has {limit} consumers, which is the limit");
-            return self.break_bridge(why);
+        if bridge.is_full() {
+            return self.break_bridge(full());
         }
+        if self.is_bridged(info) {
+            return;
+        }
+        let Some(bridge) = &mut self.bridge else { unreachable!("just seen") };
         let selector = info.selector.clone().filter(|_| !bridge.network.conduit);
-        let alike = |it: &Demand| it.destination == info.destination && it.selector == selector;
+        let alike = |it: &Demand| {
+            let same = it.destination == info.destination && it.selector == selector;
+            same && it.lasting.is_none()
+        };
         let known = bridge.demands.iter_mut().find(|(_, demand)| alike(demand));
         if let Some((value, demand)) = known.filter(|_| bridge.network.conduit) {
             demand.consumers += 1;
@@ -216,10 +245,21 @@ impl OpenWireSession {
         let Some(bridge) = &mut self.bridge else { unreachable!("just seen") };
         bridge.consumers.insert(id, value);
         let destination = info.destination.clone();
-        bridge.demands.insert(value, Demand { destination, selector, consumers: 1, unanswered: 0 });
+        let demand = Demand { destination, selector, consumers: 1, unanswered: 0, lasting: None };
+        bridge.demands.insert(value, demand);
         let local = ConsumerInfo { selector: info.selector.clone(), ..local };
         let head = CommandHead { command_id: 0, response_required: false };
         self.begin_consumer(head, Consumer::new(local, destinations, condition));
+    }
+
+    /// Whether another bridge waits for what a consumer of the other side does, so that this one
+    /// would bring it twice.
+    fn is_bridged(&self, info: &ConsumerInfo) -> bool {
+        let path = info.network_consumer_path.iter().flatten().flatten();
+        let mut ids = path.chain(&info.consumer_id);
+        let of = info.destination.as_ref();
+        self.network.as_ref().is_some_and(|network| network.is_one_way(of))
+            && self.config.registry.is_bridged(&mut ids)
     }
 
     /// A consumer of the other side has gone.
@@ -228,7 +268,13 @@ impl OpenWireSession {
         let Some(value) = bridge.consumers.remove(id) else { return };
         let Some(demand) = bridge.demands.get_mut(&value) else { return };
         demand.consumers -= 1;
-        if demand.consumers > 0 {
+        self.stop_unwanted(value);
+    }
+
+    /// Reads no more for a demand that nobody has any more.
+    fn stop_unwanted(&mut self, value: i64) {
+        let demand = self.bridge.as_ref().and_then(|bridge| bridge.demands.get(&value));
+        if demand.is_none_or(Demand::is_wanted) {
             return;
         }
         let key = ConsumerKey { session: SESSION, value };
@@ -243,9 +289,13 @@ impl OpenWireSession {
     fn give_up(&mut self, value: i64) {
         let Some(bridge) = &mut self.bridge else { return };
         let Some(demand) = bridge.demands.get(&value) else { return };
-        if demand.consumers == 0 && demand.unanswered == 0 {
-            bridge.demands.remove(&value);
-            self.remove_consumer(&ConsumerKey { session: SESSION, value }, NONE_SEEN);
+        if demand.is_wanted() || demand.unanswered > 0 {
+            return;
+        }
+        let lasting = bridge.demands.remove(&value).and_then(|demand| demand.lasting);
+        self.remove_consumer(&ConsumerKey { session: SESSION, value }, NONE_SEEN);
+        if let Some(lasting) = lasting {
+            self.end_lasting(lasting);
         }
     }
 
@@ -273,6 +323,13 @@ impl OpenWireSession {
         let own = self.own_broker();
         let Some(bridge) = &mut self.bridge else { return };
         let Some(demand) = bridge.demands.get_mut(&value) else { return };
+        let (Outgoing::Whole(message) | Outgoing::Large { message, .. }) = &outgoing;
+        // What is kept here for the other side is all that its topic gets.
+        if demand.lasting.is_some() && !bridge.network.passes(&message.tail.broker_path) {
+            let (subscription, which) = (of.0, Which::One(of.1));
+            let outcome = Outcome::Accepted;
+            return self.submit(None, Command::Settle { subscription, which, outcome });
+        }
         demand.unanswered += 1;
         let command = bridge.next_command();
         bridge.unanswered.insert(command, (value, of.0, of.1));
@@ -325,12 +382,22 @@ impl OpenWireSession {
     }
 
     /// Ends the bridge: the other side lays it anew, and what it has not answered for goes again.
-    fn break_bridge(&mut self, why: String) {
+    pub(super) fn break_bridge(&mut self, why: String) {
         self.phase = Phase::Closed(CloseReason::Fault(Fault::Refused { why }));
     }
 }
 
+/// Why a bridge cannot be.
+fn full() -> String {
+    let limit = limits::BRIDGE_CONSUMERS_MAX;
+    format!("the other broker has {limit} consumers and durable subscriptions, which is the limit")
+}
+
 impl Bridge {
+    fn is_full(&self) -> bool {
+        self.consumers.len() + self.subscribers.len() >= limits::BRIDGE_CONSUMERS_MAX
+    }
+
     /// A consumer here for one of the other side.
     fn local_consumer(
         &self,

@@ -11,8 +11,8 @@ use super::network::Network;
 use super::{OpenWireSession, Phase};
 use crate::broker::command::Command;
 use crate::protocol::openwire::table::{
-    ExceptionResponse, KeepAliveInfo, RemoveInfo, RemovedId, TransactionId, TransactionInfo,
-    TransactionVerb,
+    BrokerSubscriptionInfo, ExceptionResponse, KeepAliveInfo, RemoveInfo, RemovedId, TransactionId,
+    TransactionInfo, TransactionVerb,
 };
 use crate::protocol::openwire::{CommandHead, Object, Piece, Structure, Throwable};
 
@@ -68,7 +68,20 @@ impl OpenWireSession {
                 Ok(())
             }
             (Phase::Greeting, Structure::BrokerInfo(info)) => {
-                self.network = Network::read(&info);
+                self.network = Network::read(&info, &self.config.broker_name);
+                // Bridges do without a list that is longer than may be read.
+                if self.network.is_some() {
+                    self.receiver.pass_over::<BrokerSubscriptionInfo>();
+                }
+                Ok(())
+            }
+            // A broker says it before who it is, or when its bridge is up.
+            (Phase::Greeting | Phase::Open, Structure::BrokerSubscriptionInfo(info))
+                if self.network.is_some() =>
+            {
+                let head = info.command().unwrap_or(QUIET);
+                self.told_subscriptions(info);
+                self.done(head);
                 Ok(())
             }
             // A client that comes back says so before it says who it is.

@@ -128,6 +128,7 @@ impl OpenWireSession {
         }
         self.advise_connection(&info);
         self.begin_bridge();
+        self.tell_subscriptions();
     }
 
     /// The client does not get in: it is told, and closes.

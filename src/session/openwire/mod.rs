@@ -19,6 +19,7 @@ mod durable;
 mod fault;
 mod frames;
 mod greeting;
+mod kept;
 mod large;
 mod names;
 mod network;
@@ -54,7 +55,9 @@ use self::upload::{Incoming, Uploads};
 use crate::broker::command::{Command, Confirm, Request};
 use crate::ids::{ConnectionId, Lsn, Token};
 use crate::limits;
-use crate::protocol::openwire::table::{ConnectionInfo, KeepAliveInfo, ProducerId};
+use crate::protocol::openwire::table::{
+    BrokerSubscriptionInfo, ConnectionInfo, KeepAliveInfo, ProducerId,
+};
 use crate::protocol::openwire::{Format, Limits, Object, Receiver, Silence, SilenceWatch, encode};
 use crate::session::Login;
 
@@ -94,6 +97,8 @@ pub struct OpenWireSession {
     network: Option<Network>,
     /// This side's half of it.
     bridge: Option<Box<Bridge>>,
+    /// What that broker has told of its durable subscriptions, until it can be taken.
+    told: Option<Box<BrokerSubscriptionInfo>>,
     producers: HashMap<ProducerId, Producer>,
     consumers: Consumers,
     transactions: Transactions,
@@ -151,6 +156,7 @@ impl OpenWireSession {
             user: None,
             network: None,
             bridge: None,
+            told: None,
             producers: HashMap::new(),
             consumers: Consumers::default(),
             transactions: Transactions::default(),

@@ -1,9 +1,9 @@
 //! What advisories tell of: who and what is there now.
 //!
-//! Owns one fact for each connection, temporary destination, topic in use, producer and consumer,
-//! with the topic of advisories that it is told on. Always: what there is of a connection goes with
-//! it, so that there are no more facts than the connections may have things; pages of facts come in
-//! one order. Queues are the broker's to list.
+//! Owns one fact for each connection, bridge, temporary destination, topic in use, producer and
+//! consumer, with the topic of advisories that it is told on. Always: what there is of a connection
+//! goes with it, so that there are no more facts than the connections may have things; pages of
+//! facts come in one order. Queues are the broker's to list.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -14,13 +14,15 @@ use super::names;
 use crate::ids::ConnectionId;
 use crate::message::Destination;
 use crate::protocol::openwire::Structure;
-use crate::protocol::openwire::table::DestinationInfo;
+use crate::protocol::openwire::primitive::Value;
+use crate::protocol::openwire::table::{ConsumerId, DestinationInfo};
 
 /// The kinds of facts, in the order in which they are told: where a message could go, before those
 /// who wait for it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Connection,
+    Bridge,
     TempQueue,
     TempTopic,
     Topic,
@@ -29,8 +31,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Connection,
+        Self::Bridge,
         Self::TempQueue,
         Self::TempTopic,
         Self::Topic,
@@ -42,6 +45,7 @@ impl Kind {
     pub(super) fn prefix(self) -> &'static str {
         match self {
             Self::Connection => "ActiveMQ.Advisory.Connection",
+            Self::Bridge => "ActiveMQ.Advisory.NetworkBridge",
             Self::TempQueue => "ActiveMQ.Advisory.TempQueue",
             Self::TempTopic => "ActiveMQ.Advisory.TempTopic",
             Self::Topic => "ActiveMQ.Advisory.Topic",
@@ -50,15 +54,25 @@ impl Kind {
         }
     }
 
-    /// The property in which it is told how many use the destination.
-    pub(super) fn count_property(self) -> Option<&'static str> {
+    /// What is told of a fact beside itself, where `count` use the destination.
+    pub(super) fn properties(self, count: usize) -> Properties {
+        let count = Value::Int(i32::try_from(count).unwrap_or(i32::MAX));
         match self {
-            Self::Producer => Some("producerCount"),
-            Self::Consumer => Some("consumerCount"),
-            _ => None,
+            Self::Producer => vec![("producerCount", count)],
+            Self::Consumer => vec![("consumerCount", count)],
+            // It is the other side that lays bridges.
+            Self::Bridge => vec![STARTED, ("createdByDuplex", Value::Bool(1))],
+            _ => Vec::new(),
         }
     }
 }
+
+/// What an advisory tells by its properties.
+pub(super) type Properties = Vec<(&'static str, Value)>;
+
+/// Of a bridge, that it is up; and that it is no longer.
+const STARTED: (&str, Value) = ("started", Value::Bool(1));
+pub(super) const STOPPED: (&str, Value) = ("started", Value::Bool(0));
 
 /// What a fact is about, among those of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +118,8 @@ pub(super) struct Change {
 pub(super) struct Present {
     facts: BTreeMap<(Kind, Subject), Fact>,
     users: HashMap<Destination, Users>,
+    /// Consumers of other brokers for which bridges wait, each with how many do.
+    bridged: HashMap<ConsumerId, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +151,9 @@ impl Present {
                 }
                 *users.of(kind) += 1;
             }
+            for id in bridged(&fact) {
+                *self.bridged.entry(id.clone()).or_default() += 1;
+            }
             self.facts.insert(key, fact.clone());
             for topic in edges.iter().filter(|edge| is_topic(edge)) {
                 let key = (Kind::Topic, Subject::Destination(topic.clone()));
@@ -147,6 +166,13 @@ impl Present {
     /// Something is there no longer; nothing where it was not.
     pub(super) fn end(&mut self, kind: Kind, subject: Subject) -> Option<Change> {
         let fact = self.facts.remove(&(kind, subject))?;
+        for id in bridged(&fact) {
+            let Some(count) = self.bridged.get_mut(id) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.bridged.remove(id);
+            }
+        }
         let mut edges = Vec::new();
         for destination in fact.uses.iter() {
             let Some(users) = self.users.get_mut(destination) else { continue };
@@ -162,7 +188,7 @@ impl Present {
 
     /// Everything of a connection goes.
     pub(super) fn end_all(&mut self, of: ConnectionId) {
-        for kind in [Kind::Connection, Kind::Producer, Kind::Consumer] {
+        for kind in [Kind::Connection, Kind::Bridge, Kind::Producer, Kind::Consumer] {
             let first = (kind, Subject::Of(of, i64::MIN, i64::MIN));
             let last = (kind, Subject::Of(of, i64::MAX, i64::MAX));
             let mine: Vec<_> = self.facts.range(first..=last).map(|(key, _)| key.clone()).collect();
@@ -175,6 +201,15 @@ impl Present {
     fn count(&self, kind: Kind, fact: &Fact) -> usize {
         let users = fact.uses.iter().filter_map(|used| self.users.get(used));
         users.map(|it| if kind == Kind::Producer { it.producers } else { it.consumers }).sum()
+    }
+
+    /// Whether a bridge waits for what this consumer of another broker does.
+    pub(super) fn is_bridged(&self, id: &ConsumerId) -> bool {
+        self.bridged.contains_key(id)
+    }
+
+    pub(super) fn consumers_of(&self, destination: &Destination) -> usize {
+        self.users.get(destination).map_or(0, |users| users.consumers)
     }
 
     /// The next facts of a kind, behind this one.
@@ -193,6 +228,16 @@ impl Present {
         });
         told.collect()
     }
+}
+
+/// The consumers that one of a bridge stands for: that of the other broker, and those that its own
+/// stands for.
+fn bridged(fact: &Fact) -> impl Iterator<Item = &ConsumerId> {
+    let path = match &fact.about {
+        Structure::ConsumerInfo(info) if info.network_subscription => &info.network_consumer_path,
+        _ => &None,
+    };
+    path.iter().flatten().flatten()
 }
 
 /// Whether a destination is told of where it begins to be used: not what stands for many, what is

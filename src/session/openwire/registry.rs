@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::present::{Change, Fact, Kind, Present, Subject, Told};
 use crate::ids::ConnectionId;
 use crate::message::{Destination, TEMPORARY, Wildcard};
+use crate::protocol::openwire::table::ConsumerId;
 
 /// Wakes whoever waits for a change in the registry.
 pub trait Waker: Debug + Send + Sync {
@@ -164,6 +165,17 @@ impl Registry {
     /// Something is there no longer; nothing where it was not.
     pub(super) fn end(&self, kind: Kind, subject: Subject) -> Option<Change> {
         self.state().present.end(kind, subject)
+    }
+
+    /// Whether a bridge waits for what one of these consumers of other brokers does.
+    pub(super) fn is_bridged<'a>(&self, mut ids: impl Iterator<Item = &'a ConsumerId>) -> bool {
+        let state = self.state();
+        ids.any(|id| state.present.is_bridged(id))
+    }
+
+    /// How many consumers of this wire a destination has.
+    pub(super) fn consumers_of(&self, destination: &Destination) -> usize {
+        self.state().present.consumers_of(destination)
     }
 
     /// The next of what is there, of a kind.

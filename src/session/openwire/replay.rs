@@ -10,7 +10,7 @@ use super::advisory::{QUEUE, is_advisory};
 use super::answers::Asked;
 use super::consumer::ConsumerKey;
 use super::names;
-use super::present::{Kind, Subject, destination_info};
+use super::present::{Kind, Properties, Subject, destination_info};
 use super::stored::Outgoing;
 use crate::broker::command::{Command, Refusal, Reply};
 use crate::limits;
@@ -63,10 +63,10 @@ impl OpenWireSession {
             }
             room -= page.len();
             for told in page {
-                let count = told.kind.count_property().map(|name| (name, told.count));
+                let properties = told.kind.properties(told.count);
                 let (topic, about) = (&*told.fact.topic, told.fact.about);
                 if topics.iter().any(|it| names::reads(it, topic)) {
-                    self.tell_one(&replay.consumer, topic, about, count);
+                    self.tell_one(&replay.consumer, topic, about, properties);
                 }
             }
         }
@@ -91,7 +91,7 @@ impl OpenWireSession {
             let queue = Destination::queue(&*queue.name);
             if !names::is_temporary(&queue) {
                 let about = destination_info(&queue, false).into();
-                self.tell_one(&replay.consumer, QUEUE, about, None);
+                self.tell_one(&replay.consumer, QUEUE, about, Vec::new());
             }
         }
         let command = Command::ListQueues { after: Some(last) };
@@ -104,10 +104,10 @@ impl OpenWireSession {
         key: &ConsumerKey,
         topic: &str,
         about: Structure,
-        count: super::advisory::Count,
+        properties: Properties,
     ) {
         let topic = Destination::topic(topic);
-        let mut message = self.advisory(about, count);
+        let mut message = self.advisory(about, properties);
         message.head.destination = Some(names::wire(&topic));
         if let Some(id) = &mut message.head.message_id {
             id.broker_sequence_id = self.dispatched + 1;

@@ -59,7 +59,7 @@ impl OpenWireSession {
         remove: bool,
     ) {
         let about = self.temporary_info(destination, remove);
-        match self.advise(self.note_temporary(destination, remove), about, None) {
+        match self.advise(self.note_temporary(destination, remove), about, Vec::new()) {
             Some(command) => self.submit(Some(Asked::Command(head)), command),
             None => self.done(head),
         }
@@ -83,7 +83,7 @@ impl OpenWireSession {
         for destination in self.config.registry.temporary_of(self.connection) {
             let about = self.temporary_info(&destination, true);
             self.config.registry.remove(self.connection, &destination);
-            self.tell(self.note_temporary(&destination, true), about, None);
+            self.tell(self.note_temporary(&destination, true), about, Vec::new());
         }
     }
 }

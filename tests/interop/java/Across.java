@@ -1,5 +1,7 @@
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import javax.jms.Connection;
 import javax.jms.JMSException;
 import javax.jms.Message;
@@ -19,11 +21,20 @@ final class Across {
 
     /** A consumer there draws what is sent here, each message once. */
     static void a_queue(Stage here, Stage there) throws Exception {
+        aQueue(here, there, "");
+    }
+
+    /** The same, where consumers there must say who they are. */
+    static void a_queue_of_users(Stage here, Stage there) throws Exception {
+        aQueue(here, there, "jms.userName=ann&jms.password=a");
+    }
+
+    private static void aQueue(Stage here, Stage there, String options) throws Exception {
         Queue queue = new ActiveMQQueue("across.queue");
         // What waits already, and what comes.
         here.send(queue, Arrays.copyOf(TEXTS, 50));
         MessageConsumer consumer =
-            there.session(Session.AUTO_ACKNOWLEDGE).createConsumer(queue);
+            there.session(Session.AUTO_ACKNOWLEDGE, options).createConsumer(queue);
         here.send(queue, Arrays.copyOfRange(TEXTS, 50, 100));
         Stage.expectTexts(consumer, TEXTS);
         Stage.expectNothing(consumer);
@@ -35,6 +46,46 @@ final class Across {
         Stage.expect(List.of("stays"), here.drain(queue));
     }
 
+    /** Of what is sent here, the consumer there draws what its selector wants, and no more. */
+    static void what_a_selector_wants(Stage here, Stage there) throws Exception {
+        Queue queue = new ActiveMQQueue("across.selected");
+        MessageConsumer consumer =
+            there.session(Session.AUTO_ACKNOWLEDGE).createConsumer(queue, "wanted = TRUE");
+        Session session = here.session(Session.AUTO_ACKNOWLEDGE);
+        MessageProducer producer = session.createProducer(queue);
+        for (int i = 0; i < 10; i++) {
+            Message message = session.createTextMessage(TEXTS[i]);
+            message.setBooleanProperty("wanted", i % 2 == 0);
+            producer.send(message);
+        }
+        Stage.expectTexts(consumer, TEXTS[0], TEXTS[2], TEXTS[4], TEXTS[6], TEXTS[8]);
+        List<String> others = List.of(TEXTS[1], TEXTS[3], TEXTS[5], TEXTS[7], TEXTS[9]);
+        Stage.expect(others, here.drain(queue));
+    }
+
+    /** Who publishes and who subscribes are in a circle: each message comes by one way. */
+    static void a_topic_in_a_circle(Stage here, Stage there) throws Exception {
+        ActiveMQTopic topic = new ActiveMQTopic("across.circle");
+        MessageConsumer consumer =
+            there.session(Session.AUTO_ACKNOWLEDGE).createConsumer(topic);
+        Set<String> came = new HashSet<>();
+        // So often that every way is there before the last.
+        for (int round = 0; round < 10; round++) {
+            awaitDemand(here, AdvisorySupport.getConsumerAdvisoryTopic(topic), 1);
+            String prefix = round + ".";
+            String[] texts = Arrays.stream(TEXTS).map(prefix::concat).toArray(String[]::new);
+            here.send(topic, texts);
+            String last = texts[texts.length - 1];
+            for (String text = null; !last.equals(text);) {
+                text = Stage.text(Stage.next(consumer));
+                Stage.check(came.add(text), "it comes twice: " + text);
+            }
+            Stage.expectNothing(consumer);
+        }
+        consumer.close();
+        awaitDemand(here, AdvisorySupport.getConsumerAdvisoryTopic(topic), 0);
+    }
+
     static void a_topic(Stage here, Stage there) throws Exception {
         ActiveMQTopic topic = new ActiveMQTopic("across.topic");
         MessageConsumer consumer =
@@ -43,6 +94,62 @@ final class Across {
         here.send(topic, TEXTS);
         Stage.expectTexts(consumer, TEXTS);
         Stage.expectNothing(consumer);
+    }
+
+    /** Who has a durable subscription there and is away gets what is published here meanwhile. */
+    static void a_durable_subscription(Stage here, Stage there) throws Exception {
+        ActiveMQTopic topic = new ActiveMQTopic("across.durable");
+        leaveSubscription(there, topic, here);
+        here.send(topic, TEXTS);
+        takeSubscription(here, there, topic);
+    }
+
+    /** Nobody has told the broker here of it: it was before the bridge. */
+    static void a_subscription_is_left(Stage here, Stage there) throws Exception {
+        leaveSubscription(there, new ActiveMQTopic("across.durable"), null);
+    }
+
+    static void a_subscription_is_known(Stage here, Stage there) throws Exception {
+        ActiveMQTopic topic = new ActiveMQTopic("across.durable");
+        awaitDemand(here, AdvisorySupport.getConsumerAdvisoryTopic(topic), 1);
+        here.send(topic, TEXTS);
+        takeSubscription(here, there, topic);
+    }
+
+    /** What is published here while the broker there is gone is kept for its subscribers. */
+    static void a_durable_subscription_without_a_bridge(Stage here, Stage there) throws Exception {
+        ActiveMQTopic topic = new ActiveMQTopic("across.durable");
+        leaveSubscription(there, topic, here);
+        there.killBroker();
+        awaitDemand(here, AdvisorySupport.getConsumerAdvisoryTopic(topic), 0);
+        here.send(topic, TEXTS);
+        there.startBroker();
+        takeSubscription(here, there, topic);
+    }
+
+    /** Goes when the broker here has heard of the subscription, if there is one. */
+    private static void leaveSubscription(Stage there, ActiveMQTopic topic, Stage here)
+        throws Exception {
+        try (Connection connection = there.connectAs("away")) {
+            Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+            session.createDurableSubscriber(topic, "sub");
+            if (here != null) {
+                awaitDemand(here, AdvisorySupport.getConsumerAdvisoryTopic(topic), 1);
+            }
+        }
+    }
+
+    /** All of it is there, each message once, and with the subscription the demand ends. */
+    private static void takeSubscription(Stage here, Stage there, ActiveMQTopic topic)
+        throws Exception {
+        Session session =
+            there.connectAs("away").createSession(false, Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer consumer = session.createDurableSubscriber(topic, "sub");
+        Stage.expectTexts(consumer, TEXTS);
+        Stage.expectNothing(consumer);
+        consumer.close();
+        session.unsubscribe("sub");
+        awaitDemand(here, AdvisorySupport.getConsumerAdvisoryTopic(topic), 0);
     }
 
     /** Who asks here is answered there, and the answer finds back. */

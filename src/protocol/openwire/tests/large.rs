@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::super::message::{Message, MessageKind};
 use super::super::sample::Sampler;
-use super::super::table::{KeepAliveInfo, MessageDispatch, ProducerInfo, Structure};
+use super::super::table::{
+    BrokerSubscriptionInfo, ConsumerInfo, KeepAliveInfo, MessageDispatch, ProducerInfo, Structure,
+};
 use super::super::{
     DecodeError, EncodeError, Format, LargeHead, Limits, Piece, Receiver, Text, WireFormat, encode,
     encode_around,
@@ -155,4 +157,35 @@ fn a_frame_around_a_body_may_be_too_large() {
     assert!(encode_around(&message, 100, NEWEST, size).is_ok());
     let too_large = Err(EncodeError::FrameTooLarge { size, limit: size - 1 });
     assert_eq!(encode_around(&message, 100, NEWEST, size - 1), too_large);
+}
+
+#[test]
+fn a_large_frame_that_is_dispensable_takes_no_memory_and_the_next_is_read() {
+    let subscription_infos = Some(vec![Some(ConsumerInfo::default()); 5000]);
+    let large = BrokerSubscriptionInfo { subscription_infos, ..Default::default() };
+    let small = BrokerSubscriptionInfo::default();
+    let mut bytes = BytesMut::new();
+    encode(&large, NEWEST, 1 << 20, &mut bytes).unwrap();
+    assert!(bytes.len() > LIMITS.frame_bytes);
+    encode(&KeepAliveInfo::default(), NEWEST, 1 << 16, &mut bytes).unwrap();
+    encode(&small, NEWEST, 1 << 16, &mut bytes).unwrap();
+    for size in [1, 4, 999, bytes.len()] {
+        let mut receiver = receiver(NEWEST, LIMITS);
+        receiver.pass_over::<BrokerSubscriptionInfo>();
+        let (mut input, mut found) = (BytesMut::new(), Vec::new());
+        for part in bytes.chunks(size) {
+            input.extend_from_slice(part);
+            while let Some(piece) = receiver.poll(&mut input).unwrap() {
+                found.push(piece);
+            }
+            assert!(input.len() < LIMITS.head_bytes);
+        }
+        let [first, second] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(*first, Piece::Whole(KeepAliveInfo::default().into()));
+        assert_eq!(*second, Piece::Whole(small.clone().into()));
+    }
+    // Others are refused as before.
+    let mut receiver = receiver(NEWEST, LIMITS);
+    receiver.pass_over::<KeepAliveInfo>();
+    assert!(matches!(receiver.poll(&mut bytes), Err(DecodeError::FrameTooLarge { .. })));
 }

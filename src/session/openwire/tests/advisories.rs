@@ -1,7 +1,8 @@
 //! Advisories: what clients and other brokers are told of each other.
 
 use super::*;
-use crate::protocol::openwire::table::{RemoveInfo, RemovedId};
+use crate::broker::command::{KeptInfo, KeptPage};
+use crate::protocol::openwire::table::{RemoveInfo, RemoveSubscriptionInfo, RemovedId};
 
 fn topic(name: &str) -> WireDestination {
     place(DestinationKind::Topic, &format!("ActiveMQ.Advisory.{name}"))
@@ -86,4 +87,40 @@ fn the_end_of_a_connection_is_the_end_of_its_consumers() {
         heard[..],
         [(_, Structure::RemoveInfo(RemoveInfo { object_id: Some(RemovedId::Consumer(_)), .. }))]
     ));
+}
+
+#[test]
+fn the_end_of_a_durable_subscription_is_told_on_its_topic_when_it_has_ended() {
+    let config = Arc::default();
+    let mut other = Wire::connected(&config, 2, "d");
+    other.consume(1, topic("Consumer.Topic.t"), 1000);
+    let mut one = Wire::connected(&config, 1, "c");
+    let ends = |name: &str| RemoveSubscriptionInfo {
+        command_id: 5,
+        response_required: true,
+        client_id: Text::new("another"),
+        subscription_name: Text::new(name),
+        ..RemoveSubscriptionInfo::default()
+    };
+    let page = |name: &str| KeptPage {
+        kept: vec![KeptInfo { client: "c".into(), name: name.into(), topic: "t".into() }],
+        next: None,
+    };
+    one.say(&ends("s"));
+    one.answer(Ok(Reply::Kept(page("s"))));
+    assert_eq!(told(&mut one), []);
+    one.answer(Ok(Reply::Removed(0)));
+    let heard = told(&mut one);
+    let [(on, Structure::RemoveSubscriptionInfo(info))] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!(on, "ActiveMQ.Advisory.Consumer.Topic.t");
+    // Whose it was is what the broker knows, not what was said.
+    assert_eq!((&info.client_id, &info.subscription_name), (&Text::new("c"), &Text::new("s")));
+    assert!(matches!(one.frames()[..], [Structure::Response(_)]));
+    // There is none of that name, but a next one.
+    one.say(&ends("r"));
+    one.answer(Ok(Reply::Kept(page("s"))));
+    let none = Refusal::NoSuchKept { client: "c".into(), name: "r".into() };
+    one.answer(Err(none));
+    assert_eq!(told(&mut one), []);
+    assert_eq!(one.frames().len(), 1);
 }

@@ -96,7 +96,7 @@ fn who_comes_back_under_its_connections_name_ends_the_one_it_had_and_waits_for_t
 #[test]
 fn what_is_not_known_is_refused_and_the_connection_goes_on() {
     let mut wire = Wire::alone();
-    let unknown = crate::protocol::openwire::table::BrokerSubscriptionInfo {
+    let unknown = crate::protocol::openwire::table::ProducerAck {
         command_id: 5,
         response_required: true,
         ..Default::default()

@@ -6,6 +6,7 @@ mod bounds;
 mod consuming;
 mod greeting;
 mod large;
+mod network;
 mod sending;
 mod transacted;
 
