@@ -27,7 +27,10 @@ impl OpenWireSession {
         while self.wants_bytes() {
             let step = match self.receiver.poll(bytes) {
                 Ok(None) => break,
-                Ok(Some(piece)) => self.piece(now, piece),
+            let before = bytes.len();
+                Ok(Some(piece)) => {
+                    self.greeted(before - bytes.len()).and_then(|()| self.piece(now, piece))
+                }
                 Err(error) => Err(Fault::Decode(error)),
             };
             if let Err(fault) = step {

@@ -65,8 +65,8 @@ pub use self::registry::{Registry, Waker};
 /// The life of one OpenWire connection.
 ///
 /// 1. *Opening*: both sides say what they can; nothing else is read.
-/// 2. *Greeting*: only `ConnectionInfo` and what may come before it, soon and small. Where another
-///    connection has the same name, that ends first.
+/// 2. *Greeting*: only `ConnectionInfo` and what may come before it, soon and little in all. Where
+///    another connection has the same name, that ends first.
 /// 3. *Open*: commands become requests; answers and deliveries become frames.
 /// 4. *Closed*: nothing more happens; the last bytes are to be written, then the socket closed.
 ///
@@ -86,6 +86,8 @@ pub struct OpenWireSession {
     frame_bytes: usize,
     /// The client has said who it is, or is given up then.
     connect_by: Duration,
+    /// Bytes of the frames that came before that.
+    greeted: usize,
     watch: Option<SilenceWatch>,
     client: Client,
     /// As whom the client was let in, where that is asked.
@@ -148,6 +150,7 @@ impl OpenWireSession {
             connect_by: now.saturating_add(config.connect_timeout),
             watch: None,
             client: Client::default(),
+            greeted: 0,
             user: None,
             network: None,
             bridge: None,

@@ -1,6 +1,7 @@
 //! Who gets in, how soon, and under which name.
 
 use super::*;
+use crate::protocol::openwire::table::{BrokerInfo, ConnectionControl};
 
 #[test]
 fn a_client_is_known_when_it_has_said_who_it_is() {
@@ -38,6 +39,43 @@ fn who_says_nothing_or_too_much_is_given_up() {
     let mut wire = Wire::opened(&Arc::default(), 1);
     wire.feed(&[0, 0, 0x40, 1, 3]);
     assert!(wire.session.is_closing().unwrap().to_string().contains("larger than the limit"));
+}
+
+#[test]
+fn who_goes_on_greeting_is_given_up_at_the_limit_of_all_its_frames_together() {
+    fn say_for_ever<T: Object>(structure: &T) {
+        let mut wire = Wire::opened(&Arc::default(), 1);
+        let mut frame = BytesMut::new();
+        encode(structure, wire.format, usize::MAX, &mut frame).unwrap();
+        let first = Wire::client_format().to_info();
+        let mut opening = BytesMut::new();
+        encode(&first, Format::OPENING, usize::MAX, &mut opening).unwrap();
+        let fit = (limits::OPENWIRE_GREETING_TOTAL_MAX - opening.len()) / frame.len();
+        (0..fit).for_each(|_| wire.feed(&frame));
+        assert_eq!(wire.session.is_closing(), None, "{fit} frames are within the limit");
+        let _ = wire.frames();
+        wire.feed(&frame);
+        let limit = limits::OPENWIRE_GREETING_TOTAL_MAX;
+        let fault = Fault::LongGreeting { limit };
+        assert_eq!(wire.session.is_closing(), Some(&CloseReason::Fault(fault)));
+        assert_eq!(wire.frames(), [], "what comes too late is not answered");
+    }
+    let (command_id, response_required) = (1, true);
+    say_for_ever(&KeepAliveInfo { command_id, response_required });
+    say_for_ever(&BrokerInfo { command_id, response_required, ..BrokerInfo::default() });
+    say_for_ever(&ConnectionControl {
+        command_id,
+        response_required,
+        ..ConnectionControl::default()
+    });
+}
+
+#[test]
+fn what_a_known_client_says_does_not_count_as_greeting() {
+    let mut wire = Wire::alone();
+    let info = BrokerInfo { broker_name: Some(Text::cut(&"x".repeat(1000))), ..Default::default() };
+    (0..100).for_each(|_| wire.say(&info));
+    assert_eq!(wire.session.is_closing(), None);
 }
 
 #[test]
