@@ -89,6 +89,8 @@ pub struct OpenWireSession {
     /// Bytes of the frames that came before that.
     greeted: usize,
     watch: Option<SilenceWatch>,
+    /// Bytes that came and could not be read yet.
+    unread: usize,
     client: Client,
     /// As whom the client was let in, where that is asked.
     user: Option<String>,
@@ -148,9 +150,10 @@ impl OpenWireSession {
             format: Format::OPENING,
             frame_bytes: limits::OPENWIRE_GREETING_BYTES_MAX,
             connect_by: now.saturating_add(config.connect_timeout),
-            watch: None,
-            client: Client::default(),
             greeted: 0,
+            watch: None,
+            unread: 0,
+            client: Client::default(),
             user: None,
             network: None,
             bridge: None,

@@ -89,6 +89,18 @@ fn a_silent_client_is_given_up_and_a_living_one_hears_that_we_live() {
 }
 
 #[test]
+fn half_a_frame_that_waits_to_be_read_is_no_sign_of_life() {
+    let mut wire = Wire::alone();
+    wire.feed(&[0, 0, 0, 99, 10]);
+    wire.session.handle_timeout(Duration::from_secs(40));
+    assert_eq!(wire.session.is_closing(), None, "something came in the first forty seconds");
+    // Whatever else happens on the connection, its bytes are shown again.
+    wire.feed(&[]);
+    wire.session.handle_timeout(Duration::from_secs(71));
+    assert_eq!(wire.session.is_closing(), Some(&CloseReason::Fault(Fault::Silent)));
+}
+
+#[test]
 fn a_wish_for_a_sign_of_life_is_granted_by_its_own_number() {
     let mut wire = Wire::alone();
     let wish = KeepAliveInfo { command_id: 77, response_required: true };
