@@ -144,6 +144,22 @@ fn who_comes_back_under_its_connections_name_ends_the_one_it_had_and_waits_for_t
 }
 
 #[test]
+fn a_session_that_a_defect_ends_gives_its_name_back_and_others_go_on() {
+    let config = Arc::default();
+    let mut other = Wire::connected(&config, 1, "other");
+    let theirs = Arc::clone(&config);
+    let defect = std::thread::spawn(move || {
+        let _wire = Wire::connected(&theirs, 2, "a");
+        panic!("a defect");
+    });
+    assert!(defect.join().is_err());
+    Wire::connected(&config, 3, "a");
+    other.consume(1, queue("q"), 10);
+    other.deliver(1, 1, stored("text"));
+    assert_eq!(other.dispatched().len(), 1);
+}
+
+#[test]
 fn what_is_not_known_is_refused_and_the_connection_goes_on() {
     let mut wire = Wire::alone();
     let unknown = crate::protocol::openwire::table::BrokerSubscriptionInfo {
