@@ -11,6 +11,7 @@ mod hostile;
 mod large;
 mod metrics;
 mod once;
+mod openwire_hostile;
 mod openwire_session;
 mod operator;
 mod producers;
