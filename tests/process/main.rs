@@ -17,6 +17,7 @@ mod operator;
 mod producers;
 mod redelivery;
 mod repair;
+mod rights;
 mod schedule;
 mod security;
 mod stats;
