@@ -1,7 +1,8 @@
 //! Side doors: whatever a destination is called, and by whatever command it is reached, the rights
-//! decide that its plain name has; and an empty password is none.
+//! decide that its plain name has; an empty password is none; and what operators go by is theirs.
 
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use crate::support::broker::Broker;
 use crate::support::fresh_dir;
@@ -362,4 +363,23 @@ fn no_password_and_an_empty_one_let_nobody_in() {
     );
     let mut jms = OpenWire::open(broker.ports()[1], "c", &OpenWire::newest());
     assert_eq!(refusal(&jms.enter(Some("ann"), Some("a"))), None);
+}
+
+#[test]
+fn what_operators_and_passwords_go_by_is_for_its_owner_alone() {
+    let dir = fresh_dir();
+    let users = dir.path().join("users");
+    set_user(&users, "ann", Some("a"), &[]);
+    let data = dir.path().join("data");
+    let _broker = Broker::start(&data);
+    let entries = std::fs::read_dir(&data).unwrap().map(Result::unwrap);
+    let sockets: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_type().unwrap().is_socket())
+        .map(|entry| entry.path())
+        .collect();
+    assert_eq!(sockets.len(), 1, "{sockets:?}");
+    for file in [&users, &sockets[0]] {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.display());
+    }
 }
