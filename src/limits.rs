@@ -453,6 +453,12 @@ pub const OPENWIRE_PROPERTIES_MAX: usize = 64;
 /// Bytes of a frame before its client has said who it is.
 pub const OPENWIRE_GREETING_BYTES_MAX: usize = 16 << 10;
 
+/// Bytes of all frames together before its client has said who it is; honest ones have about one
+/// KiB.
+pub const OPENWIRE_GREETING_TOTAL_MAX: usize = 64 << 10;
+
+const _: () = assert!(OPENWIRE_GREETING_BYTES_MAX <= OPENWIRE_GREETING_TOTAL_MAX);
+
 /// Bytes that a frame may have beside the body of its message.
 pub const OPENWIRE_FRAME_EXTRA: usize = 512 << 10;
 

@@ -50,6 +50,15 @@ impl Destination {
             Self::Queue(name) | Self::Topic(name) => name,
         }
     }
+
+    /// Whether it ends with the connection that has made it, which alone may read from it.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Queue(name) => name.starts_with(TEMPORARY),
+            Self::Topic(name) => name.starts_with(TEMPORARY_TOPIC),
+        }
+    }
 }
 
 impl From<&Destination> for Destination {

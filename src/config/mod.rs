@@ -318,6 +318,16 @@ pub enum ConfigError {
         /// The listener.
         url: String,
     },
+    /// Others than this machine could read the metrics, and nobody has said that they may.
+    #[error(
+        "metrics on {address} can be reached from other machines, and are shown to whoever asks, \
+         names of queues too: use an address of this machine alone, or set security.open_metrics \
+         = true"
+    )]
+    OpenMetrics {
+        /// The address.
+        address: SocketAddr,
+    },
     /// A listener's address cannot be understood.
     #[error("cannot listen on {url}: {reason}")]
     Listen {
@@ -415,7 +425,6 @@ impl Config {
         let must = "from 1 to 86400";
         in_range((1..=86_400).contains(&seconds), "log.checkpoint_seconds", seconds, must)?;
         in_range(!self.listen.is_empty(), "listen", "[]", "at least one address")?;
-        self.metrics_address()?;
         self.check_security()
     }
 

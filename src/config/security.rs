@@ -33,6 +33,8 @@ pub struct SecurityConfig {
     pub users: PathBuf,
     /// Listen for other machines without users.
     pub open: bool,
+    /// Show metrics to other machines.
+    pub open_metrics: bool,
 }
 
 /// See `default.toml`.
@@ -96,6 +98,13 @@ impl Config {
                 return Err(ConfigError::Open { url: url.clone() });
             }
         }
+        // Users are no reason to show them: nobody logs in there.
+        if let Some(address) = self.metrics_address()?
+            && !address.ip().is_loopback()
+            && !self.security.open_metrics
+        {
+            return Err(ConfigError::OpenMetrics { address });
+        }
         let tls = &self.tls;
         let given = |path: &PathBuf| !path.as_os_str().is_empty();
         let complete = !self.has_tls()? || (given(&tls.certificate) && given(&tls.key));
@@ -123,6 +132,22 @@ mod tests {
         for more in ["[security]\nusers = \"u\"", "[security]\nopen = true"] {
             let config: Config = toml::from_str(&format!("{beyond}{more}")).unwrap();
             config.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn metrics_are_shown_to_other_machines_only_when_told_so() {
+        for address in ["0.0.0.0:9161", "[::]:9161", "192.0.2.1:9161"] {
+            let beyond = format!("metrics = \"{address}\"\n");
+            assert!(problem(&beyond).contains("security.open_metrics = true"));
+            let others = "[security]\nopen = true\nusers = \"u\"";
+            assert!(problem(&format!("{beyond}{others}")).contains(address));
+            let told = format!("{beyond}[security]\nopen_metrics = true");
+            toml::from_str::<Config>(&told).unwrap().check().unwrap();
+        }
+        for address in ["127.0.0.1:9161", "[::1]:9161"] {
+            let here = format!("metrics = \"{address}\"");
+            toml::from_str::<Config>(&here).unwrap().check().unwrap();
         }
     }
 

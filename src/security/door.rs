@@ -80,6 +80,10 @@ impl Door {
     /// [`Denied`].
     pub fn login(&self, name: Option<&str>, password: &[u8]) -> Result<Principal, Denied> {
         let name = name.filter(|name| !name.is_empty()).ok_or(Denied::NoName)?;
+        // Whatever the file says: a client that was given no password must not find a way in.
+        if password.is_empty() {
+            return Err(Denied::Wrong);
+        }
         let users = self.users();
         match users.get(name).filter(|user| user.has_password()) {
             Some(user) if user.verify(password) => Ok(user.principal().clone()),
@@ -158,5 +162,18 @@ mod tests {
         assert_eq!(door.login(None, b"two"), Err(Denied::NoName));
         assert_eq!(door.login(Some(""), b"two"), Err(Denied::NoName));
         assert!(Door::open(&path).unwrap_err().to_string().contains("line 1"));
+    }
+
+    #[test]
+    fn an_empty_password_opens_nothing_even_where_the_file_has_the_hash_of_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        let line = users::with_user("", "ann", &users::hash(b"").unwrap(), &[]);
+        std::fs::write(&path, users::with_user(&line, "cert", "-", &[])).unwrap();
+        let door = Door::open(&path).unwrap();
+        for name in ["ann", "cert", "bob"] {
+            assert_eq!(door.login(Some(name), b""), Err(Denied::Wrong), "{name}");
+        }
+        assert_eq!(door.login(None, b""), Err(Denied::NoName));
     }
 }

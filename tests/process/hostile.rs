@@ -241,25 +241,29 @@ fn a_connection_beyond_the_limit_is_closed_at_once_and_the_others_work() {
 
 #[test]
 fn a_peer_that_promised_heart_beats_and_falls_silent_gives_up_what_it_held() {
-    let case = Case::start();
-    let mut silent = Stomp::open(case.broker.port()).unwrap();
-    let connect = Frame::new("CONNECT").with("accept-version", "1.2").with("host", "localhost");
-    silent.send(&connect.with("heart-beat", "200,0")).unwrap();
-    let connected = silent.receive().unwrap();
-    let wants = connected.header("heart-beat").and_then(|beat| beat.split(',').nth(1));
-    assert!(wants.is_some_and(|wants| wants != "0"), "wants no heart-beats: {connected:?}");
-    silent.publish("/queue/beat", "held").unwrap();
-    silent.subscribe("s", "/queue/beat", "client-individual").unwrap();
-    assert_eq!(silent.message().unwrap().text(), "held");
+    // One hears nothing of the broker; one does, and has stopped in the midst of a frame.
+    for (beats, last) in [("200,0", ""), ("200,100", "SEND\ndestination:/queue/x\n")] {
+        let case = Case::start();
+        let mut silent = Stomp::open(case.broker.port()).unwrap();
+        let connect = Frame::new("CONNECT").with("accept-version", "1.2").with("host", "localhost");
+        silent.send(&connect.with("heart-beat", beats)).unwrap();
+        let connected = silent.receive().unwrap();
+        let wants = connected.header("heart-beat").and_then(|beat| beat.split(',').nth(1));
+        assert!(wants.is_some_and(|wants| wants != "0"), "wants no heart-beats: {connected:?}");
+        silent.publish("/queue/beat", "held").unwrap();
+        silent.subscribe("s", "/queue/beat", "client-individual").unwrap();
+        assert_eq!(silent.message().unwrap().text(), "held");
+        silent.write_raw(last.as_bytes()).unwrap();
 
-    // The socket stands, and nothing comes: only the missing beats can tell.
-    let mut next = case.broker.connect();
-    next.subscribe("s", "/queue/beat", "client-individual").unwrap();
-    let message = next.message().unwrap();
-    assert_eq!(message.text(), "held");
-    assert!(message.is_redelivered(), "{message:?}");
-    silent.wait_closed();
-    case.assert_bounded_and_serving();
+        // The socket stands, and nothing comes: only the missing beats can tell.
+        let mut next = case.broker.connect();
+        next.subscribe("s", "/queue/beat", "client-individual").unwrap();
+        let message = next.message().unwrap();
+        assert_eq!(message.text(), "held");
+        assert!(message.is_redelivered(), "{message:?}");
+        silent.wait_closed();
+        case.assert_bounded_and_serving();
+    }
 }
 
 #[test]

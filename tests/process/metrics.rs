@@ -109,6 +109,21 @@ fn what_is_not_a_get_of_the_page_is_refused_and_a_flood_of_headers_is_cut_off() 
 }
 
 #[test]
+fn a_page_that_others_could_ask_for_is_refused_unless_that_is_said() {
+    let dir = fresh_dir();
+    let data = dir.path().join("data");
+    let path = data.to_str().unwrap();
+    let args = ["run", "--data", path, "--listen", ANY_PORT, "--metrics", "0.0.0.0:0"];
+    let refused = run_to_end(&args);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("security.open_metrics = true"), "{refused:?}");
+    assert!(!data.exists(), "the store was touched");
+    let settings = "metrics = \"0.0.0.0:0\"\n[security]\nopen_metrics = true\n";
+    let broker = Broker::start_configured(&data, settings);
+    assert_eq!(scrape(broker.metrics_port())["escrowmq_queues"], 0.0);
+}
+
+#[test]
 fn there_is_no_page_unless_it_is_asked_for_and_a_wrong_address_is_refused() {
     let dir = fresh_dir();
     let broker = Broker::start(&dir.path().join("data"));

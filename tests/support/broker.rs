@@ -240,11 +240,31 @@ impl Broker {
 
     /// Resident memory in bytes, as Linux counts it.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// Memory that it has for itself alone, in bytes: not what it maps of files.
+    pub(crate) fn anonymous_bytes(&self) -> u64 {
+        self.status_bytes("RssAnon:")
+    }
+
+    /// The most resident memory since the last [`Broker::forget_peak`].
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// From now on another peak counts.
+    pub(crate) fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("the peak of the broker's memory is forgotten");
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(&path).expect("the status of the broker");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(name)).expect(name);
         let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
-        kib.expect("VmRSS in kB") * 1024
+        kib.expect("a number of kB") * 1024
     }
 
     /// What `escrowmq queue` says when it is asked of this broker: `args` are the command and

@@ -1,10 +1,11 @@
 //! A blocking OpenWire client of the crate's own codec, small enough to be trusted.
 //!
-//! Owns one TCP connection. A read without an answer ends after [`PATIENCE`].
+//! Owns one TCP connection, and can break every rule on it. A read without an answer ends after
+//! [`PATIENCE`].
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 
 use bytes::{Bytes, BytesMut};
 use escrowmq::protocol::openwire::message::{Destination, DestinationKind, Message, MessageKind};
@@ -13,7 +14,7 @@ use escrowmq::protocol::openwire::table::{
     TransactionId, TransactionInfo, XaTransactionId,
 };
 use escrowmq::protocol::openwire::{
-    Decoder, Format, Object, Splitter, Structure, Text, WireFormat, body, encode, negotiate,
+    Decoder, Format, Object, Secret, Splitter, Structure, Text, WireFormat, body, encode, negotiate,
 };
 
 use super::PATIENCE;
@@ -34,8 +35,23 @@ impl OpenWire {
     /// Connects as the client `name`.
     #[track_caller]
     pub(crate) fn connect(port: u16, name: &str) -> Self {
+        let mut client = Self::open(port, name, &Self::newest());
+        let answer = client.enter(None, None);
+        assert!(matches!(answer, Structure::Response(_)), "{answer:?}");
+        client
+    }
+
+    /// What a client of the newest version says of itself.
+    pub(crate) fn newest() -> WireFormat {
+        WireFormat { version: 12, ..WireFormat::default() }
+    }
+
+    /// Agrees with the broker on a format, and has not yet said who it is.
+    #[track_caller]
+    pub(crate) fn open(port: u16, name: &str, ours: &WireFormat) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         let mut client = Self {
             socket,
             name: name.to_owned(),
@@ -46,21 +62,85 @@ impl OpenWire {
             commands: 0,
             dispatched: VecDeque::new(),
         };
-        let ours = WireFormat { version: 12, ..WireFormat::default() };
         client.write(&ours.to_info());
         let Structure::WireFormatInfo(theirs) = client.read() else { panic!("it opens") };
         let theirs = WireFormat::read(&theirs).expect("it says what it can");
-        client.format = negotiate(&ours, &theirs).expect("a common format").format;
+        client.format = negotiate(ours, &theirs).expect("a common format").format;
         client.decoder.set_format(client.format);
-        let command_id = client.next();
-        client.ask(&ConnectionInfo {
-            command_id,
-            response_required: true,
-            connection_id: Some(ConnectionId { value: Text::new(name) }),
-            client_id: Text::new(name),
-            ..ConnectionInfo::default()
-        });
         client
+    }
+
+    /// What says who the client is.
+    pub(crate) fn introduction(
+        &mut self,
+        user: Option<&str>,
+        password: Option<&str>,
+    ) -> ConnectionInfo {
+        ConnectionInfo {
+            command_id: self.next(),
+            response_required: true,
+            connection_id: Some(ConnectionId { value: Text::new(&self.name) }),
+            client_id: Text::new(&self.name),
+            user_name: user.map(Text::cut),
+            password: password.map(|password| Secret(Text::cut(password))),
+            ..ConnectionInfo::default()
+        }
+    }
+
+    /// Says who the client is; the answer.
+    #[track_caller]
+    pub(crate) fn enter(&mut self, user: Option<&str>, password: Option<&str>) -> Structure {
+        let introduction = self.introduction(user, password);
+        self.ask(&introduction)
+    }
+
+    /// How both sides write.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The bytes of a frame.
+    pub(crate) fn frame<T: Object>(&self, structure: &T) -> Vec<u8> {
+        let mut frame = BytesMut::new();
+        encode(structure, self.format, usize::MAX, &mut frame).expect("a frame");
+        frame.to_vec()
+    }
+
+    /// Sends any bytes.
+    pub(crate) fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// Sends nothing more.
+    pub(crate) fn end(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Waits until so many bytes have come that nobody reads.
+    #[track_caller]
+    pub(crate) fn wait_unread(&self, count: usize) {
+        let mut bytes = vec![0; count];
+        let come = |found: io::Result<usize>| found.expect("the broker writes") == count;
+        super::wait_until("much has come", || come(self.socket.peek(&mut bytes)));
+    }
+
+    /// Reads on until the broker ends the connection; what it still said, as far as it is known.
+    #[track_caller]
+    pub(crate) fn wait_closed(&mut self) -> Vec<Structure> {
+        let mut bytes = [0; 64 << 10];
+        loop {
+            match self.socket.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(count) => self.input.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("the broker does not end the connection: {error}"),
+            }
+        }
+        let mut said = Vec::new();
+        while let Ok(Some(frame)) = self.splitter.poll(&mut self.input) {
+            said.extend(self.decoder.decode(frame));
+        }
+        said
     }
 
     fn next(&mut self) -> i32 {
@@ -69,13 +149,13 @@ impl OpenWire {
     }
 
     pub(crate) fn write<T: Object>(&mut self, structure: &T) {
-        let mut frame = BytesMut::new();
-        encode(structure, self.format, usize::MAX, &mut frame).expect("a frame");
-        self.socket.write_all(&frame).expect("the broker reads");
+        let frame = self.frame(structure);
+        self.write_raw(&frame).expect("the broker reads");
     }
 
+    /// The next that the broker says.
     #[track_caller]
-    fn read(&mut self) -> Structure {
+    pub(crate) fn read(&mut self) -> Structure {
         loop {
             if let Some(frame) = self.splitter.poll(&mut self.input).expect("frames") {
                 return self.decoder.decode(frame).expect("a structure");
@@ -162,17 +242,20 @@ impl OpenWire {
 
     #[track_caller]
     pub(crate) fn consume(&mut self, from: &str, prefetch_size: i32, browser: bool) {
-        let command_id = self.next();
-        let answer = self.ask(&ConsumerInfo {
-            command_id,
+        let info = self.consumer_of(queue(from));
+        let answer = self.ask(&ConsumerInfo { prefetch_size, browser, ..info });
+        assert!(matches!(answer, Structure::Response(_)), "{answer:?}");
+    }
+
+    /// What begins a consumer that is sent nothing.
+    pub(crate) fn consumer_of(&mut self, from: Destination) -> ConsumerInfo {
+        ConsumerInfo {
+            command_id: self.next(),
             response_required: true,
             consumer_id: Some(self.consumer()),
-            destination: Some(queue(from)),
-            prefetch_size,
-            browser,
+            destination: Some(from),
             ..ConsumerInfo::default()
-        });
-        assert!(matches!(answer, Structure::Response(_)), "{answer:?}");
+        }
     }
 
     fn consumer(&self) -> ConsumerId {

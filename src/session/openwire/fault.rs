@@ -113,6 +113,12 @@ pub enum Fault {
         /// The time it had.
         within: Duration,
     },
+    /// The client has said too much before it said who it is.
+    #[error("more than {limit} bytes came before the connection was begun")]
+    LongGreeting {
+        /// Bytes that it may say.
+        limit: usize,
+    },
     /// Nothing came for too long.
     #[error("the peer was silent for too long")]
     Silent,

@@ -17,17 +17,22 @@ use crate::protocol::openwire::table::{
 use crate::protocol::openwire::{CommandHead, Object, Piece, Structure, Throwable};
 
 impl OpenWireSession {
-    /// Reads from the front of `bytes` what it can and leaves the rest, in order.
+    /// Reads from the front of `bytes` what it can and leaves the rest, in order. What comes later
+    /// is to stand behind that.
     pub fn handle_bytes(&mut self, now: Duration, bytes: &mut BytesMut) {
-        if !bytes.is_empty()
+        // What was left the last time says nothing new of the peer.
+        if bytes.len() > self.unread
             && let Some(watch) = &mut self.watch
         {
             watch.received();
         }
         while self.wants_bytes() {
+            let before = bytes.len();
             let step = match self.receiver.poll(bytes) {
                 Ok(None) => break,
-                Ok(Some(piece)) => self.piece(now, piece),
+                Ok(Some(piece)) => {
+                    self.greeted(before - bytes.len()).and_then(|()| self.piece(now, piece))
+                }
                 Err(error) => Err(Fault::Decode(error)),
             };
             if let Err(fault) = step {
@@ -38,6 +43,7 @@ impl OpenWireSession {
         if self.is_closing().is_some() {
             bytes.clear();
         }
+        self.unread = bytes.len();
     }
 
     fn piece(&mut self, now: Duration, piece: Piece) -> Result<(), Fault> {

@@ -47,6 +47,16 @@ impl OpenWireSession {
         Ok(())
     }
 
+    /// A frame of so many bytes has come. Before the client is known there is room for a few.
+    pub(super) fn greeted(&mut self, bytes: usize) -> Result<(), Fault> {
+        if matches!(self.phase, Phase::Open) {
+            return Ok(());
+        }
+        self.greeted += bytes;
+        let limit = limits::OPENWIRE_GREETING_TOTAL_MAX;
+        if self.greeted > limit { Err(Fault::LongGreeting { limit }) } else { Ok(()) }
+    }
+
     /// Asks whether the client is let in, where that is asked.
     pub(super) fn greet(&mut self, info: Box<ConnectionInfo>) {
         if !self.config.login {

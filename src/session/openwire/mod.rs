@@ -68,8 +68,8 @@ pub use self::registry::{Registry, Waker};
 /// The life of one OpenWire connection.
 ///
 /// 1. *Opening*: both sides say what they can; nothing else is read.
-/// 2. *Greeting*: only `ConnectionInfo` and what may come before it, soon and small. Where another
-///    connection has the same name, that ends first.
+/// 2. *Greeting*: only `ConnectionInfo` and what may come before it, soon and little in all. Where
+///    another connection has the same name, that ends first.
 /// 3. *Open*: commands become requests; answers and deliveries become frames.
 /// 4. *Closed*: nothing more happens; the last bytes are to be written, then the socket closed.
 ///
@@ -89,7 +89,11 @@ pub struct OpenWireSession {
     frame_bytes: usize,
     /// The client has said who it is, or is given up then.
     connect_by: Duration,
+    /// Bytes of the frames that came before that.
+    greeted: usize,
     watch: Option<SilenceWatch>,
+    /// Bytes that came and could not be read yet.
+    unread: usize,
     client: Client,
     /// As whom the client was let in, where that is asked.
     user: Option<String>,
@@ -151,7 +155,9 @@ impl OpenWireSession {
             format: Format::OPENING,
             frame_bytes: limits::OPENWIRE_GREETING_BYTES_MAX,
             connect_by: now.saturating_add(config.connect_timeout),
+            greeted: 0,
             watch: None,
+            unread: 0,
             client: Client::default(),
             user: None,
             network: None,

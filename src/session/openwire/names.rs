@@ -66,10 +66,7 @@ pub(super) fn of_address(address: &str) -> Option<Wire> {
 
 /// Whether a destination ends with its connection.
 pub(super) fn is_temporary(destination: &Destination) -> bool {
-    match destination {
-        Destination::Queue(name) => name.starts_with(TEMPORARY),
-        Destination::Topic(name) => name.starts_with(TEMPORARY_TOPIC),
-    }
+    destination.is_temporary()
 }
 
 /// Whether a name stands for many.

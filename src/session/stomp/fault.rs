@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::broker::command::Refusal;
+use crate::message::Destination;
 use crate::protocol::stomp::{Command, DecodeError, FrameEncoder, Version};
 use crate::schedule::PlanError;
 use crate::selector::SelectorError;
@@ -113,6 +114,12 @@ pub enum Fault {
         header: &'static str,
         /// What it asks for.
         what: &'static str,
+    },
+    /// SUBSCRIBE to what only the connection that has made it may read, and STOMP makes none.
+    #[error("{destination} is a temporary destination of another connection")]
+    Temporary {
+        /// The destination.
+        destination: Destination,
     },
     /// SUBSCRIBE with a selector that is none.
     #[error("{0} (the header selector)")]

@@ -22,9 +22,11 @@ use crate::session::Login;
 
 impl StompSession {
     /// Reads from the front of `bytes` what it can and leaves the rest, in order: an unfinished
-    /// head, or everything when [`wants_bytes`](Self::wants_bytes) says no.
+    /// head, or everything when [`wants_bytes`](Self::wants_bytes) says no. What comes later is to
+    /// stand behind that.
     pub fn handle_bytes(&mut self, now: Duration, bytes: &mut BytesMut) {
-        if !bytes.is_empty() {
+        // What was left the last time says nothing new of the client.
+        if bytes.len() > self.unread {
             self.beats.received(now);
         }
         while self.wants_bytes() {
@@ -41,6 +43,7 @@ impl StompSession {
         if matches!(self.phase, Phase::Ending(_) | Phase::Closed(_)) {
             bytes.clear();
         }
+        self.unread = bytes.len();
     }
 
     fn piece(&mut self, now: Duration, piece: Piece) -> Result<(), Fault> {

@@ -82,6 +82,8 @@ pub struct StompSession {
     client: Option<Arc<str>>,
     connect_by: Duration,
     beats: Beats,
+    /// Bytes that came and could not be read yet.
+    unread: usize,
     /// The frame whose end has not come.
     incoming: Option<Incoming>,
     /// The receipt that the frame being read or acted on asks for.
@@ -189,6 +191,7 @@ impl StompSession {
             client: None,
             connect_by: now.saturating_add(config.connect_timeout),
             beats: Beats::default(),
+            unread: 0,
             incoming: None,
             receipt: None,
             receipts: Receipts::default(),

@@ -56,6 +56,9 @@ impl Subscribe {
         let missing = |header| Fault::MissingHeader { command: Command::Subscribe, header };
         let destination = headers.get("destination").ok_or_else(|| missing("destination"))?;
         let from = parse_destination(destination)?;
+        if from.is_temporary() {
+            return Err(Fault::Temporary { destination: from });
+        }
         let id = headers.get("id");
         if id.is_none() && version > Version::V1_0 {
             return Err(missing("id"));

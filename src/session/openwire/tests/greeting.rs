@@ -1,6 +1,7 @@
 //! Who gets in, how soon, and under which name.
 
 use super::*;
+use crate::protocol::openwire::table::{BrokerInfo, ConnectionControl};
 
 #[test]
 fn a_client_is_known_when_it_has_said_who_it_is() {
@@ -41,11 +42,60 @@ fn who_says_nothing_or_too_much_is_given_up() {
 }
 
 #[test]
+fn who_goes_on_greeting_is_given_up_at_the_limit_of_all_its_frames_together() {
+    fn say_for_ever<T: Object>(structure: &T) {
+        let mut wire = Wire::opened(&Arc::default(), 1);
+        let mut frame = BytesMut::new();
+        encode(structure, wire.format, usize::MAX, &mut frame).unwrap();
+        let first = Wire::client_format().to_info();
+        let mut opening = BytesMut::new();
+        encode(&first, Format::OPENING, usize::MAX, &mut opening).unwrap();
+        let fit = (limits::OPENWIRE_GREETING_TOTAL_MAX - opening.len()) / frame.len();
+        (0..fit).for_each(|_| wire.feed(&frame));
+        assert_eq!(wire.session.is_closing(), None, "{fit} frames are within the limit");
+        let _ = wire.frames();
+        wire.feed(&frame);
+        let limit = limits::OPENWIRE_GREETING_TOTAL_MAX;
+        let fault = Fault::LongGreeting { limit };
+        assert_eq!(wire.session.is_closing(), Some(&CloseReason::Fault(fault)));
+        assert_eq!(wire.frames(), [], "what comes too late is not answered");
+    }
+    let (command_id, response_required) = (1, true);
+    say_for_ever(&KeepAliveInfo { command_id, response_required });
+    say_for_ever(&BrokerInfo { command_id, response_required, ..BrokerInfo::default() });
+    say_for_ever(&ConnectionControl {
+        command_id,
+        response_required,
+        ..ConnectionControl::default()
+    });
+}
+
+#[test]
+fn what_a_known_client_says_does_not_count_as_greeting() {
+    let mut wire = Wire::alone();
+    let info = BrokerInfo { broker_name: Some(Text::cut(&"x".repeat(1000))), ..Default::default() };
+    (0..100).for_each(|_| wire.say(&info));
+    assert_eq!(wire.session.is_closing(), None);
+}
+
+#[test]
 fn a_silent_client_is_given_up_and_a_living_one_hears_that_we_live() {
     let mut wire = Wire::alone();
     wire.session.handle_timeout(Duration::from_secs(20));
     assert!(matches!(wire.frames()[..], [] | [Structure::KeepAliveInfo(_)]));
     wire.session.handle_timeout(Duration::from_secs(40));
+    wire.session.handle_timeout(Duration::from_secs(71));
+    assert_eq!(wire.session.is_closing(), Some(&CloseReason::Fault(Fault::Silent)));
+}
+
+#[test]
+fn half_a_frame_that_waits_to_be_read_is_no_sign_of_life() {
+    let mut wire = Wire::alone();
+    wire.feed(&[0, 0, 0, 99, 10]);
+    wire.session.handle_timeout(Duration::from_secs(40));
+    assert_eq!(wire.session.is_closing(), None, "something came in the first forty seconds");
+    // Whatever else happens on the connection, its bytes are shown again.
+    wire.feed(&[]);
     wire.session.handle_timeout(Duration::from_secs(71));
     assert_eq!(wire.session.is_closing(), Some(&CloseReason::Fault(Fault::Silent)));
 }
@@ -91,6 +141,22 @@ fn who_comes_back_under_its_connections_name_ends_the_one_it_had_and_waits_for_t
     second.session.handle_wake();
     assert!(matches!(second.frames()[0], Structure::Response(_)));
     assert!(second.session.wants_bytes());
+}
+
+#[test]
+fn a_session_that_a_defect_ends_gives_its_name_back_and_others_go_on() {
+    let config = Arc::default();
+    let mut other = Wire::connected(&config, 1, "other");
+    let theirs = Arc::clone(&config);
+    let defect = std::thread::spawn(move || {
+        let _wire = Wire::connected(&theirs, 2, "a");
+        panic!("a defect");
+    });
+    assert!(defect.join().is_err());
+    Wire::connected(&config, 3, "a");
+    other.consume(1, queue("q"), 10);
+    other.deliver(1, 1, stored("text"));
+    assert_eq!(other.dispatched().len(), 1);
 }
 
 #[test]

@@ -71,6 +71,20 @@ fn a_silent_client_is_told_and_closed() {
 }
 
 #[test]
+fn half_a_frame_that_waits_to_be_read_is_no_sign_of_life() {
+    let mut wire = beating("2000,0");
+    wire.now = ms(1000);
+    wire.feed("SEND\ndestination:/queue/q\n");
+    // Whatever else happens on the connection, its bytes are shown again.
+    wire.now = ms(4000);
+    wire.feed("");
+    assert_eq!(wire.session.poll_timeout(), Some(ms(5000)));
+    assert_eq!(timeout(&mut wire, ms(4999)), "");
+    let message = "nothing was received for 4s, against the heart-beats agreed";
+    assert_eq!(error_message(&timeout(&mut wire, ms(5000))), message);
+}
+
+#[test]
 fn a_closed_session_sends_no_beats() {
     let mut wire = beating("0,1000");
     wire.feed("DISCONNECT\n\n^");
