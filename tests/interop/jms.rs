@@ -364,4 +364,10 @@ stories! {
         transactions_pass_every_message_once,
         a_temporary_queue_comes_back,
         a_subscription_goes_on_after_a_crash;
+    breaking "Breaking":
+        what_the_old_connection_held_comes_again_flagged,
+        a_send_whose_answer_was_lost_is_there_once,
+        who_comes_back_often_is_soon_served,
+        transactions_outlive_their_connections,
+        what_a_client_takes_for_a_double_is_not_given_up;
 }

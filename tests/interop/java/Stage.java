@@ -87,7 +87,12 @@ final class Stage implements AutoCloseable {
 
     /** A started connection that survives its socket. */
     Connection connectFailover(String options) throws JMSException {
-        String failover = "failover:(" + url + ")?maxReconnectDelay=50&" + options;
+        return connectFailover(url, options);
+    }
+
+    /** The same, to another address. */
+    Connection connectFailover(String to, String options) throws JMSException {
+        String failover = "failover:(" + to + ")?maxReconnectDelay=50&" + options;
         return started(new ActiveMQConnectionFactory(failover).createConnection());
     }
 
