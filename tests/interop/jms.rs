@@ -364,6 +364,17 @@ stories! {
         transactions_pass_every_message_once,
         a_temporary_queue_comes_back,
         a_subscription_goes_on_after_a_crash;
+    options "Options":
+        a_name_may_have_a_selector,
+        a_name_may_want_nothing_local,
+        a_name_may_have_a_window,
+        a_name_may_say_how_it_is_dispatched,
+        a_name_with_many_options_means_them_all,
+        an_option_that_is_none_is_refused,
+        a_slow_listener_keeps_the_newest,
+        a_retroactive_listener_hears_what_comes,
+        a_window_changes_while_its_consumer_lives,
+        many_times_the_window_fits_a_transaction;
     breaking "Breaking":
         what_the_old_connection_held_comes_again_flagged,
         a_send_whose_answer_was_lost_is_there_once,

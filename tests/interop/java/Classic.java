@@ -2,6 +2,7 @@ import java.io.File;
 import java.io.IOException;
 import java.util.Arrays;
 import org.apache.activemq.broker.BrokerService;
+import org.apache.activemq.broker.region.policy.ConstantPendingMessageLimitStrategy;
 import org.apache.activemq.broker.region.policy.PolicyEntry;
 import org.apache.activemq.broker.region.policy.PolicyMap;
 import org.apache.activemq.network.NetworkConnector;
@@ -33,6 +34,8 @@ public final class Classic {
         PolicyEntry entry = new PolicyEntry();
         entry.setPrioritizedMessages(prioritized);
         entry.setExpireMessagesPeriod(1_000);
+        // Without one it does not ask what a consumer wants to wait for it; this sets no limit.
+        entry.setPendingMessageLimitStrategy(new ConstantPendingMessageLimitStrategy());
         PolicyMap policy = new PolicyMap();
         policy.setDefaultEntry(entry);
         broker.setDestinationPolicy(policy);

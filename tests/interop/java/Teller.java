@@ -26,7 +26,7 @@ public final class Teller {
     static final Class<?>[] STORIES = {
         Connecting.class, Messages.class, Acknowledging.class, Transactions.class, Returning.class,
         Flow.class, Choosing.class, Topics.class, Subscriptions.class, Temporary.class,
-        Branches.class, Failing.class, Breaking.class,
+        Branches.class, Failing.class, Options.class, Breaking.class,
     };
 
     public static void main(String[] args) throws IOException {
