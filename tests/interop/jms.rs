@@ -258,7 +258,8 @@ stories! {
         the_brokers_end_is_told,
         a_broker_has_a_name,
         old_versions_of_the_wire_are_spoken,
-        a_thousand_connections_come_and_go;
+        a_thousand_connections_come_and_go,
+        what_the_clients_refuse_by_themselves;
     messages "Messages":
         texts_arrive,
         compressed_texts_arrive,
@@ -302,7 +303,8 @@ stories! {
         recover_too_often_sets_apart,
         what_expires_in_the_queue_is_not_delivered,
         a_scheduled_message_waits_for_its_time,
-        a_scheduled_message_repeats;
+        a_scheduled_message_repeats,
+        a_scheduled_message_goes_to_several_queues;
     flow "Flow":
         a_prefetch_of_one_leaves_the_rest_to_others,
         a_prefetch_of_none_pulls,
