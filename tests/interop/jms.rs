@@ -24,8 +24,9 @@ const STORY_MAX: Duration = Duration::from_secs(120);
 /// Where ActiveMQ is wrong: it browses 400 messages, it looks for a selector's message among the
 /// first 200, and a branch whose commit it refused cannot be prepared any more. One that has voted
 /// loses its work to what is done under its name later, one of which a part was refused votes yes,
-/// it remembers neither outcomes nor what operators decide, and calls itself something else after
-/// each start. There these fail.
+/// it remembers neither outcomes nor what operators decide, it gives out again what a voted branch
+/// has taken when the client reconnects, and calls itself something else after each start. There
+/// these fail.
 const NOT_WITH_CLASSIC: &[&str] = &[
     "Choosing.a_browser_takes_nothing",
     "Choosing.a_selector_reaches_deep_into_a_queue",
@@ -35,6 +36,7 @@ const NOT_WITH_CLASSIC: &[&str] = &[
     "Verdicts.a_commit_whose_answer_was_lost_is_answered_again",
     "Verdicts.an_operators_commit_is_told_and_forgotten",
     "Verdicts.an_operators_rollback_is_told_and_forgotten",
+    "Verdicts.a_vote_is_completed_by_who_reconnects",
     "Verdicts.a_broker_is_the_same_after_a_crash",
 ];
 
@@ -416,5 +418,19 @@ stories! {
         connections_join_a_branch,
         a_suspended_branch_rests_while_its_session_works_in_another,
         a_branch_that_found_nothing_is_read_only,
+        a_vote_is_completed_by_who_reconnects,
+        work_that_a_crash_interrupted_is_whole_or_not_at_all,
         a_broker_is_the_same_after_a_crash;
+    using "Using":
+        a_server_gives_its_own_sessions,
+        a_requestor_has_its_answer,
+        a_context_sends_and_receives,
+        a_context_has_durable_consumers,
+        a_blob_is_found_by_its_address,
+        settings_change_nothing_of_what_is_promised,
+        each_redelivery_of_a_batch_may_be_settled_by_itself,
+        redeliveries_that_wait_let_others_by,
+        other_transports_carry_the_same,
+        a_send_may_be_told_of_later,
+        a_queue_in_use_is_not_destroyed;
 }

@@ -28,6 +28,7 @@ public final class Teller {
         Connecting.class, Messages.class, Acknowledging.class, Transactions.class, Returning.class,
         Flow.class, Choosing.class, Topics.class, Subscriptions.class, Temporary.class,
         Branches.class, Failing.class, Options.class, Breaking.class, Verdicts.class,
+        Using.class,
     };
 
     public static void main(String[] args) throws IOException {

@@ -300,6 +300,76 @@ final class Verdicts {
         Stage.check(after.isSameRM(before), "the same store, after a crash");
     }
 
+    static void a_vote_is_completed_by_who_reconnects(Stage stage) throws Exception {
+        stage.send(stage.queue("in"), "a", "b");
+        String failover = "failover:(" + stage.address() + ")?maxReconnectDelay=50";
+        XASession session = stage.connectXa(failover).createXASession();
+        XAResource resource = session.getXAResource();
+        Branches.Branch first = new Branches.Branch(stage, "1");
+        Branches.Branch second = new Branches.Branch(stage, "2");
+        Branches.pass(stage, session, first);
+        Stage.expect(XAResource.XA_OK, resource.prepare(first));
+        resource.start(second, XAResource.TMNOFLAGS);
+        send(session, stage, "never");
+        resource.end(second, XAResource.TMSUCCESS);
+        Stage.expect(XAResource.XA_OK, resource.prepare(second));
+        stage.killBroker();
+        stage.startBroker();
+        resource.commit(first, false);
+        resource.rollback(second);
+        // The session goes on with another branch as if nothing had been.
+        Branches.Branch third = new Branches.Branch(stage, "3");
+        resource.start(third, XAResource.TMNOFLAGS);
+        send(session, stage, "c");
+        resource.end(third, XAResource.TMSUCCESS);
+        resource.commit(third, true);
+        Stage.expect(0L, Arrays.stream(resource.recover(XAResource.TMSTARTRSCAN))
+            .filter(it -> first.is(it) || second.is(it) || third.is(it)).count());
+        Branches.expectQueues(stage, List.of("b"), List.of("a", "c"));
+    }
+
+    static void work_that_a_crash_interrupted_is_whole_or_not_at_all(Stage stage)
+            throws Exception {
+        String[] texts = Acknowledging.numbered(20);
+        stage.send(stage.queue("in"), texts);
+        String failover = "failover:(" + stage.address() + ")?maxReconnectDelay=50"
+            + "&jms.redeliveryPolicy.maximumRedeliveries=-1&" + Returning.AT_ONCE;
+        XASession session = stage.connectXa(failover).createXASession();
+        XAResource resource = session.getXAResource();
+        MessageConsumer consumer = session.createConsumer(stage.queue("in"));
+        int committed = 0;
+        for (int i = 0; committed < texts.length; i++) {
+            Branches.Branch branch = new Branches.Branch(stage, "b" + i);
+            resource.start(branch, XAResource.TMNOFLAGS);
+            session.createProducer(stage.queue("out")).send(Stage.next(consumer));
+            if (i == 5 || i == 10) {
+                stage.killBroker();
+                stage.startBroker();
+            }
+            try {
+                resource.end(branch, XAResource.TMSUCCESS);
+                resource.prepare(branch);
+                resource.commit(branch, false);
+                committed++;
+            } catch (XAException e) {
+                rollbackQuietly(resource, branch);
+            }
+        }
+        Stage.expect(List.of(), stage.drain(stage.queue("in")));
+        List<String> out = new ArrayList<>(stage.drain(stage.queue("out")));
+        out.sort(null);
+        Arrays.sort(texts);
+        Stage.expect(Arrays.asList(texts), out);
+    }
+
+    private static void rollbackQuietly(XAResource resource, Xid branch) {
+        try {
+            resource.rollback(branch);
+        } catch (XAException e) {
+            // Nobody knows it any more, or it was rolled back already.
+        }
+    }
+
     static void two_brokers_are_not_one(Stage here, Stage there) throws Exception {
         XAResource one = here.connectXa().createXASession().getXAResource();
         XAResource two = there.connectXa().createXASession().getXAResource();
