@@ -403,6 +403,10 @@ stories! {
         what_the_old_connection_held_comes_again_flagged,
         a_send_whose_answer_was_lost_is_there_once,
         who_comes_back_often_is_soon_served,
+        a_temporary_queue_comes_along,
+        a_durable_subscription_comes_along,
+        a_pull_comes_along,
+        a_listener_comes_along,
         transactions_outlive_their_connections,
         what_a_client_takes_for_a_double_is_not_given_up;
     verdicts "Verdicts":

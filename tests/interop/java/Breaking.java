@@ -1,6 +1,9 @@
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -12,6 +15,7 @@ import javax.jms.MessageConsumer;
 import javax.jms.MessageProducer;
 import javax.jms.QueueBrowser;
 import javax.jms.Session;
+import javax.jms.TemporaryQueue;
 import javax.jms.TransactionRolledBackException;
 import org.apache.activemq.command.ActiveMQQueue;
 
@@ -84,6 +88,104 @@ final class Breaking {
             connection.close();
         }
         Stage.expect(Arrays.asList(texts), stage.drain(stage.queue("q")));
+    }
+
+    static void a_temporary_queue_comes_along(Stage stage) throws Exception {
+        try (Wire wire = new Wire(stage.address())) {
+            Connection connection = stage.connectFailover(wire.address(), "");
+            Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+            TemporaryQueue back = session.createTemporaryQueue();
+            MessageConsumer answers = session.createConsumer(back);
+            Session other = stage.session(Session.AUTO_ACKNOWLEDGE);
+            other.createConsumer(stage.queue("q")).setMessageListener(request -> {
+                try {
+                    other.createProducer(request.getJMSReplyTo()).send(request);
+                } catch (JMSException e) {
+                    throw new IllegalStateException(e);
+                }
+            });
+            MessageProducer producer = session.createProducer(stage.queue("q"));
+            for (String text : Acknowledging.numbered(5)) {
+                wire.cut();
+                Message request = session.createTextMessage(text);
+                request.setJMSReplyTo(back);
+                producer.send(request);
+                Stage.expectTexts(answers, text);
+            }
+            connection.close();
+        }
+    }
+
+    static void a_durable_subscription_comes_along(Stage stage) throws Exception {
+        try (Wire wire = new Wire(stage.address())) {
+            String client = "jms.clientID=" + stage.named("client");
+            Connection connection = stage.connectFailover(wire.address(), client);
+            Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+            MessageConsumer consumer = session.createDurableSubscriber(stage.topic("t"), "sub");
+            for (String text : Acknowledging.numbered(5)) {
+                wire.cut();
+                stage.send(stage.topic("t"), text);
+                Stage.expectTexts(consumer, text);
+                // An answer from the broker behind the acknowledgement: it is known there.
+                session.createConsumer(stage.queue("other")).close();
+            }
+            Stage.expectNothing(consumer);
+            connection.close();
+        }
+    }
+
+    static void a_pull_comes_along(Stage stage) throws Exception {
+        try (Wire wire = new Wire(stage.address())) {
+            Connection connection = stage.connectFailover(wire.address(), "");
+            Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+            MessageConsumer consumer = session.createConsumer(
+                new ActiveMQQueue(stage.named("q") + "?consumer.prefetchSize=0"));
+            for (String text : Acknowledging.numbered(3)) {
+                CompletableFuture<Void> received =
+                    inBackground(() -> Stage.expectTexts(consumer, text));
+                Stage.fails(TimeoutException.class,
+                    () -> received.get(Stage.QUIET, TimeUnit.MILLISECONDS));
+                wire.cut();
+                stage.send(stage.queue("q"), text);
+                received.get(Stage.PATIENCE, TimeUnit.MILLISECONDS);
+            }
+            connection.close();
+        }
+        Stage.expect(List.of(), stage.drain(stage.queue("q")));
+    }
+
+    static void a_listener_comes_along(Stage stage) throws Exception {
+        String[] texts = Acknowledging.numbered(200);
+        try (Wire wire = new Wire(stage.address())) {
+            Connection connection = stage.connectFailover(wire.address(),
+                "jms.redeliveryPolicy.maximumRedeliveries=-1&" + Returning.AT_ONCE);
+            Session session = connection.createSession(true, Session.SESSION_TRANSACTED);
+            Set<String> heard = Collections.synchronizedSet(new TreeSet<>());
+            CountDownLatch mark = new CountDownLatch(50);
+            session.createConsumer(new ActiveMQQueue(
+                stage.named("q") + "?consumer.exclusive=true")).setMessageListener(message -> {
+                    try {
+                        String text = Stage.text(message);
+                        session.commit();
+                        Stage.check(heard.add(text), text + " is committed twice");
+                        mark.countDown();
+                    } catch (TransactionRolledBackException e) {
+                        // It comes again, or the answer to its commit was lost.
+                    } catch (JMSException e) {
+                        throw new IllegalStateException(e);
+                    }
+                });
+            stage.send(stage.queue("q"), texts);
+            Stage.check(mark.await(Stage.PATIENCE, TimeUnit.MILLISECONDS), "nothing is heard");
+            wire.cut();
+            stage.send(stage.queue("q"), "last");
+            Stage.await("it has heard the last", () -> heard.contains("last"));
+            // What was in doubt comes again, or it is done.
+            awaitDepth(stage, "q", 0);
+            connection.close();
+        }
+        Stage.expect(List.of(), stage.drain(stage.queue("q")));
+        Stage.expect(List.of(), stage.drain(DEAD));
     }
 
     static void transactions_outlive_their_connections(Stage stage) throws Exception {

@@ -47,7 +47,8 @@ final class Wire implements AutoCloseable {
             try {
                 InputStream in = from.getInputStream();
                 OutputStream out = to.getOutputStream();
-                for (int count; (count = in.read(bytes)) >= 0;) {
+                // What was read while it was cut was never said.
+                for (int count; (count = in.read(bytes)) >= 0 && !cut;) {
                     if (!(answers && deaf)) {
                         out.write(bytes, 0, count);
                     }
