@@ -24,6 +24,9 @@ pub struct Standing {
     /// It wants the queue to itself. Of several the one of the highest priority gets it, then the
     /// one that came first; the others wait for it to go.
     pub exclusive: bool,
+    /// Of a topic: so many messages may wait for it beside those that it holds, and the oldest make
+    /// room for others; without, as many as its topic says.
+    pub pending: Option<u32>,
 }
 
 /// What there is to choose by.
@@ -81,7 +84,10 @@ impl Broker {
     /// A consumer that has just begun stands before others, or behind.
     pub(super) fn apply_stand(&mut self, key: ConsumerKey, standing: Standing) {
         let consumer = self.consumers.get_mut(&key).expect("it has just begun");
-        let Source::Queue(id) = consumer.source else { return };
+        let Source::Queue(id) = consumer.source else {
+            consumer.standing = standing;
+            return;
+        };
         let in_line = std::mem::take(&mut consumer.in_line);
         if in_line && let Some(line) = self.line_of(id, key) {
             line.retain(|other| *other != key);

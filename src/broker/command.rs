@@ -124,7 +124,7 @@ pub enum Command {
         prefetch: u32,
         /// What it wants of what there is: everything without.
         selector: Option<Arc<Selector>>,
-        /// How it stands among the others of a queue; on a topic it means nothing.
+        /// How it stands among the others of a queue, and what may wait for it of a topic.
         standing: Standing,
     },
     /// Says whose connection this is, so that subscriptions of the same client that want nothing

@@ -99,6 +99,12 @@ impl Consumer {
         (self.prefetch as usize).saturating_sub(self.loans.len())
     }
 
+    /// Whether more of a topic waits for it than it wants.
+    pub(crate) fn is_behind(&self) -> bool {
+        let most = self.standing.pending.map(|most| most as usize);
+        most.is_some_and(|most| self.backlog.len() > most.saturating_add(self.credit()))
+    }
+
     /// From what a message came that it holds.
     pub(crate) fn source_of(&self, tag: Tag) -> Source {
         let queue = self.loans.get(&tag).and_then(Lent::queue);

@@ -247,11 +247,12 @@ impl Broker {
         let Limit { messages, bytes, when_full } = topic.limit;
         // Where publishers are held or refused, only what there was room for has come this far.
         let drops = when_full == WhenFull::DropOldest;
-        while drops
-            && (consumer.backlog.len() + consumer.loans.len() > 1
-                && (consumer.held_bytes > (limit / limits::TOPIC_SHARE).min(bytes)
-                    || self.volatile_bytes > limit)
-                || consumer.backlog.len() as u64 > messages + consumer.credit() as u64)
+        while consumer.is_behind()
+            || drops
+                && (consumer.backlog.len() + consumer.loans.len() > 1
+                    && (consumer.held_bytes > (limit / limits::TOPIC_SHARE).min(bytes)
+                        || self.volatile_bytes > limit)
+                    || consumer.backlog.len() as u64 > messages + consumer.credit() as u64)
         {
             let Some(News { message, .. }) = consumer.backlog.pop_front() else { return };
             consumer.held_bytes -= message.charge();

@@ -275,7 +275,9 @@ impl Task<'_> {
     /// Writes what the session still has to say, for a peer that reads, and hands the engine the
     /// last requests.
     async fn last_words(&mut self, end: &End) {
-        if matches!(end, End::Hangup | End::Socket(_)) {
+        // Who comes back waits for this one to go, and reads nothing here any more.
+        let left = matches!(end, End::Session(ended) if ended.is_replaced());
+        if left || matches!(end, End::Hangup | End::Socket(_)) {
             return;
         }
         if let End::Broker(why) = end {

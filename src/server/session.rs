@@ -29,6 +29,13 @@ pub(super) enum Ended {
     OpenWire(openwire::CloseReason),
 }
 
+impl Ended {
+    /// Whether its peer has left it for another connection.
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self, Self::OpenWire(openwire::CloseReason::Fault(openwire::Fault::Replaced)))
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

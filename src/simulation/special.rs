@@ -37,7 +37,7 @@ impl Client {
         let subscription = SubscriptionId(self.last_subscription);
         self.subscriptions.insert(subscription, Held::default());
         let priority = around.random.below(3) as i8 - 1;
-        let standing = Standing { priority, exclusive: around.random.one_in(2) };
+        let standing = Standing { priority, exclusive: around.random.one_in(2), pending: None };
         let selector = None;
         let command = Command::SubscribeAs { subscription, from, prefetch, selector, standing };
         self.ask(around, command, Asked::Other);

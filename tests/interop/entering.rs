@@ -6,7 +6,7 @@ use super::support::broker::Broker;
 use super::support::fresh_dir;
 use super::support::security::{Authority, set_user};
 
-/// What ann may do.
+/// What ann may do, and bob.
 const RIGHTS: &str = r#"
 [[access]]
 name = "queue://in"
@@ -19,6 +19,16 @@ name = "queue://own"
 read = ["ann"]
 write = ["ann"]
 admin = ["ann"]
+[[access]]
+name = "topic://VirtualTopic.prices"
+write = ["ann"]
+[[access]]
+name = "queue://Consumer.desk.VirtualTopic.>"
+read = ["ann"]
+[[access]]
+name = "queue://open.>"
+read = ["ann"]
+write = ["ann", "bob"]
 "#;
 
 const PLAIN: &str = "tcp://127.0.0.1:0";
@@ -37,6 +47,7 @@ fn tell(line: &'static Line, story: &str, listen: &str) {
     }
     let users = dir.path().join("users");
     set_user(&users, "ann", Some("a"), &[]);
+    set_user(&users, "bob", Some("b"), &[]);
     let settings = format!(
         "[security]\nusers = {users:?}\n[tls]\ncertificate = {:?}\nkey = {:?}\nclients = {:?}\n{}",
         authority.file("broker", "pem"),
@@ -64,6 +75,12 @@ fn passwords_are_asked_for() {
 fn rights_are_kept_to() {
     tell(&JAVAX, "rights_are_kept_to", PLAIN);
     tell(&JAKARTA, "rights_are_kept_to", PLAIN);
+}
+
+#[test]
+fn rights_reach_names_of_many_and_what_is_temporary() {
+    tell(&JAVAX, "rights_reach_names_of_many_and_what_is_temporary", PLAIN);
+    tell(&JAKARTA, "rights_reach_names_of_many_and_what_is_temporary", PLAIN);
 }
 
 #[test]

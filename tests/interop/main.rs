@@ -11,6 +11,7 @@ mod money;
 mod network;
 #[path = "../support/mod.rs"]
 mod support;
+mod verdicts;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -13,11 +13,11 @@ fn stand(bench: &mut Bench, who: u64, prefetch: u32, standing: Standing) -> Resu
 }
 
 fn of_priority(priority: i8) -> Standing {
-    Standing { priority, exclusive: false }
+    Standing { priority, ..Standing::default() }
 }
 
 fn exclusive(priority: i8) -> Standing {
-    Standing { priority, exclusive: true }
+    Standing { priority, exclusive: true, pending: None }
 }
 
 /// Settles in as many parts as it takes.

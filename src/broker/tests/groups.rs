@@ -184,7 +184,7 @@ fn consumers_of_patterns_own_groups_in_each_queue() {
 fn groups_do_not_count_while_one_has_the_queue_to_itself() {
     let mut bench = Bench::new();
     let (subscription, from, selector) = (SubscriptionId(1), queue("q"), None);
-    let standing = Standing { priority: 0, exclusive: true };
+    let standing = Standing { exclusive: true, ..Standing::default() };
     let command = Command::SubscribeAs { subscription, from, prefetch: 1, selector, standing };
     bench.subscribe(2, queue("q"), 100);
     bench.send_of("q", &["red"]);

@@ -256,7 +256,7 @@ fn nobody_sends_to_what_a_subscription_keeps_or_reads_it_by_name() {
         let read =
             Command::Subscribe { subscription, from: from.clone(), prefetch: 1, selector: None };
         assert_eq!(bench.ask(1, &read), Err(Refusal::ReservedName));
-        let standing = Standing { priority: 1, exclusive: false };
+        let standing = Standing { priority: 1, ..Standing::default() };
         let read =
             Command::SubscribeAs { subscription, from, prefetch: 1, selector: None, standing };
         assert_eq!(bench.ask(1, &read), Err(Refusal::ReservedName));

@@ -1,6 +1,6 @@
 //! Promises about messages for very many subscriptions, counted in steps and not in time.
 
-use super::super::command::Work;
+use super::super::command::{Standing, Work};
 use super::*;
 use crate::ids::TransactionName;
 use crate::limits;
@@ -207,6 +207,30 @@ fn bytes_in_the_lines_of_topics_are_bounded_but_for_one_message_each() {
     assert!(bench.begin_to(104, &elsewhere).unwrap().0.is_hold());
     bench.settle_down(Effects::new());
     assert_eq!(bench.begin_to(102, &publish()).unwrap().0, Verdict::Fence);
+}
+
+#[test]
+fn who_wants_few_to_wait_keeps_the_newest_and_the_others_keep_all() {
+    let mut bench = Bench::with(Limits { topic_backlog: 100, ..Limits::default() });
+    bench.subscribe(1, topic("t"), 1);
+    let standing = Standing { pending: Some(2), ..Standing::default() };
+    let (subscription, from) = (SubscriptionId(1), topic("t"));
+    let few = Command::SubscribeAs { subscription, from, prefetch: 1, selector: None, standing };
+    bench.ask(2, &few).unwrap();
+    for _ in 0..5 {
+        bench.ask(99, &publish()).unwrap();
+    }
+    for tag in 1..=5 {
+        bench.settle(1, Which::One(Tag(tag)), Outcome::Accepted).unwrap();
+    }
+    for tag in 1..=3 {
+        bench.settle(2, Which::One(Tag(tag)), Outcome::Accepted).unwrap();
+    }
+    let given = bench.handed_out();
+    let to = |who| given.iter().filter(move |it| it.0 == who).map(|it| it.1 - 2000);
+    assert_eq!(to(1).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(to(2).collect::<Vec<_>>(), [1, 4, 5]);
+    assert_eq!(bench.broker.dropped().from_topics, 2);
 }
 
 #[test]

@@ -85,11 +85,11 @@ impl OpenWireSession {
             return self.begin_browsing(head, &key);
         }
         let (prefetch, selector) = (consumer.window(), consumer.selector.clone());
-        let standing = consumer.standing();
         let parts = consumer.parts.clone().into_iter().zip(consumer.destinations.clone());
-        let parts: Vec<_> = parts.collect();
-        consumer.beginning.waiting.extend(parts.iter().map(|(part, _)| part.0));
-        for (subscription, from) in parts {
+        let parts: Vec<_> =
+            parts.map(|(part, from)| (part, consumer.standing(&from), from)).collect();
+        consumer.beginning.waiting.extend(parts.iter().map(|(part, ..)| part.0));
+        for (subscription, standing, from) in parts {
             let selector = selector.clone();
             let durable = self.durable(&key, subscription, &from, prefetch);
             let command = durable.unwrap_or(match standing {

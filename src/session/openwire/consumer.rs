@@ -133,10 +133,13 @@ impl Consumer {
         window.saturating_add(self.extension)
     }
 
-    /// How it stands among others, where it is not as most are.
-    pub(super) fn standing(&self) -> Option<Standing> {
-        let ConsumerInfo { priority, exclusive, .. } = self.info;
-        let standing = Standing { priority, exclusive };
+    /// How it stands among others of a destination, where it is not as most are.
+    pub(super) fn standing(&self, from: &Destination) -> Option<Standing> {
+        let ConsumerInfo { priority, exclusive, maximum_pending_message_limit, .. } = self.info;
+        let topic = matches!(from, Destination::Topic(_));
+        let pending = u32::try_from(maximum_pending_message_limit).ok();
+        let pending = pending.filter(|most| topic && *most > 0);
+        let standing = Standing { priority, exclusive, pending };
         (standing != Standing::default()).then_some(standing)
     }
 

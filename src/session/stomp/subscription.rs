@@ -111,7 +111,7 @@ fn parse_standing(headers: &Headers) -> Result<Option<Standing>, Fault> {
             return Err(Fault::bad_header("activemq.exclusive", other, "true or false"));
         }
     };
-    let standing = Standing { priority, exclusive };
+    let standing = Standing { priority, exclusive, pending: None };
     Ok((standing != Standing::default()).then_some(standing))
 }
 

@@ -14,7 +14,7 @@ import javax.transaction.xa.Xid;
 /** Branches of distributed transactions, as a transaction manager drives them. */
 final class Branches {
     /** The branch of a story: the story's name, and which of its branches. */
-    private record Branch(String name, String qualifier) implements Xid {
+    record Branch(String name, String qualifier) implements Xid {
         Branch(Stage stage, String qualifier) {
             this(stage.named(""), qualifier);
         }
@@ -46,13 +46,13 @@ final class Branches {
         }
     }
 
-    private static void failsWith(int code, Callable<?> action) {
+    static void failsWith(int code, Callable<?> action) {
         XAException refused = Stage.fails(XAException.class, action);
         Stage.expect(code, refused.errorCode);
     }
 
     /** Receives one from `in` and sends it to `out` within a branch, and ends it. */
-    private static void pass(Stage stage, XASession session, Xid branch) throws Exception {
+    static void pass(Stage stage, XASession session, Xid branch) throws Exception {
         XAResource resource = session.getXAResource();
         resource.start(branch, XAResource.TMNOFLAGS);
         MessageConsumer consumer = session.createConsumer(stage.queue("in"));
@@ -61,7 +61,7 @@ final class Branches {
         consumer.close();
     }
 
-    private static void expectQueues(Stage stage, List<String> in, List<String> out)
+    static void expectQueues(Stage stage, List<String> in, List<String> out)
             throws JMSException {
         Stage.expect(in, stage.drain(stage.queue("in")));
         Stage.expect(out, stage.drain(stage.queue("out")));

@@ -10,6 +10,7 @@ import javax.net.ssl.TrustManager;
 import javax.net.ssl.TrustManagerFactory;
 import org.apache.activemq.broker.BrokerService;
 import org.apache.activemq.broker.SslContext;
+import org.apache.activemq.broker.region.policy.ConstantPendingMessageLimitStrategy;
 import org.apache.activemq.broker.region.policy.PolicyEntry;
 import org.apache.activemq.broker.region.policy.PolicyMap;
 import org.apache.activemq.network.NetworkConnector;
@@ -43,6 +44,8 @@ public final class Classic {
         PolicyEntry entry = new PolicyEntry();
         entry.setPrioritizedMessages(prioritized);
         entry.setExpireMessagesPeriod(1_000);
+        // Without one it does not ask what a consumer wants to wait for it; this sets no limit.
+        entry.setPendingMessageLimitStrategy(new ConstantPendingMessageLimitStrategy());
         PolicyMap policy = new PolicyMap();
         policy.setDefaultEntry(entry);
         broker.setDestinationPolicy(policy);

@@ -81,4 +81,17 @@ final class Connecting {
         stage.send(stage.queue("q"), "the last");
         Stage.expect(java.util.List.of("the last"), stage.drain(stage.queue("q")));
     }
+
+    /** Of the JMS 2.0 these clients have no shared subscriptions, and no delays of a producer. */
+    static void what_the_clients_refuse_by_themselves(Stage stage) throws JMSException {
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        Stage.fails(UnsupportedOperationException.class,
+            () -> session.createSharedConsumer(stage.topic("t"), "shared"));
+        Stage.fails(UnsupportedOperationException.class,
+            () -> session.createSharedDurableConsumer(stage.topic("t"), "shared"));
+        Stage.fails(UnsupportedOperationException.class, () -> {
+            session.createProducer(stage.queue("q")).setDeliveryDelay(1);
+            return null;
+        });
+    }
 }

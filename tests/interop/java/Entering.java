@@ -9,22 +9,27 @@ import java.security.spec.PKCS8EncodedKeySpec;
 import java.util.Base64;
 import java.util.List;
 import javax.jms.Connection;
+import javax.jms.Destination;
 import javax.jms.JMSException;
 import javax.jms.JMSSecurityException;
+import javax.jms.MessageConsumer;
 import javax.jms.MessageProducer;
 import javax.jms.Queue;
 import javax.jms.Session;
+import javax.jms.TemporaryQueue;
 import javax.net.ssl.KeyManager;
 import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.TrustManagerFactory;
 import org.apache.activemq.ActiveMQConnection;
 import org.apache.activemq.ActiveMQSslConnectionFactory;
 import org.apache.activemq.command.ActiveMQQueue;
+import org.apache.activemq.command.ActiveMQTopic;
 
 /**
  * Who is let in, and what he may do there: stories of a broker with users, and of the folder with
  * their certificates. Ann has the password `a` and a certificate; she may send to `in`, consume
- * from `out`, and do all with `own`.
+ * from `out`, and do all with `own`. She may publish on `VirtualTopic.prices`, consume from the
+ * queues `Consumer.desk` of virtual topics, and from all below `open`; there bob may send.
  */
 final class Entering {
     static void passwords_are_asked_for(Stage stage, Stage files) throws Exception {
@@ -73,6 +78,51 @@ final class Entering {
         Queue back = session.createTemporaryQueue();
         session.createProducer(back).send(session.createTextMessage("back"));
         Stage.expectTexts(session.createConsumer(back), "back");
+    }
+
+    static void rights_reach_names_of_many_and_what_is_temporary(Stage stage, Stage files)
+            throws Exception {
+        Session ann = stage.session(Session.AUTO_ACKNOWLEDGE, "jms.userName=ann&jms.password=a");
+        Session bob = stage.session(Session.AUTO_ACKNOWLEDGE, "jms.userName=bob&jms.password=b");
+        // Of a virtual topic, to publish is one thing and to read from a queue of it another.
+        ActiveMQTopic prices = new ActiveMQTopic("VirtualTopic.prices");
+        ActiveMQQueue desk = new ActiveMQQueue("Consumer.desk.VirtualTopic.prices");
+        MessageConsumer kept = ann.createConsumer(desk);
+        ann.createProducer(prices).send(ann.createTextMessage("up"));
+        Stage.expectTexts(kept, "up");
+        refusesToSend(bob, prices);
+        refusesToConsume(bob, desk);
+        refusesToConsume(ann, prices);
+        refusesToConsume(ann, new ActiveMQQueue("Consumer.other.VirtualTopic.prices"));
+        // Who reads from a pattern must be allowed to read from all that it may ever catch.
+        MessageConsumer open = ann.createConsumer(new ActiveMQQueue("open.>"));
+        bob.createProducer(new ActiveMQQueue("open.a.b")).send(bob.createTextMessage("by bob"));
+        Stage.expectTexts(open, "by bob");
+        refusesToConsume(bob, new ActiveMQQueue("open.>"));
+        refusesToConsume(ann, new ActiveMQQueue(">"));
+        refusesToConsume(ann, new ActiveMQQueue("*"));
+        // Of several, each counts.
+        refusesToSend(bob, new ActiveMQQueue("open.c,out"));
+        refusesToConsume(ann, new ActiveMQQueue("out,in"));
+        MessageConsumer out = ann.createConsumer(new ActiveMQQueue("out"));
+        Stage.expectNothing(out);
+        // What is temporary takes answers from anybody, and its maker alone has them.
+        TemporaryQueue back = ann.createTemporaryQueue();
+        MessageConsumer answers = ann.createConsumer(back);
+        bob.createProducer(back).send(bob.createTextMessage("answer"));
+        Stage.expectTexts(answers, "answer");
+        refusesToConsume(bob, back);
+    }
+
+    private static void refusesToSend(Session session, Destination to) {
+        Stage.fails(JMSException.class, () -> {
+            session.createProducer(to).send(session.createTextMessage("not sent"));
+            return null;
+        });
+    }
+
+    private static void refusesToConsume(Session session, Destination from) {
+        Stage.fails(JMSException.class, () -> session.createConsumer(from));
     }
 
     static void certificates_are_looked_at(Stage stage, Stage files) throws Exception {

@@ -127,6 +127,16 @@ final class Returning {
         Stage.expectNothing(consumer);
     }
 
+    static void a_scheduled_message_goes_to_several_queues(Stage stage) throws JMSException {
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        Message later = session.createTextMessage("later");
+        later.setLongProperty(ScheduledMessage.AMQ_SCHEDULED_DELAY, 200);
+        String names = stage.named("a") + "," + stage.named("b");
+        session.createProducer(new ActiveMQQueue(names)).send(later);
+        Stage.expectTexts(session.createConsumer(stage.queue("a")), "later");
+        Stage.expectTexts(session.createConsumer(stage.queue("b")), "later");
+    }
+
     /** What was set apart of this story's queue `q`. Several stories may share that queue. */
     private static Message nextDead(Stage stage) throws Exception {
         Session session = stage.session(Session.AUTO_ACKNOWLEDGE);

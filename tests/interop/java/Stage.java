@@ -33,7 +33,7 @@ final class Stage implements AutoCloseable {
     /** How long silence counts as such, in milliseconds. */
     static final long QUIET = 300;
 
-    /** Has the broker killed or started, by whoever holds it. */
+    /** Has the broker killed or started, or a branch decided, by whoever holds it. */
     interface Asker {
         void ask(String what) throws Exception;
     }
@@ -87,7 +87,12 @@ final class Stage implements AutoCloseable {
 
     /** A started connection that survives its socket. */
     Connection connectFailover(String options) throws JMSException {
-        String failover = "failover:(" + url + ")?maxReconnectDelay=50&" + options;
+        return connectFailover(url, options);
+    }
+
+    /** The same, to another address. */
+    Connection connectFailover(String to, String options) throws JMSException {
+        String failover = "failover:(" + to + ")?maxReconnectDelay=50&" + options;
         return started(new ActiveMQConnectionFactory(failover).createConnection());
     }
 
@@ -102,7 +107,12 @@ final class Stage implements AutoCloseable {
 
     /** A started connection for branches of distributed transactions. */
     XAConnection connectXa() throws JMSException {
-        XAConnection connection = new ActiveMQXAConnectionFactory(url).createXAConnection();
+        return connectXa(url);
+    }
+
+    /** The same, to another address. */
+    XAConnection connectXa(String to) throws JMSException {
+        XAConnection connection = new ActiveMQXAConnectionFactory(to).createXAConnection();
         started(connection);
         return connection;
     }
@@ -157,6 +167,11 @@ final class Stage implements AutoCloseable {
     /** Starts the killed broker again on what it left, at the same address. */
     void startBroker() throws Exception {
         asker.ask("start");
+    }
+
+    /** Has an operator decide a branch: `commit XID` or `rollback XID`. */
+    void ask(String decision) throws Exception {
+        asker.ask(decision);
     }
 
     @Override

@@ -17,7 +17,8 @@ import java.util.Arrays;
  *
  * It prints its port, and ends with its standard input. A connection asks with one line, `STORY
  * URL`, where STORY is `Class.method`; some have a second address, or a folder. It may be asked in
- * turn to `kill` or `start` the broker, and answers with a line when that is done. The last answer
+ * turn to `kill` or `start` the broker, or, as its operator, to `commit XID` or `rollback XID` of a
+ * branch, and answers with a line when that is done. The last answer
  * is `true`, or `false` and what went wrong, up to the end of the connection. Asked for `list`, it
  * names every story.
  */
@@ -26,7 +27,8 @@ public final class Teller {
     static final Class<?>[] STORIES = {
         Connecting.class, Messages.class, Acknowledging.class, Transactions.class, Returning.class,
         Flow.class, Choosing.class, Topics.class, Subscriptions.class, Temporary.class,
-        Branches.class, Failing.class,
+        Branches.class, Failing.class, Options.class, Breaking.class, Verdicts.class,
+        Using.class,
     };
 
     public static void main(String[] args) throws IOException {

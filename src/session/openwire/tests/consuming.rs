@@ -304,7 +304,7 @@ fn a_consumer_says_how_it_stands_among_others() {
     wire.say(&ConsumerInfo { exclusive: true, priority: -5, ..consumer(1, queue("q"), 1) });
     let asks = wire.asks();
     let [Command::SubscribeAs { standing, .. }] = &asks[..] else { panic!("{asks:?}") };
-    assert_eq!(*standing, Standing { priority: -5, exclusive: true });
+    assert_eq!(*standing, Standing { priority: -5, exclusive: true, pending: None });
 }
 
 #[test]
