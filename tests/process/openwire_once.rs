@@ -134,7 +134,8 @@ impl Worker {
     ) -> Told {
         let _ = self.wire.transaction(Some(id), END);
         let voted = random.one_in(2).then(|| self.wire.transaction(Some(id), PREPARE));
-        if random.one_in(2) {
+        let elsewhere = random.one_in(2);
+        if elsewhere {
             // Nobody has told the worker, who hears so when it goes on; what was in the branch has
             // come back by then.
             let _ = manager.transaction(Some(id), ROLLBACK);
@@ -147,8 +148,8 @@ impl Worker {
             None => COMMIT,
         };
         match self.wire.transaction(Some(id), verb) {
-            Structure::Response(_) if verb == ROLLBACK => Told::Kept,
-            Structure::Response(_) => Told::Consumed,
+            Structure::Response(_) if verb == ROLLBACK && !elsewhere => Told::Kept,
+            Structure::Response(_) if verb != ROLLBACK => Told::Consumed,
             _ => Told::Unknown,
         }
     }
@@ -220,14 +221,18 @@ fn nothing_is_sent_twice_to_one_consumer_and_nothing_lost_whatever_is_done_with_
     drop(workers);
     let of = |name: &str| broker.queues().into_iter().find(|(known, ..)| known == name);
     wait_until("the workers have gone", || of("q").is_some_and(|(_, _, readers)| readers == 0));
-    assert_eq!(of("ActiveMQ.DLQ"), None);
-    let left = books.sent.len() - books.consumed.len();
+    // What a manager has taken away too often is set apart, and is all there too.
+    let (mut last, dead) = (OpenWire::connect(port, "last"), of("ActiveMQ.DLQ"));
+    let dead = dead.map_or(0, |(_, depth, _)| depth as usize);
+    let left = books.sent.len() - books.consumed.len() - dead;
     assert_eq!(of("q").unwrap().1, left as u64);
-    let mut last = OpenWire::connect(port, "last");
-    last.consume("q", 1000, false);
-    for _ in books.resting.len()..left {
-        let id = last.message().0.head.message_id.unwrap().producer_sequence_id;
-        assert!(!books.resting.contains(&id), "{id} is not over");
-        books.consume(id);
+    for (from, count) in [("q", left - books.resting.len()), ("ActiveMQ.DLQ", dead)] {
+        last.consume(from, 1000, false);
+        for _ in 0..count {
+            let id = last.message().0.head.message_id.unwrap().producer_sequence_id;
+            assert!(!books.resting.contains(&id), "{id} is not over");
+            books.consume(id);
+        }
+        last = OpenWire::connect(port, "next");
     }
 }

@@ -46,6 +46,16 @@ pub(super) struct Held {
     pub(super) key: MessageKey,
     /// The delivery that it was; none of what the session has made itself, and of copies.
     pub(super) delivery: Option<(SubscriptionId, Tag)>,
+    /// A branch in which it was taken is over, and how nobody has told this connection: the
+    /// delivery may be no more.
+    pub(super) doubtful: bool,
+}
+
+impl Held {
+    /// Whether it was a delivery of that message to that subscription.
+    pub(super) fn is_of(&self, key: &MessageKey, subscription: SubscriptionId) -> bool {
+        self.key == *key && self.delivery.is_some_and(|(of, _)| of == subscription)
+    }
 }
 
 /// How a consumer gets its messages.
@@ -168,7 +178,7 @@ impl Consumer {
         // The id shares the memory of its message, which is not to live as long.
         let key = MessageKey(id.producer_id.as_ref().map(compact), id.producer_sequence_id);
         self.began = true;
-        self.put(number, Held { key, delivery });
+        self.put(number, Held { key, delivery, doubtful: false });
     }
 
     /// A message is in its hands, or is again.
@@ -185,6 +195,24 @@ impl Consumer {
     /// The first message of that id in its hands.
     pub(super) fn number_of(&self, id: &MessageId) -> Option<i64> {
         self.numbers.get(&MessageKey::of(id)).copied()
+    }
+
+    /// A message in its hands of which nobody knows whether it is: the broker says that now, by a
+    /// delivery. True where there is one.
+    pub(super) fn confirm(&mut self, key: &MessageKey, delivery: (SubscriptionId, Tag)) -> bool {
+        let copies = self.copies.get(key).into_iter().flatten();
+        let numbers = self.numbers.get(key).into_iter().chain(copies);
+        let doubted = |number: &&i64| {
+            let held = self.held.get(*number);
+            held.is_some_and(|held| held.doubtful && held.is_of(key, delivery.0))
+        };
+        let Some(number) = numbers.copied().collect::<Vec<_>>().iter().find(doubted).copied()
+        else {
+            return false;
+        };
+        let held = self.held.get_mut(&number).expect("just seen");
+        (held.delivery, held.doubtful) = (Some(delivery), false);
+        true
     }
 
     /// The message of that id which ends a range of `count` from that number on; if none does, the

@@ -194,9 +194,9 @@ impl OpenWireSession {
     }
 
     /// A message comes to a consumer that has taken it in a branch: that was rolled back elsewhere,
-    /// and the client will hear so when it goes on with the branch, and deliver the message again by
-    /// itself. It is in the hands of its consumer, and is not dispatched a second time. False where
-    /// it was not taken so.
+    /// and its client delivers the message again by itself when it hears so, or has done so. It is
+    /// in the hands of its consumer, and is not dispatched a second time. False where it was not
+    /// taken so.
     pub(super) fn take_again(
         &mut self,
         key: &ConsumerKey,
@@ -204,18 +204,23 @@ impl OpenWireSession {
         message: &Message,
     ) -> bool {
         let Some(id) = message.head.message_id.as_ref().map(MessageKey::of) else { return false };
-        let is_it = |(consumer, _, held): &(ConsumerKey, i64, Held)| {
-            let same = held.delivery.is_some_and(|(subscription, _)| subscription == of.0);
-            consumer == key && held.key == id && same
-        };
-        let mut works = self.transactions.branches.values_mut().map(|branch| &mut branch.work);
-        let found = works.find_map(|work| {
+        let Some(consumer) = self.consumers.get_mut(key) else { return false };
+        if consumer.confirm(&id, of) {
+            return true;
+        }
+        let Transactions { local, branches, .. } = &mut self.transactions;
+        // In another transaction it was doubted already, and so that can only be rolled back.
+        let local = local.values_mut().map(|work| (true, work));
+        let branches = branches.values_mut().map(|branch| (false, &mut branch.work));
+        let found = local.chain(branches).find_map(|(doubtful, work)| {
+            let is_it = |(consumer, _, held): &(ConsumerKey, i64, Held)| {
+                consumer == key && held.is_of(&id, of.0) && (held.doubtful || !doubtful)
+            };
             let place = work.taken.iter().position(is_it)?;
             Some(work.taken.remove(place))
         });
         let Some((_, number, held)) = found else { return false };
-        let Some(consumer) = self.consumers.get_mut(key) else { return false };
-        consumer.put(number, Held { delivery: Some(of), ..held });
+        consumer.put(number, Held { delivery: Some(of), doubtful: false, ..held });
         true
     }
 

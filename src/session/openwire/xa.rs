@@ -199,12 +199,15 @@ impl OpenWireSession {
         }
     }
 
-    /// What was taken in a branch is gone, or in the hands of its consumers again.
+    /// What was taken in a branch is gone, or in the hands of its consumers again; perhaps: whoever
+    /// asks for a rollback hears that all is well where another was first.
     fn branch_over(&mut self, xid: &Xid, step: BranchStep) {
         let over = !matches!(step, BranchStep::Start | BranchStep::End);
-        let Some(branch) = over.then(|| self.transactions.branches.remove(xid)).flatten() else {
+        let Some(mut branch) = over.then(|| self.transactions.branches.remove(xid)).flatten()
+        else {
             return;
         };
+        branch.work.taken.iter_mut().for_each(|(_, _, held)| held.doubtful = true);
         if step == BranchStep::Rollback {
             self.give_back(branch.work);
         }

@@ -132,6 +132,34 @@ fn what_was_rolled_back_elsewhere_is_not_dispatched_again_where_it_was_taken() {
 }
 
 #[test]
+fn what_was_rolled_back_elsewhere_may_come_after_its_client_has_heard_of_that() {
+    for transacted in [false, true] {
+        let (mut wire, message) = taken(&branch(1));
+        wire.say(&transaction(branch(1), END));
+        wire.answer_all();
+        wire.say(&transaction(branch(1), ROLLBACK));
+        wire.answer(Err(Refusal::Xa(XaError::NotA)));
+        if transacted {
+            wire.say(&transaction(local(5), BEGIN));
+            wire.say(&MessageAck { transaction_id: Some(local(5)), ..ack(&message, 4, 1) });
+            wire.answer_all();
+        }
+        let _ = (wire.frames(), wire.asks());
+        wire.deliver_again(1, 2, 1, stored("text"));
+        assert_eq!(wire.dispatched(), []);
+        if transacted {
+            wire.say(&transaction(local(5), ROLLBACK));
+        }
+        let _ = wire.asks();
+        wire.say(&ack(&message, 4, 1));
+        assert_eq!(settled(&wire.asks()), [(Which::One(Tag(2)), Outcome::Accepted)]);
+        // Now it has been acknowledged, and what comes is another one.
+        wire.deliver_again(1, 3, 1, stored("text"));
+        assert_eq!(wire.dispatched().len(), 1);
+    }
+}
+
+#[test]
 fn a_commit_that_is_refused_is_a_rollback_with_a_code() {
     let (mut wire, message) = taken(&local(1));
     wire.say(&transaction(local(1), COMMIT));
