@@ -60,6 +60,10 @@ impl<'a> Digger<'a> {
     async fn bury(&mut self, doomed: Vec<Box<str>>) -> Result<Vec<Box<str>>, Closed> {
         let mut later = Vec::new();
         for queue in doomed {
+            // A client that came back has it again, though nobody reads from it yet.
+            if !self.shared.openwire.registry.is_orphan(&queue) {
+                continue;
+            }
             let result = self.ask(Command::Delete { queue: queue.clone() }).await?;
             let again = result.is_err_and(|refusal| is_in_use(&refusal));
             // It may be somebody's by now.
