@@ -85,7 +85,6 @@ impl Worker {
             last_message_id: message.head.message_id.clone(),
             message_count: 1,
             poison_cause: (kind == POISON).then(|| Throwable::new("java.lang.Throwable", audit)),
-            ..MessageAck::default()
         };
         let answer = self.wire.ask(&ack);
         assert!(matches!(answer, Structure::Response(_)), "{answer:?}");
