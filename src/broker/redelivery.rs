@@ -171,12 +171,19 @@ impl Broker {
         loans: impl Iterator<Item = &'a Lent> + Clone,
         facts: &mut Vec<Fact>,
     ) {
+        let rules = &self.queues[&queue].redelivery;
+        // Messages are set apart once in a step: those without a time go with the others, where
+        // these are set apart too.
+        let together = rules.expired == Ending::DeadLetter && !self.policies.is_for_dead(rules);
         let (mut over, mut early) = (Vec::new(), Vec::new());
         for loan in loans.clone() {
             let Lent::Durable { place, entry, .. } = loan else { continue };
             match entry.expires {
-                Some(at) if at <= now => over.push((*place, *entry)),
-                Some(at) => early.push((*place, Entry { due: Some(DueTime::at(at)), ..*entry })),
+                Some(at) if at > now => {
+                    early.push((*place, Entry { due: Some(DueTime::at(at)), ..*entry }));
+                }
+                Some(_) => over.push((*place, *entry)),
+                None if together => over.push((*place, *entry)),
                 None => {}
             }
         }
@@ -187,7 +194,7 @@ impl Broker {
         }
         let timeless =
             |loan: &&Lent| matches!(loan, Lent::Durable { entry, .. } if entry.expires.is_none());
-        self.state_rejected(now, queue, loans.filter(timeless), facts);
+        self.state_rejected(now, queue, loans.filter(timeless).filter(|_| !together), facts);
     }
 
     /// A non-persistent message is gone for good that its consumer has taken for expired: it was

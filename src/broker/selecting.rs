@@ -168,7 +168,9 @@ impl Selecting {
         let Group { known, .. } = self.groups.remove(&id).expect("it was there");
         let little = known.len() <= limits::STEP_MESSAGES_MAX;
         self.left.push(Left { id, known, grouping });
-        while little && self.drop_left() {}
+        while little && self.left.last().is_some_and(|it| it.id == id) {
+            self.drop_left();
+        }
     }
 
     /// Whether it knows something for groups that have gone.

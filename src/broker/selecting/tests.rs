@@ -91,6 +91,26 @@ fn much_that_is_known_for_one_selector_of_two_is_dropped_a_step_at_a_time() {
 }
 
 #[test]
+fn little_that_is_dropped_at_once_takes_nothing_with_it_that_is_much() {
+    let mut selecting = Selecting::default();
+    let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));
+    let texts = ["a = 1", "a = 2", "a = 3"].into_iter().zip(1..);
+    let [much, little, _] = texts
+        .map(|(text, id)| selecting.join(&selector(text), GroupId(id)))
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("three")
+    };
+    let key = (ConnectionId(1), SubscriptionId(1));
+    for seq in 0..1000 {
+        selecting.lent(much, Spot::Durable(Place { rank: 5, seq }));
+    }
+    selecting.lent(little, Spot::Durable(Place { rank: 6, seq: 1 }));
+    assert!(!selecting.leave(much, key) && !selecting.leave(little, key));
+    assert_eq!(selecting.len(), 1000);
+}
+
+#[test]
 fn the_last_consumer_of_all_leaves_what_it_knows_to_be_dropped_in_steps() {
     let mut selecting = Selecting::default();
     let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));

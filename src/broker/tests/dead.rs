@@ -227,6 +227,30 @@ fn what_its_consumer_takes_for_expired_goes_to_nobody_until_it_is() {
 }
 
 #[test]
+fn what_its_consumer_takes_for_expired_may_be_of_every_kind_at_once() {
+    for (expired, apart) in [(Ending::DeadLetter, 4), (Ending::Drop, 2)] {
+        let mut bench = governed(Redelivery { expired, ..twice() }, Vec::new());
+        bench.now = Millis(1000);
+        bench.subscribe(1, queue("q"), 10);
+        for expires in [Some(1500), None, Some(3000), Some(1500), None] {
+            bench.send_as("q", Durability::Persistent, 4, expires);
+        }
+        bench.send_as("q", Durability::NonPersistent, 4, Some(1500));
+        let last = bench.delivered.drain(..).last().unwrap().tag;
+        bench.now = Millis(2000);
+        bench.settle(1, Which::Through(last), Outcome::Expired).unwrap();
+        assert_eq!((bench.depths("q"), bench.depths(DLQ)), ((1, 1), (apart, 0)));
+        bench.restart_governed();
+        assert_eq!((bench.depths("q"), bench.depths(DLQ)), ((1, 1), (apart, 0)));
+        // There nothing is set apart once more.
+        bench.subscribe(2, queue(DLQ), 10);
+        let last = bench.delivered.drain(..).last().unwrap().tag;
+        bench.settle(2, Which::Through(last), Outcome::Expired).unwrap();
+        assert_eq!(bench.depths(DLQ), (apart, 0));
+    }
+}
+
+#[test]
 fn a_non_persistent_message_that_comes_back_too_often_goes_as_its_queue_says() {
     for (ending, apart) in [(Ending::DeadLetter, 1), (Ending::Drop, 0)] {
         let mut bench = governed(Redelivery { non_persistent: ending, ..twice() }, Vec::new());
