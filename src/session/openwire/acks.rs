@@ -67,7 +67,8 @@ impl OpenWireSession {
         };
         let taken = consumer.release(first, last);
         let shorter = consumer.extend(-i64::try_from(taken.len()).unwrap_or(i64::MAX));
-        self.settle(&taken, transaction, outcome);
+        let singly = consumer.singly;
+        self.settle(&taken, singly, transaction, outcome);
         if let Some(transaction) = transaction {
             self.transactions.note_taken(transaction, &key, taken);
         }
@@ -77,16 +78,17 @@ impl OpenWireSession {
         Ok(())
     }
 
-    /// Settles messages, those of one subscription that follow each other together.
-    pub(super) fn settle(
+    /// Settles messages, each by itself or those of one subscription together.
+    fn settle(
         &mut self,
         taken: &[(i64, Held)],
+        singly: bool,
         transaction: Option<TransactionName>,
         outcome: Outcome,
     ) {
         let mut runs: Vec<(SubscriptionId, Tag, Tag)> = Vec::new();
         for (subscription, tag) in taken.iter().filter_map(|(_, held)| held.delivery) {
-            match runs.iter_mut().find(|(known, ..)| *known == subscription) {
+            match runs.iter_mut().find(|(known, ..)| *known == subscription && !singly) {
                 // Tags grow with each delivery, and all between the two are in the range.
                 Some((_, _, last)) => *last = tag,
                 None => runs.push((subscription, tag, tag)),

@@ -100,6 +100,9 @@ pub(super) struct Consumer {
     copies: HashMap<MessageKey, BTreeSet<i64>>,
     /// Something was dispatched to it.
     pub(super) began: bool,
+    /// What it holds may be no more, or have another place among its deliveries than it was
+    /// dispatched in: no range of them is what its client means.
+    pub(super) singly: bool,
     pub(super) pull: Option<Pull>,
     /// Its parts that have not begun.
     pub(super) beginning: Group,
@@ -129,6 +132,7 @@ impl Consumer {
             numbers: HashMap::new(),
             copies: HashMap::new(),
             began: false,
+            singly: false,
             pull: None,
             beginning: Group::default(),
         }
@@ -183,6 +187,7 @@ impl Consumer {
 
     /// A message is in its hands, or is again.
     pub(super) fn put(&mut self, number: i64, held: Held) {
+        self.singly |= held.doubtful;
         let first = self.numbers.entry(held.key.clone()).or_insert(number);
         if *first != number {
             let later = number.max(*first);

@@ -4,7 +4,7 @@
 //! a consumer in a transaction is remembered until then: a rollback gives it back into the same
 //! hands, and the client delivers it again by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::OpenWireSession;
 use super::answers::Asked;
@@ -34,7 +34,7 @@ pub(super) struct Work {
     /// Why it can only be rolled back, where the broker does not know that.
     pub(super) spoiled: Option<String>,
     /// What was taken from consumers.
-    pub(super) taken: Vec<(ConsumerKey, i64, Held)>,
+    pub(super) taken: VecDeque<(ConsumerKey, i64, Held)>,
 }
 
 /// A branch that this connection works in, or has worked in.
@@ -49,7 +49,7 @@ pub(super) struct Branch {
 
 impl Work {
     pub(super) fn new(name: TransactionName) -> Self {
-        Self { name, spoiled: None, taken: Vec::new() }
+        Self { name, spoiled: None, taken: VecDeque::new() }
     }
 }
 
@@ -217,10 +217,11 @@ impl OpenWireSession {
                 consumer == key && held.is_of(&id, of.0) && (held.doubtful || !doubtful)
             };
             let place = work.taken.iter().position(is_it)?;
-            Some(work.taken.remove(place))
+            work.taken.remove(place)
         });
         let Some((_, number, held)) = found else { return false };
         consumer.put(number, Held { delivery: Some(of), doubtful: false, ..held });
+        consumer.singly = true;
         true
     }
 

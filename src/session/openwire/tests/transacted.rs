@@ -160,6 +160,26 @@ fn what_was_rolled_back_elsewhere_may_come_after_its_client_has_heard_of_that() 
 }
 
 #[test]
+fn an_acknowledgement_is_of_what_it_names_alone_where_some_of_it_has_come_again() {
+    let mut wire = Wire::alone();
+    wire.consume(1, queue("q"), 9);
+    (1..=4).for_each(|tag| wire.deliver(1, tag, stored("text")));
+    let messages = wire.dispatched();
+    wire.say(&transaction(branch(1), BEGIN));
+    wire.say(&MessageAck { transaction_id: Some(branch(1)), ..ack(&messages[1], 4, 1) });
+    wire.say(&transaction(branch(1), END));
+    wire.answer_all();
+    wire.deliver_again(1, 5, 2, stored("text"));
+    let _ = (wire.frames(), wire.asks());
+    // The third and the fourth came between, and are still being worked on.
+    wire.say(&ack(&messages[1], 2, 2));
+    let one = |tag| (Which::One(Tag(tag)), Outcome::Accepted);
+    assert_eq!(settled(&wire.asks()), [one(1), one(5)]);
+    wire.say(&ack(&messages[3], 2, 2));
+    assert_eq!(settled(&wire.asks()), [one(3), one(4)]);
+}
+
+#[test]
 fn a_commit_that_is_refused_is_a_rollback_with_a_code() {
     let (mut wire, message) = taken(&local(1));
     wire.say(&transaction(local(1), COMMIT));
