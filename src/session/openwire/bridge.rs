@@ -218,10 +218,6 @@ impl OpenWireSession {
         if bridge.is_full() {
             return self.break_bridge(full());
         }
-        if self.is_bridged(info) {
-            return;
-        }
-        let Some(bridge) = &mut self.bridge else { unreachable!("just seen") };
         let selector = info.selector.clone().filter(|_| !bridge.network.conduit);
         let alike = |it: &Demand| {
             let same = it.destination == info.destination && it.selector == selector;
@@ -237,6 +233,11 @@ impl OpenWireSession {
             }
             return;
         }
+        // This one's own are no reason: who comes back has an id that was bridged before.
+        if self.is_bridged(info) {
+            return;
+        }
+        let Some(bridge) = &mut self.bridge else { unreachable!("just seen") };
         bridge.last += 1;
         let value = bridge.last;
         let local = bridge.local_consumer(info, selector.clone(), value);
@@ -269,6 +270,14 @@ impl OpenWireSession {
         let Some(demand) = bridge.demands.get_mut(&value) else { return };
         demand.consumers -= 1;
         self.stop_unwanted(value);
+    }
+
+    /// What a demand is for cannot be read: the next one tries again.
+    pub(super) fn demand_refused(&mut self, value: i64) {
+        let Some(bridge) = &mut self.bridge else { return };
+        bridge.demands.remove(&value);
+        bridge.consumers.retain(|_, of| *of != value);
+        bridge.subscribers.retain(|_, of| *of != value);
     }
 
     /// Reads no more for a demand that nobody has any more.

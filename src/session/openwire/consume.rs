@@ -122,6 +122,7 @@ impl OpenWireSession {
         }
         if let Some(problem) = consumer.beginning.problem.take() {
             self.remove_consumer(key, NONE_SEEN);
+            key.of_bridge().into_iter().for_each(|value| self.demand_refused(value));
             return self.fail(head, &problem);
         }
         self.replay_advisories(head, key);

@@ -10,6 +10,7 @@ use super::OpenWireSession;
 use super::answers::Asked;
 use super::bridge::lasting_name;
 use super::names;
+use super::network::Network;
 use super::present::Kind;
 use crate::broker::command::{Command, KeptInfo, KeptName, KeptPage, Refusal, Reply};
 use crate::ids::Token;
@@ -17,6 +18,8 @@ use crate::limits;
 use crate::message::Destination;
 use crate::protocol::openwire::table::{BrokerSubscriptionInfo, ConsumerId, ConsumerInfo};
 use crate::protocol::openwire::{Structure, Text, Version};
+
+const TOO_MANY: &str = "there are more durable subscriptions than a bridge can be told of";
 
 /// What a list of durable subscriptions is for.
 #[derive(Debug)]
@@ -85,13 +88,18 @@ impl OpenWireSession {
             told.push(Some(self.offline(it, value)));
         }
         if bytes > limits::BRIDGE_TOLD_BYTES_MAX {
-            let why = "there are more durable subscriptions than a bridge can be told of";
-            return self.break_bridge(why.to_owned());
+            return self.break_bridge(TOO_MANY.to_owned());
         }
         if let Some(next) = next {
             return self.list_kept(KeptFor::Peer { told, bytes }, next);
         }
-        told.extend(self.forced().into_iter().map(Some));
+        let forced = self.forced();
+        let held = |it: &Option<Text>| it.as_ref().map_or(0, |text| text.as_bytes().len());
+        bytes += forced.iter().map(|it| limits::CONSUMER_BYTES + held(&it.selector)).sum::<usize>();
+        if bytes > limits::BRIDGE_TOLD_BYTES_MAX {
+            return self.break_bridge(TOO_MANY.to_owned());
+        }
+        told.extend(forced.into_iter().map(Some));
         let broker_name = Some(Text::cut(&self.config.broker_name));
         let subscription_infos = Some(told);
         self.write(&BrokerSubscriptionInfo {
@@ -113,9 +121,11 @@ impl OpenWireSession {
         }
     }
 
-    /// Consumers that count as if they were durable.
+    /// Consumers that count as if they were durable. Where connections are guarded nobody has asked
+    /// whether the other side may know of them, and it is told of none.
     fn forced(&self) -> Vec<ConsumerInfo> {
-        let Some(network) = self.network.as_ref().filter(|network| network.forces_some()) else {
+        let forces = |network: &&Network| network.forces_some() && !self.config.login;
+        let Some(network) = self.network.as_ref().filter(forces) else {
             return Vec::new();
         };
         let is_forced = |it: &Destination| {

@@ -263,6 +263,25 @@ fn of_two_bridges_to_one_consumer_of_a_topic_one_waits_for_it() {
 }
 
 #[test]
+fn a_consumer_that_comes_back_while_others_wait_is_waited_for() {
+    let config = Arc::default();
+    let mut wire = bridged_from(&config, 1, "name=NC\nnetworkTTL=3\n", true);
+    wire.answer(kept(&[], false));
+    let direct = |value: i64| consumer(value, place(TOPIC, "t"), 100);
+    let begun = |wire: &mut Wire, value: i64| {
+        wire.say(&advisory(Box::new(direct(value)).into()));
+        wire.asks().iter().filter(|it| matches!(it, Command::Subscribe { .. })).count()
+    };
+    assert_eq!((begun(&mut wire, 1), begun(&mut wire, 2)), (1, 0));
+    wire.say(&advisory(removal(consumer_id(1), -2).into()));
+    assert_eq!(begun(&mut wire, 1), 0);
+    wire.say(&advisory(removal(consumer_id(2), -2).into()));
+    assert_eq!(wire.asks().len(), 0, "the first is there");
+    wire.say(&advisory(removal(consumer_id(1), -2).into()));
+    assert!(!wire.asks().is_empty(), "nobody is there");
+}
+
+#[test]
 fn a_bridge_for_both_directions_is_told_of_while_it_is_up() {
     let config = Arc::default();
     let mut other = Wire::connected(&config, 9, "d");
