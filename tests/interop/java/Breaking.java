@@ -191,10 +191,12 @@ final class Breaking {
     static void transactions_outlive_their_connections(Stage stage) throws Exception {
         String[] texts = Acknowledging.numbered(120);
         stage.send(stage.queue("in"), texts);
+        int[] after = {20, 60};
         try (Wire wire = new Wire(stage.address())) {
             Connection connection = stage.connectFailover(wire.address(),
                 "jms.redeliveryPolicy.maximumRedeliveries=-1&" + Returning.AT_ONCE);
-            CountDownLatch[] marks = {new CountDownLatch(20), new CountDownLatch(60)};
+            CountDownLatch[] marks =
+                Arrays.stream(after).mapToObj(CountDownLatch::new).toArray(CountDownLatch[]::new);
             Thread passing = new Thread(() -> pass(stage, connection, marks));
             passing.start();
             for (CountDownLatch mark : marks) {
@@ -206,11 +208,15 @@ final class Breaking {
             connection.close();
         }
         Stage.expect(List.of(), stage.drain(DEAD));
-        Stage.expect(List.of(), stage.drain(stage.queue("in")));
-        List<String> out = new ArrayList<>(stage.drain(stage.queue("out")));
-        out.sort(null);
+        // What the client took for a repetition after a cut, and was none, stays with its consumer
+        // to the end, and is there for the next one.
+        List<String> left = stage.drain(stage.queue("in"));
+        Stage.check(left.size() <= after.length, left + " are left");
+        List<String> all = new ArrayList<>(stage.drain(stage.queue("out")));
+        all.addAll(left);
+        all.sort(null);
         Arrays.sort(texts);
-        Stage.expect(Arrays.asList(texts), out);
+        Stage.expect(Arrays.asList(texts), all);
     }
 
     /** Moves message by message until nothing comes any more. */

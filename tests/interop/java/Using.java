@@ -34,8 +34,9 @@ final class Using {
         Session session = connection.createSession(true, Session.SESSION_TRANSACTED);
         session.setMessageListener(message -> {
             try {
-                heard.add(Stage.text(message));
+                // Heard only then: what is not committed goes back when its consumer closes.
                 session.commit();
+                heard.add(Stage.text(message));
             } catch (JMSException e) {
                 heard.add(e.toString());
             }
