@@ -213,6 +213,9 @@ final class Breaking {
         List<String> left = stage.drain(stage.queue("in"));
         Stage.check(left.size() <= after.length, left + " are left");
         List<String> all = new ArrayList<>(stage.drain(stage.queue("out")));
+        for (String one : left) {
+            Stage.check(!all.contains(one), one + " is in both");
+        }
         all.addAll(left);
         all.sort(null);
         Arrays.sort(texts);
