@@ -180,11 +180,13 @@ final class Breaking {
             wire.cut();
             stage.send(stage.queue("q"), "last");
             Stage.await("it has heard the last", () -> heard.contains("last"));
-            // What was in doubt comes again, or it is done.
-            awaitDepth(stage, "q", 0);
             connection.close();
+            // What was in doubt came again, or was done, or the client took it for a repetition and
+            // held it back to the end.
+            List<String> left = stage.drain(stage.queue("q"));
+            Stage.check(left.size() <= 1, left + " are left");
+            left.forEach(one -> Stage.check(!heard.contains(one), one + " was committed"));
         }
-        Stage.expect(List.of(), stage.drain(stage.queue("q")));
         Stage.expect(List.of(), stage.drain(DEAD));
     }
 
@@ -208,18 +210,15 @@ final class Breaking {
             connection.close();
         }
         Stage.expect(List.of(), stage.drain(DEAD));
-        // What the client took for a repetition after a cut, and was none, stays with its consumer
-        // to the end, and is there for the next one.
-        List<String> left = stage.drain(stage.queue("in"));
-        Stage.check(left.size() <= after.length, left + " are left");
+        // What the client took for a repetition after a cut stays with its consumer to the end, and
+        // is there for the next one. It may have been sent on: an acknowledgement that was on its
+        // way when the wire was cut is lost, and the client says the rest of the transaction again
+        // without it. That is one message for each cut at most, and none is lost.
         List<String> all = new ArrayList<>(stage.drain(stage.queue("out")));
-        for (String one : left) {
-            Stage.check(!all.contains(one), one + " is in both");
-        }
-        all.addAll(left);
-        all.sort(null);
-        Arrays.sort(texts);
-        Stage.expect(Arrays.asList(texts), all);
+        all.addAll(stage.drain(stage.queue("in")));
+        Set<String> known = new TreeSet<>(all);
+        Stage.check(all.size() - known.size() <= after.length, "doubles in " + all);
+        Stage.expect(new TreeSet<>(Arrays.asList(texts)), known);
     }
 
     /** Moves message by message until nothing comes any more. */
