@@ -62,19 +62,31 @@ fn little_that_is_known_is_dropped_at_once_and_much_by_and_by() {
     assert!(agenda.is_empty() && steps >= 2 * 1000 / limits::STEP_MESSAGES_MAX, "{steps}");
 }
 
+const KEY: ConsumerKey = (ConnectionId(1), SubscriptionId(1));
+
+fn spot(seq: u64) -> Spot {
+    Spot::Durable(Place { rank: 5, seq })
+}
+
+/// A consumer of each selector, and the groups that they are.
+fn of_selectors<const N: usize>(texts: [&str; N]) -> (Selecting, [GroupId; N]) {
+    let (mut selecting, mut last) = (Selecting::default(), 0);
+    let groups = texts.map(|text| {
+        last += 1;
+        let selector = Arc::new(Selector::parse(text).expect("it is one"));
+        selecting.join(&selector, GroupId(last))
+    });
+    (selecting, groups)
+}
+
 #[test]
 fn much_that_is_known_for_one_selector_of_two_is_dropped_a_step_at_a_time() {
-    let mut selecting = Selecting::default();
-    let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));
-    let one = selecting.join(&selector("a = 1"), GroupId(1));
-    let other = selecting.join(&selector("a = 2"), GroupId(2));
-    let key = (ConnectionId(1), SubscriptionId(1));
-    let spot = |seq| Spot::Durable(Place { rank: 5, seq });
+    let (mut selecting, [one, other]) = of_selectors(["a = 1", "a = 2"]);
     for seq in 0..1000 {
         selecting.lent(one, spot(seq));
     }
     selecting.lent(other, spot(7));
-    assert!(!selecting.leave(one, key), "there is another");
+    assert!(!selecting.leave(one, KEY), "there is another");
     assert_eq!(selecting.len(), 1000, "nothing is dropped by that");
     // What happens to such messages meanwhile is nothing to who has gone.
     selecting.waits_again(spot(7), Waiting::Volatile);
@@ -92,38 +104,24 @@ fn much_that_is_known_for_one_selector_of_two_is_dropped_a_step_at_a_time() {
 
 #[test]
 fn little_that_is_dropped_at_once_takes_nothing_with_it_that_is_much() {
-    let mut selecting = Selecting::default();
-    let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));
-    let texts = ["a = 1", "a = 2", "a = 3"].into_iter().zip(1..);
-    let [much, little, _] = texts
-        .map(|(text, id)| selecting.join(&selector(text), GroupId(id)))
-        .collect::<Vec<_>>()[..]
-    else {
-        panic!("three")
-    };
-    let key = (ConnectionId(1), SubscriptionId(1));
+    let (mut selecting, [much, little, _]) = of_selectors(["a = 1", "a = 2", "a = 3"]);
     for seq in 0..1000 {
-        selecting.lent(much, Spot::Durable(Place { rank: 5, seq }));
+        selecting.lent(much, spot(seq));
     }
-    selecting.lent(little, Spot::Durable(Place { rank: 6, seq: 1 }));
-    assert!(!selecting.leave(much, key) && !selecting.leave(little, key));
+    selecting.lent(little, spot(1000));
+    assert!(!selecting.leave(much, KEY) && !selecting.leave(little, KEY));
     assert_eq!(selecting.len(), 1000);
 }
 
 #[test]
 fn the_last_consumer_of_all_leaves_what_it_knows_to_be_dropped_in_steps() {
-    let mut selecting = Selecting::default();
-    let selector = |text| Arc::new(Selector::parse(text).expect("it is one"));
-    let one = selecting.join(&selector("a = 1"), GroupId(1));
-    let other = selecting.join(&selector("a = 2"), GroupId(2));
-    let key = (ConnectionId(1), SubscriptionId(1));
-    let spot = |seq| Spot::Durable(Place { rank: 5, seq });
+    let (mut selecting, [one, other]) = of_selectors(["a = 1", "a = 2"]);
     for seq in 0..100 {
         selecting.lent(if seq % 2 == 0 { one } else { other }, spot(seq));
     }
-    assert!(!selecting.leave(one, key), "there is another");
+    assert!(!selecting.leave(one, KEY), "there is another");
     while selecting.drop_left() {}
     assert_eq!(selecting.holders.len(), 50, "which knows nothing of the first one's messages");
-    assert!(selecting.leave(other, key));
+    assert!(selecting.leave(other, KEY));
     assert_eq!(selecting.holders.len(), 50);
 }

@@ -211,11 +211,8 @@ impl Consumer {
             let held = self.held.get(*number);
             held.is_some_and(|held| held.doubtful && held.is_of(key, delivery.0))
         };
-        let Some(number) = numbers.copied().collect::<Vec<_>>().iter().find(doubted).copied()
-        else {
-            return false;
-        };
-        let held = self.held.get_mut(&number).expect("just seen");
+        let number = numbers.into_iter().find(doubted).copied();
+        let Some(held) = number.and_then(|number| self.held.get_mut(&number)) else { return false };
         (held.delivery, held.doubtful) = (Some(delivery), false);
         true
     }
