@@ -9,7 +9,7 @@ use super::support::java::{compile, java};
 const JARS: [&str; 2] = ["javax", "spring"];
 
 #[test]
-fn a_container_moves_each_message_once_though_listeners_fail_and_the_broker_is_killed() {
+fn containers_move_each_message_once_though_listeners_fail_and_the_broker_is_killed() {
     let mut broker = Server::start();
     let classes = compile(&JARS, "javax", |name| ["Container", "Stage"].contains(&name));
     let mut command = java(&JARS, &classes);

@@ -406,6 +406,8 @@ stories! {
         a_temporary_queue_comes_along,
         a_durable_subscription_comes_along,
         a_pull_comes_along,
+        a_listener_comes_along,
+        transactions_outlive_their_connections,
         what_a_client_takes_for_a_double_is_not_given_up;
     verdicts "Verdicts":
         a_session_works_in_one_branch_at_a_time,

@@ -35,9 +35,15 @@ impl OpenWireSession {
             Some(id) => Some(self.transactions.named(id)?),
             None => None,
         };
-        // One of a consumer that has gone is of no use any more.
-        let Some(key) = ack.consumer_id.as_ref().map(ConsumerKey::of) else { return Ok(()) };
-        let Some(consumer) = self.consumers.get_mut(&key) else { return Ok(()) };
+        // One of a consumer that has gone, or of a time before this connection, is of no use any
+        // more. A transaction that counts on it must not do the rest: its client would have sent
+        // on what comes to another as well.
+        let useless = || match (transaction, kind) {
+            (None, _) | (_, AckKind::Delivered | AckKind::Redelivered) => Ok(()),
+            (Some(_), _) => Err(unmatched(ack)),
+        };
+        let Some(key) = ack.consumer_id.as_ref().map(ConsumerKey::of) else { return useless() };
+        let Some(consumer) = self.consumers.get_mut(&key) else { return useless() };
         let count = i64::from(ack.message_count.max(0));
         match kind {
             AckKind::Delivered => {
@@ -52,7 +58,7 @@ impl OpenWireSession {
             }
             _ => {}
         }
-        let Some((first, last)) = range(consumer, kind, ack)? else { return Ok(()) };
+        let Some((first, last)) = range(consumer, kind, ack)? else { return useless() };
         if kind == AckKind::Poison && is_of_audit(ack) {
             // Nobody knows whether what the client saw of it ever counted. It stays where it is,
             // and goes to another when this consumer ends.

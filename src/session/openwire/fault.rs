@@ -15,6 +15,7 @@ pub(super) struct Problem {
 
 const JMS: &str = "javax.jms.JMSException";
 const XA: &str = "javax.transaction.xa.XAException";
+const ROLLED_BACK: &str = "javax.jms.TransactionRolledBackException";
 
 impl Problem {
     fn new(class: &'static str, message: impl Into<String>) -> Self {
@@ -57,6 +58,12 @@ impl Problem {
         let code = XaError::RbRollback.code();
         let what = "COMMIT FAILED: Transaction marked rollback only";
         Self::new(XA, format!("{what}, because {because} xaErrorCode:{code}"))
+    }
+
+    /// A transaction was cut short by a failover, and its client begins it anew.
+    pub(super) fn rolled_back(because: &str) -> Self {
+        let what = "Transaction rolled back after failover";
+        Self::new(ROLLED_BACK, format!("{what}, because {because}"))
     }
 
     /// What the broker says no with.

@@ -115,6 +115,7 @@ impl OpenWireSession {
     /// A command of a client that is known.
     fn command(&mut self, now: Duration, structure: Structure) {
         let head = structure.command().unwrap_or(QUIET);
+        self.transactions.said.note(head.command_id);
         match structure {
             Structure::SessionInfo(_) => self.done(head),
             Structure::ProducerInfo(info) => self.add_producer(head, info),
@@ -129,7 +130,10 @@ impl OpenWireSession {
                 let exception = exception.unwrap_or(unknown);
                 self.forwarded(correlation_id, Some(&exception));
             }
-            Structure::MessageAck(ack) => self.acknowledge(head, &ack),
+            Structure::MessageAck(ack) => {
+                self.transactions.said.again = false;
+                self.acknowledge(head, &ack);
+            }
             Structure::MessagePull(pull) => self.pull(now, head, &pull),
             Structure::ConsumerControl(control) => {
                 let consumer = control.consumer_id.as_ref().map(ConsumerKey::of);
@@ -160,6 +164,9 @@ impl OpenWireSession {
         let Some(verb) = TransactionVerb::new(info.verb) else {
             return self.fail(head, &Problem::jms("no such step of a transaction is known"));
         };
+        let begins = matches!(verb, TransactionVerb::Begin | TransactionVerb::End);
+        let said = &mut self.transactions.said;
+        said.again = said.again && begins;
         match (&info.transaction_id, verb) {
             (_, TransactionVerb::Recover) => self.recover(head),
             (Some(TransactionId::Local(id)), verb) => self.local(head, id, verb),

@@ -25,6 +25,34 @@ pub(super) struct Transactions {
     pub(super) local: BTreeMap<i64, Work>,
     pub(super) branches: BTreeMap<Xid, Branch>,
     pub(super) last: u64,
+    pub(super) said: Said,
+}
+
+/// How much of what the client has said has come.
+///
+/// A client that comes back says again what it has of its transactions: all but acknowledgements.
+/// One that was lost with the old connection leaves a gap in the numbers of its commands.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// All commands between these two have come.
+    from: i32,
+    last: i32,
+    /// It has come back, and has said nothing yet that it can say for the first time only.
+    pub(super) again: bool,
+}
+
+impl Said {
+    /// A command has come.
+    pub(super) fn note(&mut self, number: i32) {
+        if number > self.last.saturating_add(1) {
+            self.from = number;
+        }
+        self.last = self.last.max(number);
+    }
+
+    fn is_whole(&self, since: i32) -> bool {
+        since >= self.from
+    }
 }
 
 /// What is done in a transaction.
@@ -33,6 +61,8 @@ pub(super) struct Work {
     pub(super) name: TransactionName,
     /// Why it can only be rolled back, where the broker does not know that.
     pub(super) spoiled: Option<String>,
+    /// The command that has begun it, where that may have been said before.
+    pub(super) again: Option<i32>,
     /// What was taken from consumers.
     pub(super) taken: VecDeque<(ConsumerKey, i64, Held)>,
 }
@@ -49,7 +79,17 @@ pub(super) struct Branch {
 
 impl Work {
     pub(super) fn new(name: TransactionName) -> Self {
-        Self { name, spoiled: None, taken: VecDeque::new() }
+        Self { name, spoiled: None, again: None, taken: VecDeque::new() }
+    }
+}
+
+impl Work {
+    /// It can only be rolled back where something of it may be missing.
+    pub(super) fn miss(&mut self, said: &Said) {
+        if self.again.is_some_and(|since| !said.is_whole(since)) {
+            let lost = "some of it was lost with the connection that it began on";
+            self.spoiled.get_or_insert_with(|| lost.to_owned());
+        }
     }
 }
 
@@ -137,19 +177,27 @@ impl OpenWireSession {
             return self.fail(head, &Problem::refused(&Refusal::TooManyTransactions { limit }));
         }
         let transaction = self.transactions.next_name();
-        self.transactions.local.insert(id.value, Work::new(transaction));
+        let again = self.transactions.said.again.then_some(head.command_id);
+        self.transactions.local.insert(id.value, Work { again, ..Work::new(transaction) });
         let asked = head.response_required.then_some(Asked::Command(head));
         self.submit(asked, Command::Begin { transaction });
     }
 
     fn commit(&mut self, head: CommandHead, id: &LocalTransactionId) {
-        let Some(work) = self.transactions.local.get(&id.value) else {
+        let Transactions { local, said, .. } = &mut self.transactions;
+        let Some(work) = local.get_mut(&id.value) else {
             return self.fail(head, &not_started(id));
         };
+        work.miss(said);
         if let Some(because) = work.spoiled.clone() {
             let work = self.transactions.local.remove(&id.value).expect("just seen");
+            // Whoever has come back in the midst of it is told as its own transport would.
+            let problem = match work.again {
+                Some(_) => Problem::rolled_back(&because),
+                None => Problem::rollback_only(&because),
+            };
             self.roll_back(None, work);
-            return self.fail(head, &Problem::rollback_only(&because));
+            return self.fail(head, &problem);
         }
         let transaction = work.name;
         let asked = Asked::Commit { head, transaction: id.value };

@@ -65,7 +65,8 @@ impl OpenWireSession {
         let transaction = self.transactions.next_name();
         let before = self.transactions.branches.remove(&xid);
         let taken = before.map(|branch| branch.work.taken).unwrap_or_default();
-        let work = Work { taken, ..Work::new(transaction) };
+        let again = self.transactions.said.again.then_some(head.command_id);
+        let work = Work { taken, again, ..Work::new(transaction) };
         let branch = Branch { work, associated: true, prepared: false };
         self.transactions.branches.insert(xid.clone(), branch);
         let command = XaCommand::Start {
@@ -115,6 +116,7 @@ impl OpenWireSession {
         if !std::mem::replace(&mut branch.associated, false) {
             return None;
         }
+        branch.work.miss(&self.transactions.said);
         // What was refused here was never known to the broker, and must not be committed.
         let spoiled = branch.work.spoiled.is_some();
         let how = if spoiled { EndAs::Fail } else { EndAs::Success };

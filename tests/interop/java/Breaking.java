@@ -1,7 +1,11 @@
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import javax.jms.Connection;
@@ -148,6 +152,102 @@ final class Breaking {
             connection.close();
         }
         Stage.expect(List.of(), stage.drain(stage.queue("q")));
+    }
+
+    static void a_listener_comes_along(Stage stage) throws Exception {
+        String[] texts = Acknowledging.numbered(200);
+        try (Wire wire = new Wire(stage.address())) {
+            Connection connection = stage.connectFailover(wire.address(),
+                "jms.redeliveryPolicy.maximumRedeliveries=-1&" + Returning.AT_ONCE);
+            Session session = connection.createSession(true, Session.SESSION_TRANSACTED);
+            Set<String> heard = Collections.synchronizedSet(new TreeSet<>());
+            CountDownLatch mark = new CountDownLatch(50);
+            session.createConsumer(new ActiveMQQueue(
+                stage.named("q") + "?consumer.exclusive=true")).setMessageListener(message -> {
+                    try {
+                        String text = Stage.text(message);
+                        session.commit();
+                        Stage.check(heard.add(text), text + " is committed twice");
+                        mark.countDown();
+                    } catch (TransactionRolledBackException e) {
+                        // It comes again, or the answer to its commit was lost.
+                    } catch (JMSException e) {
+                        throw new IllegalStateException(e);
+                    }
+                });
+            stage.send(stage.queue("q"), texts);
+            Stage.check(mark.await(Stage.PATIENCE, TimeUnit.MILLISECONDS), "nothing is heard");
+            wire.cut();
+            stage.send(stage.queue("q"), "last");
+            Stage.await("it has heard the last", () -> heard.contains("last"));
+            connection.close();
+            // What was in doubt came again, or was done, or the client took it for a repetition and
+            // held it back to the end.
+            List<String> left = stage.drain(stage.queue("q"));
+            Stage.check(left.size() <= 1, left + " are left");
+            left.forEach(one -> Stage.check(!heard.contains(one), one + " was committed"));
+        }
+        Stage.expect(List.of(), stage.drain(DEAD));
+    }
+
+    static void transactions_outlive_their_connections(Stage stage) throws Exception {
+        String[] texts = Acknowledging.numbered(120);
+        stage.send(stage.queue("in"), texts);
+        int[] after = {20, 60};
+        try (Wire wire = new Wire(stage.address())) {
+            Connection connection = stage.connectFailover(wire.address(),
+                "jms.redeliveryPolicy.maximumRedeliveries=-1&" + Returning.AT_ONCE);
+            CountDownLatch[] marks =
+                Arrays.stream(after).mapToObj(CountDownLatch::new).toArray(CountDownLatch[]::new);
+            Thread passing = new Thread(() -> pass(stage, connection, marks));
+            passing.start();
+            for (CountDownLatch mark : marks) {
+                Stage.check(mark.await(Stage.PATIENCE, TimeUnit.MILLISECONDS), "nothing passes");
+                wire.cut();
+            }
+            passing.join(2 * Stage.PATIENCE);
+            Stage.check(!passing.isAlive(), "it hangs");
+            connection.close();
+        }
+        Stage.expect(List.of(), stage.drain(DEAD));
+        // What the client took for a repetition after a cut, and was none, stays with its consumer
+        // to the end, and is there for the next one.
+        List<String> left = stage.drain(stage.queue("in"));
+        Stage.check(left.size() <= after.length, left + " are left");
+        List<String> all = new ArrayList<>(stage.drain(stage.queue("out")));
+        left.forEach(one -> Stage.check(!all.contains(one), one + " is in both"));
+        all.addAll(left);
+        all.sort(null);
+        Arrays.sort(texts);
+        Stage.expect(Arrays.asList(texts), all);
+    }
+
+    /** Moves message by message until nothing comes any more. */
+    private static void pass(Stage stage, Connection connection, CountDownLatch[] marks) {
+        try {
+            Session session = connection.createSession(true, Session.SESSION_TRANSACTED);
+            MessageConsumer consumer = session.createConsumer(stage.queue("in"));
+            MessageProducer producer = session.createProducer(stage.queue("out"));
+            for (int idle = 0; idle < 3;) {
+                Message message = consumer.receive(1_000);
+                idle = message == null ? idle + 1 : 0;
+                if (message == null) {
+                    continue;
+                }
+                try {
+                    producer.send(message);
+                    session.commit();
+                    Arrays.stream(marks).forEach(CountDownLatch::countDown);
+                } catch (TransactionRolledBackException e) {
+                    // In doubt or undone: the message comes again, or it is done.
+                } catch (javax.jms.IllegalStateException e) {
+                    // It knows already that the transaction cannot be committed.
+                    session.rollback();
+                }
+            }
+        } catch (JMSException e) {
+            throw new IllegalStateException(e);
+        }
     }
 
     static void what_a_client_takes_for_a_double_is_not_given_up(Stage stage) throws Exception {

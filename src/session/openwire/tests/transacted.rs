@@ -160,6 +160,58 @@ fn what_was_rolled_back_elsewhere_may_come_after_its_client_has_heard_of_that() 
 }
 
 #[test]
+fn a_transaction_that_counts_on_a_delivery_of_before_can_only_be_rolled_back() {
+    for gone in [false, true] {
+        let (_, message) = taken(&local(1));
+        // The client has come back, and says again what it had said in the transaction.
+        let mut wire = Wire::alone();
+        wire.consume(1, queue("q"), 5);
+        if gone {
+            wire.say(&removal(consumer_id(1), -2));
+        }
+        wire.say(&transaction(local(1), BEGIN));
+        wire.answer_all();
+        wire.say(&within(text(1, queue("out")), local(1)));
+        wire.answer_all();
+        wire.say(&MessageAck { transaction_id: Some(local(1)), ..ack(&message, 2, 1) });
+        let _ = (wire.frames(), wire.asks());
+        wire.say(&transaction(local(1), COMMIT));
+        let asks = wire.asks();
+        assert!(!asks.iter().any(|it| matches!(it, Command::Commit { .. })), "{asks:?}");
+        let frames = wire.frames();
+        assert!(exception(frames.last().unwrap()).1.contains("Unmatched"), "{frames:?}");
+    }
+}
+
+#[test]
+fn a_transaction_said_again_with_a_gap_can_only_be_rolled_back() {
+    // The client has come back, and the numbers of its commands tell what was lost.
+    for (numbers, whole) in [([7, 8, 9], true), ([7, 8, 10], false), ([7, 9, 10], false)] {
+        for reconnected in [true, false] {
+            let mut wire = Wire::opened(&Arc::default(), 1);
+            wire.say(&ConnectionInfo {
+                command_id: 1,
+                connection_id: Some(WireConnectionId { value: Text::new("c") }),
+                client_id: Text::new("c"),
+                failover_reconnect: reconnected,
+                ..ConnectionInfo::default()
+            });
+            wire.answer_all();
+            wire.say(&TransactionInfo { command_id: numbers[0], ..transaction(local(1), BEGIN) });
+            wire.answer_all();
+            let mut message = within(text(1, queue("out")), local(1));
+            message.head.command_id = numbers[1];
+            wire.say(&message);
+            wire.answer_all();
+            let _ = (wire.frames(), wire.asks());
+            wire.say(&TransactionInfo { command_id: numbers[2], ..transaction(local(1), COMMIT) });
+            let commits = wire.asks().iter().any(|it| matches!(it, Command::Commit { .. }));
+            assert_eq!(commits, whole || !reconnected, "{numbers:?}");
+        }
+    }
+}
+
+#[test]
 fn an_acknowledgement_is_of_what_it_names_alone_where_some_of_it_has_come_again() {
     let mut wire = Wire::alone();
     wire.consume(1, queue("q"), 9);
