@@ -153,8 +153,10 @@ impl Broker {
         if let Some(lack) = self.state_kept_publication(now, connection, name, message, facts)? {
             return Ok(Verdict::Hold(lack));
         }
-        let (topic, message, reach) =
-            (Arc::clone(name), self.volatile(now, message), self.reach(name));
+        // Who listens hears of nothing that whoever keeps it might never have.
+        let with_log = facts.iter().any(|fact| matches!(fact, Fact::Log(..)));
+        let message = Volatile { with_log, ..self.volatile(now, message) };
+        let (topic, reach) = (Arc::clone(name), self.reach(name));
         let at_once = reach.is_some();
         let reach = reach.unwrap_or(0);
         facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
@@ -285,6 +287,7 @@ impl Broker {
             priority: message.priority.get(),
             persistent: message.durability == Durability::Persistent,
             published: false,
+            with_log: false,
             content: message.content.clone(),
         }
     }

@@ -530,6 +530,8 @@ pub struct Volatile {
     pub persistent: bool,
     /// It lies in a queue because it was published on a topic.
     pub published: bool,
+    /// It came together with what is in the log, and leaves no earlier than that is durable.
+    pub with_log: bool,
     /// Properties and body.
     pub content: Bytes,
 }
@@ -658,6 +660,16 @@ impl Lent {
         match self {
             Self::Durable { entry, .. } => entry.charge(),
             Self::Volatile { message, .. } | Self::Published { message, .. } => message.charge(),
+        }
+    }
+
+    /// Whether it leaves only when the log is durable so far. One that does not waits for its place
+    /// in the line alone.
+    #[must_use]
+    pub fn waits_for_log(&self) -> bool {
+        match self {
+            Self::Durable { .. } => true,
+            Self::Volatile { message, .. } | Self::Published { message, .. } => message.with_log,
         }
     }
 

@@ -309,6 +309,7 @@ impl Broker {
             priority: 9 - place.rank,
             persistent: true,
             published: true,
+            with_log: true,
             content: content.clone(),
         };
         let seen = Seen::new(message.envelope(self.epoch(), 0), content.clone());

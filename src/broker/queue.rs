@@ -496,6 +496,7 @@ mod tests {
             priority: 4,
             persistent: false,
             published: false,
+            with_log: false,
             content: Bytes::new(),
         }
     }

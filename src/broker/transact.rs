@@ -19,7 +19,7 @@ use crate::broker::decide::{DONE, Verdict, overhead_of};
 use crate::broker::delta::{Operation, Place, Resolution};
 use crate::broker::fact::{
     Asker, Change, ConsumerKey, Effect, Fact, Lent, OperationsPage, OperationsRequest, Source,
-    UnitChange, UnitKey, VolatileWork,
+    UnitChange, UnitKey, Volatile, VolatileWork,
 };
 use crate::broker::policy::Held;
 use crate::broker::xa::XaError;
@@ -275,7 +275,8 @@ impl Broker {
                 let durability =
                     if line.is_some() { Durability::Persistent } else { message.durability };
                 let (whole, message) = (message, &Message { durability, ..message.clone() });
-                let (topic, message) = (Arc::clone(name), self.volatile(now, message));
+                let topic = Arc::clone(name);
+                let message = Volatile { with_log: true, ..self.volatile(now, message) };
                 let before = unit.published.get(name).copied().unwrap_or_default();
                 if let Some(limit) = self.topic_bound(name).exceeded(before, message.charge()) {
                     let destination = Destination::Topic(topic);
@@ -371,7 +372,7 @@ impl Broker {
         let persistent = message.durability == Durability::Persistent;
         let volatile = !persistent && !branch && upload.is_none() && wait.is_none();
         if volatile && few && self.has_memory(message) {
-            let message = self.volatile(now, message);
+            let message = Volatile { with_log: true, ..self.volatile(now, message) };
             let work = VolatileWork::Enqueue { queue, rank, message };
             facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
             return DONE;

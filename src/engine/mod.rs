@@ -543,8 +543,8 @@ impl Engine {
         let mut effects = std::mem::take(&mut self.effects);
         effects.retain(|effect| match effect {
             Effect::Deliver(assignment) => {
-                // One that is not in the log waits only for its place in the line.
-                let need = assignment.message.in_log().map_or(Lsn::default(), |_| appended);
+                let waits = assignment.message.waits_for_log();
+                let need = if waits { appended } else { Lsn::default() };
                 self.outbox.deliver(need, assignment.clone());
                 false
             }
