@@ -30,7 +30,10 @@ use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    UntypedTableHandle,
+};
 
 pub use self::check::Report;
 pub use self::error::{CommitError, IndexError};
@@ -59,6 +62,8 @@ use crate::wal::{PackId, ReplayPoint};
 
 /// The name of the file.
 pub const INDEX_NAME: &str = "index.redb";
+/// Two pages of redb.
+const ROW_BYTES_MAX: u64 = 8 << 10;
 /// The name while it is being made.
 const TEMPORARY_NAME: &str = "index.redb.tmp";
 
@@ -242,7 +247,8 @@ impl Index {
     }
 
     /// Keeps room aside from now on: `bytes`, and beside them as much as the file has, for redb
-    /// doubles it when it grows. It is given back to the file system when the disk is full.
+    /// doubles it when it grows; not where the file is so empty that it does not. It is given back
+    /// to the file system when the disk is full.
     pub fn keep_reserve(&mut self, bytes: u64) {
         self.reserve_min = bytes;
     }
@@ -253,11 +259,23 @@ impl Index {
             return;
         }
         let file = self.storage.open(INDEX_NAME).and_then(|file| file.size()).unwrap_or(0);
-        let wanted = self.reserve_min + file;
+        let wanted = self.reserve_min + if self.is_roomy(file) { 0 } else { file };
         // A disk that refuses is asked again: it is a reserve, and not the store.
         if reserve::set_aside(&*self.storage, wanted).is_err() {
             let _ = reserve::set_aside(&*self.storage, self.reserve_min);
         }
+    }
+
+    /// Whether a commit that writes all of the index anew finds room for that in its file: no row
+    /// takes more than a page and its share of those above. What cannot be read is not roomy.
+    fn is_roomy(&self, file: u64) -> bool {
+        let rows = || -> Result<u64, IndexError> {
+            let state = self.database()?;
+            let transaction = state.database().begin_read().map_err(error)?;
+            let tables = transaction.list_tables().map_err(error)?;
+            tables.map(|table| rows_of(&transaction, table)).sum()
+        };
+        rows().is_ok_and(|rows| rows.saturating_mul(ROW_BYTES_MAX) < file / 2)
     }
 
     /// Whether what is to be kept aside is.
@@ -386,6 +404,10 @@ impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Index").field("commits", &self.commits).finish_non_exhaustive()
     }
+}
+
+fn rows_of(transaction: &ReadTransaction, table: UntypedTableHandle) -> Result<u64, IndexError> {
+    transaction.open_untyped_table(table).map_err(error)?.len().map_err(error)
 }
 
 fn builder(cache_bytes: usize) -> redb::Builder {

@@ -22,7 +22,10 @@ pub fn release(storage: &dyn Storage) -> bool {
     storage.remove(RESERVE_NAME).is_ok()
 }
 
-/// Sets `wanted` bytes aside, and no fewer than there are. A refusal leaves what there is.
+/// What the file may have beyond what is wanted.
+const SLACK: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
+
+/// Sets `wanted` bytes aside; somewhat more may stay. A refusal leaves what there is.
 ///
 /// # Errors
 /// Those of the disk; `StorageFull` where it has no such room.
@@ -31,7 +34,8 @@ pub(super) fn set_aside(storage: &dyn Storage, wanted: u64) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => storage.create(RESERVE_NAME)?,
         opened => opened?,
     };
-    if file.size()? >= wanted {
+    let size = file.size()?;
+    if size >= wanted && size - wanted < SLACK {
         return Ok(());
     }
     file.set_size(wanted)?;

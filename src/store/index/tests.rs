@@ -1,6 +1,7 @@
 //! The promises of the index, on a disk that crashes, fills and fails.
 
 mod golden;
+mod reserve;
 mod versions;
 
 use std::time::Instant;
@@ -345,33 +346,6 @@ fn a_full_disk_refuses_a_commit_and_harms_nothing() {
         assert_eq!(Model::of(&disk), state.after(&large, replay(2)), "{spare} bytes to spare");
     }
     assert!(refused > 3, "{refused}");
-}
-
-#[test]
-fn a_commit_that_a_full_disk_has_no_room_for_takes_it_from_the_reserve() {
-    let disk = SimDisk::new();
-    let (mut index, _) = open(&disk);
-    index.keep_reserve(8 << 20);
-    assert!(!index.has_reserve());
-    let (mut state, mut helped) = (Model::default(), 0);
-    for number in 1..=6 {
-        index.restore_reserve();
-        assert!(index.has_reserve());
-        let change = delta(number, 20_000, &state);
-        let before = index.stats().unwrap().file_bytes;
-        disk.set_capacity(disk.used());
-        index.commit(&change, replay(number)).expect("what is set aside is enough");
-        let grew = index.stats().unwrap().file_bytes > before;
-        assert_eq!(grew, !index.has_reserve(), "given back when it was needed, and only then");
-        helped += u32::from(grew);
-        state = state.after(&change, replay(number));
-        index.restore_reserve();
-        assert!(disk.free().unwrap() < 8 << 20 || index.has_reserve());
-        disk.set_capacity(u64::MAX);
-    }
-    assert!(helped >= 2, "the file grew {helped} times");
-    drop(index);
-    assert_eq!(Model::of(&disk), state);
 }
 
 #[test]
