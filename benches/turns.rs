@@ -4,6 +4,10 @@
 //! the processor time of each turn, as the engine's own gauges count it: the clock that they are
 //! given here tells what the thread had, not what its neighbours took. The checkpoints and the
 //! connections that come with the work are part of it.
+//!
+//! What the system takes of the thread (a page fault, a processor taken away without its clock
+//! noticing) is longer than some of these turns, and strikes anywhere; a step that is too large is
+//! so in every round. So the median of the rounds is judged.
 
 mod support;
 
@@ -33,6 +37,8 @@ const TURN_MAX: f64 = 1.0;
 const LONGER_MAX: f64 = 2.0;
 /// Milliseconds that no turn may last, whatever the system does: no step is so long.
 const STEP_MAX: f64 = 5.0;
+/// How often everything is done.
+const ROUNDS: usize = 3;
 /// Requests under way while a store is filled.
 const UNDER_WAY: usize = 2000;
 /// What a page of a browse shows at most.
@@ -45,42 +51,50 @@ pub(crate) fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let full = size.is_full();
     let (messages, queues) = if full { (1_000_000, 100_000) } else { (2_000, 300) };
-    headline(&format!("turns: {messages} messages, {queues} queues; processor time"), 1);
-    let dir = fresh_dir();
-    runtime.block_on(async {
-        figures(
-            "nothing: the longest of 0.2 ms",
-            "ms",
-            &Series::of(noise(if full { 5000 } else { 10 })),
-        );
-        let mut bench = Bench { data: dir.path().join("one"), worst: Vec::new() };
-        one_queue(&mut bench, messages).await;
-        loans(&mut bench, messages / 10).await;
-        bench.data = dir.path().join("expiry");
-        expiry(&mut bench, messages).await;
-        bench.data = dir.path().join("many");
-        many_queues(&mut bench, queues).await;
-        bench.data = dir.path().join("topic");
-        topic(&mut bench, if full { 10_000 } else { 100 }).await;
-        bench.data = dir.path().join("transactions");
-        transactions(&mut bench, messages).await;
-        let names = bench.worst.iter().map(|Worst { what, .. }| {
-            (format!("{what}: longer than {TURN_MAX} ms"), format!("{what}: the longest"))
-        });
-        let names: Vec<_> = names.collect();
-        let goals = bench.worst.iter().zip(&names).flat_map(|(worst, (over, most))| {
-            let Worst { longest, longer, .. } = worst;
-            [
-                (over.as_str(), "of 1000", Series::of(*longer), Goal::AtMost(LONGER_MAX)),
-                (most.as_str(), "ms", Series::of(*longest), Goal::AtMost(STEP_MAX)),
-            ]
-        });
-        hold_all(&goals.collect::<Vec<_>>());
+    let rounds = if full { ROUNDS } else { 1 };
+    headline(&format!("turns: {messages} messages, {queues} queues; processor time"), rounds);
+    figures(
+        "nothing: the longest of 0.2 ms",
+        "ms",
+        &Series::of(noise(if full { 5000 } else { 10 })),
+    );
+    let mut worst = Vec::new();
+    for round in 1..=rounds {
+        println!("  round {round}");
+        let dir = fresh_dir();
+        runtime.block_on(all(dir.path(), full, (messages, queues), &mut worst));
+    }
+    let names = worst.iter().map(|Worst { what, .. }| {
+        (format!("{what}: longer than {TURN_MAX} ms"), format!("{what}: the longest"))
     });
+    let names: Vec<_> = names.collect();
+    let goals = worst.into_iter().zip(&names).flat_map(|(worst, (over, most))| {
+        let Worst { longest, longer, .. } = worst;
+        [
+            (over.as_str(), "of 1000", longer, Goal::AtMost(LONGER_MAX)),
+            (most.as_str(), "ms", longest, Goal::AtMost(STEP_MAX)),
+        ]
+    });
+    hold_all(&goals.collect::<Vec<_>>());
+}
+
+/// Every kind of work once.
+async fn all(dir: &Path, full: bool, (messages, queues): (usize, usize), worst: &mut Vec<Worst>) {
+    let mut bench = Bench { data: dir.join("one"), worst };
+    one_queue(&mut bench, messages).await;
+    loans(&mut bench, messages / 10).await;
+    bench.data = dir.join("expiry");
+    expiry(&mut bench, messages).await;
+    bench.data = dir.join("many");
+    many_queues(&mut bench, queues).await;
+    bench.data = dir.join("topic");
+    topic(&mut bench, if full { 10_000 } else { 100 }).await;
+    bench.data = dir.join("transactions");
+    transactions(&mut bench, messages).await;
 }
 
 /// Browse, move and purge of one long queue.
-async fn one_queue(bench: &mut Bench, messages: usize) {
+async fn one_queue(bench: &mut Bench<'_>, messages: usize) {
     let fill = (0..messages).map(|_| send("one", None));
     bench.run("sends to one queue", async |peer| peer.ask_all(fill).await).await;
     bench.run("browse", async |peer| while_browsing(peer).await).await;
@@ -116,7 +130,7 @@ async fn while_moving(peer: &mut Peer) {
 }
 
 /// A transaction of so many sends, committed, and another, rolled back.
-async fn transactions(bench: &mut Bench, operations: usize) {
+async fn transactions(bench: &mut Bench<'_>, operations: usize) {
     let transaction = TransactionName(1);
     let disposition = Disposition::Return;
     for (what, end) in [
@@ -140,7 +154,7 @@ async fn transactions(bench: &mut Bench, operations: usize) {
 
 /// One acknowledgement of as much as one subscription may hold, and a lost connection that holds
 /// as much as four may.
-async fn loans(bench: &mut Bench, held: usize) {
+async fn loans(bench: &mut Bench<'_>, held: usize) {
     let fill = (0..held + PREFETCH as usize).map(|_| send("lent", None));
     bench.run("sends to another queue", async |peer| peer.ask_all(fill).await).await;
     let covered = held.min(PREFETCH as usize);
@@ -166,7 +180,7 @@ async fn loans(bench: &mut Bench, held: usize) {
     bench.run("a lost connection with 100k loans", lose).await;
 }
 
-async fn expiry(bench: &mut Bench, messages: usize) {
+async fn expiry(bench: &mut Bench<'_>, messages: usize) {
     // All of them end while the broker does not run.
     let soon = Millis(SystemClock::new().wall().0 + if messages > 10_000 { 60_000 } else { 2_000 });
     let fill = (0..messages).map(|_| send("expires", Some(soon)));
@@ -191,7 +205,7 @@ async fn expiry(bench: &mut Bench, messages: usize) {
 }
 
 /// Very many queues: made, listed, and changed all at once.
-async fn many_queues(bench: &mut Bench, queues: usize) {
+async fn many_queues(bench: &mut Bench<'_>, queues: usize) {
     let fill = || (0..queues).map(|n| send(&format!("many.{n:06}"), None));
     bench.run("queues come into being", async |peer| peer.ask_all(fill()).await).await;
     let list = async |peer: &mut Peer| {
@@ -211,7 +225,7 @@ async fn many_queues(bench: &mut Bench, queues: usize) {
 }
 
 /// A topic with very many subscribers.
-async fn topic(bench: &mut Bench, subscribers: usize) {
+async fn topic(bench: &mut Bench<'_>, subscribers: usize) {
     let publish = async |peer: &mut Peer| {
         for _ in 0..subscribers {
             peer.subscribe_to(Destination::Topic("t".into())).await;
@@ -239,21 +253,21 @@ async fn topic(bench: &mut Bench, subscribers: usize) {
     bench.run("a lost connection with 10k subscriptions", lose).await;
 }
 
-/// A store, and the longest turn of each kind of work so far.
-struct Bench {
+/// A store, and the longest turns of each kind of work so far.
+struct Bench<'a> {
     data: PathBuf,
-    worst: Vec<Worst>,
+    worst: &'a mut Vec<Worst>,
 }
 
 struct Worst {
     what: String,
-    /// Milliseconds.
-    longest: f64,
-    /// Turns of a thousand that were longer than they may be.
-    longer: f64,
+    /// Milliseconds, per round.
+    longest: Series,
+    /// Turns of a thousand that were longer than they may be, per round.
+    longer: Series,
 }
 
-impl Bench {
+impl Bench<'_> {
     async fn run(&mut self, what: &str, work: impl AsyncFnOnce(&mut Peer)) {
         let running = open(&self.data);
         let mut peer = Peer::new(&running);
@@ -270,7 +284,13 @@ impl Bench {
             "  {what:<36} {:>7} turns, {over} over 1 ms, the longest {longest:.2} ms",
             turns.count
         );
-        self.worst.push(Worst { what: what.to_owned(), longest, longer });
+        let at = self.worst.iter().position(|worst| worst.what == what).unwrap_or_else(|| {
+            let (what, longest, longer) = (what.to_owned(), Series::default(), Series::default());
+            self.worst.push(Worst { what, longest, longer });
+            self.worst.len() - 1
+        });
+        self.worst[at].longest.push(longest);
+        self.worst[at].longer.push(longer);
     }
 }
 
