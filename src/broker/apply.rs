@@ -373,8 +373,8 @@ impl Broker {
                 let before = known.row.last_seq + 1;
                 self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
             }
-            Change::Publish { topic, message, asker, .. } => {
-                self.apply_publish(&topic, message, asker, effects);
+            Change::Publish { topic, message, from, .. } => {
+                self.apply_publish(&topic, message, from, effects);
             }
             Change::PublishOn { topic } => self.apply_publish_on(&topic, effects),
             Change::Lend { queue, spot, key } => self.apply_lend(queue, spot, key, effects),

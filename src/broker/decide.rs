@@ -8,7 +8,7 @@ use crate::broker::browse::Browse;
 use crate::broker::choice::Standing;
 use crate::broker::command::{Command, Confirm, Outcome, Refusal, Reply, Which};
 use crate::broker::delta::{Entry, Place};
-use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Source, Volatile};
+use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Publisher, Source, Volatile};
 use crate::broker::policy::Shortage;
 use crate::broker::wildcards::check_no_wildcards;
 use crate::broker::{Broker, Room, consumer::Consumer};
@@ -146,6 +146,10 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
+        if let Some(wait) = message.when.wait() {
+            let line = self.scheduled_line(asker.connection, name);
+            return self.decide_publish_later(now, name, &line, (message, wait), facts);
+        }
         if let Room::Lacking(shortage) = self.topic_room(name, message.content.len() as u64)? {
             return Ok(Verdict::Hold(shortage));
         }
@@ -156,10 +160,10 @@ impl Broker {
         // Who listens hears of nothing that whoever keeps it might never have.
         let with_log = facts.iter().any(|fact| matches!(fact, Fact::Log(..)));
         let message = Volatile { with_log, ..self.volatile(now, message) };
-        let (topic, reach) = (Arc::clone(name), self.reach(name));
+        let (topic, reach, from) = (Arc::clone(name), self.reach(name), Publisher::Asker(asker));
         let at_once = reach.is_some();
         let reach = reach.unwrap_or(0);
-        facts.push(Fact::Memory(Change::Publish { topic, message, asker, reach }));
+        facts.push(Fact::Memory(Change::Publish { topic, message, from, reach }));
         if at_once { DONE } else { Ok(Verdict::Fence) }
     }
 

@@ -143,6 +143,8 @@ pub enum Publisher {
     Asker(Asker),
     /// The unit of work of that ending.
     Ending(u64),
+    /// Nobody waits for it: it was sent long ago, and who keeps it has it.
+    Gone,
 }
 
 /// A change of what lives in memory alone.
@@ -196,7 +198,7 @@ pub enum Change {
         /// The message.
         message: Volatile,
         /// Who hears when all have it, where that takes several steps.
-        asker: Asker,
+        from: Publisher,
         /// How many get it in this step.
         reach: usize,
     },

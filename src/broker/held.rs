@@ -4,8 +4,9 @@
 //! topic, and what of it. So it is there when its queue is, and it never changes: another selector
 //! makes another subscription under the same identity, and the older of two is a *remnant* whose
 //! queue goes. What is to be decided later which subscriptions get (a publication of a transaction)
-//! waits in the *line* of its topic, which is a queue as well. Always: no destination of a client
-//! spells such a name, so nobody sends to these queues or reads from them by name.
+//! waits in the *line* of its topic, which is a queue as well; what is to be published later waits
+//! in another. Always: no destination of a client spells such a name, so nobody sends to these
+//! queues or reads from them by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -19,6 +20,7 @@ use crate::selector::Selector;
 
 const SUBSCRIPTION: &str = "subscription://";
 const LINE: &str = "publications://";
+const SCHEDULED: &str = "scheduled-publications://";
 
 /// What a durable subscription is.
 #[derive(Clone, Debug)]
@@ -113,11 +115,13 @@ pub(super) struct Line {
     pub(super) topic: Arc<str>,
     /// Who has published them, where some subscription wants nothing of its own client.
     pub(super) client: Option<Arc<str>>,
+    /// Nobody has them yet: they are published when their time has come.
+    pub(super) scheduled: bool,
 }
 
 impl Line {
     pub(super) fn queue_name(&self) -> String {
-        let mut name = LINE.to_owned();
+        let mut name = if self.scheduled { SCHEDULED } else { LINE }.to_owned();
         escape(&self.topic, &mut name);
         if let Some(client) = &self.client {
             name.push_str("?client=");
@@ -127,12 +131,13 @@ impl Line {
     }
 
     fn parse(queue: &str) -> Option<Self> {
-        let name = queue.strip_prefix(LINE)?;
+        let scheduled = queue.strip_prefix(SCHEDULED);
+        let (name, scheduled) = (scheduled.or(queue.strip_prefix(LINE))?, scheduled.is_some());
         let (topic, client) = match name.split_once("?client=") {
             Some((topic, client)) => (topic, Some(unescape(client)?.into())),
             None => (name, None),
         };
-        Some(Self { topic: unescape(topic)?.into(), client })
+        Some(Self { topic: unescape(topic)?.into(), client, scheduled })
     }
 }
 
@@ -159,9 +164,14 @@ impl Role {
     }
 }
 
+/// The topic on which the messages of a queue of that name are to be published later, if they are.
+pub(super) fn scheduled_topic(queue: &str) -> Option<Arc<str>> {
+    Line::parse(queue).filter(|line| line.scheduled).map(|line| line.topic)
+}
+
 /// Whether a name is none that a client may use.
 pub(super) fn is_reserved(queue: &str) -> bool {
-    queue.starts_with(SUBSCRIPTION) || queue.starts_with(LINE)
+    [SUBSCRIPTION, LINE, SCHEDULED].iter().any(|prefix| queue.starts_with(prefix))
 }
 
 fn escape(text: &str, out: &mut String) {
@@ -307,6 +317,12 @@ impl Held {
         self.lines.get(&id)
     }
 
+    /// What is to be published on a topic later.
+    pub(super) fn scheduled(&self, topic: &str) -> impl Iterator<Item = QueueId> {
+        let of = |line: &Line| line.scheduled && *line.topic == *topic;
+        self.lines.iter().filter(move |(_, line)| of(line)).map(|(id, _)| *id)
+    }
+
     /// Lines of a topic in which something waits.
     pub(super) fn waiting(&self, topic: &str) -> impl Iterator<Item = QueueId> {
         let is_of = |id: &&QueueId| self.lines.get(*id).is_some_and(|it| *it.topic == *topic);
@@ -404,8 +420,13 @@ mod tests {
 
     #[test]
     fn a_line_is_known_by_its_name() {
-        for client in [None, Some("c?client=d".into())] {
-            let line = Line { topic: "a/b?c".into(), client };
+        for (client, scheduled) in [
+            (None, false),
+            (Some("c?client=d".into()), false),
+            (None, true),
+            (Some("c".into()), true),
+        ] {
+            let line = Line { topic: "a/b?c".into(), client, scheduled };
             let name = line.queue_name();
             assert_eq!((Line::parse(&name), Role::of(&name)), (Some(line), Role::Line));
             assert!(is_reserved(&name));

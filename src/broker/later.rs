@@ -15,6 +15,7 @@ use crate::broker::Effects;
 use crate::broker::delta::{Delta, Due, Entry, Place, Why};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::{ContentOf, ContentRequest, Effect, Fact, LaterPage, LaterRequest};
+use crate::broker::held::Role;
 use crate::broker::redelivery::Ending;
 use crate::broker::selecting::Waiting;
 use crate::ids::{DueTime, Millis, QueueId};
@@ -236,6 +237,9 @@ impl Broker {
         queue.admit(place, entry, max, &mut self.expiries);
         queue.waits_again(crate::broker::fact::Spot::Durable(place), Waiting::Durable(entry));
         self.resident = self.resident + queue.resident_len() - before;
+        if queue.role == Role::Line {
+            self.held.pending.insert(id);
+        }
         self.stir(id);
     }
 

@@ -3,8 +3,10 @@
 //! A persistent one is one record with its content once, which enters the queues of all who want
 //! it: what selectors and no-local say is judged here, so that nothing is kept that nobody wants.
 //! One of a transaction waits in its topic's *line* from the commit on, and leaves it by a record
-//! that says where it goes: until then it is there as a whole, whatever crash comes. Always: what
-//! is published while something waits in the line stands behind it. A non-persistent one lives in
+//! that says where it goes: until then it is there as a whole, whatever crash comes. One that is to
+//! be published later waits in a line of its own (`schedule`), and goes to those who only listen as
+//! well when it leaves. Always: what is published while something waits in the line stands behind
+//! it. A non-persistent one lives in
 //! memory, as in every queue. Leaves to others: what subscriptions are (`held`), how they begin and
 //! end (`subscribing`), and who holds a payload (`shares`).
 
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use crate::broker::command::Refusal;
 use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{
-    Asker, Change, ContentOf, ContentRequest, Effect, Fact, Lent, PageRequest, Publisher, Purpose,
+    Change, ContentOf, ContentRequest, Effect, Fact, Lent, PageRequest, Publisher, Purpose,
     Volatile, VolatileWork,
 };
 use crate::broker::grouping::Membership;
@@ -25,7 +27,7 @@ use crate::broker::policy::{Held, Shortage};
 use crate::broker::queue::{Head, Queue};
 use crate::broker::subject::Seen;
 use crate::broker::{Broker, Effects, Room, Written};
-use crate::ids::{ConnectionId, Millis, QueueId};
+use crate::ids::{ConnectionId, DueTime, Millis, QueueId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::mutant::{self, Mutant};
@@ -154,11 +156,12 @@ impl Broker {
         Ok(room)
     }
 
-    /// Asks to hear when there may be room again in what is kept of a topic; false where nobody
-    /// keeps anything of it.
+    /// Asks to hear when there may be room again in what is kept of a topic, or waits to be
+    /// published there; false where that is nothing.
     pub(super) fn watch_kept(&mut self, topic: &str) -> bool {
         let takers = self.held.takers(topic, None, |_| true);
-        let takers: Vec<_> = takers.into_iter().map(|(id, _)| id).collect();
+        let takers = takers.into_iter().map(|(id, _)| id);
+        let takers: Vec<_> = takers.chain(self.held.scheduled(topic)).collect();
         for id in &takers {
             self.queues.get_mut(id).expect("whoever keeps has a queue").watched = true;
         }
@@ -171,22 +174,19 @@ impl Broker {
         if self.queues[&queue].role != Role::Keeps(Arc::clone(topic)) {
             return refusal;
         }
-        let destination = Destination::Topic(Arc::clone(topic));
-        match refusal {
-            Refusal::DestinationFull { limit, .. } => {
-                Refusal::DestinationFull { destination, limit }
-            }
-            Refusal::NeverFits { size, limit, .. } => {
-                Refusal::NeverFits { destination, size, limit }
-            }
-            other => other,
-        }
+        refusal.said_of(Destination::Topic(Arc::clone(topic)))
     }
 
     /// The line of a topic, for one who publishes as that client.
     fn line(&self, topic: &Arc<str>, client: Option<&str>) -> Line {
         let client = client.filter(|client| self.held.is_local(topic, client));
-        Line { topic: Arc::clone(topic), client: client.map(Arc::from) }
+        Line { topic: Arc::clone(topic), client: client.map(Arc::from), scheduled: false }
+    }
+
+    /// Where a message waits that is to be published later.
+    pub(super) fn scheduled_line(&self, connection: ConnectionId, topic: &Arc<str>) -> Arc<str> {
+        let client = self.client_of(connection).map(|client| &**client);
+        Line { scheduled: true, ..self.line(topic, client) }.queue_name().into()
     }
 
     /// The line behind which a publication must stand, and its next place.
@@ -256,7 +256,7 @@ impl Broker {
     ) -> bool {
         let ready = |id: &&QueueId| !self.held.asked.contains(*id) && !self.queues[*id].paging;
         let Some(id) = self.held.pending.iter().find(ready).copied() else { return false };
-        let topic = Arc::clone(&self.held.line(id).expect("only lines are pending").topic);
+        let line = Arc::clone(self.held.line(id).expect("only lines are pending"));
         let queue = self.queues.get_mut(&id).expect("a line is a queue");
         match queue.head() {
             Head::Absent => {
@@ -267,7 +267,7 @@ impl Broker {
                 let request = PageRequest { queue: id, after, limit, purpose, generation };
                 effects.push(Effect::Page(request));
             }
-            Head::Durable(place, entry) if self.held.selects(&topic) => {
+            Head::Durable(place, entry) if line.scheduled || self.held.selects(&line.topic) => {
                 self.held.asked.insert(id);
                 let (of, Entry { birth, size, .. }) = (ContentOf::Publication(id, place), entry);
                 effects.push(Effect::Content(ContentRequest { of, birth, size }));
@@ -278,7 +278,7 @@ impl Broker {
             // What waits there is settled by somebody else, or was taken away.
             Head::Volatile(_) | Head::Empty => {
                 self.held.pending.remove(&id);
-                if self.is_spent(id, &topic) {
+                if self.is_spent(id, &line) {
                     facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
                 }
             }
@@ -288,11 +288,12 @@ impl Broker {
 
     /// Whether nothing is in a line, and nobody is there for whom something would be again: lines
     /// must not outlive every topic on which a transaction has ever published.
-    fn is_spent(&self, id: QueueId, topic: &str) -> bool {
+    fn is_spent(&self, id: QueueId, line: &Line) -> bool {
         let row = &self.queues[&id].row;
         let moved = self.transfers.values().any(|transfer| transfer.is_to(id));
         let idle = !moved && !self.transfers.contains_key(&id) && !self.sweeps.contains_key(&id);
-        idle && row.depth == 0 && row.staged == 0 && self.held.count(topic) == 0
+        let lasts = !line.scheduled && self.held.count(&line.topic) > 0;
+        idle && row.depth == 0 && row.staged == 0 && !lasts
     }
 
     fn state_spread_of(
@@ -308,12 +309,18 @@ impl Broker {
             expires: entry.expires,
             priority: 9 - place.rank,
             persistent: true,
-            published: true,
+            published: false,
             with_log: true,
             content: content.clone(),
         };
         let seen = Seen::new(message.envelope(self.epoch(), 0), content.clone());
         let over = entry.expires.is_some_and(|at| at <= now);
+        let listened = line.scheduled && !over;
+        if listened && self.lacks_listeners_room(&line.topic, content.len() as u64) {
+            let until = DueTime::at(Millis(now.0.saturating_add(limits::OCCURRENCE_RETRY_MILLIS)));
+            let put_off = Record::PutOff { queue: from, until, entries: vec![(place, entry)] };
+            return facts.push(Fact::Log(put_off, Bytes::new()));
+        }
         let wants = |selector: &crate::selector::Selector| selector.matches(&seen);
         let takers = self.held.takers(&line.topic, line.client.as_deref(), wants);
         // Who has subscribed since it was committed gets what comes from then on.
@@ -322,6 +329,20 @@ impl Broker {
         let takers: Vec<_> = takers.filter(|_| !over).map(|(id, _)| *id).collect();
         let spread = Spread { from, place, entry, targets: self.targets(&takers) };
         facts.push(Fact::Log(Record::Spread(spread), Bytes::new()));
+        if listened {
+            let (topic, reach) = (Arc::clone(&line.topic), self.reach(&line.topic).unwrap_or(0));
+            let from = Publisher::Gone;
+            facts.push(Fact::Memory(Change::Publish { topic, message, from, reach }));
+        }
+    }
+
+    /// Whether those who listen to a topic are to take something else first. What they can never
+    /// take they are not waited for.
+    fn lacks_listeners_room(&self, topic: &Arc<str>, bytes: u64) -> bool {
+        match self.topic_room(topic, bytes) {
+            Ok(Room::Enough) | Err(Refusal::NeverFits { .. }) => false,
+            Ok(Room::Lacking(_)) | Err(_) => true,
+        }
     }
 
     /// The publication whose content was asked for, if it waits still.
@@ -365,12 +386,14 @@ impl Broker {
         &mut self,
         topic: &Arc<str>,
         message: Volatile,
-        asker: Asker,
+        from: Publisher,
         effects: &mut Effects,
     ) {
-        let client = self.client_of(asker.connection).cloned();
-        self.keep_volatile(topic, &message, client.as_deref(), effects);
-        self.publish(topic, message, Publisher::Asker(asker), effects);
+        if let Publisher::Asker(asker) = from {
+            let client = self.client_of(asker.connection).cloned();
+            self.keep_volatile(topic, &message, client.as_deref(), effects);
+        }
+        self.publish(topic, message, from, effects);
     }
 
     /// A non-persistent message goes to all who keep it, as long as the broker runs.

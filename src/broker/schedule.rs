@@ -3,17 +3,24 @@
 //! Such a message is in its queue from the beginning, delayed (`later`), and counts for its
 //! limits; a note tells it from one that came back. When its time has come one record *fires* it:
 //! it takes the next place of its priority, as if it were sent in that moment, and its expiry
-//! counts from then on. Always: it fires once, at its time or after it, whatever crash comes.
+//! counts from then on. One that is to be published waits in a line of its topic (`publication`),
+//! and is published as soon as it has fired, to those who are there then. Always: it fires once, at
+//! its time or after it, whatever crash comes.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::command::{Refusal, Reply};
+use crate::broker::decide::Verdict;
 use crate::broker::delta::{Entry, Place, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
 use crate::broker::queue::Queue;
-use crate::broker::{Broker, Written};
+use crate::broker::{Broker, Room, Written};
 use crate::ids::{Body, DueTime, Millis, NoteId, QueueId};
-use crate::message::Message;
+use crate::limits;
+use crate::message::{Destination, Durability, Message};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::schedule::Wait;
@@ -39,6 +46,31 @@ impl Broker {
         let record =
             Record::Scheduled { queue, place, at, expires, until, note, upload, once, plan };
         facts.push(Fact::Log(record, message.content.clone()));
+    }
+
+    /// States that a message waits in a line of its topic, to be published later. It is durable
+    /// whatever it asks for, as in a queue.
+    pub(super) fn decide_publish_later(
+        &self,
+        now: Millis,
+        topic: &Arc<str>,
+        line: &Arc<str>,
+        (message, wait): (&Message, Wait),
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        self.check_count(line)?;
+        self.check_repeat(message, None)?;
+        let bytes = message.content.len() as u64 + limits::SCHEDULED_OVERHEAD_BYTES;
+        match self.queue_room(line, Durability::Persistent, bytes, facts) {
+            Ok(Room::Enough) => {}
+            Ok(Room::Lacking(shortage)) => return Ok(Verdict::Hold(shortage)),
+            Err(refusal) => return Err(refusal.said_of(Destination::Topic(Arc::clone(topic)))),
+        }
+        let (queue, seq) = self.queue_or_new(now, line, facts);
+        self.state_of_group(queue, message, facts);
+        let place = Place { rank: 9 - message.priority.get(), seq };
+        self.state_scheduled(now, queue, line, place, (message, None, wait), facts);
+        Ok(Verdict::Answer(Reply::Done))
     }
 
     /// The note of a message that is to wait.

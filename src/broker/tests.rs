@@ -10,6 +10,7 @@ mod model;
 mod once;
 mod producers;
 mod schedule;
+mod scheduled_topics;
 mod select;
 mod topics;
 mod transactions;

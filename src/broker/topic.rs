@@ -202,6 +202,7 @@ impl Broker {
                 effects.push(Effect::Answer { to, result: Ok(Reply::Done) });
             }
             Publisher::Ending(number) => self.apply_published(number, effects),
+            Publisher::Gone => {}
         }
     }
 

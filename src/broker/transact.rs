@@ -270,6 +270,10 @@ impl Broker {
                 if !self.has_memory(message) {
                     return Err(Refusal::MemoryFull { limit });
                 }
+                if !message.when.is_at_once() {
+                    let line = self.scheduled_line(connection, name);
+                    return self.decide_send_to(now, key, &line, message, None, facts);
+                }
                 let in_branch = matches!(key, UnitKey::Branch(_));
                 let line = self.line_for(connection, name, message, in_branch);
                 let durability =

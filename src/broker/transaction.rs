@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::delta::{Delta, Entry, Operation, Phase, Resolution, TransactionRow, charge};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::OperationsPage;
-use crate::broker::held::Role;
 use crate::broker::policy::Held;
 use crate::broker::{Broker, Written};
 use crate::ids::{Lsn, QueueId, TransactionId};
@@ -453,10 +452,6 @@ impl Broker {
         known.row.staged_bytes -= bytes;
         known.voted.messages -= u64::from(keeps_room);
         known.voted.bytes -= if keeps_room { bytes } else { 0 };
-        // A line in which nothing is any more may go.
-        if known.role == Role::Line && known.row.staged == 0 && known.row.depth == 0 {
-            self.held.pending.insert(queue);
-        }
     }
 
     /// Transactions that are not over, and their operations, given all that the index holds; for

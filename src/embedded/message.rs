@@ -8,9 +8,7 @@ use super::error::SendError;
 use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::Millis;
 use crate::limits;
-use crate::message::{
-    self, BodyKind, Content, DUPLICATE_ID, Destination, Durability, LargeHead, Priority,
-};
+use crate::message::{self, BodyKind, Content, DUPLICATE_ID, Durability, LargeHead, Priority};
 use crate::schedule::{PlanError, When};
 use crate::session::stomp::OF_THE_FRAME;
 
@@ -181,8 +179,8 @@ impl Message {
 
     /// Delivers it so much later than the broker takes it, to the millisecond; in a transaction, so
     /// much later than the commit. It is stored whatever it asks for, and counts for the limits of
-    /// its queue from the beginning; its expiry counts from its delivery. Of messages to queues
-    /// only.
+    /// its queue from the beginning; its expiry counts from its delivery. To a topic it is
+    /// published then, to all who are there then.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = millis(delay);
         self
@@ -218,12 +216,9 @@ impl Message {
     }
 
     /// Checks what the broker's codecs rely on.
-    pub(super) fn check(&self, to: &Destination) -> Result<(), SendError> {
+    pub(super) fn check(&self) -> Result<(), SendError> {
         let wrong = |reason: String| SendError::Schedule { reason };
-        let when = self.when().map_err(|why| wrong(why.to_string()))?;
-        if matches!(to, Destination::Topic(_)) && !when.is_at_once() {
-            return Err(wrong("only a message to a queue can be delivered later".to_owned()));
-        }
+        self.when().map_err(|why| wrong(why.to_string()))?;
         let wrong = |name: &str, reason| SendError::Property { name: name.to_owned(), reason };
         let id = match &self.once {
             Some(Known::Id(id)) if id.is_empty() => {

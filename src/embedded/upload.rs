@@ -30,7 +30,7 @@ impl Link {
         message: Message,
         part: Option<Part<'_>>,
     ) -> Result<Asked, SendError> {
-        message.check(&to)?;
+        message.check()?;
         let size = message.body.len() as u64;
         let whole = limits::WHOLE_BODY_BYTES_MAX as u64;
         let limit = match to {

@@ -306,7 +306,8 @@ stories! {
         what_expires_in_the_queue_is_not_delivered,
         a_scheduled_message_waits_for_its_time,
         a_scheduled_message_repeats,
-        a_scheduled_message_goes_to_several_queues;
+        a_scheduled_message_goes_to_several_queues,
+        a_scheduled_publication_reaches_who_is_there_then;
     flow "Flow":
         a_prefetch_of_one_leaves_the_rest_to_others,
         a_prefetch_of_none_pulls,

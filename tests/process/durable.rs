@@ -144,7 +144,7 @@ fn what_it_keeps_survives_moves_backups_and_an_index_that_is_made_again() {
         assert_eq!(depths, [left, 3]);
     }
     let nowhere = said(&broker.queue_command(&["move", "aside", "subscription://x/y?topic=z"]));
-    assert!(nowhere.contains("belong to durable subscriptions"), "{nowhere}");
+    assert!(nowhere.contains("belong to topics"), "{nowhere}");
     let broker = broker.terminate_and_restart();
     let (data, to) = (broker.data().to_owned(), |name: &str| dir.path().join(name));
     let run = |args: &[&Path]| {

@@ -240,10 +240,11 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A queue of that name belongs to a durable subscription.
+    /// A queue of that name belongs to a durable subscription, or to a topic.
     #[error(
-        "queues whose names begin with subscription:// or publications:// belong to durable \
-         subscriptions: nothing is sent to them or read from them by name"
+        "queues whose names begin with subscription://, publications:// or \
+         scheduled-publications:// belong to topics: nothing is sent to them or read from them by \
+         name"
     )]
     ReservedName,
     /// A durable subscription, or its client, has a name that is empty or too long.
@@ -360,6 +361,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The same as whoever knows its destination by another name understands it.
+    #[must_use]
+    pub(crate) fn said_of(self, destination: Destination) -> Self {
+        match self {
+            Self::DestinationFull { limit, .. } => Self::DestinationFull { destination, limit },
+            Self::NeverFits { size, limit, .. } => Self::NeverFits { destination, size, limit },
+            other => other,
+        }
+    }
+
     /// Whether the same might be taken when there is more room.
     #[must_use]
     pub fn is_want_of_room(&self) -> bool {

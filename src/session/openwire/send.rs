@@ -60,7 +60,6 @@ impl OpenWireSession {
         let route = self.route(&message.head)?;
         let window = self.window_of(head, &message);
         let envelope = self.envelope(&mut message)?;
-        check_times(&envelope, &route)?;
         let id = message.head.message_id.take();
         let (numbers, several) = (numbers(&message.head, id.as_ref()), route.to.len() > 1);
         message.head.message_id = id;
@@ -253,12 +252,4 @@ pub(super) fn marks(
 /// What is sent to a temporary destination goes with that.
 pub(super) fn durability(envelope: &Envelope, to: &Destination) -> Durability {
     if names::is_temporary(to) { Durability::NonPersistent } else { envelope.durability }
-}
-
-pub(super) fn check_times(envelope: &Envelope, route: &Route) -> Result<(), Problem> {
-    let topic = route.to.iter().any(|to| matches!(to, Destination::Topic(_)));
-    if topic && !envelope.when.is_at_once() {
-        return Err(Problem::jms("only a message to a queue can be delivered later"));
-    }
-    Ok(())
 }

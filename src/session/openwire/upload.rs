@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use super::OpenWireSession;
 use super::answers::Asked;
 use super::fault::Problem;
-use super::send::{check_times, durability, marks, numbers};
+use super::send::{durability, marks, numbers};
 use super::stored::head_to_keep;
 use crate::broker::command::{Command, Refusal, Reply};
 use crate::ids::{StageId, TransactionName};
@@ -206,8 +206,6 @@ impl OpenWireSession {
         let (tail, blob) = (end.tail, end.blob);
         let mut message = Message { kind, head: large.head, content: None, tail, blob };
         let envelope = self.envelope(&mut message)?;
-        let route = super::send::Route { to: vec![to.clone()], transaction };
-        check_times(&envelope, &route)?;
         if matches!(envelope.when, crate::schedule::When::Again(_)) {
             let limit = self.config.pieces.whole_bytes;
             return Err(Problem::refused(&Refusal::TooLargeToRepeat { limit }));

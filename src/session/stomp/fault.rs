@@ -86,12 +86,6 @@ pub enum Fault {
     /// What a SEND says of when its message is to be delivered is nothing.
     #[error("the headers AMQ_SCHEDULED_ say when to deliver the message, but {0}")]
     Schedule(PlanError),
-    /// A message to a topic is delivered at once.
-    #[error(
-        "the headers AMQ_SCHEDULED_ say when to deliver the message, but only a message to a queue \
-         can be delivered later"
-    )]
-    ScheduledTopic,
     /// BEGIN with the name of a transaction that has not ended.
     #[error("the header transaction is {name:?}, which has begun already and not ended")]
     TransactionExists {

@@ -5,7 +5,7 @@
 //! A message that has been scheduled once and is sent on with all its headers goes at once.
 
 use super::fault::Fault;
-use crate::message::{Destination, SCHEDULED_JOB};
+use crate::message::SCHEDULED_JOB;
 use crate::protocol::stomp::Headers;
 use crate::schedule::When;
 
@@ -15,17 +15,13 @@ const PERIOD: &str = "AMQ_SCHEDULED_PERIOD";
 const REPEAT: &str = "AMQ_SCHEDULED_REPEAT";
 
 /// When the message of a SEND is to be delivered.
-pub(super) fn when(headers: &Headers, to: &Destination) -> Result<When, Fault> {
+pub(super) fn when(headers: &Headers) -> Result<When, Fault> {
     let cron = headers.get(CRON).filter(|text| !text.is_empty());
     let (delay, period) = (millis(headers, DELAY)?, millis(headers, PERIOD)?);
     let repeat = repeat(headers)?;
     let when = When::of(cron, delay, period, repeat).map_err(Fault::Schedule)?;
     if headers.get(SCHEDULED_JOB).is_some() {
         return Ok(When::AtOnce);
-    }
-    let topic = matches!(to, Destination::Topic(_));
-    if topic && !when.is_at_once() {
-        return Err(Fault::ScheduledTopic);
     }
     Ok(when)
 }

@@ -85,7 +85,7 @@ impl Send {
             (Some("bytes"), _) | (_, Some(_)) => Some(BodyKind::Bytes),
             (_, None) => None,
         };
-        let when = when(headers, &to)?;
+        let when = when(headers)?;
         let properties = headers
             .iter()
             .filter(|(name, _)| OF_THE_FRAME.binary_search(name).is_err())

@@ -1,8 +1,10 @@
 import java.util.List;
 import java.util.concurrent.atomic.AtomicReference;
+import javax.jms.Connection;
 import javax.jms.JMSException;
 import javax.jms.Message;
 import javax.jms.MessageConsumer;
+import javax.jms.MessageProducer;
 import javax.jms.QueueBrowser;
 import javax.jms.Session;
 import org.apache.activemq.ScheduledMessage;
@@ -135,6 +137,31 @@ final class Returning {
         session.createProducer(new ActiveMQQueue(names)).send(later);
         Stage.expectTexts(session.createConsumer(stage.queue("a")), "later");
         Stage.expectTexts(session.createConsumer(stage.queue("b")), "later");
+    }
+
+    static void a_scheduled_publication_reaches_who_is_there_then(Stage stage)
+        throws JMSException {
+        Connection keeper = stage.connectAs(stage.named("client"));
+        Session keeping = keeper.createSession(false, Session.AUTO_ACKNOWLEDGE);
+        keeping.createDurableSubscriber(stage.topic("t"), "kept").close();
+        Session session = stage.session(Session.SESSION_TRANSACTED);
+        MessageProducer producer = session.createProducer(stage.topic("t"));
+        for (boolean commits : new boolean[] {false, true}) {
+            Message later = session.createTextMessage("" + commits);
+            later.setLongProperty(ScheduledMessage.AMQ_SCHEDULED_DELAY, 2_000);
+            producer.send(later);
+            if (commits) {
+                session.commit();
+            } else {
+                session.rollback();
+            }
+        }
+        Session listening = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer listener = listening.createConsumer(stage.topic("t"), "JMSPriority = 4");
+        Stage.expectTexts(listener, "true");
+        Stage.expectNothing(listener);
+        Stage.expectTexts(keeping.createDurableSubscriber(stage.topic("t"), "kept"), "true");
+        keeper.close();
     }
 
     /** What was set apart of this story's queue `q`. Several stories may share that queue. */
