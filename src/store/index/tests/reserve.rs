@@ -41,7 +41,9 @@ fn an_index_that_has_become_nearly_empty_needs_no_reserve_of_its_size() {
     let file = index.stats().unwrap().file_bytes;
     assert!(bytes(&disk) == (1 << 20) + file && file > 2 << 20, "{file}");
     let mut emptied = Delta::default();
-    filled.entries.iter().for_each(|(key, _)| _ = emptied.entries.insert(key, None));
+    for (key, _) in filled.entries.iter() {
+        emptied.entries.insert(key, None);
+    }
     index.commit(&emptied, replay(2)).unwrap();
     index.restore_reserve();
     assert_eq!(bytes(&disk), 1 << 20);
