@@ -6,6 +6,11 @@
 use crate::broker::delta::Resolution;
 
 /// A code of the XA specification that says no, or what has become of a branch.
+///
+/// Those that are not here are never true: branches wait for no lock and break no constraint
+/// (`RBDEADLOCK`, `RBINTEGRITY`), a step out of turn changes nothing (`RBPROTO`), a branch ends as
+/// a whole (`HEURMIX`, `HEURHAZ`), every step is answered when it is done (`ASYNC`), and a broker
+/// knows no threads, and no work outside of branches that excludes one (`NOMIGRATE`, `OUTSIDE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the specification, and tell the rest")]
 #[repr(i32)]
