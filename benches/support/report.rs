@@ -5,6 +5,9 @@
 pub(crate) struct Series(Vec<f64>);
 
 impl Series {
+    /// No figure yet.
+    pub(crate) const EMPTY: Self = Self(Vec::new());
+
     /// One figure.
     pub(crate) fn of(value: f64) -> Self {
         Self(vec![value])
