@@ -58,6 +58,9 @@ impl OpenWireSession {
 
     fn structure(&mut self, now: Duration, structure: Structure) -> Result<(), Fault> {
         let code = structure.code();
+        if let Some(head) = structure.command() {
+            self.transactions.said.note(head.command_id);
+        }
         let unexpected = Err(Fault::Unexpected { code });
         match (&self.phase, structure) {
             (Phase::Opening, Structure::WireFormatInfo(info)) => self.negotiate(now, &info),
@@ -115,7 +118,6 @@ impl OpenWireSession {
     /// A command of a client that is known.
     fn command(&mut self, now: Duration, structure: Structure) {
         let head = structure.command().unwrap_or(QUIET);
-        self.transactions.said.note(head.command_id);
         match structure {
             Structure::SessionInfo(_) => self.done(head),
             Structure::ProducerInfo(info) => self.add_producer(head, info),
@@ -164,9 +166,6 @@ impl OpenWireSession {
         let Some(verb) = TransactionVerb::new(info.verb) else {
             return self.fail(head, &Problem::jms("no such step of a transaction is known"));
         };
-        let begins = matches!(verb, TransactionVerb::Begin | TransactionVerb::End);
-        let said = &mut self.transactions.said;
-        said.again = said.again && begins;
         match (&info.transaction_id, verb) {
             (_, TransactionVerb::Recover) => self.recover(head),
             (Some(TransactionId::Local(id)), verb) => self.local(head, id, verb),

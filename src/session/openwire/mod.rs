@@ -28,6 +28,7 @@ mod present;
 mod produce;
 mod registry;
 mod replay;
+mod said;
 mod send;
 mod stored;
 mod temporary;

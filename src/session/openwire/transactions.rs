@@ -10,6 +10,7 @@ use super::OpenWireSession;
 use super::answers::Asked;
 use super::consumer::{ConsumerKey, Held, MessageKey};
 use super::fault::Problem;
+use super::said::Said;
 use crate::broker::command::{Command, Disposition, Refusal, Reply};
 use crate::ids::{SubscriptionId, Tag, TransactionName, Xid};
 use crate::limits;
@@ -26,33 +27,6 @@ pub(super) struct Transactions {
     pub(super) branches: BTreeMap<Xid, Branch>,
     pub(super) last: u64,
     pub(super) said: Said,
-}
-
-/// How much of what the client has said has come.
-///
-/// A client that comes back says again what it has of its transactions: all but acknowledgements.
-/// One that was lost with the old connection leaves a gap in the numbers of its commands.
-#[derive(Debug, Default)]
-pub(super) struct Said {
-    /// All commands between these two have come.
-    from: i32,
-    last: i32,
-    /// It has come back, and has said nothing yet that it can say for the first time only.
-    pub(super) again: bool,
-}
-
-impl Said {
-    /// A command has come.
-    pub(super) fn note(&mut self, number: i32) {
-        if number > self.last.saturating_add(1) {
-            self.from = number;
-        }
-        self.last = self.last.max(number);
-    }
-
-    fn is_whole(&self, since: i32) -> bool {
-        since >= self.from
-    }
 }
 
 /// What is done in a transaction.

@@ -182,6 +182,7 @@ impl OpenWireSession {
             command_id: incoming.head.head.command_id,
             response_required: incoming.head.head.response_required,
         };
+        self.transactions.said.note(head.command_id);
         let transaction = incoming.head.head.transaction_id.clone();
         if let Err(problem) = self.finish_large(head, *incoming, end) {
             if begun {
