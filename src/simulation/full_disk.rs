@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::command::{
-    Command, Confirm, Outcome, Output, Refusal, Reply, Request, Which, Work,
+    Command, Confirm, Disposition, EndAs, Outcome, Output, Refusal, Reply, Request, StartAs, Which,
+    Work, XaCommand,
 };
 use crate::broker::policy::WhenFull;
 use crate::engine::{Input, Mailbox, Settings};
-use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName};
+use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName, Xid};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
@@ -161,6 +162,103 @@ fn a_full_disk_refuses_sends_takes_acknowledgements_and_recovers_by_itself() {
         assert!(sent < 10_000, "room is never found again");
     }
     bench.send().unwrap();
+}
+
+#[test]
+fn on_a_full_disk_all_goes_on_that_makes_room() {
+    const T: TransactionName = TransactionName(1);
+    const RESERVE: u64 = 512 << 10;
+    let mut bench = Bench::with(|settings| settings.disk_reserve = RESERVE);
+    let (from, subscription) = (Destination::Queue("q".into()), SubscriptionId(1));
+    bench.ask(Command::Subscribe { subscription, from, prefetch: 50, selector: None }).unwrap();
+    // There is something to decide from before.
+    let xid = |name: &[u8]| Arc::new(Xid::new(1, name, b"").unwrap());
+    let before = [(&b"commits"[..], true), (b"rolls back", false)];
+    for (name, _) in before {
+        let steps = branch(&xid(name), Some(work_of(message())));
+        steps.into_iter().for_each(|step| drop(bench.ask(step).unwrap()));
+    }
+    bench.disk.set_capacity(bench.disk.used() + RESERVE + (1 << 20));
+    let mut sent = 0;
+    while bench.send().is_ok() {
+        sent += 1;
+        bench.node.disk.look();
+    }
+    assert!((100..10_000).contains(&sent), "there was some room: {sent}");
+    assert_eq!(bench.send(), Err(Refusal::DiskLow { reserve: RESERVE }));
+
+    let take = |bench: &mut Bench, outcome| loop {
+        if let Some(tag) = bench.delivered.pop_front() {
+            return (Command::Settle { subscription, which: Which::One(tag), outcome }, tag);
+        }
+        bench.ask(Command::Barrier).unwrap();
+    };
+    let accept = |bench: &mut Bench| match take(bench, Outcome::Accepted).0 {
+        Command::Settle { subscription, which, outcome } => {
+            Work::Settle { subscription, which, outcome }
+        }
+        other => unreachable!("{other:?}"),
+    };
+    for round in 0..30u8 {
+        // Transactions of acknowledgements, by every way to their end.
+        let commits = round % 8 > 0;
+        let mut steps = vec![Command::Begin { transaction: T }];
+        steps.push(Command::Transact { transaction: T, work: accept(&mut bench) });
+        let disposition = Disposition::Return;
+        steps.push(match commits {
+            true => Command::Commit { transaction: T },
+            false => Command::Rollback { transaction: T, disposition },
+        });
+        let name = xid(&[round]);
+        steps.extend(branch(&name, Some(accept(&mut bench))));
+        steps.push(outcome(&name, commits));
+        if !commits {
+            // What is set apart was there before.
+            steps.push(take(&mut bench, Outcome::Rejected).0);
+        }
+        for step in steps {
+            bench.ask(step.clone()).unwrap_or_else(|why| panic!("{round}: {step:?}: {why}"));
+            bench.node.disk.look();
+        }
+    }
+    for (name, commits) in before {
+        bench.ask(outcome(&xid(name), commits)).unwrap();
+    }
+    bench.ask(Command::Unsubscribe { subscription }).unwrap();
+    bench.ask(Command::Purge { queue: "q".into() }).unwrap();
+    assert_eq!(bench.node.engine.broker().holds("q").0, 0);
+    // What they have made room for is taken again.
+    let again = (0..1_000).any(|_| {
+        bench.node.disk.look();
+        bench.send().is_ok()
+    });
+    assert!(again, "no room is made");
+}
+
+/// A branch up to its vote, with that work, if any, in it.
+fn branch(xid: &Arc<Xid>, work: Option<Work>) -> Vec<Command> {
+    const T: TransactionName = TransactionName(1);
+    let (xid, client, timeout) = (|| Arc::clone(xid), Arc::from("c"), None);
+    let how = StartAs::New;
+    let start = XaCommand::Start { xid: xid(), how, transaction: T, timeout, client };
+    let end = XaCommand::End { xid: xid(), transaction: T, how: EndAs::Success };
+    let mut steps = vec![Command::Xa(start)];
+    steps.extend(work.map(|work| Command::Transact { transaction: T, work }));
+    steps.extend([end, XaCommand::Prepare { xid: xid() }].map(Command::Xa));
+    steps
+}
+
+fn outcome(xid: &Arc<Xid>, commits: bool) -> Command {
+    let xid = Arc::clone(xid);
+    Command::Xa(match commits {
+        true => XaCommand::Commit { xid, one_phase: false },
+        false => XaCommand::Rollback { xid, disposition: Disposition::Return },
+    })
+}
+
+fn work_of(send: Command) -> Work {
+    let Command::Send { to, message } = send else { unreachable!("it is a send") };
+    Work::Send { to, message }
 }
 
 #[test]
