@@ -316,7 +316,7 @@ impl Broker {
         if queue.is_awaited() {
             self.stir(id);
         } else if queue.role == Role::Line {
-            self.held.pending.insert(id);
+            self.held.spreading.wake(id);
         }
     }
 

@@ -19,6 +19,7 @@ pub use self::kept::{KeptInfo, KeptName, KeptPage};
 pub use self::once::Once;
 pub use self::refusal::Refusal;
 pub use self::schedule::ScheduleInfo;
+pub(crate) use super::held::is_reserved;
 pub use crate::broker::Limits;
 pub use crate::broker::browse::{Browsable, Browsed, Held};
 pub use crate::broker::choice::Standing;

@@ -147,8 +147,8 @@ impl Broker {
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
         if let Some(wait) = message.when.wait() {
-            let line = self.scheduled_line(asker.connection, name);
-            return self.decide_publish_later(now, name, &line, (message, wait), facts);
+            let (connection, what) = (asker.connection, (message, wait));
+            return self.decide_publish_later(now, connection, name, what, facts);
         }
         if let Room::Lacking(shortage) = self.topic_room(name, message.content.len() as u64)? {
             return Ok(Verdict::Hold(shortage));

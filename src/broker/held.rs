@@ -8,12 +8,13 @@
 //! in another. Always: no destination of a client spells such a name, so nobody sends to these
 //! queues or reads from them by name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::broker::command::KeptName;
 use crate::broker::fact::Asker;
+use crate::broker::spreading::Spreading;
 use crate::broker::virtual_topic::{Readers, topic_of};
 use crate::ids::{ConnectionId, QueueId};
 use crate::selector::Selector;
@@ -164,13 +165,8 @@ impl Role {
     }
 }
 
-/// The topic on which the messages of a queue of that name are to be published later, if they are.
-pub(super) fn scheduled_topic(queue: &str) -> Option<Arc<str>> {
-    Line::parse(queue).filter(|line| line.scheduled).map(|line| line.topic)
-}
-
 /// Whether a name is none that a client may use.
-pub(super) fn is_reserved(queue: &str) -> bool {
+pub(crate) fn is_reserved(queue: &str) -> bool {
     [SUBSCRIPTION, LINE, SCHEDULED].iter().any(|prefix| queue.starts_with(prefix))
 }
 
@@ -225,10 +221,8 @@ pub(crate) struct Held {
     /// Those that are to go, and who waits for that.
     pub(super) remnants: BTreeMap<QueueId, Option<Asker>>,
     lines: BTreeMap<QueueId, Arc<Line>>,
-    /// Of these, the ones in which something waits.
-    pub(super) pending: BTreeSet<QueueId>,
-    /// And those of which the content of the first is being read.
-    pub(super) asked: BTreeSet<QueueId>,
+    /// Which of these have something to go on with.
+    pub(super) spreading: Spreading,
     /// How connections call themselves.
     pub(super) clients: BTreeMap<ConnectionId, Arc<str>>,
 }
@@ -246,7 +240,7 @@ impl Held {
         if let Some(line) = Line::parse(name) {
             self.lines.insert(id, Arc::new(line));
             if waits {
-                self.pending.insert(id);
+                self.spreading.wake(id);
             }
         }
         let Some(subscription) = Subscription::parse(name).map(Arc::new) else { return };
@@ -293,8 +287,7 @@ impl Held {
             self.remnants.remove(&id);
         }
         self.lines.remove(&id);
-        self.pending.remove(&id);
-        self.asked.remove(&id);
+        self.spreading.gone(id);
     }
 
     pub(super) fn find(&self, client: &str, name: &str) -> Option<(QueueId, &Arc<Subscription>)> {
@@ -317,16 +310,10 @@ impl Held {
         self.lines.get(&id)
     }
 
-    /// What is to be published on a topic later.
-    pub(super) fn scheduled(&self, topic: &str) -> impl Iterator<Item = QueueId> {
-        let of = |line: &Line| line.scheduled && *line.topic == *topic;
-        self.lines.iter().filter(move |(_, line)| of(line)).map(|(id, _)| *id)
-    }
-
     /// Lines of a topic in which something waits.
     pub(super) fn waiting(&self, topic: &str) -> impl Iterator<Item = QueueId> {
-        let is_of = |id: &&QueueId| self.lines.get(*id).is_some_and(|it| *it.topic == *topic);
-        self.pending.iter().filter(is_of).copied()
+        let is_of = |id: &QueueId| self.lines.get(id).is_some_and(|it| *it.topic == *topic);
+        self.spreading.pending().filter(is_of)
     }
 
     fn subscriptions(&self, topic: &str) -> usize {

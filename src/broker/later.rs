@@ -238,7 +238,7 @@ impl Broker {
         queue.waits_again(crate::broker::fact::Spot::Durable(place), Waiting::Durable(entry));
         self.resident = self.resident + queue.resident_len() - before;
         if queue.role == Role::Line {
-            self.held.pending.insert(id);
+            self.held.spreading.wake(id);
         }
         self.stir(id);
     }

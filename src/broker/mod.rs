@@ -52,6 +52,7 @@ mod select;
 mod selecting;
 mod settle;
 mod shares;
+mod spreading;
 mod subject;
 mod subscribing;
 mod topic;
@@ -403,7 +404,9 @@ impl Broker {
         let names = self.durable.names.next_deadline(&self.limits);
         let branches = self.next_branch_deadline();
         let producers = self.durable.producers.next_deadline(&self.limits);
-        let later = [self.later.next(), self.resting.next_deadline()].into_iter().flatten().min();
+        let spreading = self.held.spreading.next_deadline();
+        let later = [self.later.next(), self.resting.next_deadline(), spreading];
+        let later = later.into_iter().flatten().min();
         let others = [self.expiries.beyond.next(), later, names, producers, branches];
         others.into_iter().chain([soon]).flatten().min()
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::broker::held::{Role, scheduled_topic};
+use crate::broker::held::Role;
 use crate::broker::redelivery::Redelivery;
 use crate::limits;
 use crate::message::{Destination, NamePattern, Wildcard};
@@ -264,13 +264,8 @@ impl Policies {
         match Role::of(name) {
             // What a durable subscription keeps is its topic's.
             Role::Keeps(topic) => self.of_topic(&topic).unwrap_or(Limit::NONE),
-            // What goes through a line is judged by those to whom it goes, and what waits to be
-            // published by its topic, where that does not only drop what is too much.
-            Role::Line => {
-                let topic = scheduled_topic(name).and_then(|topic| self.of_topic(&topic));
-                let kept = topic.filter(|limit| limit.when_full != WhenFull::DropOldest);
-                kept.unwrap_or(Limit::NONE)
-            }
+            // What goes through a line is judged by those to whom it goes.
+            Role::Line => Limit::NONE,
             Role::Plain | Role::Reads(_) => self.find(false, name).unwrap_or(Limit::NONE),
         }
     }

@@ -5,7 +5,7 @@
 //! One of a transaction waits in its topic's *line* from the commit on, and leaves it by a record
 //! that says where it goes: until then it is there as a whole, whatever crash comes. One that is to
 //! be published later waits in a line of its own (`schedule`), and goes to those who only listen as
-//! well when it leaves. Always: what is published while something waits in the line stands behind
+//! well when it leaves. Always: what is published while something waits in the first stands behind
 //! it. A non-persistent one lives in
 //! memory, as in every queue. Leaves to others: what subscriptions are (`held`), how they begin and
 //! end (`subscribing`), and who holds a payload (`shares`).
@@ -23,11 +23,11 @@ use crate::broker::fact::{
 };
 use crate::broker::grouping::Membership;
 use crate::broker::held::{Line, Role, was_there};
-use crate::broker::policy::{Held, Shortage};
+use crate::broker::policy::{Held, Shortage, WhenFull};
 use crate::broker::queue::{Head, Queue};
 use crate::broker::subject::Seen;
 use crate::broker::{Broker, Effects, Room, Written};
-use crate::ids::{ConnectionId, DueTime, Millis, QueueId};
+use crate::ids::{ConnectionId, Millis, QueueId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::mutant::{self, Mutant};
@@ -56,7 +56,8 @@ impl Broker {
         let client = self.client_of(connection).map(|client| &**client);
         let volatile = self.volatile(now, message);
         let takers = self.takers(topic, client, &volatile);
-        if let Room::Lacking(shortage) = self.room_of_takers(topic, &takers, message, facts)? {
+        let sent = (message.durability, message.content.len() as u64);
+        if let Room::Lacking(shortage) = self.room_of_takers(topic, &takers, sent, facts)? {
             return Ok(Some(shortage));
         }
         let nobody = takers.is_empty() || mutant::is(Mutant::ForgetKept);
@@ -80,7 +81,12 @@ impl Broker {
     }
 
     /// The queues that get a message.
-    fn takers(&self, topic: &str, client: Option<&str>, message: &Volatile) -> Vec<QueueId> {
+    pub(super) fn takers(
+        &self,
+        topic: &str,
+        client: Option<&str>,
+        message: &Volatile,
+    ) -> Vec<QueueId> {
         let envelope = message.envelope(self.epoch(), 0);
         let seen = Seen::new(envelope, message.content.clone());
         let takers = self.held.takers(topic, client, |selector| selector.matches(&seen));
@@ -97,16 +103,15 @@ impl Broker {
         takers.iter().map(target).take(most).collect()
     }
 
-    fn room_of_takers(
+    pub(super) fn room_of_takers(
         &self,
         topic: &Arc<str>,
         takers: &[QueueId],
-        message: &Message,
+        (durability, bytes): (Durability, u64),
         facts: &mut Vec<Fact>,
     ) -> Result<Room, Refusal> {
         let stated = facts.len();
-        let bytes = message.content.len() as u64;
-        if message.durability == Durability::NonPersistent {
+        if durability == Durability::NonPersistent {
             let all = (bytes + limits::VOLATILE_OVERHEAD_BYTES) * takers.len() as u64;
             let limit = self.limits.volatile_bytes;
             if self.volatile_bytes.saturating_add(all) > limit {
@@ -115,7 +120,7 @@ impl Broker {
         }
         for id in takers {
             let name = &self.queues[id].row.name;
-            match self.queue_room(name, message.durability, bytes, facts) {
+            match self.queue_room(name, durability, bytes, facts) {
                 Ok(Room::Enough) => {}
                 Ok(lacking) => {
                     facts.truncate(stated);
@@ -156,12 +161,11 @@ impl Broker {
         Ok(room)
     }
 
-    /// Asks to hear when there may be room again in what is kept of a topic, or waits to be
-    /// published there; false where that is nothing.
+    /// Asks to hear when there may be room again in what is kept of a topic; false where nobody
+    /// keeps anything of it.
     pub(super) fn watch_kept(&mut self, topic: &str) -> bool {
         let takers = self.held.takers(topic, None, |_| true);
-        let takers = takers.into_iter().map(|(id, _)| id);
-        let takers: Vec<_> = takers.chain(self.held.scheduled(topic)).collect();
+        let takers: Vec<_> = takers.into_iter().map(|(id, _)| id).collect();
         for id in &takers {
             self.queues.get_mut(id).expect("whoever keeps has a queue").watched = true;
         }
@@ -191,11 +195,8 @@ impl Broker {
 
     /// The line behind which a publication must stand, and its next place.
     fn busy_line(&self, topic: &Arc<str>, client: Option<&str>) -> Option<(QueueId, u64)> {
-        if self.held.pending.is_empty() {
-            return None;
-        }
         let id = *self.names.get(&*self.line(topic, client).queue_name())?;
-        self.held.pending.contains(&id).then(|| (id, self.queues[&id].row.last_seq + 1))
+        self.held.spreading.is_pending(id).then(|| (id, self.queues[&id].row.last_seq + 1))
     }
 
     /// Where a message waits for its commit that is published in a transaction; `None` where nobody
@@ -241,9 +242,8 @@ impl Broker {
 /// What follows by itself.
 impl Broker {
     /// Whether something in a line can go on.
-    pub(super) fn has_publications(&self) -> bool {
-        let ready = |id: &&QueueId| !self.held.asked.contains(*id) && !self.queues[*id].paging;
-        self.held.pending.iter().any(|id| ready(&id))
+    pub(super) fn has_publications(&self, now: Millis) -> bool {
+        self.held.spreading.any(now)
     }
 
     /// States where the next publication of a line goes, or asks for what must be known of it
@@ -254,21 +254,21 @@ impl Broker {
         facts: &mut Vec<Fact>,
         effects: &mut Effects,
     ) -> bool {
-        let ready = |id: &&QueueId| !self.held.asked.contains(*id) && !self.queues[*id].paging;
-        let Some(id) = self.held.pending.iter().find(ready).copied() else { return false };
+        let Some(id) = self.held.spreading.next(now) else { return false };
         let line = Arc::clone(self.held.line(id).expect("only lines are pending"));
         let queue = self.queues.get_mut(&id).expect("a line is a queue");
         match queue.head() {
             Head::Absent => {
                 let after = queue.horizon().expect("something is not in memory");
                 queue.paging = true;
+                self.held.spreading.page(id);
                 let (limit, purpose) = (self.limits.resident, Purpose::Dispatch);
                 let generation = self.durable.generation;
                 let request = PageRequest { queue: id, after, limit, purpose, generation };
                 effects.push(Effect::Page(request));
             }
             Head::Durable(place, entry) if line.scheduled || self.held.selects(&line.topic) => {
-                self.held.asked.insert(id);
+                self.held.spreading.ask(id);
                 let (of, Entry { birth, size, .. }) = (ContentOf::Publication(id, place), entry);
                 effects.push(Effect::Content(ContentRequest { of, birth, size }));
             }
@@ -277,7 +277,7 @@ impl Broker {
             }
             // What waits there is settled by somebody else, or was taken away.
             Head::Volatile(_) | Head::Empty => {
-                self.held.pending.remove(&id);
+                self.held.spreading.empty(id);
                 if self.is_spent(id, &line) {
                     facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
                 }
@@ -296,53 +296,85 @@ impl Broker {
         idle && row.depth == 0 && row.staged == 0 && !lasts
     }
 
+    /// States where the first publication of a line goes. One that was to wait is published now,
+    /// and waits on where somebody who is to have it has no room.
     fn state_spread_of(
-        &self,
+        &mut self,
         now: Millis,
         (from, place, entry): (QueueId, Place, Entry),
         content: &Bytes,
         facts: &mut Vec<Fact>,
     ) {
-        let line = self.held.line(from).expect("only lines are pending");
-        let message = Volatile {
-            at: entry.at,
-            expires: entry.expires,
-            priority: 9 - place.rank,
-            persistent: true,
-            published: false,
-            with_log: true,
-            content: content.clone(),
-        };
-        let seen = Seen::new(message.envelope(self.epoch(), 0), content.clone());
-        let over = entry.expires.is_some_and(|at| at <= now);
-        let listened = line.scheduled && !over;
-        if listened && self.lacks_listeners_room(&line.topic, content.len() as u64) {
-            let until = DueTime::at(Millis(now.0.saturating_add(limits::OCCURRENCE_RETRY_MILLIS)));
-            let put_off = Record::PutOff { queue: from, until, entries: vec![(place, entry)] };
-            return facts.push(Fact::Log(put_off, Bytes::new()));
+        let line = Arc::clone(self.held.line(from).expect("only lines are pending"));
+        let message = publication(place, &entry, content);
+        let over = entry.expires.is_some_and(|at| at <= now) || mutant::is(Mutant::SpreadToNobody);
+        let takers = if over { Vec::new() } else { self.takers_of(&line, (from, place), &message) };
+        let published = line.scheduled && !over;
+        if published && self.lacks_room(&line.topic, &takers, content.len() as u64, facts) {
+            let until = Millis(now.0.saturating_add(limits::OCCURRENCE_RETRY_MILLIS));
+            return self.held.spreading.rest(from, until);
         }
-        let wants = |selector: &crate::selector::Selector| selector.matches(&seen);
-        let takers = self.held.takers(&line.topic, line.client.as_deref(), wants);
-        // Who has subscribed since it was committed gets what comes from then on.
-        let takers = takers.iter().filter(|(_, after)| was_there(after, from, place.seq));
-        let over = over || mutant::is(Mutant::SpreadToNobody);
-        let takers: Vec<_> = takers.filter(|_| !over).map(|(id, _)| *id).collect();
         let spread = Spread { from, place, entry, targets: self.targets(&takers) };
         facts.push(Fact::Log(Record::Spread(spread), Bytes::new()));
-        if listened {
+        if published && !self.listeners_never_take(&line.topic, content.len() as u64) {
             let (topic, reach) = (Arc::clone(&line.topic), self.reach(&line.topic).unwrap_or(0));
             let from = Publisher::Gone;
             facts.push(Fact::Memory(Change::Publish { topic, message, from, reach }));
         }
     }
 
-    /// Whether those who listen to a topic are to take something else first. What they can never
-    /// take they are not waited for.
-    fn lacks_listeners_room(&self, topic: &Arc<str>, bytes: u64) -> bool {
-        match self.topic_room(topic, bytes) {
-            Ok(Room::Enough) | Err(Refusal::NeverFits { .. }) => false,
-            Ok(Room::Lacking(_)) | Err(_) => true,
-        }
+    /// The queues that get a message of a line: those that were there when it was committed, or
+    /// are when one that was to wait is published.
+    fn takers_of(
+        &self,
+        line: &Line,
+        (from, place): (QueueId, Place),
+        message: &Volatile,
+    ) -> Vec<QueueId> {
+        let seen = Seen::new(message.envelope(self.epoch(), 0), message.content.clone());
+        let wants = |selector: &crate::selector::Selector| selector.matches(&seen);
+        let takers = self.held.takers(&line.topic, line.client.as_deref(), wants);
+        let there = |after: &[(QueueId, u64)]| line.scheduled || was_there(after, from, place.seq);
+        takers.into_iter().filter(|(_, after)| there(after)).map(|(id, _)| id).collect()
+    }
+
+    /// Whether a message that comes again is to wait, because somebody who is to have it then has
+    /// no room: its line must not grow meanwhile.
+    pub(super) fn lacks_room_later(
+        &self,
+        (queue, place): (QueueId, Place),
+        entry: &Entry,
+        content: &Bytes,
+    ) -> bool {
+        let Some(line) = self.held.line(queue) else { return false };
+        let takers = self.takers_of(line, (queue, place), &publication(place, entry, content));
+        let waits = self.held.spreading.is_resting(queue);
+        waits || self.lacks_room(&line.topic, &takers, content.len() as u64, &mut Vec::new())
+    }
+
+    /// Whether someone who is to have a message is to take something else first. Nobody is waited
+    /// for who can never take it.
+    fn lacks_room(
+        &self,
+        topic: &Arc<str>,
+        takers: &[QueueId],
+        bytes: u64,
+        facts: &mut Vec<Fact>,
+    ) -> bool {
+        let lacks = |room| !matches!(room, Ok(Room::Enough) | Err(Refusal::NeverFits { .. }));
+        let listened = !self.listeners_never_take(topic, bytes);
+        let kept = (Durability::Persistent, bytes);
+        listened && lacks(self.topic_room(topic, bytes))
+            || lacks(self.room_of_takers(topic, takers, kept, facts))
+    }
+
+    /// Whether a message is too large for all who listen together, however little they hold.
+    fn listeners_never_take(&self, topic: &str, bytes: u64) -> bool {
+        let listeners: usize =
+            self.audiences(topic).map(|name| self.topics[&name].subscribers.len()).sum();
+        let each = bytes + limits::VOLATILE_OVERHEAD_BYTES;
+        let fits = listeners as u64 * each <= self.limits.volatile_bytes;
+        !fits && self.topic_bound(topic).when_full != WhenFull::DropOldest
     }
 
     /// The publication whose content was asked for, if it waits still.
@@ -370,7 +402,7 @@ impl Broker {
         content: Result<&Bytes, Bytes>,
         facts: &mut Vec<Fact>,
     ) {
-        self.held.asked.remove(&id);
+        self.held.spreading.answered(id);
         let Some(entry) = self.awaited(id, place, request) else { return };
         match content {
             Ok(content) => self.state_spread_of(now, (id, place, entry), content, facts),
@@ -509,5 +541,18 @@ impl Lent {
             Self::Volatile { message, .. } => message.published,
             Self::Published { .. } => false,
         }
+    }
+}
+
+/// What waits in a line, as those see it who get it.
+fn publication(place: Place, entry: &Entry, content: &Bytes) -> Volatile {
+    Volatile {
+        at: entry.at,
+        expires: entry.expires,
+        priority: 9 - place.rank,
+        persistent: true,
+        published: false,
+        with_log: true,
+        content: content.clone(),
     }
 }

@@ -65,7 +65,8 @@ impl Broker {
         let name = Arc::clone(&self.queues[&queue].row.name);
         let bytes = content.len() as u64 + limits::SCHEDULED_OVERHEAD_BYTES;
         let judged = self.queue_room(&name, Durability::Persistent, bytes, facts);
-        if !room || !matches!(judged, Ok(Room::Enough)) {
+        let full = self.lacks_room_later((queue, from), &entry, content);
+        if !room || full || !matches!(judged, Ok(Room::Enough)) {
             facts.clear();
             let until = now.0.saturating_add(limits::OCCURRENCE_RETRY_MILLIS);
             let until = DueTime::at(Millis(until));
@@ -108,7 +109,7 @@ impl Broker {
     pub fn content_gone(&mut self, request: &ContentRequest) {
         match request.of {
             ContentOf::Occurrence(due) => drop(self.later.asked.remove(&due)),
-            ContentOf::Publication(id, _) => drop(self.held.asked.remove(&id)),
+            ContentOf::Publication(id, _) => self.held.spreading.answered(id),
         }
     }
 

@@ -263,18 +263,18 @@ impl Broker {
             let Queue { watched, row, role, .. } = &mut **queue;
             // A line in which nothing is any more may go.
             if *role == Role::Line && row.depth == 0 && row.staged == 0 {
-                self.held.pending.insert(id);
+                self.held.spreading.wake(id);
             }
             let by_topic = |topic: &Arc<str>| Destination::Topic(Arc::clone(topic));
             // Those who send to it wait for it, and those who publish.
             if let (true, Role::Reads(topic)) = (*watched, &*role) {
                 self.freed.push(by_topic(topic));
             }
-            let line = self.held.line(id);
             self.freed.tell(watched, || match role {
                 Role::Keeps(topic) => by_topic(topic),
-                Role::Line => by_topic(&line.expect("it is one").topic),
-                Role::Plain | Role::Reads(_) => Destination::Queue(Arc::clone(&row.name)),
+                Role::Plain | Role::Reads(_) | Role::Line => {
+                    Destination::Queue(Arc::clone(&row.name))
+                }
             });
         }
     }

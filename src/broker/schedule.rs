@@ -18,9 +18,8 @@ use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Room, Written};
-use crate::ids::{Body, DueTime, Millis, NoteId, QueueId};
-use crate::limits;
-use crate::message::{Destination, Durability, Message};
+use crate::ids::{Body, ConnectionId, DueTime, Millis, NoteId, QueueId};
+use crate::message::{Durability, Message};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::schedule::Wait;
@@ -49,27 +48,34 @@ impl Broker {
     }
 
     /// States that a message waits in a line of its topic, to be published later. It is durable
-    /// whatever it asks for, as in a queue.
+    /// whatever it asks for, as in a queue. Who would have it now is to have room for it.
     pub(super) fn decide_publish_later(
         &self,
         now: Millis,
+        connection: ConnectionId,
         topic: &Arc<str>,
-        line: &Arc<str>,
         (message, wait): (&Message, Wait),
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        self.check_count(line)?;
+        let line = self.scheduled_line(connection, topic);
+        self.check_count(&line)?;
         self.check_repeat(message, None)?;
-        let bytes = message.content.len() as u64 + limits::SCHEDULED_OVERHEAD_BYTES;
-        match self.queue_room(line, Durability::Persistent, bytes, facts) {
-            Ok(Room::Enough) => {}
-            Ok(Room::Lacking(shortage)) => return Ok(Verdict::Hold(shortage)),
-            Err(refusal) => return Err(refusal.said_of(Destination::Topic(Arc::clone(topic)))),
+        let bytes = message.content.len() as u64;
+        let client = self.client_of(connection).map(|client| &**client);
+        let takers = self.takers(topic, client, &self.volatile(now, message));
+        let kept = (Durability::Persistent, bytes);
+        for room in [
+            self.topic_room(topic, bytes),
+            self.room_of_takers(topic, &takers, kept, &mut Vec::new()),
+        ] {
+            if let Room::Lacking(shortage) = room? {
+                return Ok(Verdict::Hold(shortage));
+            }
         }
-        let (queue, seq) = self.queue_or_new(now, line, facts);
+        let (queue, seq) = self.queue_or_new(now, &line, facts);
         self.state_of_group(queue, message, facts);
         let place = Place { rank: 9 - message.priority.get(), seq };
-        self.state_scheduled(now, queue, line, place, (message, None, wait), facts);
+        self.state_scheduled(now, queue, &line, place, (message, None, wait), facts);
         Ok(Verdict::Answer(Reply::Done))
     }
 

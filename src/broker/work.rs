@@ -76,7 +76,7 @@ impl Broker {
         let names = || self.has_names_to_forget(now) || self.has_producers_to_state(now);
         uploads
             || !self.publishing.is_empty()
-            || self.has_publications()
+            || self.has_publications(now)
             || self.has_remnants()
             || !self.ended.is_empty()
             || !self.restless.is_empty()
@@ -199,6 +199,10 @@ impl Broker {
             Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
             _ => Ok(Reply::Removed(sweep.removed)),
         };
+        // A line that it has left empty may go.
+        if self.held.line(id).is_some() {
+            self.held.spreading.wake(id);
+        }
         // A subscription that is still there is tried again.
         let over = sweep.delete && result.is_ok();
         let waits = if over { self.held.remnants.remove(&id).flatten() } else { None };
@@ -366,6 +370,7 @@ impl Broker {
                 if current && queue.horizon() == Some(after) {
                     self.extend_window(page, exhausted);
                 }
+                self.held.spreading.paged(id);
                 self.stir(id);
             }
             Purpose::Sweep => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::broker::command::{Command, Forbidden, Reader, Refusal, Request, Work};
+use crate::broker::command::{Command, Forbidden, Reader, Refusal, Request, Work, is_reserved};
 use crate::limits;
 use crate::message::Destination;
 use crate::security::Principal;
@@ -71,8 +71,10 @@ impl Guard {
             Command::Keep { keep, .. } => {
                 self.needs(Right::Read, &Destination::Topic(Arc::clone(&keep.topic)))
             }
+            // What a topic keeps for others is for who looks after queues.
             Command::ShowQueue { queue: name } | Command::Browse { queue: name, .. } => {
-                self.needs(Right::Read, &queue(name))
+                let right = if is_reserved(name) { Right::Admin } else { Right::Read };
+                self.needs(right, &queue(name))
             }
             Command::Purge { queue: name } | Command::Delete { queue: name } => {
                 self.needs(Right::Admin, &queue(name))

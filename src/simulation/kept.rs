@@ -9,10 +9,11 @@
 //! none, what was acknowledged is gone, and a payload is live as long as somebody holds it.
 
 mod check;
+mod groups;
 mod readers;
 mod shares;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
@@ -23,11 +24,11 @@ use crate::broker::command::{
 use crate::engine::{Input, Mailbox, Turn};
 use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName};
 use crate::io::sim::SimDisk;
-use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::message::{BodyKind, Content, Destination, Message};
 use crate::mutant::{self, Mutant};
-use crate::schedule::When;
 use crate::selector::Selector;
 
+use self::groups::{Group, Said, message};
 use super::branches::xid_of;
 use super::node::{Node, number_of};
 use super::random::Random;
@@ -47,31 +48,6 @@ const NO_LOCAL: usize = 3;
 pub(super) const TOPIC: &str = "VirtualTopic.kept";
 /// Messages.
 pub(super) const KEEPS_AT_MOST: u64 = 25;
-
-/// What was said of something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
-    /// A branch has it, which has no outcome.
-    Nothing,
-    Asked,
-    Confirmed,
-}
-
-/// Publications that happen together, and what became of each in each subscription.
-#[derive(Debug)]
-struct Group {
-    numbers: Vec<u64>,
-    said: Said,
-    /// The keepers that were there.
-    keepers: BTreeSet<usize>,
-    /// Others that may have it or not: they came while it was on its way, or are changing.
-    others: BTreeSet<usize>,
-    /// Who has published it.
-    client: Option<usize>,
-    expires: Option<Millis>,
-    /// The branch that has voted for it.
-    branch: Option<u64>,
-}
 
 struct World {
     random: Random,
@@ -99,15 +75,6 @@ struct Peer {
     id: ConnectionId,
     mailbox: Arc<Mailbox>,
     holds: Vec<(Tag, u64)>,
-}
-
-fn message(number: u64, expires: Option<Millis>) -> Message {
-    let properties = vec![("number".to_owned(), number.to_string())];
-    let body = vec![number as u8; 100 + (number as usize * 97) % 3000].into();
-    let content = Content { kind: BodyKind::Bytes, properties, body }.encode();
-    let priority = Priority::new(if number.is_multiple_of(2) { 6 } else { 4 }).unwrap();
-    let (durability, when) = (Durability::Persistent, When::AtOnce);
-    Message { durability, priority, expires, when, content, grouped: false }
 }
 
 /// A subscription as its client describes it.
@@ -272,30 +239,12 @@ impl World {
         Ok((peer, Some(NO_LOCAL)))
     }
 
-    fn begin(&mut self, count: u64, client: Option<usize>, said: Said) -> Vec<u64> {
-        let numbers: Vec<_> = (1..=count).map(|n| self.last_number + n).collect();
-        self.last_number += count;
-        let expires = self.random.one_in(8).then(|| Millis(self.now.0 + 1500));
-        self.groups.push(Group {
-            numbers: numbers.clone(),
-            said,
-            keepers: self.there.keys().copied().collect(),
-            others: BTreeSet::new(),
-            client,
-            expires,
-            branch: None,
-        });
-        numbers
-    }
-
-    fn last(&mut self) -> &mut Group {
-        self.groups.last_mut().expect("one was begun")
-    }
-
     fn publish(&mut self) -> Result<(), String> {
         let (mut peer, client) = self.publisher()?;
-        let number = self.begin(1, client, Said::Asked)[0];
-        let message = message(number, self.last().expires);
+        let number = self.begin(1, client, Said::Nothing)[0];
+        self.delay();
+        self.asked();
+        let message = message(number, self.last());
         let command = Command::Send { to: Destination::topic(TOPIC), message };
         match self.ask(&mut peer, command)? {
             Ok(()) => self.last().said = Said::Confirmed,
@@ -311,7 +260,7 @@ impl World {
 
     fn publish_in(&mut self, peer: &mut Peer, numbers: &[u64]) -> Result<(), String> {
         for number in numbers {
-            let message = message(*number, self.last().expires);
+            let message = message(*number, self.last());
             let work = Work::Send { to: Destination::topic(TOPIC), message };
             self.must(peer, Command::Transact { transaction: T, work })?;
         }
@@ -321,10 +270,11 @@ impl World {
     fn publish_together(&mut self) -> Result<(), String> {
         let (mut peer, client) = self.publisher()?;
         let numbers = self.begin(3, client, Said::Nothing);
+        self.delay();
         self.must(&mut peer, Command::Begin { transaction: T })?;
         self.publish_in(&mut peer, &numbers)?;
         if self.random.below(4) > 0 {
-            self.last().said = Said::Asked;
+            self.asked();
             match self.ask(&mut peer, Command::Commit { transaction: T })? {
                 Ok(()) => {
                     self.last().said = Said::Confirmed;
@@ -409,6 +359,7 @@ impl World {
             self.loosen(keeper);
         }
         let early = is_new && self.comes_early(keeper);
+        self.expect_later(keeper);
         let command = match readers::queue_of(keeper) {
             Some(queue) => readers::consume(&queue),
             None => {
@@ -420,6 +371,7 @@ impl World {
         self.there.insert(keeper, even);
         if is_new && !early {
             self.forget(keeper);
+            self.expect_later(keeper);
         }
         self.consumers.insert(keeper, peer);
         Ok(())
@@ -609,7 +561,8 @@ fn defects_of_what_subscriptions_keep_are_caught() {
         (Mutant::LoseShares, "is held"),
         (Mutant::SpreadToNobody, "is lost"),
         (Mutant::PackUnshared, "not understood"),
-        (Mutant::ForgetReaders, "is there in part"),
+        (Mutant::ForgetReaders, "is lost"),
+        (Mutant::FireWithoutLeaving, ""),
     ] {
         let caught = (1..20).find_map(|seed| {
             mutant::set(Some(mutant));
@@ -654,7 +607,7 @@ fn a_publication_to_a_thousand_is_one_sync_and_in_the_log_once() {
     };
     let content =
         Content { kind: BodyKind::Bytes, properties: Vec::new(), body: vec![7; 20_000].into() };
-    let message = Message { content: content.encode(), ..message(1, None) };
+    let message = Message { content: content.encode(), ..message(1, &Group::default()) };
     let command = Command::Send { to: Destination::topic("t"), message };
     let mut peer = world.connect();
     // One of them may be the first of a segment, with what the one before has left empty.

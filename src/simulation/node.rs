@@ -57,6 +57,9 @@ pub(super) fn settings() -> Settings {
     }
 }
 
+/// How the name of a queue begins in which something waits to be published.
+pub(super) const WAITING: &str = "scheduled-publications://";
+
 /// The first of the clients' queues.
 pub(super) const LIMITED: &str = "a";
 
@@ -428,13 +431,11 @@ impl Node {
             if bytes != row.bytes {
                 return Err(format!("{} says {} bytes and has {bytes}", row.name, row.bytes));
             }
-            let over = row.depth > HELD_AT.messages || bytes > HELD_AT.bytes;
-            if &*row.name == LIMITED && over {
+            if &*row.name == LIMITED && (row.depth > HELD_AT.messages || bytes > HELD_AT.bytes) {
                 contents.over_limit = Some(format!("it holds more than its limit: {row:?}"));
             }
             contents.queues.push(row.name.to_string());
-            let late = |(_, entry): &&(Place, Entry)| entry.due.is_some();
-            if entries.iter().filter(late).count() as u64 != row.delayed {
+            if entries.iter().filter(|(_, it)| it.due.is_some()).count() as u64 != row.delayed {
                 return Err(format!("{} says {} are delayed", row.name, row.delayed));
             }
             for (place, entry) in entries {
@@ -445,12 +446,14 @@ impl Node {
                 seen.see(id, place, entry);
                 if entry.shared {
                     shared.entry(entry.birth).or_insert((0, entry.size)).0 += 1;
-                    self.find_kept(row, &entry, &mut contents)?;
-                    continue;
+                } else {
+                    let lies = live.entry(entry.birth.0 / options().segment_size);
+                    *lies.or_default() += u64::from(entry.size);
                 }
-                *live.entry(entry.birth.0 / options().segment_size).or_default() +=
-                    u64::from(entry.size);
-                self.find(id, row, place, &entry, &mut bodies, &mut contents)?;
+                match entry.shared || row.name.starts_with(WAITING) {
+                    true => self.find_kept(row, &entry, &mut contents)?,
+                    false => self.find(id, row, place, &entry, &mut bodies, &mut contents)?,
+                }
             }
         }
         self.check_names()?;

@@ -338,7 +338,7 @@ fn a_large_commit_for_subscriptions_keeps_no_queue_waiting() {
         bench.ask(7, &Command::Transact { transaction: T, work }).unwrap();
     }
     let (_, mut effects) = bench.begin_to(7, &Command::Commit { transaction: T }).unwrap();
-    while !bench.broker.has_publications() {
+    while !bench.broker.has_publications(bench.now) {
         let mut facts = Vec::new();
         assert!(bench.broker.work(bench.now, &mut facts, &mut effects));
         bench.commit(facts, &mut effects);
@@ -354,7 +354,7 @@ fn a_large_commit_for_subscriptions_keeps_no_queue_waiting() {
         bench.commit(facts, &mut effects);
         steps += 1;
     }
-    assert!(steps <= 3 && bench.broker.has_publications(), "after {steps} steps");
+    assert!(steps <= 3 && bench.broker.has_publications(bench.now), "after {steps} steps");
     bench.settle_down(effects);
 }
 

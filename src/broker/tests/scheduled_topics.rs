@@ -161,13 +161,45 @@ fn who_may_hold_no_more_is_waited_for_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_full_topic_is_named_as_such_to_who_publishes_later() {
+fn who_keeps_it_has_no_more_than_he_may_and_whoever_publishes_waits() {
+    let mut bench = Bench::with(Limits::default());
+    let hold = Limit { messages: 2, bytes: u64::MAX, when_full: WhenFull::Hold };
+    let pattern = Pattern::parse("topic://t").unwrap();
+    let policies = Policies::new(vec![(pattern, hold)], WhenFull::Hold).unwrap();
+    bench.broker.govern(Arc::new(policies));
+    bench.keep(1, "s", ("", false)).unwrap();
+    bench.close(1);
+    bench.publish_later(When::of(None, 100, 1, None).unwrap(), None);
+    // Nothing keeps the schedule itself from being long.
+    (0..3).for_each(|_| drop(bench.publish_later(When::After(100), None)));
+    for now in [1100, 1200, 9000, 20_000, 30_000] {
+        bench.wait_until(now);
+    }
+    assert_eq!((bench.kept(), bench.lines()), (vec![2], 1));
+    let waiting = bench.depth("scheduled-publications://t").map(|line| line.depth);
+    assert!(waiting.is_some_and(|depth| depth < 6), "{waiting:?} wait");
+    let message = later(When::After(100), None);
+    let (verdict, _) = bench.begin_to(7, &Command::Send { to: topic("t"), message }).unwrap();
+    assert!(verdict.is_hold());
+    bench.broker.watch(&topic("t"));
+    bench.keep(1, "s", ("", false)).unwrap();
+    bench.settle(1, Which::Through(Tag(2)), Outcome::Accepted).unwrap();
+    assert!(bench.broker.take_freed().contains(&topic("t")));
+    bench.wait_until(40_000);
+    assert_eq!(bench.kept(), [2]);
+}
+
+#[test]
+fn a_full_keeper_refuses_what_is_published_later_in_the_name_of_its_topic() {
     let mut bench = Bench::with(Limits::default());
     let refuse = Limit { messages: 1, bytes: u64::MAX, when_full: WhenFull::Refuse };
-    let pattern = Pattern::parse("topic://>").unwrap();
+    let pattern = Pattern::parse("topic://t").unwrap();
     let policies = Policies::new(vec![(pattern, refuse)], WhenFull::Hold).unwrap();
     bench.broker.govern(Arc::new(policies));
+    bench.keep(1, "s", ("", false)).unwrap();
+    bench.close(1);
     bench.publish_later(When::After(100), None);
+    bench.wait_until(2000);
     let message = later(When::After(100), None);
     match bench.ask(7, &Command::Send { to: topic("t"), message }) {
         Err(Refusal::DestinationFull { destination, .. }) => assert_eq!(destination, topic("t")),

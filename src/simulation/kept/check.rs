@@ -6,7 +6,7 @@ use super::{Group, KEEPERS, NO_LOCAL, SELECTS, Said, World, prefix_of};
 use crate::engine::Turn;
 use crate::io::sim::SimDisk;
 use crate::limits;
-use crate::simulation::node::{Contents, Node};
+use crate::simulation::node::{Contents, Node, WAITING};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ struct Found {
     own: BTreeSet<(usize, u64)>,
     /// How often each is set apart.
     apart: BTreeMap<u64, usize>,
+    /// What waits to be published.
+    waiting: BTreeSet<u64>,
 }
 
 impl World {
@@ -69,7 +71,10 @@ impl World {
                 return Err(format!("{number} is there for {keeper}: {group:?}"));
             }
         }
-        self.groups.iter().try_for_each(|group| self.check_group(group, &found.all, &contents))?;
+        self.groups.iter().try_for_each(|group| self.check_waiting(group, &found, node))?;
+        let published = |group: &&Group| group.due.is_none_or(|due| due <= self.now);
+        let mut published = self.groups.iter().filter(published);
+        published.try_for_each(|group| self.check_group(group, &found, &contents))?;
         let together = self.together.iter().filter(|(_, number)| !self.is_over(*number));
         let mut together = together.map(|key| found.all.contains(key));
         let first = together.next();
@@ -114,20 +119,38 @@ impl World {
         self.wants(keeper, number) && (keeper != NO_LOCAL || group.client != Some(NO_LOCAL))
     }
 
-    fn check_group(
-        &self,
-        group: &Group,
-        kept: &BTreeSet<(usize, u64)>,
-        contents: &Contents,
-    ) -> Result<(), String> {
+    /// What is to be published later waits for that, and nobody has it before.
+    fn check_waiting(&self, group: &Group, found: &Found, node: &Node) -> Result<(), String> {
+        let waiting = group.numbers.iter().filter(|number| found.waiting.contains(number)).count();
+        if group.due.is_none_or(|due| due <= self.now) {
+            // Only where somebody had no room for it.
+            let twice = found.all.iter().any(|(_, number)| found.waiting.contains(number));
+            let rests = group.due.is_some() && node.engine.broker().publications_rest();
+            let right = waiting == 0 || (rests && !twice);
+            return if right { Ok(()) } else { Err(format!("{group:?} still waits")) };
+        }
+        let early = |(_, number): &&(usize, u64)| group.numbers.contains(number);
+        if let Some(key) = found.all.iter().find(early) {
+            return Err(format!("{key:?} is there before its time: {group:?}"));
+        }
+        let whole = waiting == group.numbers.len();
+        match group.said {
+            Said::Confirmed if whole => Ok(()),
+            Said::Asked if whole || waiting == 0 => Ok(()),
+            _ => Err(format!("{waiting} wait of {group:?}")),
+        }
+    }
+
+    fn check_group(&self, group: &Group, all: &Found, contents: &Contents) -> Result<(), String> {
         if group.branch.is_some_and(|branch| !contents.prepared.contains(&branch)) {
             return Err(format!("the vote for {group:?} is forgotten"));
         }
         let mut found = BTreeSet::new();
         for keeper in &group.keepers {
-            for number in group.numbers.iter().filter(|it| self.gets(*keeper, group, **it)) {
+            let published = group.numbers.iter().filter(|number| !all.waiting.contains(number));
+            for number in published.filter(|it| self.gets(*keeper, group, **it)) {
                 let key = (*keeper, *number);
-                match (self.acknowledged.get(&key), kept.contains(&key)) {
+                match (self.acknowledged.get(&key), all.all.contains(&key)) {
                     (Some(Said::Confirmed), true) => {
                         return Err(format!("{key:?} is there again"));
                     }
@@ -153,10 +176,16 @@ impl World {
 }
 
 fn find(contents: &Contents) -> Result<Found, String> {
-    let Found { mut all, mut own, mut apart } = Found::default();
+    let Found { mut all, mut own, mut apart, mut waiting } = Found::default();
     for ((queue, number), count) in &contents.kept {
         if queue == limits::DEAD_LETTER_QUEUE {
             apart.insert(*number, *count);
+            continue;
+        }
+        if queue.starts_with(WAITING) {
+            if *count != 1 || !waiting.insert(*number) {
+                return Err(format!("{number} waits {count} times"));
+            }
             continue;
         }
         let is_own = !queue.starts_with("moved ");
@@ -172,5 +201,5 @@ fn find(contents: &Contents) -> Result<Found, String> {
             own.insert((keeper, *number));
         }
     }
-    Ok(Found { all, own, apart })
+    Ok(Found { all, own, apart, waiting })
 }
