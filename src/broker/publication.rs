@@ -178,7 +178,16 @@ impl Broker {
         if self.queues[&queue].role != Role::Keeps(Arc::clone(topic)) {
             return refusal;
         }
-        refusal.said_of(Destination::Topic(Arc::clone(topic)))
+        let destination = Destination::Topic(Arc::clone(topic));
+        match refusal {
+            Refusal::DestinationFull { limit, .. } => {
+                Refusal::DestinationFull { destination, limit }
+            }
+            Refusal::NeverFits { size, limit, .. } => {
+                Refusal::NeverFits { destination, size, limit }
+            }
+            other => other,
+        }
     }
 
     /// The line of a topic, for one who publishes as that client.

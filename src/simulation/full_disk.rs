@@ -189,11 +189,11 @@ fn on_a_full_disk_all_goes_on_that_makes_room() {
 
     let take = |bench: &mut Bench, outcome| loop {
         if let Some(tag) = bench.delivered.pop_front() {
-            return (Command::Settle { subscription, which: Which::One(tag), outcome }, tag);
+            return Command::Settle { subscription, which: Which::One(tag), outcome };
         }
         bench.ask(Command::Barrier).unwrap();
     };
-    let accept = |bench: &mut Bench| match take(bench, Outcome::Accepted).0 {
+    let accept = |bench: &mut Bench| match take(bench, Outcome::Accepted) {
         Command::Settle { subscription, which, outcome } => {
             Work::Settle { subscription, which, outcome }
         }
@@ -214,7 +214,7 @@ fn on_a_full_disk_all_goes_on_that_makes_room() {
         steps.push(outcome(&name, commits));
         if !commits {
             // What is set apart was there before.
-            steps.push(take(&mut bench, Outcome::Rejected).0);
+            steps.push(take(&mut bench, Outcome::Rejected));
         }
         for step in steps {
             bench.ask(step.clone()).unwrap_or_else(|why| panic!("{round}: {step:?}: {why}"));

@@ -241,7 +241,7 @@ impl World {
 
     fn publish(&mut self) -> Result<(), String> {
         let (mut peer, client) = self.publisher()?;
-        let number = self.begin(1, client, Said::Nothing)[0];
+        let number = self.begin(1, client)[0];
         self.delay();
         self.asked();
         let message = message(number, self.last());
@@ -269,7 +269,7 @@ impl World {
 
     fn publish_together(&mut self) -> Result<(), String> {
         let (mut peer, client) = self.publisher()?;
-        let numbers = self.begin(3, client, Said::Nothing);
+        let numbers = self.begin(3, client);
         self.delay();
         self.must(&mut peer, Command::Begin { transaction: T })?;
         self.publish_in(&mut peer, &numbers)?;
@@ -299,7 +299,7 @@ impl World {
     fn vote(&mut self) -> Result<(), String> {
         let (mut peer, client) = self.publisher()?;
         self.last_branch += 1;
-        let numbers = self.begin(2, client, Said::Nothing);
+        let numbers = self.begin(2, client);
         let (xid, transaction) = (xid_of(self.last_branch), T);
         let (how, timeout, who) = (StartAs::New, None, "manager".into());
         let start =
@@ -562,7 +562,7 @@ fn defects_of_what_subscriptions_keep_are_caught() {
         (Mutant::SpreadToNobody, "is lost"),
         (Mutant::PackUnshared, "not understood"),
         (Mutant::ForgetReaders, "is lost"),
-        (Mutant::FireWithoutLeaving, ""),
+        (Mutant::FireWithoutLeaving, "live bytes are"),
     ] {
         let caught = (1..20).find_map(|seed| {
             mutant::set(Some(mutant));

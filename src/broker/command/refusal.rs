@@ -361,16 +361,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The same as whoever knows its destination by another name understands it.
-    #[must_use]
-    pub(crate) fn said_of(self, destination: Destination) -> Self {
-        match self {
-            Self::DestinationFull { limit, .. } => Self::DestinationFull { destination, limit },
-            Self::NeverFits { size, limit, .. } => Self::NeverFits { destination, size, limit },
-            other => other,
-        }
-    }
-
     /// Whether the same might be taken when there is more room.
     #[must_use]
     pub fn is_want_of_room(&self) -> bool {

@@ -265,3 +265,25 @@ fn every_connection_gets_a_few_where_all_together_have_very_many() {
     bench.close(3);
     assert_eq!(bench.node.engine.broker().loans(), (0, 0));
 }
+
+#[test]
+fn what_a_transaction_publishes_is_heard_when_its_commit_is_durable_and_no_earlier() {
+    let mut bench = Bench::new(&[]);
+    bench.subscribe(1, &topic("t"), 10);
+    bench.begin(2);
+    let Command::Send { to, message } = send(&queue("q"), 1, Durability::Persistent) else {
+        unreachable!("it is one")
+    };
+    bench.work(2, Work::Send { to, message });
+    bench.send_in(2, &topic("t"), 2);
+    bench.quiet();
+    bench.ask(2, Confirm::Always, Command::Commit { transaction: T });
+    // The log's thread does nothing meanwhile.
+    for _ in 0..10 {
+        bench.node.turn(NOW).unwrap();
+        bench.collect();
+    }
+    assert!(bench.numbers(1).is_empty());
+    bench.quiet();
+    assert_eq!(bench.numbers(1), [2]);
+}

@@ -48,20 +48,16 @@ pub(super) fn message(number: u64, group: &Group) -> Message {
 }
 
 impl World {
-    pub(super) fn begin(&mut self, count: u64, client: Option<usize>, said: Said) -> Vec<u64> {
+    pub(super) fn begin(&mut self, count: u64, client: Option<usize>) -> Vec<u64> {
         let numbers: Vec<_> = (1..=count).map(|n| self.last_number + n).collect();
         self.last_number += count;
         let expires = self.random.one_in(8).then(|| Millis(self.now.0 + 1500));
         self.groups.push(Group {
             numbers: numbers.clone(),
-            said,
             keepers: self.there.keys().copied().collect(),
-            others: BTreeSet::new(),
             client,
             expires,
-            delay: None,
-            due: None,
-            branch: None,
+            ..Group::default()
         });
         numbers
     }
