@@ -4,7 +4,8 @@
 //! for that of another; they run this program with `ESCROW_PART`. A: messages, sent by nobody in
 //! particular. B: as many, each by a producer of its own. Every store is killed, not stopped, after
 //! a checkpoint, so that each opening finds the producers of an earlier life. The first answer is
-//! to somebody who does not count, or to one who does and must wait until the producers are known.
+//! to somebody who does not count, or to one who does. Memory is looked at when all producers are
+//! known.
 
 mod support;
 
@@ -13,7 +14,7 @@ use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
 use escrowmq::broker::command::{Command, Confirm, Once, Output, Request};
-use escrowmq::engine::{Connection, Settings};
+use escrowmq::engine::{Connection, Running, Settings};
 use escrowmq::identity::{Identity, Numbered};
 use support::engine::{open, send};
 use support::memory::anonymous;
@@ -45,10 +46,7 @@ pub(crate) fn main() {
             for (part, series) in parts.iter().zip(&mut opened) {
                 let figures = run(way, count, &dir.path().join(part));
                 series[figure].push(figures[0]);
-                // All producers are in memory where one had to be known.
-                if way == "count" {
-                    series[2].push(figures[1]);
-                }
+                series[2].push(figures[1]);
             }
         }
     }
@@ -92,6 +90,8 @@ async fn play(part: &str, count: u64, dir: &Path) {
         };
         ask(&mut connection, vec![first]).await;
         let millis = began.elapsed().as_secs_f64() * 1e3;
+        let expected = if dir.ends_with("numbered") { count } else { 0 };
+        wait_for(&running, expected).await;
         println!("{millis} {}", anonymous() / f64::from(1 << 20));
         std::process::exit(0);
     }
@@ -111,6 +111,14 @@ async fn play(part: &str, count: u64, dir: &Path) {
     }
     // Killed: it says no goodbye.
     std::process::exit(0);
+}
+
+/// Returns when so many producers are in memory.
+async fn wait_for(running: &Running, count: u64) {
+    let known = async || running.handle().status().await.expect("it runs").totals.producers.known;
+    while (known().await as u64) < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// The first message of the producer of that number.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::identity::Mark;
+use crate::identity::{Identity, Mark};
 use crate::ids::{Lsn, Millis, NoteId, StageId, SubscriptionId, Tag, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Message};
@@ -299,10 +299,16 @@ impl Command {
         }
     }
 
-    /// Whether it is sent under a number of its producer's.
+    /// The producer under whose number it is sent.
     #[must_use]
-    pub fn is_numbered(&self) -> bool {
-        matches!(self, Self::Once(once) if matches!(once.mark(), Mark::Number(_)))
+    pub fn producer(&self) -> Option<Identity> {
+        match self {
+            Self::Once(once) => match once.mark() {
+                Mark::Number(it) => Some(it.producer),
+                Mark::Name(_) => None,
+            },
+            _ => None,
+        }
     }
 
     /// The stage of which it sends the message.

@@ -3,9 +3,10 @@
 //! A producer's number is taken by the very record of its message. One that is sent in a
 //! transaction is taken in a set of the transaction's, which a commit adds to the producer's and a
 //! rollback drops. Always: within a producer's window, what was seen is told exactly from what was
-//! not; which producers are known follows from the log, not from the settings. All of them are in
-//! memory before one is spoken of, since a repetition must be known before anything else is
-//! decided; a life begins without them, and `lack` gets them from the index. A checkpoint takes
+//! not; which producers are known follows from the log, not from the settings. One is in memory
+//! before it is spoken of, since a repetition must be known before anything else is decided, and
+//! all are before one is forgotten; a life begins without them, and `lack` gets them from the
+//! index. A checkpoint takes
 //! their rows some at a time, each as it was when the checkpoint began, since a row changes with
 //! each message.
 
@@ -73,7 +74,7 @@ pub(super) struct Leaving {
 impl Producers {
     /// Those that the index has: whether there are any, and what waits for transactions.
     pub(super) fn new(base: &mut Base) -> Self {
-        let lack = if base.has_producers { Lack::After(None) } else { Lack::None };
+        let lack = if base.has_producers { Lack::of_all() } else { Lack::default() };
         let mut this = Self { lack, ..Self::default() };
         for (id, row) in std::mem::take(&mut base.producers) {
             this.put(id, row);
@@ -103,7 +104,7 @@ impl Producers {
 
     /// Whether all that there are are here, and so which of them comes first.
     fn is_whole(&self) -> bool {
-        self.lack == Lack::None
+        self.lack.is_none()
     }
 
     fn put(&mut self, id: Identity, row: ProducerRow) {
@@ -266,7 +267,7 @@ impl Durable {
     }
 
     pub(super) fn fit_number(&self, it: Numbered) -> Result<(), &'static str> {
-        assert!(!self.lacks_producers(), "what is decided under a number waits for all of them");
+        assert!(!self.lacks_producer(it.producer), "what has a number waits for its producer");
         match self.taken(it) {
             Taken::Free => Ok(()),
             Taken::Below(_) => Err("its number is below the window of its producer"),
@@ -321,7 +322,7 @@ impl Durable {
         at: Millis,
         change: impl FnOnce(&mut ProducerRow, Millis),
     ) {
-        assert!(!self.lacks_producers(), "the row of {id} may be in the index alone");
+        assert!(!self.lacks_producer(id), "the row of {id} may be in the index alone");
         self.freeze_producer(id);
         let new = || ProducerRow { seen: Sequences::default(), bond: Bond::Lost, at };
         let mut row = self.producers.take(id).unwrap_or_else(new);
@@ -344,6 +345,7 @@ impl Durable {
             }
             ProducersRecord::Forgotten { producers } => {
                 for id in producers {
+                    assert!(!self.lacks_producer(*id), "the row of {id} would come back");
                     self.freeze_producer(*id);
                     self.producers.take(*id);
                     self.producers.dirty.remove(id);
@@ -404,8 +406,7 @@ impl Durable {
         let of_staged = known.staged.values().map(bytes).sum::<u64>();
         let counted = (of_rows, of_staged) == (known.bytes, known.staged_bytes);
         let all = known.rows == rows && known.order.len() == rows.len();
-        // Nobody has changed any while some are lacking.
         let some = || known.rows.iter().all(|(id, row)| rows.get(id) == Some(row));
-        sets_agree && counted && (all || !known.is_whole() && known.dirty.is_empty() && some())
+        sets_agree && counted && (all || !known.is_whole() && some())
     }
 }

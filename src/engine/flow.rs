@@ -9,8 +9,10 @@ use crate::broker::fact::{Asker, Fact};
 use crate::broker::policy::{Dropped, Shortage, WhenFull};
 use crate::broker::xa::{OutcomePage, XaCommand, XaError};
 use crate::broker::{Verdict, takes_room};
+use crate::engine::gate::Until;
 use crate::engine::park::{Answer, Waiting};
 use crate::engine::{Engine, Settings};
+use crate::identity::Identity;
 use crate::ids::{ConnectionId, Lsn, Millis, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Durability};
@@ -54,6 +56,8 @@ pub(super) enum Fate {
     HeldFor(Destination, Shortage),
     /// The log must first write, or make room.
     Wait,
+    /// It must first be known what was seen of this producer.
+    Sought(Identity),
 }
 
 /// What flow control remembers beside the lines.
@@ -159,8 +163,9 @@ impl Engine {
     pub(super) fn attempt(&mut self, now: Millis, from: ConnectionId, request: &Request) -> Fate {
         let Request { token, confirm, ref command } = *request;
         let asker = Asker { connection: from, token, confirm };
-        if command.is_numbered() && self.broker.lacks_producers() {
-            return Fate::Wait;
+        if let Some(id) = command.producer().filter(|id| self.broker.lacks_producer(*id)) {
+            self.broker.seek_producer(id, &mut self.effects);
+            return Fate::Sought(id);
         }
         let verdict = match self.broker.decide_asked(now, asker, command, &mut self.facts) {
             Ok(Verdict::Hold(shortage)) => {
@@ -345,7 +350,8 @@ impl Engine {
                 self.attempt(now, from, &waiting.request)
             };
             let answer = match fate {
-                Fate::Wait => {
+                // What is found of a producer comes as an input, and so with a turn.
+                Fate::Wait | Fate::Sought(_) => {
                     self.park.still(&to, waiting, None);
                     return false;
                 }
@@ -366,7 +372,7 @@ impl Engine {
                     None
                 }
                 Fate::Fence => {
-                    self.gates.shut(from, token);
+                    self.gates.shut(from, Until::Answered(token));
                     self.park.begun(&to, &waiting);
                     self.work(now, limits::COMMAND_STEPS_MAX);
                     continue;

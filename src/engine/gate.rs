@@ -1,33 +1,48 @@
-//! Connections that wait for the end of something long of theirs: of a large transaction, or of a
-//! message to very many subscriptions.
+//! Connections that wait: for the end of something long of theirs (of a large transaction, or of a
+//! message to very many subscriptions), or for what is read of a producer of theirs.
 //!
-//! The end takes many steps. What the connection asks after it comes after it for everybody else
+//! The end takes many steps, and the reading goes on beside the engine. What the connection asks after it comes after it for everybody else
 //! too, so it is not decided before: it waits here, in its order, the connection's own end
 //! included. What waits keeps its share of the inbox, so a connection that sends on is slowed down.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::engine::Input;
+use crate::identity::Identity;
 use crate::ids::{ConnectionId, IdMap, Token};
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Until {
+    /// The answer to this request of it.
+    Answered(Token),
+    /// This producer is read, or found to be nowhere.
+    Found(Identity),
+}
 
 #[derive(Debug)]
 struct Gate {
-    /// The requests whose answers open it, that have not come: more than one where commits that
-    /// had waited for room come to their turns.
-    until: BTreeSet<Token>,
+    /// What has to come before it opens: more than one thing where commits that had waited for
+    /// room come to their turns.
+    until: BTreeSet<Until>,
     waiting: VecDeque<Input>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     gates: IdMap<ConnectionId, Gate>,
+    /// Who waits for these producers.
+    seekers: BTreeMap<Identity, BTreeSet<ConnectionId>>,
     /// Those that have been opened, and whose inputs have not been given back.
     opened: Vec<ConnectionId>,
 }
 
 impl Gates {
-    /// Nothing of this connection is decided before the answer to `until`.
-    pub(super) fn shut(&mut self, connection: ConnectionId, until: Token) {
+    /// Nothing of this connection is decided before this.
+    pub(super) fn shut(&mut self, connection: ConnectionId, until: Until) {
+        if let Until::Found(producer) = until {
+            self.seekers.entry(producer).or_default().insert(connection);
+        }
         let new = || Gate { until: BTreeSet::new(), waiting: VecDeque::new() };
         self.gates.entry(connection).or_insert_with(new).until.insert(until);
     }
@@ -49,8 +64,19 @@ impl Gates {
 
     /// What was asked is over.
     pub(super) fn answered(&mut self, connection: ConnectionId, token: Token) {
+        self.came(connection, Until::Answered(token));
+    }
+
+    /// It is known what was seen of this producer.
+    pub(super) fn found(&mut self, producer: Identity) {
+        for connection in self.seekers.remove(&producer).unwrap_or_default() {
+            self.came(connection, Until::Found(producer));
+        }
+    }
+
+    fn came(&mut self, connection: ConnectionId, until: Until) {
         let Some(gate) = self.gates.get_mut(&connection) else { return };
-        if gate.until.remove(&token) && gate.until.is_empty() {
+        if gate.until.remove(&until) && gate.until.is_empty() {
             self.opened.push(connection);
         }
     }
@@ -82,7 +108,7 @@ mod tests {
     fn what_waits_comes_in_its_order_and_before_what_came_later() {
         let (one, two) = (ConnectionId(1), ConnectionId(2));
         let mut gates = Gates::default();
-        gates.shut(one, Token(5));
+        gates.shut(one, Until::Answered(Token(5)));
         let requests = |id| Input::Requests(id, VecDeque::new(), None);
         assert!(gates.pass(requests(one)).is_none());
         assert!(gates.pass(Input::Close(one)).is_none());
@@ -97,5 +123,26 @@ mod tests {
         assert!(matches!(inputs.pop_front(), Some(Input::Close(id)) if id == one));
         assert!(matches!(inputs.pop_front(), Some(Input::Requests(id, ..)) if id == two));
         assert!(gates.pass(requests(one)).is_some());
+    }
+
+    #[test]
+    fn all_that_seek_a_producer_go_on_once_it_is_found() {
+        let (one, two, other) = (ConnectionId(1), ConnectionId(2), ConnectionId(3));
+        let (sought, another) = (Identity([1; 16]), Identity([2; 16]));
+        let mut gates = Gates::default();
+        gates.shut(one, Until::Found(sought));
+        gates.shut(two, Until::Found(sought));
+        gates.shut(other, Until::Found(another));
+        let requests = |id| Input::Requests(id, VecDeque::new(), None);
+        for id in [one, two, other] {
+            assert!(gates.pass(requests(id)).is_none());
+        }
+        gates.found(sought);
+        let mut inputs = VecDeque::new();
+        gates.give_back(&mut inputs);
+        let given = |input| matches!(input, Input::Requests(id, ..) if id == one || id == two);
+        assert_eq!(inputs.len(), 2);
+        assert!(inputs.into_iter().all(given));
+        assert!(gates.pass(requests(other)).is_none());
     }
 }

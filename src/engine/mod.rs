@@ -54,7 +54,7 @@ use cache::Cache;
 use checkpoint::Checkpoints;
 use effort::Effort;
 use flow::{Fate, FlowState};
-use gate::Gates;
+use gate::{Gates, Until};
 use linger::Linger;
 use outbox::Outbox;
 use park::{Answer, Park};
@@ -206,7 +206,6 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
-        self.take_producers(inputs)?;
         self.effort = Effort::default();
         let blocked = self.take(now, inputs, jobs)?;
         self.effort.leave_some();
@@ -268,6 +267,11 @@ impl Engine {
                             Taken::Part(request) => (request, false),
                             Taken::Blocked(request) => (request, true),
                             Taken::Fenced => {
+                                self.gates.pass(Input::Requests(from, requests, permit));
+                                break;
+                            }
+                            Taken::Gated(request) => {
+                                requests.push_front(request);
                                 self.gates.pass(Input::Requests(from, requests, permit));
                                 break;
                             }
@@ -342,7 +346,7 @@ impl Engine {
             Input::Writable(id) => self.outbox.writable(id),
             Input::Page(page) => self.page(page),
             Input::Later(page) => self.broker.later_in(&page),
-            Input::Producers(page) => self.broker.producers_in(page),
+            Input::Producers(page) => self.producers(page),
             Input::Content(request, content) => return self.content(now, request, content),
             Input::Pieces(page) => self.pieces(&page),
             Input::Loaded(load, Ok(payload)) => self.outbox.loaded(&load, Some(payload)),
@@ -417,6 +421,10 @@ impl Engine {
         }
         match self.attempt(now, from, &request) {
             Fate::Wait => return Taken::Blocked(request),
+            Fate::Sought(producer) => {
+                self.gates.shut(from, Until::Found(producer));
+                return Taken::Gated(request);
+            }
             Fate::Part => {
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Part(request);
@@ -433,7 +441,7 @@ impl Engine {
             }
             Fate::HeldFor(to, lacking) => self.hold_back(now, from, request, &to, lacking),
             Fate::Fence => {
-                self.gates.shut(from, token);
+                self.gates.shut(from, Until::Answered(token));
                 self.work(now, limits::COMMAND_STEPS_MAX);
                 return Taken::Fenced;
             }
@@ -619,6 +627,8 @@ enum Taken {
     Blocked(Request),
     /// Nothing else of its connection is to be taken before its answer.
     Fenced,
+    /// The same, and it has to be taken again itself.
+    Gated(Request),
 }
 
 /// A token for requests whose answers need not be told apart.

@@ -3,12 +3,12 @@
 //! A damaged payload costs its message and no more. Leaves to others: the order in which a body
 //! goes out (`stream`), and where a damaged message goes (`broker`).
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 
 use crate::broker::command::MessageId;
-use crate::broker::fact::{ContentRequest, PiecesPage, PiecesPurpose, PiecesRequest};
+use crate::broker::fact::{
+    ContentRequest, PiecesPage, PiecesPurpose, PiecesRequest, ProducersPage, ProducersRequest,
+};
 use crate::engine::outbox::Load;
 use crate::engine::stream::Lookup;
 use crate::engine::{Engine, Input, Job, StopError};
@@ -50,21 +50,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes in producers that have been read: whoever sends under a number waits for them, and
-    /// with it all that came after. That they cannot be read must not wait behind it.
-    pub(super) fn take_producers(&mut self, inputs: &mut VecDeque<Input>) -> Result<(), StopError> {
-        if !self.broker.lacks_producers() {
-            return Ok(());
+    /// Producers have been read: who sends under a number of one may go on.
+    pub(super) fn producers(&mut self, page: ProducersPage) {
+        let request = page.request;
+        self.broker.producers_in(page);
+        if let ProducersRequest::One(id) = request {
+            self.gates.found(id);
         }
-        let failed = inputs.iter().position(|input| matches!(input, Input::Failed(_)));
-        if let Some(Input::Failed(error)) = failed.and_then(|at| inputs.remove(at)) {
-            return Err(error);
-        }
-        let read = inputs.iter().position(|input| matches!(input, Input::Producers(_)));
-        if let Some(Input::Producers(page)) = read.and_then(|at| inputs.remove(at)) {
-            self.broker.producers_in(page);
-        }
-        Ok(())
     }
 
     /// Has the contents of messages read that come again and whose time has come.

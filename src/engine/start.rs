@@ -3,10 +3,11 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use crate::broker::fact::ProducersPage;
+use crate::broker::fact::{ProducersPage, ProducersRequest};
 use crate::broker::{Broker, Misfit, Written};
 use crate::engine::checkpoint::{Checkpoints, Segments};
 use crate::engine::{Compactor, DiskWatch, Engine, Settings};
+use crate::identity::Identity;
 use crate::ids::{Lsn, Millis};
 use crate::io::Storage;
 use crate::limits;
@@ -102,13 +103,16 @@ pub fn open_store(
     let (checkpointed, packed) = (base.replay, std::mem::take(&mut base.packs));
     let mut broker = Broker::new(base.into_durable(), settings.limits, segment_size);
     broker.govern(Arc::clone(&settings.policies));
+    let lacked = broker.lacked_by_transactions().collect();
+    load_producers(&index, &mut broker, lacked)?;
     let mut recovery = claim.recover(checkpointed)?;
     let mut last = checkpointed;
     while let Some(found) = recovery.next()? {
         let lsn = found.lsn;
         let record = Record::decode(found.kind, &found.record)
             .map_err(|error| StoreError::Record { lsn, error })?;
-        load_producers(&index, &mut broker, |broker| broker.needs_producers(&record))?;
+        let lacked = broker.lacked_by(&record).collect();
+        load_producers(&index, &mut broker, lacked)?;
         broker.apply_record(Written { lsn, frame_len: found.frame_len }, &record)?;
         last = Some(ReplayPoint { batch: found.batch, through: lsn });
         report.records += 1;
@@ -117,7 +121,6 @@ pub fn open_store(
         }
         progress(recovery.progress());
     }
-    load_producers(&index, &mut broker, Broker::settles_producers)?;
     // True until the log has said it: a start that is cut off before leaves it to the next.
     let restored = recovery.restored_at().is_some_and(|epoch| broker.epoch() <= epoch);
     let opened = recovery.finish(&broker.live(), &packed)?;
@@ -153,17 +156,15 @@ pub fn open_store(
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
 }
 
-/// Reads producers, some at a time, while they are needed.
+/// Reads these producers.
 fn load_producers(
     index: &Index,
     broker: &mut Broker,
-    needed: impl Fn(&Broker) -> bool,
+    lacked: Vec<Identity>,
 ) -> Result<(), IndexError> {
-    while needed(broker) {
-        let request = broker.next_producers();
-        let request = request.expect("none was asked for before the engine is there");
-        let rows = index.producers(request.after, request.limit)?;
-        broker.producers_in(ProducersPage { request, rows });
+    for id in lacked {
+        let rows = index.producer(id)?.map(|row| (id, row)).into_iter().collect();
+        broker.producers_in(ProducersPage { request: ProducersRequest::One(id), rows });
     }
     Ok(())
 }

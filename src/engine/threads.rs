@@ -350,7 +350,12 @@ pub(crate) fn read_producers(
     index: &Index,
     request: ProducersRequest,
 ) -> Result<ProducersPage, StopError> {
-    let rows = index.producers(request.after, request.limit);
+    let rows = match request {
+        ProducersRequest::Next { after, limit } => index.producers(after, limit),
+        ProducersRequest::One(id) => {
+            index.producer(id).map(|row| row.map(|row| (id, row)).into_iter().collect())
+        }
+    };
     Ok(ProducersPage { request, rows: rows.map_err(StopError::Index)? })
 }
 

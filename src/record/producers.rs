@@ -34,17 +34,21 @@ pub enum ProducersRecord {
 }
 
 impl Record {
-    /// Whether it tells of a producer that counts.
+    /// The producers that count of which it tells. The outcome of a transaction tells of none: those
+    /// that count in it were told of before.
     #[must_use]
-    pub fn is_of_producers(&self) -> bool {
+    pub fn producers(&self) -> &[Identity] {
         let once = match self {
-            Self::Producers(_) => return true,
-            Self::Sent { once, .. } | Self::Scheduled { once, .. } => *once,
-            Self::Staged(staged) => staged.once,
-            Self::Published(published) => published.once,
-            _ => None,
+            Self::Producers(record) => return record.producers(),
+            Self::Sent { once, .. } | Self::Scheduled { once, .. } => once,
+            Self::Staged(staged) => &staged.once,
+            Self::Published(published) => &published.once,
+            _ => &None,
         };
-        matches!(once, Some(Mark::Number(_)))
+        match once {
+            Some(Mark::Number(it)) => std::slice::from_ref(&it.producer),
+            Some(Mark::Name(_)) | None => &[],
+        }
     }
 }
 

@@ -482,7 +482,7 @@ impl Node {
         each.map(|()| in_index).map_err(|e| e.to_string())
     }
 
-    fn check_names(&self) -> Result<(), String> {
+    pub(super) fn check_names(&self) -> Result<(), String> {
         let names = self.index.names().map_err(|error| error.to_string())?;
         // Who forgets them is to be caught by what comes of it.
         let forgets = mutant::is(Mutant::ForgetNames);

@@ -79,25 +79,19 @@ fn send_numbered(number: u64) -> Request {
     Request { token, confirm, command: Command::Once(once) }
 }
 
-/// What each of these hears of a broker that has just started, in its first turn and in the end.
-fn hear(disk: &SimDisk, requests: Vec<Request>) -> (usize, Vec<Output>) {
+/// What each of these hears of a broker that has just started.
+fn hear(disk: &SimDisk, requests: Vec<Request>) -> Vec<Output> {
     let mut node = Node::open(disk, 9, NOW).unwrap();
     let mailbox = Arc::new(Mailbox::default());
     let count = requests.len();
     node.inputs.push_back(Input::Connect(ConnectionId(1), Arc::clone(&mailbox)));
     node.inputs.push_back(Input::Requests(ConnectionId(1), requests.into(), None));
-    let (mut first, mut heard) = (None, Vec::new());
+    let mut heard = Vec::new();
     while heard.len() < count {
-        // What is durable is said in a later turn. At first, what the index has is not read.
-        for _ in 0..if first.is_none() { 8 } else { 1 } {
-            node.turn(NOW).unwrap();
-            while node.log_step() || node.room_step() {}
-        }
+        step(&mut node);
         mailbox.take(&mut heard).unwrap();
-        first.get_or_insert(heard.len());
-        while node.job_step(0) {}
     }
-    (first.unwrap(), heard)
+    heard
 }
 
 /// Bytes that a start reads until the broker serves.
@@ -122,19 +116,75 @@ fn a_start_reads_no_message_of_a_backlog() {
 }
 
 #[test]
-fn a_start_waits_for_no_producer_and_a_number_waits_for_all_of_them() {
+fn a_start_waits_for_no_producer_and_a_number_for_its_own_alone() {
     let plain = read_at_start(&filled(1_000, true));
     let disk = filled_with(1_000, true, send_numbered);
     let numbered = read_at_start(&disk);
     assert!(numbered < plain + (64 << 10), "{plain} became {numbered}");
-    // What has no number is answered before any producer was read.
-    let (first, heard) = hear(&disk, vec![send(1), send_numbered(500), send(2)]);
+    let mut node = Node::open(&disk, 9, NOW).unwrap();
+    let mut clients = Vec::new();
+    let asked = [vec![send(1), send_numbered(500), send(2)], vec![send(3), send_numbered(2_000)]];
+    for (id, requests) in (1..).map(ConnectionId).zip(asked) {
+        let (mailbox, count) = (Arc::new(Mailbox::default()), requests.len());
+        node.inputs.push_back(Input::Connect(id, Arc::clone(&mailbox)));
+        node.inputs.push_back(Input::Requests(id, requests.into(), None));
+        clients.push((mailbox, count, Vec::new()));
+    }
+    // What has no number is answered before any producer was read, but for what is behind one.
+    for _ in 0..8 {
+        node.turn(NOW).unwrap();
+        while node.log_step() || node.room_step() {}
+    }
+    for (mailbox, _, heard) in &mut clients {
+        mailbox.take(heard).unwrap();
+        assert_eq!(replies(heard), [Reply::Done]);
+    }
+    while clients.iter().any(|(_, count, heard)| heard.len() < *count) {
+        step(&mut node);
+        for (mailbox, _, heard) in &mut clients {
+            mailbox.take(heard).unwrap();
+        }
+    }
+    let known = node.engine.broker().producer_counts().known;
+    assert!(known < 100, "{known} were read before two of them were answered");
+    assert_eq!(replies(&clients[0].2), [Reply::Done, Reply::Repeated, Reply::Done]);
+    assert_eq!(replies(&clients[1].2), [Reply::Done, Reply::Done]);
+    // All of them come in the end, and the two are what they have become.
+    for _ in 0..2_000 {
+        step(&mut node);
+    }
+    assert_eq!(node.engine.broker().producer_counts().known, 1_001);
+    node.check_names().unwrap();
+}
+
+#[test]
+fn a_start_reads_of_producers_those_that_the_log_tells_of() {
+    let disk = filled_with(1_000, true, send_numbered);
+    let mut node = Node::open(&disk, 9, NOW).unwrap();
+    let mailbox = Arc::new(Mailbox::default());
+    node.inputs.push_back(Input::Connect(ConnectionId(1), Arc::clone(&mailbox)));
+    let requests = [2_000, 500, 2_000, 2_001].map(send_numbered).into();
+    node.inputs.push_back(Input::Requests(ConnectionId(1), requests, None));
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        step(&mut node);
+        mailbox.take(&mut heard).unwrap();
+    }
+    let disk = disk.snapshot_crash(1);
+    let node = Node::open(&disk, 10, NOW).unwrap();
+    assert_eq!(node.engine.broker().producer_counts().known, 2);
+    let again = vec![2_000, 2_001, 2_002, 500].into_iter().map(send_numbered).collect();
+    let heard = hear(&disk, again);
+    let expected = [Reply::Repeated, Reply::Repeated, Reply::Done, Reply::Repeated];
+    assert_eq!(replies(&heard), expected);
+}
+
+fn replies(heard: &[Output]) -> Vec<Reply> {
     let replies = heard.iter().map(|output| match output {
         Output::Answer { result: Ok(reply), .. } => reply.clone(),
         other => panic!("{other:?}"),
     });
-    let replies: Vec<_> = replies.collect();
-    assert_eq!((first, &replies[..]), (1, &[Reply::Done, Reply::Repeated, Reply::Done][..]));
+    replies.collect()
 }
 
 /// What a manager does up to the vote of a branch that has sent under a number.
@@ -165,10 +215,6 @@ fn vote(number: u64) -> Request {
 fn a_vote_of_an_earlier_life_finds_the_producers_that_it_has_sent_for() {
     // Others are there, so that something is lacking.
     let disk = filled_with(20, true, |number| vote(if number < 4 { number } else { number + 1 }));
-    let (_, heard) = hear(&disk, vec![vote(4), send_numbered(1), send_numbered(7)]);
-    let replies = heard.iter().map(|output| match output {
-        Output::Answer { result: Ok(reply), .. } => reply.clone(),
-        other => panic!("{other:?}"),
-    });
-    assert_eq!(replies.collect::<Vec<_>>(), [Reply::Done, Reply::Repeated, Reply::Repeated]);
+    let heard = hear(&disk, vec![vote(4), send_numbered(1), send_numbered(7)]);
+    assert_eq!(replies(&heard), [Reply::Done, Reply::Repeated, Reply::Repeated]);
 }

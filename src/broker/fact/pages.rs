@@ -48,13 +48,18 @@ pub struct LaterPage {
     pub rows: Vec<(Due, Entry)>,
 }
 
-/// Producers that count what they send, to be read from the index: memory has no change of any.
+/// Producers that count what they send, to be read from the index: memory has no change of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProducersRequest {
-    /// Strictly after this one.
-    pub after: Option<Identity>,
-    /// At most this many.
-    pub limit: usize,
+pub enum ProducersRequest {
+    /// The next ones, in the order of their names.
+    Next {
+        /// Strictly after this one.
+        after: Option<Identity>,
+        /// At most this many.
+        limit: usize,
+    },
+    /// One that somebody speaks for.
+    One(Identity),
 }
 
 /// The answer to a [`ProducersRequest`].
@@ -62,7 +67,7 @@ pub struct ProducersRequest {
 pub struct ProducersPage {
     /// What was asked.
     pub request: ProducersRequest,
-    /// What the index holds, in order; fewer than the limit only where it ends.
+    /// What the index holds, in order; fewer than were asked for only where it has no more.
     pub rows: Vec<(Identity, ProducerRow)>,
 }
 

@@ -1,11 +1,12 @@
 //! Producers that the index has and memory has not yet.
 //!
 //! There may be very many, and a start is not to wait for them: they are read some at a time while
-//! the broker already serves. Always: as long as one is lacking, no record touches any, so that the
-//! index has each as it is; whoever sends under a number waits until all are here, and a start
-//! reads all of them at once where the log has such a record.
+//! the broker already serves, and one that somebody speaks for is read at once, by name. Always: no
+//! record touches one that is lacking, so that the index has it as it is; and what was read by name
+//! is not read again, for it may have changed since.
 
-use crate::broker::delta::ProducerRow;
+use std::collections::BTreeSet;
+
 use crate::broker::durable::Durable;
 use crate::broker::fact::{Effect, ProducersPage, ProducersRequest};
 use crate::broker::{Broker, Effects};
@@ -13,76 +14,127 @@ use crate::identity::Identity;
 use crate::limits;
 use crate::record::Record;
 
-/// How far memory has what the index has.
+/// What of the index memory has not.
+#[derive(Debug, Default)]
+pub(super) struct Lack {
+    read: Read,
+    /// Beyond what was read in order: those that are known, in memory or to be nowhere.
+    known: BTreeSet<Identity>,
+    /// Those that are being read by name.
+    sought: BTreeSet<Identity>,
+}
+
+/// How far they were read in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Lack {
-    /// All of it.
+enum Read {
     #[default]
-    None,
+    All,
     /// Up to this one.
-    After(Option<Identity>),
+    To(Option<Identity>),
     /// The same, and what follows is being read.
     Asked(Option<Identity>),
 }
 
+impl Lack {
+    pub(super) fn of_all() -> Self {
+        Self { read: Read::To(None), ..Self::default() }
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.read == Read::All
+    }
+
+    fn has(&self, id: Identity) -> bool {
+        match self.read {
+            Read::All => false,
+            Read::To(last) | Read::Asked(last) => {
+                last.is_none_or(|last| id > last) && !self.known.contains(&id)
+            }
+        }
+    }
+}
+
 impl Durable {
-    /// Whether some are not here.
-    pub(in crate::broker) fn lacks_producers(&self) -> bool {
-        self.producers.lack != Lack::None
+    /// Whether this one is not here, or whether it is not known.
+    pub(in crate::broker) fn lacks_producer(&self, id: Identity) -> bool {
+        self.producers.lack.has(id)
     }
 }
 
 impl Broker {
-    /// Whether the index has producers that are not here: then nothing is decided under a number.
-    #[must_use]
-    pub fn lacks_producers(&self) -> bool {
-        self.durable.lacks_producers()
+    /// Whether the index has producers that are not here: then none is forgotten or said to have
+    /// parted.
+    pub(in crate::broker) fn lacks_producers(&self) -> bool {
+        !self.durable.producers.lack.is_none()
     }
 
-    /// Whether they must be here before a record is applied.
+    /// Whether it is not known if the index has this one: then nothing is decided under its number.
     #[must_use]
-    pub fn needs_producers(&self, record: &Record) -> bool {
-        self.lacks_producers() && (record.is_of_producers() || self.settles_producers())
+    pub fn lacks_producer(&self, id: Identity) -> bool {
+        self.durable.lacks_producer(id)
     }
 
-    /// Whether they must be here before anything is decided: transactions have sent for some, and
-    /// records of several kinds settle that.
-    #[must_use]
-    pub fn settles_producers(&self) -> bool {
-        self.lacks_producers() && !self.durable.producers.staged.is_empty()
+    /// Those of which a record tells and that must be here before it is applied.
+    pub fn lacked_by<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = Identity> + 'a {
+        let all = if self.lacks_producers() { record.producers() } else { &[] };
+        all.iter().copied().filter(|id| self.lacks_producer(*id))
+    }
+
+    /// Those that must be here before anything is decided or applied: transactions that are not
+    /// over have sent under their numbers, and records of several kinds settle that.
+    pub fn lacked_by_transactions(&self) -> impl Iterator<Item = Identity> {
+        let staged = self.durable.producers.staged.keys().map(|(id, _)| *id);
+        staged.filter(|id| self.lacks_producer(*id))
     }
 
     /// Whether there is something to be read of them.
     pub(in crate::broker) fn has_producers_to_read(&self) -> bool {
-        matches!(self.durable.producers.lack, Lack::After(_))
-    }
-
-    /// What is to be read next of them.
-    #[must_use]
-    pub fn next_producers(&self) -> Option<ProducersRequest> {
-        match self.durable.producers.lack {
-            Lack::After(after) => Some(ProducersRequest { after, limit: limits::PRODUCERS_PAGE }),
-            Lack::None | Lack::Asked(_) => None,
-        }
+        matches!(self.durable.producers.lack.read, Read::To(_))
     }
 
     /// Asks for some; false where there is nothing to ask for now.
     pub(in crate::broker) fn ask_producers(&mut self, effects: &mut Effects) -> bool {
-        let Some(request) = self.next_producers() else { return false };
-        self.durable.producers.lack = Lack::Asked(request.after);
-        effects.push(Effect::Producers(request));
+        let lack = &mut self.durable.producers.lack;
+        let Read::To(after) = lack.read else { return false };
+        lack.read = Read::Asked(after);
+        let limit = limits::PRODUCERS_PAGE;
+        effects.push(Effect::Producers(ProducersRequest::Next { after, limit }));
         true
     }
 
-    /// Takes in some that were asked for.
+    /// Asks for one that is lacking. Its page comes once, however often it is asked for before.
+    pub fn seek_producer(&mut self, id: Identity, effects: &mut Effects) {
+        if self.durable.producers.lack.sought.insert(id) {
+            effects.push(Effect::Producers(ProducersRequest::One(id)));
+        }
+    }
+
+    /// Takes in what was asked for.
     pub fn producers_in(&mut self, page: ProducersPage) {
-        let ProducersPage { request, rows } = page;
+        let ProducersPage { request, mut rows } = page;
         let producers = &mut self.durable.producers;
-        let expected = [Lack::After(request.after), Lack::Asked(request.after)];
-        assert!(expected.contains(&producers.lack), "these were not asked for: {request:?}");
-        let last = rows.last().map(|(id, _): &(Identity, ProducerRow)| *id);
-        let more = rows.len() >= request.limit;
+        match request {
+            ProducersRequest::One(id) => {
+                producers.lack.sought.remove(&id);
+                // It may have come with the others meanwhile, and be another one since.
+                if !producers.lack.has(id) {
+                    return;
+                }
+                producers.lack.known.insert(id);
+            }
+            ProducersRequest::Next { after, limit } => {
+                let lack = &mut producers.lack;
+                assert_eq!(lack.read, Read::Asked(after), "these were not asked for");
+                let last = rows.last().map(|(id, _)| *id);
+                let more = rows.len() >= limit;
+                rows.retain(|(id, _)| !lack.known.contains(id));
+                lack.read = if more { Read::To(last) } else { Read::All };
+                lack.known = match last {
+                    Some(last) if more => lack.known.split_off(&last),
+                    _ => BTreeSet::new(),
+                };
+            }
+        }
         rows.into_iter().for_each(|(id, row)| producers.put(id, row));
-        producers.lack = if more { Lack::After(last) } else { Lack::None };
     }
 }

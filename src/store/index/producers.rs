@@ -56,6 +56,15 @@ impl Index {
         let state = self.database()?;
         guarded(|| page(&state.database().begin_read().map_err(error)?, after, limit))
     }
+
+    /// One producer, where there is such a row.
+    ///
+    /// # Errors
+    /// As [`Index::producers`].
+    pub fn producer(&self, id: Identity) -> Result<Option<ProducerRow>, IndexError> {
+        let state = self.database()?;
+        guarded(|| one(&state.database().begin_read().map_err(error)?, id))
+    }
 }
 
 /// What producers have sent in transactions.
@@ -86,6 +95,14 @@ pub(super) fn page(
         page.push((row::producer_of(key), row.map_err(|BadRow| bad_row(&key))?));
     }
     Ok(page)
+}
+
+fn one(read: &ReadTransaction, id: Identity) -> Result<Option<ProducerRow>, IndexError> {
+    let table = read.open_table(PRODUCERS).map_err(error)?;
+    let key = row::producer_key(0, id);
+    let Some(found) = table.get(key).map_err(error)? else { return Ok(None) };
+    let row = row::decode(&row::producer_key_bytes(key), found.value());
+    row.map(Some).map_err(|BadRow| bad_row(&key))
 }
 
 /// Looks at all of them.
