@@ -18,6 +18,12 @@ impl Identity {
         Self::from_digest(Sha256::new().chain_update(name))
     }
 
+    /// Of something on a topic that has this name among all that is published there.
+    #[must_use]
+    pub fn on_topic(self, topic: &str) -> Self {
+        Self::from_digest(Sha256::new().chain_update(self.0).chain_update(topic))
+    }
+
     fn from_digest(digest: Sha256) -> Self {
         let bytes = digest.finalize();
         Self(bytes[..16].try_into().expect("a SHA-256 has 32 bytes"))
@@ -42,7 +48,7 @@ pub struct Numbered {
 /// What tells a message that is sent from all others, so that a repetition is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// A name of its own among all that is sent to its queue.
+    /// A name of its own among all that is sent to its queue, or published on its topic.
     Name(Identity),
     /// Its number among all that its producer sends.
     Number(Numbered),

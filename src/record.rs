@@ -49,8 +49,8 @@ pub use once::{Forgotten, Named};
 use once::{SCHEDULED_NUMBERED, SENT_NUMBERED, STAGED_NUMBERED};
 pub use producers::ProducersRecord;
 use producers::{PRODUCERS_FORGOTTEN, PRODUCERS_PARTED};
-use published::{PUBLISHED, PUBLISHED_NUMBERED, SPREAD};
-pub use published::{Published, Spread, Target};
+pub use published::{OnceThere, Published, Spread, Target};
+use published::{PUBLISHED, PUBLISHED_NUMBERED, PUBLISHED_ONCE, SPREAD};
 pub use repeat::Occurred;
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
@@ -536,7 +536,7 @@ impl Record {
             }
             NAMED => r.named(),
             FORGOTTEN => r.forgotten(),
-            PUBLISHED | PUBLISHED_NUMBERED => r.published(kind),
+            PUBLISHED | PUBLISHED_NUMBERED | PUBLISHED_ONCE => r.published(kind),
             SPREAD => r.spread(),
             PRODUCERS_PARTED | PRODUCERS_FORGOTTEN => r.producers(kind),
             other => return Err(RecordError::UnknownKind(other)),

@@ -175,7 +175,7 @@ impl Broker {
             },
             Record::Sent { queue, place, upload, once, .. } => next(queue, place.seq)
                 .and(self.durable.fit_sent(*upload))
-                .and(self.durable.fit_mark(*queue, *once)),
+                .and(self.fit_mark(*queue, *once)),
             Record::Lent { queue, .. } => depth(queue, 0),
             Record::Returned { queue, entries } => depth(queue, entries.len()),
             Record::PutOff { queue, entries, .. } | Record::Woken { queue, entries } => {

@@ -238,22 +238,40 @@ pub enum Scope {
     Commits,
     /// What was sent to this queue.
     Queue(QueueId),
+    /// What was published on a topic of this digest, of 63 bits. A name there holds all of its
+    /// topic's name, so that two topics of one digest share a bound and nothing else.
+    Topic(u64),
 }
 
+/// Set in the number of a topic's scope, and of no queue.
+const TOPIC: u64 = 1 << 63;
+
 impl Scope {
-    /// In records and keys: that of the queue, or 0.
+    /// That of a topic.
+    #[must_use]
+    pub fn of_topic(topic: &str) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = Identity::of(topic.as_bytes()).0;
+        Self::Topic(u64::from_le_bytes([a, b, c, d, e, f, g, h]) & !TOPIC)
+    }
+
+    /// In records and keys: that of the queue, or 0, or that of a topic with the highest bit set.
     #[must_use]
     pub fn number(self) -> u64 {
         match self {
             Self::Commits => 0,
             Self::Queue(queue) => queue.0,
+            Self::Topic(topic) => topic | TOPIC,
         }
     }
 
     /// The inverse of [`Scope::number`]: no queue has the number 0.
     #[must_use]
     pub fn of(number: u64) -> Self {
-        if number == 0 { Self::Commits } else { Self::Queue(QueueId(number)) }
+        match number {
+            0 => Self::Commits,
+            topic if topic & TOPIC != 0 => Self::Topic(topic & !TOPIC),
+            queue => Self::Queue(QueueId(queue)),
+        }
     }
 }
 

@@ -131,6 +131,11 @@ impl Line {
         name
     }
 
+    /// The topic whose line this queue is.
+    pub(super) fn topic_of(queue: &str) -> Option<Arc<str>> {
+        Self::parse(queue).map(|line| line.topic)
+    }
+
     fn parse(queue: &str) -> Option<Self> {
         let scheduled = queue.strip_prefix(SCHEDULED);
         let (name, scheduled) = (scheduled.or(queue.strip_prefix(LINE))?, scheduled.is_some());

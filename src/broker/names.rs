@@ -130,7 +130,7 @@ impl Names {
             (Some(transaction), Scope::Commits) => {
                 self.commits.insert(transaction, number);
             }
-            (Some(_), Scope::Queue(_)) => {
+            (Some(_), Scope::Queue(_) | Scope::Topic(_)) => {
                 self.staged.insert(row.birth, (scope, number));
             }
         }
@@ -225,7 +225,7 @@ impl Durable {
         }
     }
 
-    fn fit_name(&self, scope: Scope, id: Identity) -> Result<(), &'static str> {
+    pub(super) fn fit_name(&self, scope: Scope, id: Identity) -> Result<(), &'static str> {
         match self.standing(scope, id) {
             Some(_) => Err("its name is taken"),
             None => Ok(()),
@@ -233,10 +233,10 @@ impl Durable {
     }
 
     /// Whether what a message is sent under is free.
-    pub(super) fn fit_mark(&self, queue: QueueId, once: Option<Mark>) -> Result<(), &'static str> {
+    pub(super) fn fit_mark(&self, scope: Scope, once: Option<Mark>) -> Result<(), &'static str> {
         match once {
             None => Ok(()),
-            Some(Mark::Name(id)) => self.fit_name(Scope::Queue(queue), id),
+            Some(Mark::Name(id)) => self.fit_name(scope, id),
             Some(Mark::Number(it)) => self.fit_number(it),
         }
     }

@@ -13,13 +13,14 @@ use crate::broker::command::{Command, Disposition, Once, Refusal, Reply};
 use crate::broker::decide::Verdict;
 use crate::broker::delta::{NameRow, Resolution, Scope};
 use crate::broker::fact::{Asker, Change, Fact};
+use crate::broker::held::Line;
 pub(super) use crate::broker::names::Standing;
 use crate::broker::{Broker, Written};
 use crate::identity::{Identity, Mark};
 use crate::ids::{Millis, QueueId, TransactionId, TransactionName};
 use crate::limits;
 use crate::message::Destination;
-use crate::record::{Named, Record};
+use crate::record::{Named, OnceThere, Record};
 
 /// What is remembered of names, and how well, for operators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,16 +61,22 @@ impl Broker {
         let (mark, command) = (once.mark(), once.command());
         let to = once.sends_to().expect("made of a send");
         let topic = matches!(to, Destination::Topic(_));
-        let kept = once.is_lenient() || self.held.count(to.name()) > 0;
-        if topic && (matches!(mark, Mark::Name(_)) || !kept) {
-            return Err(Refusal::NameOnTopic);
+        // What waits for its time is remembered whoever will be there then.
+        let durable = once.is_for_later() || self.held.count(to.name()) > 0;
+        let kept = once.is_lenient() || durable;
+        if topic && !kept {
+            return Err(Refusal::NobodyKeeps);
         }
+        let mark = match mark {
+            Mark::Name(id) if topic => Mark::Name(id.on_topic(to.name())),
+            other => other,
+        };
         let own = match command.works_in() {
             Some(unit) => self.transaction_of(asker.connection, unit)?,
             None => None,
         };
         let standing = match mark {
-            Mark::Name(id) => self.name_standing(to.name(), id, own)?,
+            Mark::Name(id) => self.name_standing(to, id, own)?,
             Mark::Number(it) => self.number_standing(it, own)?,
         };
         if standing.is_some() {
@@ -83,13 +90,17 @@ impl Broker {
         }
         let verdict = self.decide_asked(now, asker, command, facts)?;
         let sent = facts.iter_mut().find_map(|fact| match fact {
-            Fact::Log(Record::Sent { once, .. } | Record::Scheduled { once, .. }, _) => Some(once),
-            Fact::Log(Record::Staged(staged), _) => Some(&mut staged.once),
-            Fact::Log(Record::Published(published), _) => Some(&mut published.once),
+            Fact::Log(Record::Sent { once, .. } | Record::Scheduled { once, .. }, _) => {
+                Some(*once = Some(mark))
+            }
+            Fact::Log(Record::Staged(staged), _) => Some(staged.once = Some(mark)),
+            Fact::Log(Record::Published(published), _) => {
+                Some(published.once = Some(OnceThere::on(to.name(), mark)))
+            }
             _ => None,
         });
         match sent {
-            Some(once) => *once = Some(mark),
+            Some(()) => {}
             // What nobody keeps nobody remembers.
             None if topic => return Ok(verdict),
             None => {
@@ -115,12 +126,18 @@ impl Broker {
 
     fn name_standing(
         &self,
-        queue: &str,
+        to: &Destination,
         id: Identity,
         own: Option<TransactionId>,
     ) -> Result<Option<Standing>, Refusal> {
-        let Some(queue) = self.names.get(queue) else { return Ok(None) };
-        match self.durable.standing(Scope::Queue(*queue), id) {
+        let scope = match to {
+            Destination::Topic(topic) => Scope::of_topic(topic),
+            Destination::Queue(queue) => match self.names.get(queue) {
+                Some(queue) => Scope::Queue(*queue),
+                None => return Ok(None),
+            },
+        };
+        match self.durable.standing(scope, id) {
             Some((Standing::Pending(other), _)) if Some(other) != own => Err(Refusal::NamePending),
             known => Ok(known.map(|(standing, _)| standing)),
         }
@@ -250,9 +267,24 @@ impl Broker {
             None => {}
             Some(Mark::Name(id)) => {
                 let row = NameRow { id, birth: written.lsn, at, transaction, operations: None };
-                self.take_name(Scope::Queue(queue), row);
+                self.take_name(self.scope_of(queue), row);
             }
             Some(Mark::Number(it)) => self.durable.take_number(it, at, transaction),
+        }
+    }
+
+    /// Among what the names of what enters a queue are told apart: what waits in the line of a topic
+    /// was published on it.
+    fn scope_of(&self, queue: QueueId) -> Scope {
+        let topic = self.queues.get(&queue).and_then(|queue| Line::topic_of(&queue.row.name));
+        topic.map_or(Scope::Queue(queue), |topic| Scope::of_topic(&topic))
+    }
+
+    /// Whether what a message is sent under is free.
+    pub(super) fn fit_mark(&self, queue: QueueId, once: Option<Mark>) -> Result<(), &'static str> {
+        match once {
+            None => Ok(()),
+            once => self.durable.fit_mark(self.scope_of(queue), once),
         }
     }
 
@@ -263,7 +295,7 @@ impl Broker {
         self.take_name(Scope::Commits, row);
     }
 
-    fn take_name(&mut self, scope: Scope, row: NameRow) {
+    pub(super) fn take_name(&mut self, scope: Scope, row: NameRow) {
         self.durable.take_name(scope, row);
         if self.durable.names.crowded(scope, row.at, &self.limits).is_some() {
             self.crowded = Some(scope);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::command::Refusal;
-use crate::broker::delta::{Entry, Place};
+use crate::broker::delta::{Entry, NameRow, Place};
 use crate::broker::fact::{
     Change, ContentOf, ContentRequest, Effect, Fact, Lent, PageRequest, Publisher, Purpose,
     Volatile, VolatileWork,
@@ -31,7 +31,7 @@ use crate::ids::{ConnectionId, Millis, QueueId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message};
 use crate::mutant::{self, Mutant};
-use crate::record::{Published, Record, Spread, Target};
+use crate::record::{OnceThere, Published, Record, Spread, Target};
 
 /// What decide states.
 impl Broker {
@@ -459,7 +459,11 @@ impl Broker {
     }
 
     pub(super) fn fit_published(&self, published: &Published) -> Result<(), &'static str> {
-        self.durable.fit_mark(QueueId(0), published.once)?;
+        match published.once {
+            None => {}
+            Some(OnceThere::Name(scope, id)) => self.durable.fit_name(scope, id)?,
+            Some(OnceThere::Number(it)) => self.durable.fit_number(it)?,
+        }
         self.fit_targets(&published.targets)
     }
 
@@ -489,7 +493,14 @@ impl Broker {
         let entry = Entry::born(written, at, expires, None);
         self.saw(at);
         self.durable.born(&entry);
-        self.apply_sent_once(written, QueueId(0), once, at, None);
+        match once {
+            None => {}
+            Some(OnceThere::Name(scope, id)) => {
+                let (birth, transaction, operations) = (written.lsn, None, None);
+                self.take_name(scope, NameRow { id, birth, at, transaction, operations });
+            }
+            Some(OnceThere::Number(it)) => self.durable.take_number(it, at, None),
+        }
         self.apply_targets(rank, entry, targets);
     }
 

@@ -145,7 +145,7 @@ impl Broker {
                     return Err("its sequence number is not the next");
                 }
                 self.durable.fit_sent(*upload)?;
-                self.durable.fit_mark(*queue, *once)?;
+                self.fit_mark(*queue, *once)?;
                 match plan {
                     None => self.durable.fit_note(*note, &row.name, Why::Scheduled),
                     Some(_) => self.durable.fit_own_note(*note),

@@ -294,7 +294,7 @@ impl Broker {
             return Err("no such queue");
         }
         self.durable.fit_operation(staged.transaction, staged.number)?;
-        self.durable.fit_mark(staged.queue, staged.once)?;
+        self.fit_mark(staged.queue, staged.once)?;
         self.fit_later(staged)?;
         self.durable.fit_sent(staged.upload)
     }

@@ -7,7 +7,7 @@
 //!
 //! A producer is the 16 bytes of the digest of its name. What they send is in `once`.
 
-use super::{Reader, Record, Writer};
+use super::{OnceThere, Reader, Record, Writer};
 use crate::identity::{Identity, Mark};
 use crate::ids::Millis;
 
@@ -42,7 +42,12 @@ impl Record {
             Self::Producers(record) => return record.producers(),
             Self::Sent { once, .. } | Self::Scheduled { once, .. } => once,
             Self::Staged(staged) => &staged.once,
-            Self::Published(published) => &published.once,
+            Self::Published(published) => {
+                return match &published.once {
+                    Some(OnceThere::Number(it)) => std::slice::from_ref(&it.producer),
+                    Some(OnceThere::Name(..)) | None => &[],
+                };
+            }
             _ => &None,
         };
         match once {

@@ -5,6 +5,7 @@
 //! | 80 | `Published` | at u64, expires u64, rank u8, T; the payload is the message |
 //! | 81 | `Published` | as 80 with a number as in 65 before T |
 //! | 82 | `Spread` | from u64, place, entry, T |
+//! | 83 | `Published` | as 80 with scope u64 and a name as in 60 before T |
 //!
 //! T is of each queue that gets it: queue u64, seq u64 with the highest bit set where a consumer
 //! waits for it. In `Spread` there may be none.
@@ -13,15 +14,15 @@
 //! may hold its payload: it was published.
 
 use super::form::Form;
-use super::once::SENT_NUMBERED;
 use super::{Reader, Record, Writer};
-use crate::broker::delta::{Entry, Place};
-use crate::identity::Mark;
+use crate::broker::delta::{Entry, Place, Scope};
+use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::{Millis, QueueId};
 
 pub(super) const PUBLISHED: u16 = 80;
 pub(super) const PUBLISHED_NUMBERED: u16 = 81;
 pub(super) const SPREAD: u16 = 82;
+pub(super) const PUBLISHED_ONCE: u16 = 83;
 
 /// A consumer was waiting.
 const LENT: u64 = 1 << 63;
@@ -36,10 +37,39 @@ pub struct Published {
     pub expires: Option<Millis>,
     /// 9 minus its priority.
     pub rank: u8,
-    /// The number under which it was sent: taken from now on. Never a name.
-    pub once: Option<Mark>,
+    /// Under what it was sent: taken from now on.
+    pub once: Option<OnceThere>,
     /// Where it went; not nowhere.
     pub targets: Vec<Target>,
+}
+
+/// By what a publication is told from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnceThere {
+    /// Its name in the scope of its topic.
+    Name(Scope, Identity),
+    /// Its number among all that its producer sends.
+    Number(Numbered),
+}
+
+impl OnceThere {
+    /// What was published on this topic under this mark.
+    #[must_use]
+    pub fn on(topic: &str, mark: Mark) -> Self {
+        match mark {
+            Mark::Name(id) => Self::Name(Scope::of_topic(topic), id),
+            Mark::Number(it) => Self::Number(it),
+        }
+    }
+
+    /// The mark, wherever it was.
+    #[must_use]
+    pub fn mark(self) -> Mark {
+        match self {
+            Self::Name(_, id) => Mark::Name(id),
+            Self::Number(it) => Mark::Number(it),
+        }
+    }
 }
 
 /// A message that waited in the queue of its topic left it for those that keep what is published
@@ -79,8 +109,11 @@ pub(super) fn size_max(record: &Record) -> usize {
 
 pub(super) fn kind(record: &Record) -> u16 {
     match record {
-        Record::Published(published) if published.once.is_some() => PUBLISHED_NUMBERED,
-        Record::Published(_) => PUBLISHED,
+        Record::Published(published) => match published.once {
+            None => PUBLISHED,
+            Some(OnceThere::Name(..)) => PUBLISHED_ONCE,
+            Some(OnceThere::Number(_)) => PUBLISHED_NUMBERED,
+        },
         _ => SPREAD,
     }
 }
@@ -90,7 +123,14 @@ impl Writer<'_> {
         self.u64(published.at.0);
         self.time(published.expires);
         self.0.push(published.rank);
-        self.mark(published.once);
+        match published.once {
+            None => {}
+            Some(OnceThere::Name(scope, id)) => {
+                self.u64(scope.number());
+                self.mark(Some(Mark::Name(id)));
+            }
+            Some(OnceThere::Number(it)) => self.mark(Some(Mark::Number(it))),
+        }
         self.targets(&published.targets);
     }
 
@@ -111,15 +151,29 @@ impl Writer<'_> {
 
 impl Reader<'_> {
     pub(super) fn published(&mut self, kind: u16) -> Option<Record> {
-        let mark = if kind == PUBLISHED_NUMBERED { SENT_NUMBERED } else { PUBLISHED };
         let published = Published {
             at: self.millis()?,
             expires: self.time()?,
             rank: self.rank()?,
-            once: self.mark(mark)?,
+            once: self.once_there(kind)?,
             targets: self.targets()?,
         };
         (!published.targets.is_empty()).then_some(Record::Published(published))
+    }
+
+    fn once_there(&mut self, kind: u16) -> Option<Option<OnceThere>> {
+        match kind {
+            PUBLISHED_ONCE => {
+                let scope = Scope::of(self.u64()?);
+                let id = Identity(self.array()?);
+                matches!(scope, Scope::Topic(_)).then_some(Some(OnceThere::Name(scope, id)))
+            }
+            PUBLISHED_NUMBERED => {
+                let (producer, sequence) = (Identity(self.array()?), self.u64()?);
+                Some(Some(OnceThere::Number(Numbered { producer, sequence })))
+            }
+            _ => Some(None),
+        }
     }
 
     pub(super) fn spread(&mut self) -> Option<Record> {

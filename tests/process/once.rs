@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::durable::connect_as;
 use crate::support::broker::{Broker, assert_no_damage};
 use crate::support::random::{Random, number_from_env};
 use crate::support::stomp::{Frame, Stomp};
@@ -69,7 +70,41 @@ fn a_message_sent_again_after_a_kill_or_a_restart_is_there_once() {
 }
 
 #[test]
-fn an_id_on_a_topic_and_two_ids_of_one_message_are_refused() {
+fn a_publication_sent_again_after_a_kill_or_a_restart_is_kept_once() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let subscribe = Frame::new("SUBSCRIBE").with("id", "1").with("destination", "/topic/t");
+    let subscribe = subscribe.with("ack", "auto").with("activemq.subscriptionName", "s");
+    let mut listener = connect_as(&broker, "c");
+    listener.confirm(subscribe.clone()).unwrap();
+    listener.disconnect().unwrap();
+    let mut stomp = broker.connect();
+    stomp.confirm(send("/topic/t", "one", "first")).unwrap();
+    stomp.confirm(send("/topic/t", "one", "again")).unwrap();
+    stomp.confirm(transaction("BEGIN")).unwrap();
+    let in_unit = send("/topic/t", "two", "in a transaction").with("transaction", "t");
+    stomp.confirm(in_unit).unwrap();
+    stomp.confirm(transaction("COMMIT")).unwrap();
+    let broker = broker.kill_and_restart();
+    broker.connect().confirm(send("/topic/t", "one", "after a kill")).unwrap();
+    let broker = broker.terminate_and_restart();
+    let mut stomp = broker.connect();
+    for id in ["one", "two"] {
+        stomp.confirm(send("/topic/t", id, "after a restart")).unwrap();
+    }
+    stomp.confirm(send("/topic/t", "three", "last")).unwrap();
+    let mut listener = connect_as(&broker, "c");
+    listener.confirm(subscribe).unwrap();
+    for text in ["first", "in a transaction", "last"] {
+        assert_eq!(listener.message().unwrap().text(), text);
+    }
+    let data = broker.data().to_owned();
+    assert!(broker.terminate().success());
+    assert_no_damage(&data);
+}
+
+#[test]
+fn an_id_where_nobody_keeps_anything_and_two_ids_of_one_message_are_refused() {
     let dir = fresh_dir();
     let broker = Broker::start(&dir.path().join("data"));
     let refused = |frame: Frame| {
@@ -79,7 +114,7 @@ fn an_id_on_a_topic_and_two_ids_of_one_message_are_refused() {
         error.header("message").unwrap().to_owned()
     };
     let said = refused(send("/topic/t", "one", "x"));
-    assert!(said.contains("a topic keeps nothing"), "{said}");
+    assert!(said.contains("nobody keeps what is published"), "{said}");
     let said = refused(send("/queue/q", "one", "x").with("_AMQ_DUPL_ID", "two"));
     assert!(said.contains("the same as _AMQ_DUPL_ID"), "{said}");
 }

@@ -97,7 +97,7 @@ fn a_number_that_cannot_be_told_is_refused_and_so_is_half_of_one() {
     let dir = fresh_dir();
     let broker = Broker::start(&dir.path().join("data"));
     let said = refused(&broker, &send("/topic/t", "p", 1));
-    assert!(said.contains("a topic keeps nothing"), "{said}");
+    assert!(said.contains("nobody keeps what is published"), "{said}");
     let bare = || Frame::new("SEND").with("destination", "/queue/q");
     let said = refused(&broker, &bare().with("producer-id", "p"));
     assert!(said.contains("producer-sequence"), "{said}");

@@ -4,6 +4,7 @@ use crate::broker::command::{Command, Work};
 use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::TransactionName;
 use crate::message::{Destination, Durability};
+use crate::schedule::When;
 
 /// A send or a commit under a name, or the question what became of a commit.
 #[derive(Clone, Debug)]
@@ -38,17 +39,31 @@ impl Once {
         Self::marked(Mark::Number(it), command)
     }
 
-    /// The same for a client that numbers all that it sends: on a topic of which nobody keeps what
+    /// The same for a client that does so wherever it sends: on a topic of which nobody keeps what
     /// is published nothing is remembered, and that is not refused.
     #[must_use]
     pub fn leniently(self) -> Self {
         Self { lenient: true, ..self }
     }
 
-    /// Whether a number may be given to what nobody keeps.
+    /// Whether a name or number may be given to what nobody keeps.
     #[must_use]
     pub fn is_lenient(&self) -> bool {
         self.lenient
+    }
+
+    /// Whether what it sends waits for its time.
+    #[must_use]
+    pub fn is_for_later(&self) -> bool {
+        match &*self.command {
+            Command::Send { message, .. }
+            | Command::SendStaged { message, .. }
+            | Command::Transact {
+                work: Work::Send { message, .. } | Work::SendStaged { message, .. },
+                ..
+            } => message.when != When::AtOnce,
+            _ => false,
+        }
     }
 
     fn marked(mark: Mark, mut command: Command) -> Self {

@@ -152,12 +152,13 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
-    /// A message to a topic cannot be sent under a name: nothing remembers it.
+    /// A message to a topic of which nobody keeps anything cannot be sent under a name or a number:
+    /// nothing would remember that.
     #[error(
-        "a message to a topic cannot have an id against duplicates: a topic keeps nothing; send \
-         it without, or to a queue"
+        "nobody keeps what is published on this topic, so an id against duplicates cannot be \
+         remembered: send it without, to a queue, or subscribe durably first"
     )]
-    NameOnTopic,
+    NobodyKeeps,
     /// The same name was used in a transaction that has no outcome.
     #[error(
         "a transaction that has not ended has done something under the same id: ask again when it \

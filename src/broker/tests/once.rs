@@ -95,14 +95,73 @@ fn an_id_outlives_its_message_and_the_process() {
 }
 
 #[test]
-fn a_message_with_an_id_is_durable_whatever_it_asks_for_and_goes_to_no_topic() {
+fn a_message_with_an_id_is_durable_whatever_it_asks_for() {
     let mut bench = Bench::new();
     bench.ask(1, &send_once("q", 1)).unwrap();
     bench.live_again(Limits::default());
     assert_eq!(bench.depth_of("q"), 1);
-    let to_topic = Command::Send { to: topic("t"), message: message(Durability::Persistent) };
-    let to_topic = Command::Once(Once::send(id(1), to_topic));
-    assert_eq!(bench.ask(1, &to_topic), Err(Refusal::NameOnTopic));
+}
+
+fn publish_once(name: &str, number: u64, when: When) -> Command {
+    let message = Message { when, ..message(Durability::NonPersistent) };
+    Command::Once(Once::send(id(number), Command::Send { to: topic(name), message }))
+}
+
+#[test]
+fn a_publication_with_an_id_is_there_once_for_each_who_keeps_it() {
+    let mut bench = Bench::new();
+    let publish = publish_once("t", 1, When::AtOnce);
+    assert_eq!(bench.ask(5, &publish), Err(Refusal::NobodyKeeps));
+    bench.keep(1, "s", ("", false)).unwrap();
+    bench.keep(2, "s", ("", false)).unwrap();
+    assert_eq!(bench.ask(5, &publish), ONCE);
+    assert_eq!(bench.ask(6, &publish), AGAIN);
+    assert_eq!(bench.kept(), [1, 1]);
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(5, &publish), AGAIN);
+    assert_eq!(bench.kept(), [1, 1]);
+    // A queue of that name, and another topic, have ids of their own.
+    assert_eq!(bench.ask(5, &send_once("t", 1)), ONCE);
+    assert_eq!(bench.ask(5, &publish_once("t", 2, When::AtOnce)), ONCE);
+    assert_ne!(id(1).on_topic("t"), id(1).on_topic("u"));
+    assert_eq!(bench.kept(), [2, 2]);
+}
+
+#[test]
+fn an_id_of_a_publication_in_a_transaction_is_taken_by_its_commit_alone() {
+    let mut bench = Bench::new();
+    bench.keep(1, "s", ("", false)).unwrap();
+    let work = Work::Send { to: topic("t"), message: message(Durability::Persistent) };
+    let in_unit = Command::Transact { transaction: T, work };
+    let in_unit = Command::Once(Once::send(id(1), in_unit));
+    let disposition = Disposition::Return;
+    let ends =
+        [Command::Rollback { transaction: T, disposition }, Command::Commit { transaction: T }];
+    for end in ends {
+        bench.ask(5, &Command::Begin { transaction: T }).unwrap();
+        assert_eq!(bench.ask(5, &in_unit), ONCE);
+        assert_eq!(bench.ask(5, &in_unit), AGAIN);
+        let other = bench.ask(6, &publish_once("t", 1, When::AtOnce));
+        assert_eq!(other, Err(Refusal::NamePending));
+        bench.ask(5, &end).unwrap();
+    }
+    assert_eq!(bench.ask(6, &publish_once("t", 1, When::AtOnce)), AGAIN);
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(6, &publish_once("t", 1, When::AtOnce)), AGAIN);
+    assert_eq!(bench.kept(), [1]);
+}
+
+#[test]
+fn what_is_published_later_has_its_id_from_now_on() {
+    let mut bench = Bench::new();
+    let later = publish_once("t", 1, When::After(1000));
+    assert_eq!(bench.ask(5, &later), ONCE);
+    assert_eq!(bench.ask(5, &later), AGAIN);
+    bench.keep(1, "s", ("", false)).unwrap();
+    bench.live_again(Limits::default());
+    assert_eq!(bench.ask(5, &later), AGAIN);
+    assert_eq!(bench.ask(5, &publish_once("t", 1, When::AtOnce)), AGAIN);
+    assert_eq!(bench.kept(), [0]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn a_number_on_a_topic_is_refused_where_nobody_keeps_what_is_published() {
     let command = Command::Send { to: topic("t"), message: message() };
     let once = Once::numbered(number("p", 1), command);
     let refused = bench.ask(1, &Command::Once(once.clone()));
-    assert_eq!(refused, Err(Refusal::NameOnTopic));
+    assert_eq!(refused, Err(Refusal::NobodyKeeps));
     let lenient = Command::Once(once.leniently());
     assert_eq!(bench.ask(1, &lenient), ONCE);
     assert_eq!(bench.ask(1, &lenient), ONCE);

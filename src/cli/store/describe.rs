@@ -9,7 +9,9 @@ use crate::broker::delta::{Place, Scope};
 use crate::identity::Mark;
 use crate::ids::{Body, Millis, QueueId};
 use crate::message::{BodyKind, Content, LargeHead};
-use crate::record::{BranchRecord, Forgotten, Gone, Named, ProducersRecord, Record, Settlement};
+use crate::record::{
+    BranchRecord, Forgotten, Gone, Named, OnceThere, ProducersRecord, Record, Settlement,
+};
 use crate::schedule::{Plan, Wait};
 
 /// Characters of a body that are shown.
@@ -105,7 +107,7 @@ fn late(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
         }
         Record::Published(it) => {
             let list = some(&it.targets, |it| format!("{} number {}", queue(&it.queue), it.seq));
-            format!("Published at {} to {list}{}", time(it.at), name(it.once))
+            format!("Published at {} to {list}{}", time(it.at), name(it.once.map(OnceThere::mark)))
         }
         Record::Spread(it) => {
             let list = some(&it.targets, |it| format!("{} number {}", queue(&it.queue), it.seq));
@@ -198,6 +200,7 @@ fn named(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
             let scope = match scope {
                 Scope::Commits => "commits".to_owned(),
                 Scope::Queue(id) => queue(id),
+                Scope::Topic(topic) => format!("the topic of digest {topic:016x}"),
             };
             format!("Forgotten ids of {scope} through number {through}")
         }

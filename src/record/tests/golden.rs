@@ -52,10 +52,15 @@ fn others() -> Vec<Record> {
     let (expires, once) = (None, None);
     let published = Published { at, expires, rank: 4, once, targets: targets.clone() };
     let number = Numbered { producer: Identity([7; 16]), sequence: 5 };
-    let numbered = Published { once: Some(Mark::Number(number)), ..published.clone() };
+    let once = |mark| Some(OnceThere::on("prices", mark));
+    let numbered = Published { once: once(Mark::Number(number)), ..published.clone() };
+    let named = Published { once: once(Mark::Name(Identity([8; 16]))), ..published.clone() };
+    let scope = Scope::of_topic("prices");
     vec![
         Record::Published(published),
         Record::Published(numbered),
+        Record::Published(named),
+        Record::Forgotten(Forgotten { scope, through: 2 }),
         Record::Spread(Spread { from: queue, place, entry: small, targets }),
         Record::Piece { upload, number: 5, bytes: 6 },
         Record::Abandoned { uploads: vec![upload] },

@@ -202,7 +202,7 @@ impl Marks {
     pub(super) fn apply(self, command: Command) -> Command {
         match self {
             Self::None => command,
-            Self::Name(id) => Command::Once(Once::send(id, command)),
+            Self::Name(id) => Command::Once(Once::send(id, command).leniently()),
             Self::Number(it) => Command::Once(Once::numbered(it, command).leniently()),
         }
     }
@@ -231,9 +231,8 @@ pub(super) fn marks(
     to: &Destination,
     several: bool,
 ) -> Marks {
-    // Of a topic only what durable subscriptions keep is remembered, and by numbers alone.
-    let queue = matches!(to, Destination::Queue(_));
-    if let Some(name) = envelope.name.as_ref().filter(|name| queue && !name.is_empty()) {
+    // Of a topic only what durable subscriptions keep is remembered.
+    if let Some(name) = envelope.name.as_ref().filter(|name| !name.is_empty()) {
         return Marks::Name(Identity::of(name.as_bytes()));
     }
     // One that lives in memory alone need not outlive its connection.

@@ -118,6 +118,12 @@ fn an_id_against_duplicates_goes_before_the_producers_number() {
     wire.say(&with_property(text(1, queue("q")), "_AMQ_DUPL_ID", Value::text("a-1")));
     let [Command::Once(once)] = &wire.asks()[..] else { panic!("a send") };
     assert_eq!(once.mark(), Mark::Name(Identity::of(b"a-1")));
+    // On a topic too, where nothing is refused because nobody keeps it.
+    let published = text(2, place(DestinationKind::Topic, "t"));
+    wire.say(&with_property(published, "_AMQ_DUPL_ID", Value::text("a-1")));
+    let asks = wire.asks();
+    let Some(Command::Once(once)) = asks.last() else { panic!("a publication: {asks:?}") };
+    assert_eq!((once.mark(), once.is_lenient()), (Mark::Name(Identity::of(b"a-1")), true));
 }
 
 #[test]
