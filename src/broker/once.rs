@@ -61,12 +61,6 @@ impl Broker {
         let (mark, command) = (once.mark(), once.command());
         let to = once.sends_to().expect("made of a send");
         let topic = matches!(to, Destination::Topic(_));
-        // What waits for its time is remembered whoever will be there then.
-        let durable = once.is_for_later() || self.held.count(to.name()) > 0;
-        let kept = once.is_lenient() || durable;
-        if topic && !kept {
-            return Err(Refusal::NobodyKeeps);
-        }
         let mark = match mark {
             Mark::Name(id) if topic => Mark::Name(id.on_topic(to.name())),
             other => other,
@@ -81,6 +75,11 @@ impl Broker {
         };
         if standing.is_some() {
             return self.decide_repeated(asker, command, facts);
+        }
+        // What waits for its time is remembered whoever will be there then.
+        let durable = !topic || once.is_for_later() || self.held.count(to.name()) > 0;
+        if !durable && !once.is_lenient() {
+            return Err(Refusal::NobodyKeeps);
         }
         if command.works_in().is_some() {
             self.check_pending(mark)?;

@@ -163,7 +163,7 @@ impl Engine {
     pub(super) fn attempt(&mut self, now: Millis, from: ConnectionId, request: &Request) -> Fate {
         let Request { token, confirm, ref command } = *request;
         let asker = Asker { connection: from, token, confirm };
-        if let Some(id) = command.producer().filter(|id| self.broker.lacks_producer(*id)) {
+        if let Some(id) = command.producer().filter(|id| self.broker.awaits_producer(*id)) {
             self.broker.seek_producer(id, &mut self.effects);
             return Fate::Sought(id);
         }

@@ -31,8 +31,8 @@ struct Gate {
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     gates: IdMap<ConnectionId, Gate>,
-    /// Who waits for these producers.
-    seekers: BTreeMap<Identity, BTreeSet<ConnectionId>>,
+    /// Who waits for these producers, in the order in which they are to go on.
+    seekers: BTreeMap<Identity, Vec<ConnectionId>>,
     /// Those that have been opened, and whose inputs have not been given back.
     opened: Vec<ConnectionId>,
 }
@@ -41,7 +41,7 @@ impl Gates {
     /// Nothing of this connection is decided before this.
     pub(super) fn shut(&mut self, connection: ConnectionId, until: Until) {
         if let Until::Found(producer) = until {
-            self.seekers.entry(producer).or_default().insert(connection);
+            self.seekers.entry(producer).or_default().push(connection);
         }
         let new = || Gate { until: BTreeSet::new(), waiting: VecDeque::new() };
         self.gates.entry(connection).or_insert_with(new).until.insert(until);
@@ -85,9 +85,10 @@ impl Gates {
         !self.opened.is_empty()
     }
 
-    /// Puts what has waited long enough in front of everything else.
+    /// Puts what has waited long enough in front of everything else, in the order in which the
+    /// gates were opened.
     pub(super) fn give_back(&mut self, inputs: &mut VecDeque<Input>) {
-        for id in std::mem::take(&mut self.opened) {
+        for id in std::mem::take(&mut self.opened).into_iter().rev() {
             // It may have been shut again since.
             if self.gates.get(&id).is_none_or(|gate| !gate.until.is_empty()) {
                 continue;
@@ -126,23 +127,25 @@ mod tests {
     }
 
     #[test]
-    fn all_that_seek_a_producer_go_on_once_it_is_found() {
+    fn all_that_seek_a_producer_go_on_in_their_order_once_it_is_found() {
         let (one, two, other) = (ConnectionId(1), ConnectionId(2), ConnectionId(3));
         let (sought, another) = (Identity([1; 16]), Identity([2; 16]));
         let mut gates = Gates::default();
-        gates.shut(one, Until::Found(sought));
         gates.shut(two, Until::Found(sought));
+        gates.shut(one, Until::Found(sought));
         gates.shut(other, Until::Found(another));
         let requests = |id| Input::Requests(id, VecDeque::new(), None);
         for id in [one, two, other] {
             assert!(gates.pass(requests(id)).is_none());
         }
         gates.found(sought);
-        let mut inputs = VecDeque::new();
+        let mut inputs = VecDeque::from([requests(ConnectionId(4))]);
         gates.give_back(&mut inputs);
-        let given = |input| matches!(input, Input::Requests(id, ..) if id == one || id == two);
-        assert_eq!(inputs.len(), 2);
-        assert!(inputs.into_iter().all(given));
+        let given = inputs.iter().map(|input| match input {
+            Input::Requests(id, ..) => id.0,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(given.collect::<Vec<_>>(), [2, 1, 4]);
         assert!(gates.pass(requests(other)).is_none());
     }
 }

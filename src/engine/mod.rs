@@ -296,6 +296,8 @@ impl Engine {
                 other => {
                     self.effort.add(limits::COMMAND_EFFORT);
                     self.input(now, other)?;
+                    // Before anything of others that is under the same number.
+                    self.gates.give_back(inputs);
                 }
             }
         }

@@ -179,6 +179,43 @@ fn a_start_reads_of_producers_those_that_the_log_tells_of() {
     assert_eq!(replies(&heard), expected);
 }
 
+#[test]
+fn who_speaks_for_a_producer_comes_after_those_who_wait_for_it_to_be_read() {
+    let disk = filled_with(100, true, send_numbered);
+    let mut node = Node::open(&disk, 9, NOW).unwrap();
+    let mailboxes = [1, 2].map(|id| {
+        let mailbox = Arc::new(Mailbox::default());
+        node.inputs.push_back(Input::Connect(ConnectionId(id), Arc::clone(&mailbox)));
+        mailbox
+    });
+    let ask = |node: &mut Node, id, number| {
+        let requests = VecDeque::from([send_numbered(number)]);
+        node.inputs.push_back(Input::Requests(ConnectionId(id), requests, None));
+    };
+    ask(&mut node, 1, 50);
+    let settle = |node: &mut Node| {
+        node.turn(NOW).unwrap();
+        while node.log_step() || node.room_step() {}
+    };
+    // All of them come with the others, while the one that is read by name is not yet here.
+    while node.engine.broker().producer_counts().known < 100 {
+        settle(&mut node);
+        assert!(node.job_step(1));
+    }
+    ask(&mut node, 2, 50);
+    let mut heard = Vec::new();
+    for _ in 0..8 {
+        settle(&mut node);
+        mailboxes.iter().for_each(|mailbox| mailbox.take(&mut heard).unwrap());
+    }
+    assert!(heard.is_empty(), "{heard:?}");
+    while heard.len() < 2 {
+        step(&mut node);
+        mailboxes.iter().for_each(|mailbox| mailbox.take(&mut heard).unwrap());
+    }
+    assert_eq!(replies(&heard), [Reply::Repeated, Reply::Repeated]);
+}
+
 fn replies(heard: &[Output]) -> Vec<Reply> {
     let replies = heard.iter().map(|output| match output {
         Output::Answer { result: Ok(reply), .. } => reply.clone(),

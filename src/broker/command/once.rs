@@ -4,7 +4,6 @@ use crate::broker::command::{Command, Work};
 use crate::identity::{Identity, Mark, Numbered};
 use crate::ids::TransactionName;
 use crate::message::{Destination, Durability};
-use crate::schedule::When;
 
 /// A send or a commit under a name, or the question what became of a commit.
 #[derive(Clone, Debug)]
@@ -61,7 +60,7 @@ impl Once {
             | Command::Transact {
                 work: Work::Send { message, .. } | Work::SendStaged { message, .. },
                 ..
-            } => message.when != When::AtOnce,
+            } => !message.when.is_at_once(),
             _ => false,
         }
     }

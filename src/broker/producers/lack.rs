@@ -68,10 +68,18 @@ impl Broker {
         !self.durable.producers.lack.is_none()
     }
 
-    /// Whether it is not known if the index has this one: then nothing is decided under its number.
+    /// Whether it is not known if the index has this one.
     #[must_use]
     pub fn lacks_producer(&self, id: Identity) -> bool {
         self.durable.lacks_producer(id)
+    }
+
+    /// Whether nothing is to be decided yet under a number of this one. That is so until it was
+    /// read by name, where it is, though it may have come with others: who speaks for it meanwhile
+    /// comes after those who wait.
+    #[must_use]
+    pub fn awaits_producer(&self, id: Identity) -> bool {
+        self.lacks_producer(id) || self.durable.producers.lack.sought.contains(&id)
     }
 
     /// Those of which a record tells and that must be here before it is applied.

@@ -26,7 +26,7 @@ impl Bench {
         self.ask(connection, &Command::Keep { subscription, keep }).map(drop)
     }
 
-    fn end_kept(&mut self, connection: u64, name: &str) -> Result<(), Refusal> {
+    pub(super) fn end_kept(&mut self, connection: u64, name: &str) -> Result<(), Refusal> {
         let client = format!("c{connection}").into();
         self.ask(connection, &Command::EndKept { client, name: name.into(), reader: None })
             .map(drop)

@@ -125,6 +125,13 @@ fn a_publication_with_an_id_is_there_once_for_each_who_keeps_it() {
     assert_eq!(bench.ask(5, &publish_once("t", 2, When::AtOnce)), ONCE);
     assert_ne!(id(1).on_topic("t"), id(1).on_topic("u"));
     assert_eq!(bench.kept(), [2, 2]);
+    // Who has lost the answer hears it still when nobody keeps anything any more.
+    for connection in [1, 2] {
+        bench.close(connection);
+        bench.end_kept(connection, "s").unwrap();
+    }
+    assert_eq!(bench.ask(5, &publish), AGAIN);
+    assert_eq!(bench.ask(5, &publish_once("t", 3, When::AtOnce)), Err(Refusal::NobodyKeeps));
 }
 
 #[test]

@@ -231,12 +231,14 @@ pub(super) fn marks(
     to: &Destination,
     several: bool,
 ) -> Marks {
-    // Of a topic only what durable subscriptions keep is remembered.
-    if let Some(name) = envelope.name.as_ref().filter(|name| !name.is_empty()) {
-        return Marks::Name(Identity::of(name.as_bytes()));
-    }
     // One that lives in memory alone need not outlive its connection.
     let persistent = durability(envelope, to) == Durability::Persistent;
+    // What is published is as durable as it says it is, with an id or without; and what a bridge
+    // publishes may come by twice, and be meant to.
+    let own = matches!(to, Destination::Queue(_)) || (persistent && numbers.is_some());
+    if let Some(name) = envelope.name.as_ref().filter(|name| own && !name.is_empty()) {
+        return Marks::Name(Identity::of(name.as_bytes()));
+    }
     match numbers.filter(|_| persistent) {
         Some((producer, sequence)) => {
             // The same number goes to each of several queues.
