@@ -9,6 +9,7 @@ mod durable;
 mod flow;
 mod hostile;
 mod large;
+mod memory;
 mod metrics;
 mod once;
 mod openwire_hostile;
