@@ -64,8 +64,12 @@ fn disposition() -> impl Strategy<Value = Disposition> {
 
 fn verb() -> impl Strategy<Value = Verb> {
     let client = || 0..CLIENTS;
-    let how =
-        prop_oneof![4 => Just(StartAs::New), 2 => Just(StartAs::Join), 1 => Just(StartAs::Resume)];
+    let how = prop_oneof![
+        4 => Just(StartAs::New),
+        2 => Just(StartAs::Join),
+        2 => Just(StartAs::Either),
+        1 => Just(StartAs::Resume),
+    ];
     let end =
         prop_oneof![5 => Just(EndAs::Success), 1 => Just(EndAs::Fail), 1 => Just(EndAs::Suspend)];
     let resolution = prop_oneof![Just(Resolution::Commit), Just(Resolution::Rollback)];

@@ -256,7 +256,7 @@ impl Plain {
 
     fn start(&mut self, xid: usize, connection: u64, how: StartAs, now: u64) -> Said {
         match (how, &mut self.branches[xid]) {
-            (StartAs::New, branch @ None) => {
+            (StartAs::New | StartAs::Either, branch @ None) => {
                 let (bonds, broken) = ([(connection, false)].into(), None);
                 *branch = Some(Branch::Open { bonds, broken, deadline: now + TIMEOUT });
                 Ok(None)
@@ -268,7 +268,7 @@ impl Plain {
                     bonds.get(&connection).copied(),
                     match how {
                         StartAs::Resume => Some(true),
-                        _ => None,
+                        StartAs::New | StartAs::Join | StartAs::Either => None,
                     },
                 );
                 match broken {
