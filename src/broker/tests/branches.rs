@@ -461,6 +461,47 @@ fn what_a_branch_has_done_is_seen_in_pieces_and_counted_by_queue() {
     assert!(bench.broker.glimpse(found.transaction.unwrap(), 0, 256).operations.is_empty());
 }
 
+/// A scan of recovery begins without a name (`TMSTARTRSCAN`), goes on after one (`TMNOFLAGS`), and
+/// is over when nothing comes (`TMENDRSCAN`): the broker keeps no place in it.
+#[test]
+fn recovery_names_in_every_scan_what_has_voted_or_was_decided_and_nothing_in_another_state() {
+    let mut bench = Bench::new();
+    let (commit, rollback) = (Resolution::Commit, Resolution::Rollback);
+    // Open ones: free, worked in, resting and broken, with something in them and without.
+    for (branch, work) in [(2, false), (3, true), (4, true)] {
+        bench.start(u64::from(branch), branch);
+        work.then(|| bench.send_within(u64::from(branch), "q", Durability::Persistent));
+        let how = if branch == 4 { EndAs::Fail } else { EndAs::Success };
+        assert_eq!(bench.end_as(u64::from(branch), branch, how), YES);
+    }
+    for branch in [5, 6, 7] {
+        bench.start(u64::from(branch), branch);
+        bench.send_within(u64::from(branch), "q", Durability::Persistent);
+    }
+    assert_eq!(bench.end_as(6, 6, EndAs::Suspend), YES);
+    assert_eq!(bench.start_as(8, 7, StartAs::Join), YES);
+    bench.close(8);
+    (10..16).for_each(|branch| bench.prepared(branch));
+    let decide = |branch, resolution| XaCommand::Decide { xid: xid(branch), resolution };
+    assert_eq!(bench.xa(9, decide(11, commit)), YES);
+    assert_eq!(bench.xa(9, decide(12, rollback)), YES);
+    assert_eq!(bench.commit_branch(13, false), YES);
+    assert_eq!(bench.rollback_branch(14, Disposition::Return), YES);
+    let all = [(10, None), (11, Some(commit)), (12, Some(rollback)), (15, None)];
+    for life in 0..2 {
+        // Whatever the name after which a scan goes on: it need not be one that is listed.
+        for after in (0..20).map(Some).chain([None]) {
+            let asked = XaCommand::Recover { after: after.map(xid) };
+            let Ok(Some(Reply::Branches(found))) = bench.xa(52, asked) else { panic!("{after:?}") };
+            let found: Vec<_> = found.iter().map(|it| (it.xid.branch()[0], it.decided)).collect();
+            let rest = all.iter().filter(|(branch, _)| after.is_none_or(|after| *branch > after));
+            assert_eq!(found, rest.copied().collect::<Vec<_>>(), "after {after:?} in {life}");
+        }
+        bench.restart();
+        bench.settle_down(Effects::new());
+    }
+}
+
 #[test]
 fn ten_thousand_prepared_branches_come_out_of_recovery_in_pages() {
     let mut bench = Bench::new();
