@@ -3,7 +3,9 @@
 //! Always: a step happens whole or not at all, so that what a crash leaves is the model before a
 //! step or after it, and nothing between.
 
-use crate::broker::command::Disposition;
+use std::collections::BTreeSet;
+
+use crate::broker::command::{Disposition, XaError};
 use crate::broker::delta::Resolution;
 
 use super::{Operation, Step};
@@ -43,8 +45,17 @@ impl Message {
 /// One operation of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
-    Sent { queue: usize, message: Message },
-    Settled { queue: usize, message: Message, returned: bool },
+    /// Under a number of its producer's, if it has one.
+    Sent {
+        queue: usize,
+        message: Message,
+        sequence: Option<u64>,
+    },
+    Settled {
+        queue: usize,
+        message: Message,
+        returned: bool,
+    },
 }
 
 /// How far the transaction is.
@@ -53,13 +64,28 @@ pub(super) enum Phase {
     /// Not begun, or over and forgotten.
     None,
     Open,
-    /// A branch to which no connection belongs.
-    Free,
     Prepared,
     /// It has ended so, and that is remembered.
     Over(Resolution),
     /// An operator has ended it so.
     Decided(Resolution),
+}
+
+/// What the first connection has to do with the branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bond {
+    None,
+    Works,
+    Rests,
+}
+
+/// What is known of a number of the producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Free,
+    /// A transaction has taken it, and is not over.
+    Pending,
+    Taken,
 }
 
 /// A message as a start finds it.
@@ -81,7 +107,7 @@ pub(super) struct Delivered {
     pub(super) redelivered: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Model {
     queues: [Vec<Message>; 2],
     /// What the consumer of each queue has and has not settled. It takes one at a time.
@@ -90,13 +116,33 @@ pub(super) struct Model {
     done: Vec<Done>,
     branch: bool,
     pub(super) phase: Phase,
+    pub(super) bond: Bond,
+    /// Another connection is associated with the branch.
+    pub(super) joined: bool,
+    /// The work in the branch was undone, for this cause.
+    pub(super) broken: Option<XaError>,
+    /// Numbers of the producer under which something was sent.
+    numbers: BTreeSet<u64>,
+    /// Something was committed under the name that the commit has.
+    pub(super) committed: bool,
 }
 
 impl Model {
     pub(super) fn new(queues: [Vec<Message>; 2]) -> Self {
         let (loans, done) = ([Vec::new(), Vec::new()], Vec::new());
-        let mut model =
-            Self { queues, loans, consumes: true, done, branch: false, phase: Phase::None };
+        let mut model = Self {
+            queues,
+            loans,
+            consumes: true,
+            done,
+            branch: false,
+            phase: Phase::None,
+            bond: Bond::None,
+            joined: false,
+            broken: None,
+            numbers: BTreeSet::new(),
+            committed: false,
+        };
         model.lend();
         model
     }
@@ -134,26 +180,119 @@ impl Model {
         self.loans[queue].first().copied()
     }
 
+    /// Nobody is associated with the branch.
+    pub(super) fn is_free(&self) -> bool {
+        self.bond == Bond::None && !self.joined
+    }
+
+    pub(super) fn is_branch(&self) -> bool {
+        self.branch
+    }
+
+    /// What is sent is sent by the other connection: it has joined the branch.
+    pub(super) fn sends_by_other(&self) -> bool {
+        self.joined
+    }
+
+    pub(super) fn standing(&self, of: u64) -> Standing {
+        let waits = |it: &Done| matches!(it, Done::Sent { sequence: Some(it), .. } if *it == of);
+        match self.numbers.contains(&of) {
+            true => Standing::Taken,
+            false if self.done.iter().any(waits) => Standing::Pending,
+            false => Standing::Free,
+        }
+    }
+
+    /// A message comes to a queue, in no transaction.
+    pub(super) fn send(&mut self, queue: usize, number: u64, sequence: Option<u64>) {
+        self.queues[queue].push(Message::new(number, true));
+        self.numbers.extend(sequence);
+    }
+
     pub(super) fn take(&mut self, step: Step, number: u64) {
         match step {
             Step::Begin => self.phase = Phase::Open,
-            Step::Start => (self.phase, self.branch) = (Phase::Open, true),
+            Step::Start => {
+                (self.phase, self.branch, self.bond) = (Phase::Open, true, Bond::Works);
+            }
             Step::Do(operation) => self.operate(operation, number),
             Step::Commit => self.settle(Resolution::Commit, Disposition::Return),
+            Step::CommitOnce => {
+                self.settle(Resolution::Commit, Disposition::Return);
+                self.committed = true;
+            }
             Step::Rollback(disposition) => self.settle(Resolution::Rollback, disposition),
-            Step::End => self.phase = Phase::Free,
+            Step::Join => self.joined = self.broken.is_none(),
+            Step::Leave => self.joined = false,
+            Step::LoseOther => {
+                self.joined = false;
+                self.break_off(XaError::RbCommFail);
+            }
+            Step::Suspend if self.broken.is_none() => self.bond = Bond::Rests,
+            Step::Resume if self.broken.is_none() => self.bond = Bond::Works,
+            Step::Resume => {}
+            Step::End | Step::Suspend => self.bond = Bond::None,
+            Step::Fail => {
+                self.bond = Bond::None;
+                self.break_off(XaError::RbRollback);
+            }
+            Step::Expire => self.expire(),
             Step::Prepare => self.prepare(),
             Step::OnePhase | Step::Outcome(..) | Step::Decide(_) => self.end_branch(step),
+            Step::Forget => {
+                if let Phase::Decided(_) = self.phase {
+                    self.phase = Phase::None;
+                }
+            }
             Step::Lose => self.lose(),
         }
         self.lend();
     }
 
+    /// What was done in the branch is undone, and it waits for its manager to hear why.
+    fn break_off(&mut self, why: XaError) {
+        if self.broken.is_none() {
+            self.settle(Resolution::Rollback, Disposition::Return);
+            (self.phase, self.broken) = (Phase::Open, Some(why));
+        }
+    }
+
+    /// The time of an open branch is over, or that of a broken one.
+    fn expire(&mut self) {
+        match (self.phase, self.broken) {
+            (Phase::Open, None) if self.branch => self.break_off(XaError::RbTimeout),
+            (Phase::Open, Some(_)) if self.is_free() => self.give_up(),
+            _ => {}
+        }
+    }
+
+    /// There is no such branch any more.
+    fn give_up(&mut self) {
+        (self.phase, self.broken) = (Phase::None, None);
+    }
+
+    /// Whether an operation is refused: its connection rests, or the work is undone already.
+    fn refuses(&self, operation: Operation) -> bool {
+        let by_other = self.sends_by_other() && !matches!(operation, Operation::Settle { .. });
+        self.broken.is_some() || (self.bond == Bond::Rests && !by_other)
+    }
+
     fn operate(&mut self, operation: Operation, number: u64) {
+        if self.refuses(operation) {
+            return;
+        }
         match operation {
             Operation::Send { queue, persistent } => {
                 let message = Message::new(number, persistent || self.branch);
-                self.done.push(Done::Sent { queue, message });
+                self.done.push(Done::Sent { queue, message, sequence: None });
+            }
+            Operation::Number { sequence, .. } if self.standing(sequence) != Standing::Free => {}
+            Operation::Number { queue, sequence } if self.phase == Phase::None => {
+                self.send(queue, number, Some(sequence));
+            }
+            Operation::Number { queue, sequence } => {
+                let message = Message::new(number, true);
+                self.done.push(Done::Sent { queue, message, sequence: Some(sequence) });
             }
             Operation::Settle { queue, returned } => {
                 let number = self.loans[queue].remove(0);
@@ -166,8 +305,11 @@ impl Model {
 
     /// What was settled and is not in the log leaves its queue for it.
     fn prepare(&mut self) {
+        if self.phase != Phase::Open || !self.is_free() {
+            return;
+        }
         if self.done.is_empty() {
-            self.phase = Phase::None;
+            self.give_up();
             return;
         }
         self.phase = Phase::Prepared;
@@ -187,6 +329,19 @@ impl Model {
             Step::Decide(resolution) => (resolution, Disposition::Return),
             _ => unreachable!("the others end no branch"),
         };
+        let one_phase = step == Step::OnePhase;
+        let open = self.phase == Phase::Open && self.is_free();
+        let ends = match step {
+            // What is broken ends so, and nobody remembers that.
+            Step::OnePhase | Step::Outcome(Resolution::Rollback, _) if open => true,
+            _ => self.phase == Phase::Prepared && !one_phase,
+        };
+        if !ends {
+            return;
+        }
+        if self.broken.is_some() {
+            return self.give_up();
+        }
         let is_kept = self.phase == Phase::Prepared || resolution == Resolution::Commit;
         self.settle(resolution, disposition);
         if is_kept {
@@ -207,9 +362,10 @@ impl Model {
         ordered.sort_by_key(class);
         for done in ordered {
             match done {
-                Done::Sent { queue, message } => {
+                Done::Sent { queue, message, sequence } => {
                     if resolution == Resolution::Commit {
                         self.queues[queue].push(message);
+                        self.numbers.extend(sequence);
                     }
                 }
                 Done::Settled { queue, message, returned } => {
@@ -244,8 +400,12 @@ impl Model {
 
     /// The connection is gone, and with it what only belonged to it.
     fn lose(&mut self) {
-        if self.phase == Phase::Open {
+        if self.phase == Phase::Open && !self.branch {
             self.settle(Resolution::Rollback, Disposition::Return);
+        }
+        if self.bond != Bond::None {
+            self.bond = Bond::None;
+            self.break_off(XaError::RbCommFail);
         }
         for (queue, loans) in self.queues.iter_mut().zip(&mut self.loans) {
             for message in queue.iter_mut().filter(|it| loans.contains(&it.number)) {
@@ -261,7 +421,8 @@ impl Model {
         let mut next = self.clone();
         next.consumes = false;
         next.loans = [Vec::new(), Vec::new()];
-        if matches!(next.phase, Phase::Open | Phase::Free) {
+        (next.bond, next.joined, next.broken) = (Bond::None, false, None);
+        if next.phase == Phase::Open {
             next.settle(Resolution::Rollback, Disposition::Return);
         }
         for queue in &mut next.queues {

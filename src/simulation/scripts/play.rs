@@ -10,24 +10,29 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::broker::command::{
-    Command, Confirm, EndAs, Outcome, Output, Refusal, Reply, Request, StartAs, Vote, Which, Work,
-    XaCommand, XaError,
+    Command, Confirm, EndAs, Once, Outcome, Output, Refusal, Reply, Request, StartAs, Which,
+    XaCommand,
 };
 use crate::broker::delta::Resolution;
 use crate::engine::{Input, Mailbox, Settings, Turn};
+use crate::identity::{Identity, Numbered};
 use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName, Xid};
 use crate::io::sim::SimDisk;
 use crate::limits;
 use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
 use crate::schedule::When;
 
+use super::check::{check, expect, expected_answer};
 use super::model::{self, Delivered, Found, Model, Phase};
 use super::{Operation, Script, Step};
 use crate::simulation::node::{Node, abandon, number_of, settings};
 
 pub(super) const NOW: Millis = Millis(1_000_000);
 pub(super) const QUEUES: [&str; 2] = ["left", "right"];
+const OTHER: ConnectionId = ConnectionId(100);
 pub(super) const NAME: TransactionName = TransactionName(1);
+/// Milliseconds within which a branch has voted, or is broken and given up.
+const PATIENCE: u64 = 400_000;
 /// What the first queue begins with; all of it in the log.
 const FIRST: [u64; 3] = [1, 2, 3];
 /// What the second does, and whether it is in the log.
@@ -45,9 +50,9 @@ pub(super) enum Pace {
 }
 
 /// Until when the last step may stay in memory.
-fn lingers(turn: Turn) -> Option<Millis> {
+fn lingers(turn: Turn, now: Millis) -> Option<Millis> {
     let Turn::Idle(deadline) = turn else { return None };
-    deadline.filter(|deadline| deadline.0 <= NOW.0 + limits::LINGER_MILLIS)
+    deadline.filter(|deadline| deadline.0 <= now.0 + limits::LINGER_MILLIS)
 }
 
 /// What was tried.
@@ -65,7 +70,16 @@ impl Tried {
     }
 }
 
-type Checked = Result<(), String>;
+pub(super) type Checked = Result<(), String>;
+
+pub(super) type Answer = Result<Reply, Refusal>;
+
+/// What every script begins with.
+pub(super) fn beginning() -> Model {
+    let first = FIRST.map(|number| model::Message::new(number, true));
+    let second = SECOND.map(|(number, logged)| model::Message::new(number, logged));
+    Model::new([first.into(), second.into()])
+}
 
 /// The disk on which every script begins.
 pub(super) struct Base {
@@ -92,9 +106,7 @@ impl Base {
         for (number, persistent) in SECOND {
             actor.ask(send(1, number, persistent))?;
         }
-        let first = FIRST.map(|number| model::Message::new(number, true));
-        let second = SECOND.map(|(number, logged)| model::Message::new(number, logged));
-        let mut model = Model::new([first.into(), second.into()]);
+        let mut model = beginning();
         actor.pace = pace;
         // What the log has, and after it what is in memory alone.
         let mut since = vec![model.clone()];
@@ -112,7 +124,7 @@ impl Base {
                     return Ok(());
                 }
                 tried.points += 1;
-                let works = matches!(step, Step::Do(_));
+                let works = !promises(*step);
                 let allowed = match moment {
                     // What is in memory alone waits for nothing.
                     Moment::Told if works => &since[..1],
@@ -120,7 +132,7 @@ impl Base {
                     Moment::Torn => &since[..],
                     Moment::Told | Moment::Whole | Moment::Answered => slice::from_ref(&model),
                 };
-                let checked = check(&disk, allowed, tried);
+                let checked = check(&disk, allowed, script, tried);
                 checked.map_err(|problem| format!("{moment:?}: {problem}"))
             };
             let answer = actor.drive(input, &mut crash).map_err(tell)?;
@@ -133,8 +145,8 @@ impl Base {
         }
         if script.steps.last() != Some(&Step::Lose) {
             model.take(Step::Lose, 0);
-            let close = actor.input(Step::Lose, 0, &model);
-            actor.drive(close, &mut |_, _| Ok(()))?;
+            let close = Input::Close(actor.connection);
+            actor.drive(Some(close), &mut |_, _| Ok(()))?;
         }
         actor.connect();
         expect(&actor.drain()?, &model.delivered(), "without a crash")
@@ -152,69 +164,11 @@ enum Moment {
     Answered,
 }
 
-/// Recovers a crashed disk, which must be as one of these models says.
-fn check(disk: &SimDisk, allowed: &[Model], tried: &mut Tried) -> Checked {
-    let again = disk.kill();
-    let mut actor = Actor::recover(disk)?;
-    let found = actor.found()?;
-    let branches = actor.branches()?;
-    let mut allowed: Vec<Model> = allowed.iter().map(Model::crashed).collect();
-    let as_found = |it: &Model| it.found() == found && listed(it.phase) == branches;
-    let Some(at) = allowed.iter().position(as_found) else {
-        let allowed = allowed.iter().map(|it| (it.found(), listed(it.phase)));
-        let allowed: Vec<_> = allowed.collect();
-        return Err(format!("found {found:?} and {branches:?}; allowed is {allowed:?}"));
-    };
-    let mut model = allowed.swap_remove(at);
-    let commit = Step::Outcome(Resolution::Commit, super::RETURN);
-    let answer = actor.decide(commit)?;
-    expect(&answer, &expected_answer(commit, &model), "asked to commit after a start")?;
-    if model.phase == Phase::Prepared {
-        tried.decided += 1;
-        let mut other = model.clone();
-        model.take(commit, 0);
-        let rollback = Step::Outcome(Resolution::Rollback, super::RETURN);
-        other.take(rollback, 0);
-        let mut actor = Actor::recover(&again)?;
-        expect(&actor.decide(rollback)?, &Ok(Reply::Done), "rolled back after a start")?;
-        expect(&actor.drain()?, &other.delivered(), "rolled back after a start")?;
-    }
-    expect(&actor.drain()?, &model.delivered(), "after a start")
-}
-
-fn expect<T: PartialEq + std::fmt::Debug>(found: &T, expected: &T, what: &str) -> Checked {
-    let same = found == expected;
-    if same { Ok(()) } else { Err(format!("{what}: {found:?}, not {expected:?}")) }
-}
-
-pub(super) type Answer = Result<Reply, Refusal>;
-
-/// What a step is answered, by the model before it.
-fn expected_answer(step: Step, before: &Model) -> Answer {
-    let xa = |error| Err(Refusal::Xa(error));
-    match (step, before.phase) {
-        (Step::Prepare, _) if before.is_empty() => Ok(Reply::Vote(Vote::ReadOnly)),
-        (Step::Prepare, _) => Ok(Reply::Vote(Vote::Ok)),
-        (Step::Outcome(..) | Step::Decide(_), Phase::None) => xa(XaError::NotA),
-        // In two phases nobody commits what was rolled back: there is no such branch.
-        (Step::Outcome(Resolution::Commit, _), Phase::Over(Resolution::Rollback)) => {
-            xa(XaError::NotA)
-        }
-        (Step::Outcome(..), Phase::Over(Resolution::Rollback)) => xa(XaError::RbRollback),
-        (Step::Outcome(..), Phase::Decided(Resolution::Commit)) => xa(XaError::HeurCommit),
-        (Step::Outcome(..), Phase::Decided(Resolution::Rollback)) => xa(XaError::HeurRollback),
-        _ => Ok(Reply::Done),
-    }
-}
-
-/// What recovery lists.
-fn listed(phase: Phase) -> Vec<(Xid, Option<Resolution>)> {
-    let decided = match phase {
-        Phase::Prepared => None,
-        Phase::Decided(resolution) => Some(resolution),
-        _ => return Vec::new(),
-    };
-    vec![(Xid::clone(&xid()), decided)]
+/// Whether the answer to a step promises something: what is done in a transaction does not, its
+/// vote and its end do.
+fn promises(step: Step) -> bool {
+    use Step::{Do, End, Fail, Join, Leave, Resume, Suspend};
+    !matches!(step, Do(_) | Join | Leave | Suspend | Resume | End | Fail)
 }
 
 pub(super) fn xid() -> Arc<Xid> {
@@ -240,6 +194,23 @@ pub(super) fn message(number: u64, persistent: bool) -> Message {
     }
 }
 
+pub(super) fn numbered(sequence: u64) -> Numbered {
+    Numbered { producer: Identity::of(b"a producer"), sequence }
+}
+
+/// What the commits are called of which there is to be one.
+pub(super) fn commit_name() -> Identity {
+    Identity::of(b"a commit")
+}
+
+pub(super) fn commit_once() -> Command {
+    Command::Once(Once::commit(commit_name(), NAME, Identity::of(b"what was done")))
+}
+
+fn end_as(how: EndAs) -> Command {
+    Command::Xa(XaCommand::End { xid: xid(), transaction: NAME, how })
+}
+
 pub(super) fn send(queue: usize, number: u64, persistent: bool) -> Command {
     let to = Destination::Queue(QUEUES[queue].into());
     Command::Send { to, message: message(number, persistent) }
@@ -250,8 +221,11 @@ pub(super) struct Actor {
     pub(super) disk: SimDisk,
     pub(super) node: Node,
     pace: Pace,
+    now: Millis,
     connection: ConnectionId,
     mailbox: Arc<Mailbox>,
+    /// Another connection, which joins the branch.
+    other: (ConnectionId, Arc<Mailbox>),
     last_token: u64,
     /// What has been delivered and was not yet settled or looked at.
     deliveries: [BTreeMap<u64, (Tag, Delivered)>; 2],
@@ -281,18 +255,28 @@ impl Actor {
         let node =
             Node::open_with(disk, nonce, NOW, settings).map_err(|e| format!("start: {e}"))?;
         let (connection, mailbox) = (ConnectionId(0), Arc::default());
+        let other = (OTHER, Arc::default());
         let (deliveries, order) = Default::default();
-        let disk = disk.clone();
-        let pace = Pace::Single;
-        let mut actor =
-            Self { disk, node, pace, connection, mailbox, last_token: 0, deliveries, order };
+        let (disk, pace, now, last_token) = (disk.clone(), Pace::Single, NOW, 0);
+        let mut actor = Self {
+            disk,
+            node,
+            pace,
+            now,
+            connection,
+            mailbox,
+            other,
+            last_token,
+            deliveries,
+            order,
+        };
         // Room for all that a script writes is made before it begins.
         while actor.node.room_step() {}
         actor.connect();
         Ok(actor)
     }
 
-    fn recover(disk: &SimDisk) -> Result<Self, String> {
+    pub(super) fn recover(disk: &SimDisk) -> Result<Self, String> {
         let mut actor = Self::open(disk)?;
         actor.node.end_transactions(NOW)?;
         Ok(actor)
@@ -307,10 +291,14 @@ impl Actor {
     }
 
     fn request(&mut self, command: Command) -> Input {
+        self.request_by(self.connection, command)
+    }
+
+    fn request_by(&mut self, connection: ConnectionId, command: Command) -> Input {
         self.last_token += 1;
         let (token, confirm) = (Token(self.last_token), Confirm::Always);
         let request = Request { token, confirm, command };
-        Input::Requests(self.connection, [request].into(), None)
+        Input::Requests(connection, [request].into(), None)
     }
 
     pub(super) fn ask(&mut self, command: Command) -> Result<Reply, String> {
@@ -319,7 +307,7 @@ impl Actor {
 
     pub(super) fn try_ask(&mut self, command: Command) -> Result<Answer, String> {
         let input = self.request(command);
-        self.drive(input, &mut |_, _| Ok(()))?.ok_or("no answer".to_owned())
+        self.drive(Some(input), &mut |_, _| Ok(()))?.ok_or("no answer".to_owned())
     }
 
     /// Asks, and does not wait for the answer.
@@ -328,23 +316,31 @@ impl Actor {
         self.node.inputs.push_back(input);
     }
 
-    /// What is told to the engine for a step.
-    fn input(&mut self, step: Step, number: u64, before: &Model) -> Input {
+    /// What is told to the engine for a step; nothing where only time goes by.
+    fn input(&mut self, step: Step, number: u64, before: &Model) -> Option<Input> {
         let (xid, transaction) = (xid(), NAME);
         let command = match step {
             Step::Begin => Command::Begin { transaction },
-            Step::Start => {
-                let (how, timeout, client) = (StartAs::New, None, "a script".into());
-                Command::Xa(XaCommand::Start { xid, how, transaction, timeout, client })
+            Step::Start => return Some(self.start(self.connection, StartAs::New)),
+            Step::Join => {
+                self.node.inputs.push_back(Input::Connect(self.other.0, Arc::clone(&self.other.1)));
+                return Some(self.start(self.other.0, StartAs::Join));
             }
-            Step::Do(operation) => {
-                let work = self.work(operation, number, before);
-                Command::Transact { transaction, work }
-            }
+            Step::Resume => return Some(self.start(self.connection, StartAs::Resume)),
+            Step::Do(operation) => return Some(self.operation(operation, number, before)),
             Step::Commit => Command::Commit { transaction },
+            Step::CommitOnce => commit_once(),
             Step::Rollback(disposition) => Command::Rollback { transaction, disposition },
-            Step::Lose => return Input::Close(self.connection),
-            Step::End => Command::Xa(XaCommand::End { xid, transaction, how: EndAs::Success }),
+            Step::Lose => return Some(Input::Close(self.connection)),
+            Step::LoseOther => return Some(Input::Close(self.other.0)),
+            Step::Expire => {
+                self.now.0 += PATIENCE;
+                return None;
+            }
+            Step::End => end_as(EndAs::Success),
+            Step::Suspend => end_as(EndAs::Suspend),
+            Step::Fail => end_as(EndAs::Fail),
+            Step::Leave => return Some(self.request_by(self.other.0, end_as(EndAs::Success))),
             Step::Prepare => Command::Xa(XaCommand::Prepare { xid }),
             Step::OnePhase => Command::Xa(XaCommand::Commit { xid, one_phase: true }),
             Step::Outcome(Resolution::Commit, _) => {
@@ -354,35 +350,55 @@ impl Actor {
                 Command::Xa(XaCommand::Rollback { xid, disposition })
             }
             Step::Decide(resolution) => Command::Xa(XaCommand::Decide { xid, resolution }),
+            Step::Forget => Command::Xa(XaCommand::Forget { xid }),
         };
-        self.request(command)
+        Some(self.request(command))
     }
 
-    fn work(&mut self, operation: Operation, number: u64, before: &Model) -> Work {
-        match operation {
-            Operation::Send { queue, persistent } => {
-                let to = Destination::Queue(QUEUES[queue].into());
-                Work::Send { to, message: message(number, persistent) }
-            }
+    fn start(&mut self, connection: ConnectionId, how: StartAs) -> Input {
+        let (xid, transaction, timeout, client) = (xid(), NAME, None, "a script".into());
+        let start = XaCommand::Start { xid, how, transaction, timeout, client };
+        self.request_by(connection, Command::Xa(start))
+    }
+
+    fn operation(&mut self, operation: Operation, number: u64, before: &Model) -> Input {
+        let to = |queue: usize| Destination::Queue(QUEUES[queue].into());
+        let sends = |queue, persistent| Command::Send {
+            to: to(queue),
+            message: message(number, persistent),
+        };
+        let (command, sequence) = match operation {
+            Operation::Send { queue, persistent } => (sends(queue, persistent), None),
+            Operation::Number { queue, sequence } => (sends(queue, true), Some(sequence)),
             Operation::Settle { queue, returned } => {
                 let number = before.loan(queue).expect("there are enough");
                 let (tag, _) = self.deliveries[queue][&number];
                 let (subscription, which) = (subscription(queue), Which::One(tag));
                 let outcome = if returned { Outcome::Returned } else { Outcome::Accepted };
-                Work::Settle { subscription, which, outcome }
+                (Command::Settle { subscription, which, outcome }, None)
             }
-        }
+        };
+        let sends = !matches!(operation, Operation::Settle { .. });
+        let within = (before.phase != Phase::None).then_some(NAME);
+        let command = command.within(within);
+        let command = match sequence {
+            Some(sequence) => Command::Once(Once::numbered(numbered(sequence), command)),
+            None => command,
+        };
+        let by_other = sends && before.sends_by_other();
+        let connection = if by_other { self.other.0 } else { self.connection };
+        self.request_by(connection, command)
     }
 
     /// Lets the engine and the log run until nothing moves, and crashes each write to the log.
     fn drive(
         &mut self,
-        input: Input,
+        input: Option<Input>,
         crash: &mut dyn FnMut(SimDisk, Moment) -> Checked,
     ) -> Result<Option<Answer>, String> {
-        self.node.inputs.push_back(input);
+        self.node.inputs.extend(input);
         let (mut answer, mut wrote) = (None, false);
-        let mut now = NOW;
+        let mut now = self.now;
         for _ in 0..1000 {
             let turn = self.node.turn(now).map_err(|error| error.to_string())?;
             if self.node.log_step() {
@@ -397,7 +413,7 @@ impl Actor {
                 while self.node.log_step() {}
             } else if self.node.jobs.is_empty() && self.node.inputs.is_empty() {
                 self.hear(&mut answer)?;
-                if let (Pace::Single, Some(lingers)) = (self.pace, lingers(turn)) {
+                if let (Pace::Single, Some(lingers)) = (self.pace, lingers(turn, now)) {
                     now = lingers;
                     continue;
                 }
@@ -416,6 +432,7 @@ impl Actor {
         let mut outputs = Vec::new();
         // Nothing comes to a connection that is gone.
         self.mailbox.take(&mut outputs).map_err(|why| why.to_string())?;
+        self.other.1.take(&mut outputs).map_err(|why| why.to_string())?;
         for output in outputs {
             match output {
                 Output::Answer { result, .. } => *answer = Some(result),
