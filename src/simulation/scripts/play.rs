@@ -310,6 +310,13 @@ impl Actor {
         self.drive(Some(input), &mut |_, _| Ok(()))?.ok_or("no answer".to_owned())
     }
 
+    /// Tells the engine of a step, and lets nothing run.
+    pub(super) fn tell(&mut self, step: Step, model: &mut Model) {
+        let input = self.input(step, SENT, model);
+        model.take(step, SENT);
+        self.node.inputs.extend(input);
+    }
+
     /// Asks, and does not wait for the answer.
     pub(super) fn leave(&mut self, command: Command) {
         let input = self.request(command);
