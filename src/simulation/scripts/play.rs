@@ -310,11 +310,30 @@ impl Actor {
         self.drive(Some(input), &mut |_, _| Ok(()))?.ok_or("no answer".to_owned())
     }
 
+    /// Takes a step, and gives the answer.
+    pub(super) fn step(&mut self, step: Step, model: &mut Model) -> Answer {
+        let input = self.input(step, SENT, model);
+        model.take(step, SENT);
+        let answer = self.drive(input, &mut |_, _| Ok(())).expect("it comes to rest");
+        answer.expect("it is answered")
+    }
+
     /// Tells the engine of a step, and lets nothing run.
     pub(super) fn tell(&mut self, step: Step, model: &mut Model) {
         let input = self.input(step, SENT, model);
         model.take(step, SENT);
         self.node.inputs.extend(input);
+    }
+
+    /// What the first connection was answered since somebody looked.
+    pub(super) fn answers(&mut self) -> Vec<Answer> {
+        let mut outputs = Vec::new();
+        self.mailbox.take(&mut outputs).expect("it is there");
+        let answer = |output| match output {
+            Output::Answer { result, .. } => Some(result),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(answer).collect()
     }
 
     /// Asks, and does not wait for the answer.
