@@ -12,7 +12,7 @@
 //! a name and what an operator decides and a manager forgets are among these. The second (`wide`)
 //! is sends under numbers and what happens to a branch meanwhile: others join it and go, it rests
 //! and goes on, fails, and takes too long. What needs no crash, and is told from the same place,
-//! is in `doomed`, `renewed` and `upkeep`.
+//! is in `doomed`, `renewed`, `upkeep` and `warned`.
 
 mod check;
 mod doomed;
@@ -20,6 +20,7 @@ mod model;
 mod play;
 mod renewed;
 mod upkeep;
+mod warned;
 mod wide;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
