@@ -92,6 +92,56 @@ fn a_mistake_in_a_transaction_is_told_and_nothing_of_it_happens() {
     wait_until("it is rolled back", || broker.queues() == [("q".to_owned(), 0, 0)]);
 }
 
+/// All of it is on its way before the broker has said anything: the COMMIT comes after the mistake.
+#[test]
+fn an_acknowledgement_of_what_was_never_delivered_makes_its_commit_an_error_and_nothing_happen() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let mut other = broker.connect();
+    other.publish("/queue/in", "delivered").unwrap();
+    other.publish("/queue/other", "delivered to another").unwrap();
+    other.subscribe("s", "/queue/other", "client-individual").unwrap();
+    let foreign = other.message().unwrap();
+    for (version, attempt) in [("1.2", 1), ("1.1", 2), ("1.0", 3)] {
+        let mut stomp = Stomp::connect(broker.port(), version).unwrap();
+        let ack = if version == "1.2" { "client-individual" } else { "client" };
+        stomp.subscribe("s", "/queue/in", ack).unwrap();
+        let message = stomp.message().unwrap();
+        assert_eq!(message.header("JMSXDeliveryCount").unwrap_or("1"), attempt.to_string());
+        let never = foreign.header("message-id").unwrap();
+        let never = match version {
+            // Of the next delivery of this subscription.
+            "1.2" => Frame::new("ACK").with("id", "1-2"),
+            _ => Frame::new("ACK").with("message-id", never).with("subscription", "s"),
+        };
+        let mut bytes = in_transaction("BEGIN", "t").encode(version);
+        for frame in [
+            send_in("t", "/queue/out", "never seen"),
+            stomp.ack_of(&message).with("transaction", "t"),
+            never.with("transaction", "t"),
+            send_in("t", "/queue/out", "never seen"),
+            in_transaction("COMMIT", "t").with("receipt", "committed"),
+        ] {
+            bytes.extend(frame.encode(version));
+        }
+        stomp.write_raw(&bytes).unwrap();
+        let error = stomp.receive().unwrap();
+        assert_eq!(error.command, "ERROR", "and no RECEIPT: {error:?}");
+        let text = error.header("message").unwrap();
+        assert!(text.contains("names no message that waits to be settled"), "{text}");
+        assert_eq!(stomp.wait_closed(), None, "nothing more is said");
+        wait_until("it is rolled back", || {
+            let queues = broker.queues();
+            let there = |name: &str, depth, lent| queues.contains(&(name.to_owned(), depth, lent));
+            there("in", 1, 0) && there("other", 1, 1) && there("out", 0, 0)
+        });
+    }
+    // The one to whom it was delivered has it still.
+    other.ack(&foreign).unwrap();
+    other.subscribe("in", "/queue/in", "auto").unwrap();
+    assert_eq!(other.message().unwrap().text(), "delivered");
+}
+
 /// Memory does not follow the number of operations; what follows on the connection waits.
 #[test]
 fn a_large_transaction_is_one_atom_in_bounded_memory() {
