@@ -8,6 +8,8 @@
 //! What the system takes of the thread (a page fault, a processor taken away without its clock
 //! noticing) is longer than some of these turns, and strikes anywhere; a step that is too large is
 //! so in every round. So the median of the rounds is judged.
+//!
+//! `ESCROW_TURNS=deep,taken cargo bench --bench turns` does these parts only.
 
 mod support;
 
@@ -18,17 +20,18 @@ use std::time::{Duration, SystemTime};
 use escrowmq::broker::Limits;
 use escrowmq::broker::browse::Browsed;
 use escrowmq::broker::command::{
-    Command, Confirm, Disposition, Outcome, Output, Pick, Reply, Request, Returns, Which, Work,
+    Command, Disposition, Outcome, Pick, Reply, Returns, Vote, Which, Work, XaCommand,
 };
-use escrowmq::engine::{self, Connection, NO_TOKEN, Running, Settings};
+use escrowmq::engine::{self, Running, Settings};
 use escrowmq::ids::{Millis, SubscriptionId, Tag, TransactionName};
 use escrowmq::io::real::{DirStorage, SystemClock};
 use escrowmq::io::{Clock, Storage};
-use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
-use escrowmq::schedule::When;
+use escrowmq::message::{Destination, Durability, Priority};
 use escrowmq::wal;
 use support::Size;
+use support::peer::{PREFETCH, Peer, branch, message, send};
 use support::process::fresh_dir;
+use support::process::random::Random;
 use support::report::{Goal, Series, figures, headline, hold_all};
 
 /// Milliseconds that one turn may last.
@@ -39,12 +42,12 @@ const LONGER_MAX: f64 = 2.0;
 const STEP_MAX: f64 = 5.0;
 /// How often everything is done.
 const ROUNDS: usize = 3;
-/// Requests under way while a store is filled.
-const UNDER_WAY: usize = 2000;
 /// What a page of a browse shows at most.
 const BROWSE_AT_ONCE: usize = 256;
-/// What one subscription may hold at most.
-const PREFETCH: u32 = 32_767;
+/// Messages acknowledged together where that is not what is measured.
+const TOGETHER: usize = 1000;
+/// Outcomes remembered where most are to be forgotten.
+const OUTCOMES_KEPT: u64 = 1000;
 
 pub(crate) fn main() {
     let Some(size) = Size::asked("turns") else { return };
@@ -80,17 +83,36 @@ pub(crate) fn main() {
 
 /// Every kind of work once.
 async fn all(dir: &Path, full: bool, (messages, queues): (usize, usize), worst: &mut Vec<Worst>) {
-    let mut bench = Bench { data: dir.join("one"), worst };
-    one_queue(&mut bench, messages).await;
-    loans(&mut bench, messages / 10).await;
-    bench.data = dir.join("expiry");
-    expiry(&mut bench, messages).await;
-    bench.data = dir.join("many");
-    many_queues(&mut bench, queues).await;
-    bench.data = dir.join("topic");
-    topic(&mut bench, if full { 10_000 } else { 100 }).await;
-    bench.data = dir.join("transactions");
-    transactions(&mut bench, messages).await;
+    let mut bench = Bench { data: PathBuf::new(), limits: limits(), worst };
+    let bench = &mut bench;
+    if bench.begins(dir, "one") {
+        one_queue(bench, messages).await;
+        loans(bench, messages / 10).await;
+    }
+    if bench.begins(dir, "expiry") {
+        expiry(bench, messages).await;
+    }
+    if bench.begins(dir, "many") {
+        many_queues(bench, queues).await;
+    }
+    if bench.begins(dir, "topic") {
+        topic(bench, if full { 10_000 } else { 100 }).await;
+    }
+    if bench.begins(dir, "transactions") {
+        transactions(bench, messages).await;
+    }
+    if bench.begins(dir, "deep") {
+        deep(bench, messages).await;
+    }
+    if bench.begins(dir, "taken") {
+        taken(bench, messages / 2).await;
+    }
+    if bench.begins(dir, "branches") {
+        branches(bench, messages).await;
+    }
+    if bench.begins(dir, "outcomes") {
+        outcomes(bench, messages / 4).await;
+    }
 }
 
 /// Browse, move and purge of one long queue.
@@ -150,6 +172,174 @@ async fn transactions(bench: &mut Bench<'_>, operations: usize) {
         };
         bench.run(what, whole).await;
     }
+}
+
+/// What lies deep in a backlog of messages of all priorities.
+async fn deep(bench: &mut Bench<'_>, messages: usize) {
+    let wanted = (messages / 100).min(10_000);
+    // Of the priority that comes last the last: whoever looks for them passes all others.
+    let fill = (0..messages).map(|nth| {
+        let is_wanted = nth >= messages - wanted;
+        let mut message = message(None, &[("wanted", if is_wanted { "yes" } else { "no" })]);
+        let priority = if is_wanted { 0 } else { nth % 10 };
+        message.priority = Priority::new(priority as u8).expect("a priority");
+        Command::Send { to: Destination::queue("deep"), message }
+    });
+    bench.run("sends of all priorities", async |peer| peer.ask_all(fill).await).await;
+    let choose = async |peer: &mut Peer| {
+        let subscription = peer.choose("deep", "wanted = 'yes'").await;
+        let tags = peer.take(wanted).await;
+        peer.ask_all(each(subscription, shuffled(tags))).await;
+    };
+    bench.run("a selector deep in a backlog", choose).await;
+    let third = async |peer: &mut Peer| {
+        let (subscription, tags) = peer.hold("deep", messages / 2).await;
+        let third = tags.into_iter().step_by(3).collect();
+        peer.ask_all(each(subscription, shuffled(third))).await;
+    };
+    bench.run("acknowledgement of each third, anyhow", third).await;
+    let left = messages - wanted - (messages / 2).div_ceil(3);
+    let drain = async |peer: &mut Peer| {
+        let subscription = peer.subscribe("deep").await;
+        for taken in (0..left).step_by(TOGETHER) {
+            let last = peer.deliveries(TOGETHER.min(left - taken)).await;
+            peer.tell(accept(subscription, Which::Through(last))).await;
+        }
+        assert_eq!(peer.depth("deep").await, 0);
+    };
+    bench.run("all priorities, to the last", drain).await;
+}
+
+/// A transaction that has acknowledged so many messages, half of them in any order, rolled back
+/// and another, committed.
+async fn taken(bench: &mut Bench<'_>, messages: usize) {
+    let fill = (0..messages).map(|_| send("taken", None));
+    bench.run("sends to be taken", async |peer| peer.ask_all(fill).await).await;
+    let transaction = TransactionName(1);
+    let back = async |peer: &mut Peer| {
+        let (subscription, tags) = peer.hold("taken", messages).await;
+        peer.ask(Command::Begin { transaction }).await;
+        peer.ask_all(half_and_all(transaction, subscription, tags)).await;
+        let disposition = Disposition::Return;
+        peer.tell(Command::Rollback { transaction, disposition }).await;
+        peer.take(messages).await;
+    };
+    bench.run("rollback of acknowledgements", back).await;
+    let gone = async |peer: &mut Peer| {
+        let (subscription, tags) = peer.hold("taken", messages).await;
+        peer.ask(Command::Begin { transaction }).await;
+        peer.ask_all(half_and_all(transaction, subscription, tags)).await;
+        peer.ask(Command::Commit { transaction }).await;
+        assert_eq!(peer.depth("taken").await, 0, "all of them are gone");
+    };
+    bench.run("commit of acknowledgements", gone).await;
+}
+
+/// Branches of so many operations: of each, half have sent and half acknowledged, a tenth of them
+/// what lies in memory alone, which the vote must write. One is committed in another life than that
+/// of its vote, and another rolled back in the same.
+async fn branches(bench: &mut Bench<'_>, operations: usize) {
+    let (half, volatile) = (operations / 2, operations / 10);
+    let fill = (0..half - volatile).map(|_| send("taken", None));
+    bench.run("sends to be taken in a branch", async |peer| peer.ask_all(fill).await).await;
+    let vote = async |peer: &mut Peer| {
+        let fill = (0..volatile).map(|_| {
+            let mut message = message(None, &[]);
+            message.durability = Durability::NonPersistent;
+            Command::Send { to: Destination::queue("taken"), message }
+        });
+        peer.ask_all(fill).await;
+        let (subscription, tags) = peer.hold("taken", half).await;
+        let transaction = TransactionName(1);
+        let [start, end, prepare] = branch(transaction, |xid| XaCommand::Prepare { xid });
+        peer.ask(start).await;
+        let send = |_| match send("sent", None) {
+            Command::Send { to, message } => {
+                Command::Transact { transaction, work: Work::Send { to, message } }
+            }
+            other => other,
+        };
+        peer.ask_all((0..half).map(send)).await;
+        peer.ask_all(half_and_all(transaction, subscription, tags)).await;
+        peer.ask(end).await;
+        assert_eq!(peer.ask(prepare).await, Reply::Vote(Vote::Ok));
+    };
+    bench.run("vote of a large branch", vote).await;
+    let commit = async |peer: &mut Peer| {
+        let commit = |xid| XaCommand::Commit { xid, one_phase: false };
+        let [_, _, commit] = branch(TransactionName(1), commit);
+        peer.ask(commit).await;
+        assert_eq!((peer.depth("sent").await, peer.depth("taken").await), (half, 0));
+    };
+    bench.run("commit of it in another life", commit).await;
+    let fill = (0..half - volatile).map(|_| send("taken", None));
+    bench.run("sends to be taken in another branch", async |peer| peer.ask_all(fill).await).await;
+    let both = async |peer: &mut Peer| {
+        vote(peer).await;
+        let disposition = Disposition::Return;
+        let rollback = |xid| XaCommand::Rollback { xid, disposition };
+        let [_, _, rollback] = branch(TransactionName(1), rollback);
+        peer.tell(rollback).await;
+        peer.take(half).await;
+        assert_eq!((peer.depth("sent").await, peer.depth("taken").await), (half, half));
+    };
+    bench.run("vote and rollback of a large branch", both).await;
+}
+
+/// So many outcomes of branches, remembered, and then forgotten in another life.
+async fn outcomes(bench: &mut Bench<'_>, outcomes: usize) {
+    let come = async |peer: &mut Peer| {
+        let all = (1..=outcomes as u64).flat_map(|number| {
+            let transaction = TransactionName(number);
+            let commit = |xid| XaCommand::Commit { xid, one_phase: true };
+            let [start, end, commit] = branch(transaction, commit);
+            let (to, message) = (Destination::topic("nobody"), message(None, &[]));
+            let work = Work::Send { to, message };
+            [start, Command::Transact { transaction, work }, end, commit]
+        });
+        peer.ask_all(all).await;
+    };
+    bench.run("outcomes that are remembered", come).await;
+    bench.limits.outcomes = OUTCOMES_KEPT;
+    // They go when the broker has begun, and from the index with the next checkpoint: that comes
+    // with the end.
+    let go = async |peer: &mut Peer| {
+        for number in 0..TOGETHER {
+            peer.ask(send(&format!("many.{number}"), None)).await;
+        }
+    };
+    bench.run("outcomes that are forgotten", go).await;
+    bench.limits = limits();
+}
+
+fn accept(subscription: SubscriptionId, which: Which) -> Command {
+    Command::Settle { subscription, which, outcome: Outcome::Accepted }
+}
+
+fn each(subscription: SubscriptionId, tags: Vec<Tag>) -> impl Iterator<Item = Command> {
+    tags.into_iter().map(move |tag| accept(subscription, Which::One(tag)))
+}
+
+/// Acknowledges in a transaction one by one half of these, in any order, and the others at once.
+fn half_and_all(
+    transaction: TransactionName,
+    subscription: SubscriptionId,
+    tags: Vec<Tag>,
+) -> impl Iterator<Item = Command> {
+    let last = *tags.last().expect("some");
+    let half = tags[..tags.len() - 1].iter().copied().step_by(2).collect();
+    let all = accept(subscription, Which::Through(last));
+    let each = each(subscription, shuffled(half)).chain([all]);
+    each.map(move |command| command.within(Some(transaction)))
+}
+
+/// In an order that is the same in every run.
+fn shuffled(mut tags: Vec<Tag>) -> Vec<Tag> {
+    let mut random = Random::new(7);
+    for last in (1..tags.len()).rev() {
+        tags.swap(last, random.below(last as u64 + 1) as usize);
+    }
+    tags
 }
 
 /// One acknowledgement of as much as one subscription may hold, and a lost connection that holds
@@ -256,6 +446,7 @@ async fn topic(bench: &mut Bench<'_>, subscribers: usize) {
 /// A store, and the longest turns of each kind of work so far.
 struct Bench<'a> {
     data: PathBuf,
+    limits: Limits,
     worst: &'a mut Vec<Worst>,
 }
 
@@ -268,8 +459,14 @@ struct Worst {
 }
 
 impl Bench<'_> {
+    /// A part begins, with a store of its own; false where others are asked for.
+    fn begins(&mut self, dir: &Path, part: &str) -> bool {
+        self.data = dir.join(part);
+        std::env::var("ESCROW_TURNS").map_or(true, |asked| asked.split(',').any(|it| it == part))
+    }
+
     async fn run(&mut self, what: &str, work: impl AsyncFnOnce(&mut Peer)) {
-        let running = open(&self.data);
+        let running = open(&self.data, self.limits);
         let mut peer = Peer::new(&running);
         work(&mut peer).await;
         drop(peer);
@@ -294,13 +491,16 @@ impl Bench<'_> {
     }
 }
 
-fn open(data: &Path) -> Running {
+fn limits() -> Limits {
+    Limits { queues: 200_000, ..Limits::default() }
+}
+
+fn open(data: &Path, limits: Limits) -> Running {
     let storage: Arc<dyn Storage> =
         Arc::new(DirStorage::open_or_create(data).expect("a data directory"));
     let clock: Arc<dyn Clock> = Arc::new(ThreadClock(SystemClock::new()));
     let nonce = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_nanos();
-    let (options, limits) =
-        (wal::Options::default(), Limits { queues: 200_000, ..Limits::default() });
+    let options = wal::Options::default();
     let settings = Settings { limits, ..Settings::default() };
     let store = engine::open_store(&storage, options, &settings, nonce, clock.wall(), &mut |_| {});
     engine::start(store.expect("a store"), clock).expect("threads")
@@ -335,103 +535,4 @@ fn noise(times: usize) -> f64 {
         longest = longest.max(clock.monotonic() - begun);
     }
     longest.as_secs_f64() * 1000.0
-}
-
-/// A connection.
-struct Peer {
-    running: engine::Handle,
-    connection: Connection,
-    subscriptions: u64,
-    outputs: Vec<Output>,
-}
-
-impl Peer {
-    fn new(running: &Running) -> Self {
-        let running = running.handle().clone();
-        let connection = running.connect().expect("a connection");
-        Self { running, connection, subscriptions: 0, outputs: Vec::new() }
-    }
-
-    /// Breaks off and comes back.
-    async fn reconnect(&mut self) {
-        self.connection = self.running.connect().expect("a connection");
-        self.outputs.clear();
-    }
-
-    async fn submit(&self, commands: impl IntoIterator<Item = Command>) {
-        let request = |command| Request { token: NO_TOKEN, confirm: Confirm::Always, command };
-        let requests = commands.into_iter().map(request).collect();
-        self.connection.submit(requests).await.expect("the engine runs");
-    }
-
-    /// Has all of these done, many at a time.
-    async fn ask_all(&mut self, commands: impl Iterator<Item = Command>) {
-        let (mut commands, mut under_way) = (commands.peekable(), 0);
-        while commands.peek().is_some() || under_way > 0 {
-            let more: Vec<_> = commands.by_ref().take(UNDER_WAY - under_way).collect();
-            under_way += more.len();
-            self.submit(more).await;
-            self.connection.receive(&mut self.outputs).await.expect("the engine runs");
-            for output in self.outputs.drain(..) {
-                assert!(matches!(output, Output::Answer { result: Ok(_), .. }), "{output:?}");
-                under_way -= 1;
-            }
-        }
-    }
-
-    /// Asks, and waits for the answer; deliveries that come before it are dropped.
-    async fn ask(&mut self, command: Command) -> Reply {
-        self.submit([command]).await;
-        loop {
-            self.connection.receive(&mut self.outputs).await.expect("the engine runs");
-            while !self.outputs.is_empty() {
-                let output = self.outputs.remove(0);
-                self.connection.written(Connection::window_bytes(&output));
-                if let Output::Answer { result, .. } = output {
-                    return result.expect("it is done");
-                }
-            }
-        }
-    }
-
-    async fn subscribe(&mut self, queue: &str) -> SubscriptionId {
-        self.subscribe_to(Destination::Queue(queue.into())).await
-    }
-
-    async fn subscribe_to(&mut self, from: Destination) -> SubscriptionId {
-        self.subscriptions += 1;
-        let subscription = SubscriptionId(self.subscriptions);
-        let request = Command::Subscribe { subscription, from, prefetch: PREFETCH, selector: None };
-        let request = Request { token: NO_TOKEN, confirm: Confirm::RefusalOnly, command: request };
-        self.connection.submit(vec![request]).await.expect("the engine runs");
-        subscription
-    }
-
-    /// Takes so many deliveries, and gives the tag of the last.
-    async fn deliveries(&mut self, count: usize) -> Tag {
-        let (mut taken, mut last) = (0, None);
-        while taken < count {
-            if self.outputs.is_empty() {
-                self.connection.receive(&mut self.outputs).await.expect("the engine runs");
-            }
-            for output in self.outputs.drain(..) {
-                self.connection.written(Connection::window_bytes(&output));
-                if let Output::Delivery(delivery) = output {
-                    taken += 1;
-                    last = Some(delivery.tag);
-                }
-            }
-        }
-        last.expect("something was taken")
-    }
-}
-
-/// A small persistent message.
-fn send(queue: &str, expires: Option<Millis>) -> Command {
-    let body = vec![b'x'; 100].into();
-    let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
-    let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    let message =
-        Message { durability, priority, expires, when: When::AtOnce, grouped: false, content };
-    Command::Send { to: Destination::Queue(queue.into()), message }
 }

@@ -13,6 +13,7 @@ pub(crate) mod disk;
 pub(crate) mod engine;
 pub(crate) mod log;
 pub(crate) mod memory;
+pub(crate) mod peer;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod process;
 pub(crate) mod report;
