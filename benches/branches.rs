@@ -2,9 +2,11 @@
 //! their managers, and a million outcomes that are remembered.
 //!
 //! Each store is made by one process and opened by others, so that the memory of one is not taken
-//! for that of another; they run this program with `ESCROW_PART`. A: as many messages as B's
-//! branches have sent, sent by themselves. B: branches that have each sent one message and voted;
-//! all of them must be listed, and none of their messages be seen. C: as A with nothing in it. D: a
+//! for that of another; they run this program with `ESCROW_PART`. A: as many messages in two queues
+//! as B's branches have sent and taken. B: branches that have each taken a message of one queue,
+//! sent one to another, and voted; all of them must be listed, and none of their messages be seen.
+//! When all is measured, each second of them is committed and the others are rolled back, and what
+//! is in both queues is looked at in another life. C: as A with nothing in it. D: a
 //! million outcomes. E: as many local transactions that leave a message each and no outcome; only
 //! its maker's memory is looked at, whose caches and buffers fill as D's do. Every store is killed,
 //! not stopped, after a checkpoint.
@@ -17,14 +19,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use escrowmq::broker::command::{
-    BranchInfo, Command, Confirm, EndAs, Output, Reply, Request, StartAs, Work, XaCommand,
+    BranchInfo, Command, Confirm, Delivery, Disposition, Outcome, Output, Reply, Request, Which,
+    Work, XaCommand,
 };
 use escrowmq::engine::{Connection, NO_TOKEN, Running, Settings};
-use escrowmq::ids::{TransactionName, Xid};
-use escrowmq::message::{BodyKind, Content, Destination, Durability, Message, Priority};
-use escrowmq::schedule::When;
+use escrowmq::ids::TransactionName;
+use escrowmq::message::{BodyKind, Content, Destination};
 use support::engine::{Producer, open};
 use support::memory::anonymous;
+use support::peer::{Peer, branch, message, send, xid};
 use support::process::fresh_dir;
 use support::report::{Goal, Series, figures, headline, hold_all};
 use support::{Size, wait_for_room_ahead};
@@ -34,6 +37,12 @@ const OUTCOMES: u64 = 1_000_000;
 
 /// Requests handed in at once.
 const AT_ONCE: u64 = 500;
+
+/// From where branches take, and where they send to.
+const TAKEN: &str = "taken";
+const SENT: &str = "waits";
+/// What is sent to [`TAKEN`] to see what comes before it.
+const MARKER: u64 = 0;
 
 pub(crate) fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -59,6 +68,8 @@ pub(crate) fn main() {
             store.rate.push(run("rate", 0, &store.dir)[0]);
         }
     }
+    run("decide", branches, &b.dir);
+    run("decided", branches, &b.dir);
     headline("branches: many that wait, and many that are over", size.rounds);
     for store in [&a, &b, &c, &d] {
         figures(&format!("{}: open", store.part), "ms", &store.millis);
@@ -132,10 +143,12 @@ async fn play(part: &str, count: u64, dir: &Path) {
     let running = open(dir, &settings);
     let mut asker = Asker::new(&running);
     match part {
-        "open" => return opened(began, &mut asker, count).await,
+        "open" => return opened(began, &running, count).await,
         "rate" => return rated(&running).await,
-        "messages" => asker.send(count).await,
-        "branches" => asker.prepare(count).await,
+        "decide" => return decide(&running, count).await,
+        "decided" => return decided(&running, count).await,
+        "messages" => fill(&mut Peer::new(&running), &[TAKEN, SENT], count).await,
+        "branches" => prepare(&mut Peer::new(&running), count).await,
         "outcomes" | "nothing" => {
             asker.commit(1000).await;
             let before = anonymous();
@@ -166,17 +179,129 @@ async fn play(part: &str, count: u64, dir: &Path) {
 }
 
 /// The store is open: how long that took, and the memory it takes.
-async fn opened(began: Instant, asker: &mut Asker, count: u64) {
+async fn opened(began: Instant, running: &Running, count: u64) {
+    let mut asker = Asker::new(running);
     asker.send_one().await;
     let millis = began.elapsed().as_secs_f64() * 1e3;
     let listed = asker.recover().await;
-    assert_eq!(listed.len() as u64, count, "recovery lists exactly them");
     assert!(listed.iter().all(|info| info.decided.is_none()));
-    let waiting = asker.depth("waits").await;
-    assert!(waiting == 0 || count == 0, "{waiting} of their messages are seen");
+    assert!(listed.iter().all(|info| (info.sent, info.settled) == (1, 1)));
+    let mut listed: Vec<_> = listed.into_iter().map(|info| info.xid).collect();
+    let mut expected: Vec<_> = (1..=count).map(|number| (*xid(number)).clone()).collect();
+    listed.sort_unstable();
+    expected.sort_unstable();
+    assert!(listed == expected, "recovery lists exactly them, not {}", listed.len());
+    if count > 0 {
+        hidden(&mut Peer::new(running), count).await;
+    }
     let memory = anonymous() / f64::from(1 << 20);
     println!("{millis} {memory}");
     std::process::exit(0);
+}
+
+/// Neither what prepared branches have sent nor what they have taken is anybody's.
+async fn hidden(peer: &mut Peer, count: u64) {
+    assert_eq!(peer.depth(SENT).await, 0, "what they have sent is seen");
+    // What they have taken is there until they end, and nobody's.
+    let Reply::Queue(queue) = peer.ask(Command::ShowQueue { queue: TAKEN.into() }).await else {
+        panic!("the queue is there");
+    };
+    assert_eq!((queue.info.depth, queue.held, queue.info.lent), (count, count, 0));
+    let mut after = None;
+    loop {
+        let (queue, limit) = (TAKEN.into(), 256);
+        let Reply::Browsed(page) = peer.ask(Command::Browse { queue, after, limit }).await else {
+            panic!("the queue is there");
+        };
+        assert!(page.messages.iter().all(|message| message.lent), "one is said to wait");
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    // The last that was sent is the first that a consumer gets, and the only one.
+    peer.ask(numbered(TAKEN, MARKER)).await;
+    let subscription = peer.subscribe(TAKEN).await;
+    let mut got = None;
+    peer.deliver(1, |delivery| got = Some((number(&delivery), delivery.tag))).await;
+    let (number, tag) = got.expect("a delivery");
+    assert_eq!(number, MARKER, "what they have taken is handed out");
+    let which = Which::One(tag);
+    peer.ask(Command::Settle { subscription, which, outcome: Outcome::Accepted }).await;
+}
+
+/// Ends the branches: those of even numbers by a commit.
+async fn decide(running: &Running, count: u64) {
+    let mut peer = Peer::new(running);
+    let disposition = Disposition::Return;
+    let end = |number| match number % 2 {
+        0 => XaCommand::Commit { xid: xid(number), one_phase: false },
+        _ => XaCommand::Rollback { xid: xid(number), disposition },
+    };
+    peer.ask_all((1..=count).map(|number| Command::Xa(end(number)))).await;
+    println!("0");
+    std::process::exit(0);
+}
+
+/// What was committed is gone from one queue and in the other; what was rolled back is where it was.
+async fn decided(running: &Running, count: u64) {
+    assert!(Asker::new(running).recover().await.is_empty(), "none is left");
+    let mut peer = Peer::new(running);
+    let odd: Vec<_> = (1..=count).step_by(2).map(|number| (number, true)).collect();
+    let even: Vec<_> = (2..=count).step_by(2).collect();
+    assert_eq!(peer.depth(TAKEN).await, odd.len());
+    assert_eq!(peer.depth(SENT).await, even.len());
+    peer.want(TAKEN, odd.len()).await;
+    assert!(numbers(&mut peer, odd.len()).await == odd, "in order, and flagged");
+    peer.want(SENT, even.len()).await;
+    let mut sent: Vec<_> =
+        numbers(&mut peer, even.len()).await.into_iter().map(|it| it.0).collect();
+    sent.sort_unstable();
+    assert!(sent == even, "each once");
+    println!("0");
+    std::process::exit(0);
+}
+
+/// The numbers of the next messages, and whether each may have been delivered before.
+async fn numbers(peer: &mut Peer, count: usize) -> Vec<(u64, bool)> {
+    let mut all = Vec::with_capacity(count);
+    peer.deliver(count, |delivery| all.push((number(&delivery), delivery.redelivered))).await;
+    all
+}
+
+fn number(delivery: &Delivery) -> u64 {
+    let content = Content::decode(delivery.content.clone()).expect("a content");
+    u64::from_le_bytes(content.body[..8].try_into().expect("eight bytes"))
+}
+
+/// A message that says its number.
+fn numbered(queue: &str, number: u64) -> Command {
+    let mut message = message(None, &[]);
+    let body = [&number.to_le_bytes()[..], &[b'x'; 92]].concat().into();
+    message.content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
+    Command::Send { to: Destination::queue(queue), message }
+}
+
+/// So many messages to each of these queues.
+async fn fill(peer: &mut Peer, queues: &[&str], count: u64) {
+    for queue in queues {
+        peer.ask_all((1..=count).map(|number| numbered(queue, number))).await;
+    }
+}
+
+/// Branches that have each taken the message of their number, sent one of the same, and voted.
+async fn prepare(peer: &mut Peer, count: u64) {
+    fill(peer, &[TAKEN], count).await;
+    let (subscription, tags) = peer.hold(TAKEN, count as usize).await;
+    let all = (1..=count).zip(tags).flat_map(|(number, tag)| {
+        let transaction = TransactionName(number);
+        let (which, outcome) = (Which::One(tag), Outcome::Accepted);
+        let take = Command::Settle { subscription, which, outcome };
+        let [start, leave, prepare] = branch(transaction, |xid| XaCommand::Prepare { xid });
+        let work = [take, numbered(SENT, number)].map(|it| it.within(Some(transaction)));
+        [start].into_iter().chain(work).chain([leave, prepare])
+    });
+    peer.ask_all(all).await;
 }
 
 /// How fast another queue is.
@@ -213,31 +338,17 @@ impl Asker {
     }
 
     async fn send_one(&mut self) {
-        self.ask(vec![send("one")]).await;
-    }
-
-    async fn send(&mut self, count: u64) {
-        for _ in 0..count / AT_ONCE.min(count) {
-            self.ask((0..AT_ONCE.min(count)).map(|_| send("waits")).collect()).await;
-        }
-    }
-
-    /// Branches that have sent a message each, and voted.
-    async fn prepare(&mut self, count: u64) {
-        let to = Destination::Queue("waits".into());
-        let commands = |transaction| {
-            let prepare = |xid| XaCommand::Prepare { xid };
-            branch(transaction, to.clone(), prepare)
-        };
-        self.transactions(count, &commands).await;
+        self.ask(vec![send("one", None)]).await;
     }
 
     /// Branches that have published a message to nobody, and were committed.
     async fn commit(&mut self, count: u64) {
-        let to = Destination::Topic("nobody".into());
+        let to = Destination::topic("nobody");
         let commands = |transaction| {
             let commit = |xid| XaCommand::Commit { xid, one_phase: true };
-            branch(transaction, to.clone(), commit)
+            let [start, leave, commit] = branch(transaction, commit);
+            let work = Work::Send { to: to.clone(), message: message(None, &[]) };
+            vec![start, Command::Transact { transaction, work }, leave, commit]
         };
         self.transactions(count, &commands).await;
     }
@@ -245,8 +356,8 @@ impl Asker {
     /// Local transactions that have sent a message each, and were committed.
     async fn commit_local(&mut self, count: u64) {
         let commands = |transaction| {
-            let to = Destination::Queue("waits".into());
-            let work = Work::Send { to, message: message() };
+            let (to, message) = (Destination::queue(SENT), message(None, &[]));
+            let work = Work::Send { to, message };
             let send = Command::Transact { transaction, work };
             vec![Command::Begin { transaction }, send, Command::Commit { transaction }]
         };
@@ -281,43 +392,8 @@ impl Asker {
             }
         }
     }
-
-    async fn depth(&mut self, name: &str) -> u64 {
-        match self.ask(vec![Command::ListQueues { after: None }]).await {
-            Reply::Queues(all) => all.iter().find(|it| &*it.name == name).map_or(0, |it| it.depth),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// A branch that sends a message, from its start to this end.
-fn branch(
-    transaction: TransactionName,
-    to: Destination,
-    end: impl Fn(Arc<Xid>) -> XaCommand,
-) -> Vec<Command> {
-    let global = [&transaction.0.to_le_bytes()[..], &[7; 24]].concat();
-    let xid = Arc::new(Xid::new(1, &global, b"a branch").expect("short"));
-    let of = || Arc::clone(&xid);
-    let (how, timeout, client) = (StartAs::New, None, "bench".into());
-    let start = XaCommand::Start { xid: of(), how, transaction, timeout, client };
-    let work = Work::Send { to, message: message() };
-    let leave = XaCommand::End { xid: of(), transaction, how: EndAs::Success };
-    let work = Command::Transact { transaction, work };
-    vec![Command::Xa(start), work, Command::Xa(leave), Command::Xa(end(of()))]
 }
 
 fn unasked(command: Command) -> Request {
     Request { token: NO_TOKEN, confirm: Confirm::RefusalOnly, command }
-}
-
-fn message() -> Message {
-    let body = vec![b'x'; 100].into();
-    let content = Content { kind: BodyKind::Bytes, properties: Vec::new(), body }.encode();
-    let (durability, priority) = (Durability::Persistent, Priority::DEFAULT);
-    Message { durability, priority, expires: None, when: When::AtOnce, grouped: false, content }
-}
-
-fn send(queue: &str) -> Command {
-    Command::Send { to: Destination::Queue(queue.into()), message: message() }
 }
