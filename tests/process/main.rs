@@ -7,6 +7,7 @@ mod compaction;
 mod crash;
 mod durable;
 mod flow;
+mod gauges;
 mod hostile;
 mod large;
 mod memory;
