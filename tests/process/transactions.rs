@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::broker::{Broker, assert_no_damage};
+use crate::support::exposition::scrape;
 use crate::support::random::{Random, number_from_env};
 use crate::support::stomp::{Frame, Stomp};
 use crate::support::{fresh_dir, wait_until};
@@ -169,6 +170,124 @@ fn a_large_transaction_is_one_atom_in_bounded_memory() {
     for number in 0..1000.min(operations) {
         assert_eq!(stomp.message().unwrap().text(), number.to_string());
     }
+}
+
+/// Half of what it does takes: neither that nor its end follows the number of operations, in memory
+/// or in what must be durable for the outcome.
+#[test]
+fn a_large_transaction_that_takes_and_sends_is_one_atom_in_bounded_memory() {
+    let half = number_from_env("ESCROW_OPERATIONS").unwrap_or(100_000) / 2;
+    let dir = fresh_dir();
+    let settings = "metrics = \"127.0.0.1:0\"\nlog.checkpoint_changes = 5000\n";
+    let broker = Broker::start_configured(&dir.path().join("data"), settings);
+    let mut stomp = broker.connect();
+    fill(&mut stomp, "/queue/in", half);
+    stomp.disconnect().unwrap();
+    let before = broker.anonymous_bytes();
+    // Rolled back: all of it is back in its order and flagged, and nothing was sent.
+    let mut stomp = broker.connect();
+    assert!(take_and_send(&mut stomp, half, false), "as they were sent");
+    assert_eq!((depth_of(&broker, "in"), depth_of(&broker, "bulk")), (half, 0));
+    stomp.confirm(in_transaction("ABORT", "t")).unwrap();
+    drop(stomp);
+    wait_until("nothing is lent", || lent(&broker) == 0);
+    assert_eq!((depth_of(&broker, "in"), depth_of(&broker, "bulk")), (half, 0));
+    let mut stomp = broker.connect();
+    assert!(take_and_send(&mut stomp, half, true), "in order, and flagged");
+    stomp.confirm(in_transaction("COMMIT", "t")).unwrap();
+    let grown = broker.anonymous_bytes().saturating_sub(before);
+    assert!(grown < 128 << 20, "it has grown by {} MiB", grown >> 20);
+    assert_eq!((depth_of(&broker, "in"), depth_of(&broker, "bulk")), (0, half));
+    println!("{} MiB more memory", grown >> 20);
+    let broker = broker.kill_and_restart();
+    assert_eq!((depth_of(&broker, "in"), depth_of(&broker, "bulk")), (0, half));
+    let mut stomp = broker.connect();
+    stomp.subscribe("s", "/queue/bulk", "auto").unwrap();
+    for number in 0..1000.min(half) {
+        assert_eq!(stomp.message().unwrap().text(), number.to_string());
+    }
+}
+
+fn lent(broker: &Broker) -> u64 {
+    scrape(broker.metrics_port())["escrowmq_lent"] as u64
+}
+
+/// Its outcome is one record, however much it has done: wherever a kill meets the commit, all of it
+/// has happened or nothing.
+#[test]
+fn a_large_commit_that_a_kill_cuts_off_has_happened_or_not() {
+    const HALF: u64 = 5000;
+    let rounds = number_from_env("ESCROW_CRASH_ROUNDS").unwrap_or(6);
+    let mut random = Random::from_env();
+    let (mut done, mut undone) = (0, 0);
+    for round in 0..rounds {
+        let dir = fresh_dir();
+        let broker = Broker::start(&dir.path().join("data"));
+        let mut stomp = broker.connect();
+        fill(&mut stomp, "/queue/in", HALF);
+        assert!(take_and_send(&mut stomp, HALF, false), "as they were sent");
+        stomp.ask(in_transaction("COMMIT", "t")).unwrap();
+        // The first comes at once, the last when it is answered.
+        if round + 1 < rounds {
+            let micros = if round == 0 { 0 } else { random.below(30_000) };
+            std::thread::sleep(std::time::Duration::from_micros(micros));
+        } else {
+            assert_eq!(stomp.receive().unwrap().command, "RECEIPT");
+        }
+        let broker = broker.kill_and_restart();
+        let mut stomp = broker.connect();
+        for queue in ["/queue/in", "/queue/bulk"] {
+            stomp.subscribe(queue, queue, "auto").unwrap();
+        }
+        let first = stomp.message().unwrap();
+        let from = first.header("destination").unwrap().to_owned();
+        for number in 1..HALF {
+            let next = stomp.message().unwrap();
+            assert_eq!(next.header("destination"), Some(&*from), "message {number}");
+            assert_eq!(next.text(), number.to_string());
+        }
+        wait_until("nothing is left", || broker.queues().iter().all(|(_, depth, _)| *depth == 0));
+        let committed = from == "/queue/bulk";
+        assert!(committed || round + 1 < rounds, "its commit was confirmed");
+        if committed { done += 1 } else { undone += 1 }
+    }
+    println!("{done} commits have happened, {undone} have not");
+}
+
+/// Sends messages that say their numbers.
+fn fill(stomp: &mut Stomp, to: &str, count: u64) {
+    let mut bytes = Vec::new();
+    for number in 0..count {
+        let send = Frame::new("SEND").with("destination", to).body(number.to_string());
+        bytes.extend(send.encode("1.2"));
+        if bytes.len() > 1 << 20 {
+            stomp.write_raw(&std::mem::take(&mut bytes)).unwrap();
+        }
+    }
+    stomp.write_raw(&bytes).unwrap();
+}
+
+/// In a transaction `t` takes so many messages and sends as many; whether each came in the order in
+/// which it was sent, and was flagged or not as it should be.
+fn take_and_send(stomp: &mut Stomp, count: u64, redelivered: bool) -> bool {
+    const TOGETHER: u64 = 1000;
+    stomp.send(&in_transaction("BEGIN", "t")).unwrap();
+    let subscribe = Frame::new("SUBSCRIBE").with("id", "in").with("destination", "/queue/in");
+    let subscribe = subscribe.with("ack", "client-individual");
+    stomp.send(&subscribe.with("activemq.prefetchSize", "5000")).unwrap();
+    let (mut bytes, mut right) = (Vec::new(), true);
+    for number in 0..count {
+        let message = stomp.message().unwrap();
+        right &= message.text() == number.to_string() && message.is_redelivered() == redelivered;
+        bytes.extend(stomp.ack_of(&message).with("transaction", "t").encode("1.2"));
+        bytes.extend(send_in("t", "/queue/bulk", &number.to_string()).encode("1.2"));
+        if (number + 1) % TOGETHER == 0 || number + 1 == count {
+            stomp.write_raw(&std::mem::take(&mut bytes)).unwrap();
+        }
+    }
+    // All of it is done when this is.
+    stomp.confirm(Frame::new("UNSUBSCRIBE").with("id", "in")).unwrap();
+    right
 }
 
 /// Sends in a transaction `t` and gives the frame that ends it.
