@@ -10,6 +10,7 @@ use crate::broker::load::Load;
 use crate::broker::selecting::GroupId;
 use crate::broker::topic::News;
 use crate::ids::{QueueId, Tag};
+use crate::limits;
 use crate::selector::Selector;
 
 #[derive(Debug)]
@@ -129,6 +130,14 @@ impl Consumer {
         tag
     }
 
+    /// What it takes to settle these beside what so many messages take.
+    pub(crate) fn effort_of(&self, which: Which, messages: usize) -> usize {
+        match which {
+            Which::One(_) if self.loans.len() > limits::LOANS_NEAR => messages + limits::FAR_EFFORT,
+            _ => messages,
+        }
+    }
+
     /// The first loans that a settlement names, so many at most; `None` if it names one that is
     /// not outstanding.
     pub(crate) fn named(&self, which: Which, most: usize) -> Option<Vec<Tag>> {
@@ -144,5 +153,38 @@ impl Consumer {
                 .then(|| self.loans.range(first..=last).take(most).map(|(tag, _)| *tag).collect()),
             Which::Range(..) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::delta::{Entry, Place};
+    use crate::ids::{Lsn, Millis};
+
+    /// Named alone and in any order they are slow to find where they are many.
+    #[test]
+    fn one_of_very_many_deliveries_takes_more_than_one_of_few() {
+        let queue = QueueId(1);
+        let mut consumer = Consumer::new(Source::Queue(queue), 100, 1, None, None);
+        let entry = Entry {
+            birth: Lsn(1),
+            size: 10,
+            at: Millis(1),
+            expires: None,
+            returns: 0,
+            upload: None,
+            due: None,
+            note: None,
+            held: false,
+            shared: false,
+        };
+        let mut lend = || consumer.lend(Lent::Durable { queue, place: Place::START, entry });
+        let first = lend();
+        let last = (0..limits::LOANS_NEAR).map(|_| lend()).last().expect("some");
+        assert_eq!(consumer.effort_of(Which::One(last), 1), 1 + limits::FAR_EFFORT);
+        assert_eq!(consumer.effort_of(Which::Through(last), 9), 9);
+        consumer.loans.remove(&first);
+        assert_eq!(consumer.effort_of(Which::One(last), 1), 1);
     }
 }

@@ -498,7 +498,8 @@ impl Broker {
         }
         let in_memory = |tag: &&Tag| !matches!(consumer.loans[*tag], Lent::Durable { .. });
         let volatile = tags.iter().filter(in_memory).count();
-        facts.push(Fact::Memory(Change::Settle { key, which, outcome, volatile }));
+        let effort = consumer.effort_of(which, volatile);
+        facts.push(Fact::Memory(Change::Settle { key, which, outcome, effort }));
         if let (Source::Queue(queue), Outcome::Rejected) = (&source, outcome) {
             let loans = tags.iter().map(|tag| &consumer.loans[tag]);
             self.state_volatile_rejected(now, *queue, loans, facts);

@@ -21,7 +21,7 @@ use crate::ids::{
     TransactionId, TransactionName, UploadId, Xid,
 };
 use crate::limits;
-use crate::record::{Cause, Record};
+use crate::record::{BranchRecord, Cause, Record, Settlement};
 use crate::selector::Selector;
 
 pub use self::pages::{
@@ -63,7 +63,14 @@ impl Fact {
             Self::Log(Record::Abandoned { uploads }, _) => uploads.len(),
             Self::Memory(Change::EndOn { .. }) => limits::STEP_MESSAGES_MAX,
             Self::Log(Record::Taken(taken), _) => taken.messages.len(),
-            Self::Log(Record::Settled(settled), _) => settled.outcomes.len(),
+            // What a transaction has taken lies anywhere in its queue.
+            Self::Log(Record::Settled(settled), _) => {
+                let effort =
+                    |it: &Settlement| if it.was_taken() { limits::TAKEN_EFFORT } else { 1 };
+                settled.outcomes.iter().map(effort).sum()
+            }
+            // With its content, as if it were sent.
+            Self::Log(Record::Branch(BranchRecord::Kept(_)), _) => limits::COMMAND_EFFORT,
             Self::Log(Record::Producers(record), _) => record.producers().len(),
             Self::Log(Record::Forgotten(_), _) => limits::STEP_MESSAGES_MAX,
             Self::Log(Record::QueueCreated { .. }, _) => limits::QUEUE_EFFORT,
@@ -78,8 +85,8 @@ impl Fact {
             Self::Memory(Change::Publish { reach, .. }) => 1 + reach * limits::PUBLISH_EFFORT,
             Self::Memory(Change::PublishOn { .. }) => limits::PUBLISH_STEP * limits::PUBLISH_EFFORT,
             Self::Memory(Change::Unsubscribe { .. }) => limits::COMMAND_EFFORT,
-            Self::Memory(Change::Settle { volatile, .. }) => 1 + volatile,
-            Self::Memory(Change::Unit(_, UnitChange::Take { count, .. })) => *count,
+            Self::Memory(Change::Settle { effort, .. }) => 1 + effort,
+            Self::Memory(Change::Unit(_, UnitChange::Take { effort, .. })) => *effort,
             Self::Memory(Change::Unit(_, UnitChange::End { at_once, .. })) => 1 + at_once,
             Self::Memory(Change::Branch(_, change)) => change.messages(),
             Self::Log(..) | Self::Memory(_) => 1,
@@ -231,8 +238,8 @@ pub enum Change {
         which: Which,
         /// How.
         outcome: Outcome,
-        /// How many of them live in memory alone.
-        volatile: usize,
+        /// What it takes beside their records.
+        effort: usize,
     },
     /// Loans of an ended subscription come back; durable ones that count have their record.
     TakeBack {
@@ -449,8 +456,8 @@ pub enum UnitChange {
         which: Which,
         /// They are to come back, whatever the outcome.
         returned: bool,
-        /// How many.
-        count: usize,
+        /// What it takes beside their records.
+        effort: usize,
     },
     /// It has its outcome; durable operations have their record already.
     End {

@@ -407,20 +407,20 @@ impl Broker {
             let messages: Vec<_> = durable.collect();
             if !messages.is_empty() {
                 let (transaction, first) = self.next_operation(unit, facts);
-                let (connection, subscription) = key;
                 let taken = Taken {
                     transaction,
                     first,
                     queue,
-                    connection,
-                    subscription,
+                    connection: key.0,
+                    subscription: key.1,
                     returned,
                     messages,
                 };
                 facts.push(Fact::Log(Record::Taken(taken), Bytes::new()));
             }
         }
-        let take = UnitChange::Take { key, which, returned, count: tags.len() };
+        let effort = consumer.effort_of(which, tags.len());
+        let take = UnitChange::Take { key, which, returned, effort };
         facts.push(Fact::Memory(Change::Unit(unit, take)));
         if all { DONE } else { Ok(Verdict::Part) }
     }

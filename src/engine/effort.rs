@@ -62,14 +62,15 @@ mod tests {
     use bytes::Bytes;
 
     use crate::broker::command::{Disposition, Outcome, Which};
-    use crate::broker::delta::Resolution;
+    use crate::broker::delta::{Place, Resolution};
     use crate::broker::fact::{Change, Fact, UnitChange, UnitKey};
     use crate::identity::Identity;
     use crate::ids::{
-        ConnectionId, Millis, QueueId, SubscriptionId, Tag, TransactionName, UploadId,
+        ConnectionId, Lsn, Millis, QueueId, SubscriptionId, Tag, TransactionId, TransactionName,
+        UploadId,
     };
     use crate::limits;
-    use crate::record::{ProducersRecord, Record};
+    use crate::record::{Gone, ProducersRecord, Record, Settled, Settlement};
 
     /// What is stated some at a time counts for as many, or a turn would take all of it.
     #[test]
@@ -87,10 +88,17 @@ mod tests {
         assert_eq!(end_on.messages(), limits::STEP_MESSAGES_MAX);
         let key = (ConnectionId(1), SubscriptionId(1));
         let (which, outcome) = (Which::Through(Tag(100)), Outcome::Accepted);
-        let settle = Change::Settle { key, which, outcome, volatile: 100 };
+        let settle = Change::Settle { key, which, outcome, effort: 100 };
         assert_eq!(Fact::Memory(settle).messages(), 101);
+        let (transaction, resolution) = (TransactionId(1), Resolution::Commit);
+        let (place, birth) = (Place::START, Lsn(1));
+        let (upload, due, note, shared) = (None, None, None, false);
+        let gone = Gone { place, birth, size: 10, upload, due, note, shared };
+        let outcomes = vec![Settlement::Leave { queue, gone }; 100];
+        let settled = Settled { transaction, first: 1, resolution, last: true, outcomes };
+        assert_eq!(logged(Record::Settled(settled)), 100 * limits::TAKEN_EFFORT);
         let unit = UnitKey::Local(ConnectionId(1), TransactionName(1));
-        let take = UnitChange::Take { key, which, returned: false, count: 100 };
+        let take = UnitChange::Take { key, which, returned: false, effort: 100 };
         assert_eq!(Fact::Memory(Change::Unit(unit, take)).messages(), 100);
         let (resolution, disposition) = (Resolution::Commit, Disposition::Return);
         let end = UnitChange::End { resolution, disposition, asker: None, at_once: 100 };

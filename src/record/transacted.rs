@@ -162,6 +162,12 @@ impl Settlement {
             | Self::Drop { queue, .. } => *queue,
         }
     }
+
+    /// Whether it is about a message that was there before the transaction.
+    #[must_use]
+    pub fn was_taken(&self) -> bool {
+        matches!(self, Self::Leave { .. } | Self::Free { .. })
+    }
 }
 
 impl Resolution {
