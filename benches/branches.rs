@@ -243,7 +243,8 @@ async fn decide(running: &Running, count: u64) {
     std::process::exit(0);
 }
 
-/// What was committed is gone from one queue and in the other; what was rolled back is where it was.
+/// What was committed is gone from one queue and in the other; what was rolled back is where it
+/// was.
 async fn decided(running: &Running, count: u64) {
     assert!(Asker::new(running).recover().await.is_empty(), "none is left");
     let mut peer = Peer::new(running);

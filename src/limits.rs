@@ -16,11 +16,13 @@ pub const COMMAND_EFFORT: usize = 4;
 /// What a queue takes that comes into being: its names and numbers lie in many places.
 pub const QUEUE_EFFORT: usize = 8;
 
-/// What more it takes to settle one of more deliveries than [`LOANS_NEAR`] that is named alone: they
-/// may be named in any order, and then each lies, in all that knows it, where nobody has just been.
+/// What more it takes to settle one of more deliveries than [`LOANS_NEAR`] that is named alone:
+/// they may be named in any order, and then each lies, in all that knows it, where nobody has just
+/// been.
 pub const FAR_EFFORT: usize = 2 * COMMAND_EFFORT;
 
-/// What an outcome takes for a message that a transaction has settled: these were named in any order.
+/// What an outcome takes for a message that a transaction has settled: these were named in any
+/// order.
 pub const TAKEN_EFFORT: usize = COMMAND_EFFORT;
 
 /// Deliveries of one subscription of which all is still near.
