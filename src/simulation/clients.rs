@@ -262,6 +262,12 @@ impl Client {
         Some(format!("{asked:?} as {token:?} of {}", self.connection))
     }
 
+    /// Who sends, as far as the order of messages goes: what a connection that has ended has left
+    /// may come after what its client sends by the next.
+    fn producer(&self) -> u64 {
+        self.connection.0 << 32
+    }
+
     pub(super) fn ask(&mut self, around: &mut Surroundings<'_>, command: Command, asked: Asked) {
         self.last_token += 1;
         let token = Token(self.last_token);
@@ -304,7 +310,7 @@ impl Client {
         };
         let fate = Fate {
             queues: [name.to_owned()].into(),
-            producer: self.index,
+            producer: self.producer(),
             rank: 9 - priority,
             persistent: kept,
             // It takes its place when it fires.
@@ -377,7 +383,7 @@ impl Client {
         let queue = QUEUES[(number % 3) as usize];
         // A producer's messages keep the order of their numbers, and this number was given long
         // ago: so it counts as another producer's.
-        let producer = 100 + self.index;
+        let producer = self.producer() + 1;
         let priority = Priority::DEFAULT;
         let expires =
             around.random.one_in(8).then(|| Millis(around.now.0 + 1 + around.random.below(200)));

@@ -19,6 +19,7 @@ pub(super) struct Fate {
     pub(super) queues: BTreeSet<String>,
     /// An operator may have moved it: it may have lost its place among its neighbours.
     pub(super) moved: bool,
+    /// Its messages of one priority keep their order.
     pub(super) producer: u64,
     pub(super) rank: u8,
     pub(super) persistent: bool,
