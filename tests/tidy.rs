@@ -33,7 +33,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
             "limits",
         ],
     ),
-    ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "limits"]),
+    ("engine", &["broker", "store", "wal", "io", "message", "record", "ids", "identity", "limits"]),
     ("backup", &["engine::Store", "broker", "record", "store", "wal", "io", "ids"]),
     (
         "config",

@@ -88,24 +88,10 @@ impl Broker {
             }
         }
         let verdict = self.decide_asked(now, asker, command, facts)?;
-        let sent = facts.iter_mut().find_map(|fact| match fact {
-            Fact::Log(Record::Sent { once, .. } | Record::Scheduled { once, .. }, _) => {
-                Some(*once = Some(mark))
-            }
-            Fact::Log(Record::Staged(staged), _) => Some(staged.once = Some(mark)),
-            Fact::Log(Record::Published(published), _) => {
-                Some(published.once = Some(OnceThere::on(to.name(), mark)))
-            }
-            _ => None,
-        });
-        match sent {
-            Some(()) => {}
+        if !facts.iter_mut().any(|fact| fact.take_mark(mark, to)) {
             // What nobody keeps nobody remembers.
-            None if topic => return Ok(verdict),
-            None => {
-                assert!(verdict.is_hold(), "what is to be there once is durable");
-                return Ok(verdict);
-            }
+            assert!(topic || verdict.is_hold(), "what is to be there once is durable");
+            return Ok(verdict);
         }
         if let Mark::Number(it) = mark {
             self.state_speaks(asker.connection, it.producer, facts);
@@ -217,6 +203,22 @@ impl Broker {
     }
 }
 
+impl Fact {
+    /// Says of a message that it is sent under this mark, where this is what is stated.
+    fn take_mark(&mut self, mark: Mark, to: &Destination) -> bool {
+        let Self::Log(record, _) = self else { return false };
+        match record {
+            Record::Sent { once, .. } | Record::Scheduled { once, .. } => *once = Some(mark),
+            Record::Staged(staged) => staged.once = Some(mark),
+            Record::Published(published) => {
+                published.once = Some(OnceThere::on(to.name(), mark));
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// What follows by itself.
 impl Broker {
     /// Whether there are names to be forgotten.
@@ -272,8 +274,8 @@ impl Broker {
         }
     }
 
-    /// Among what the names of what enters a queue are told apart: what waits in the line of a topic
-    /// was published on it.
+    /// Among what the names of what enters a queue are told apart: what waits in the line of a
+    /// topic was published on it.
     fn scope_of(&self, queue: QueueId) -> Scope {
         let topic = self.queues.get(&queue).and_then(|queue| Line::topic_of(&queue.row.name));
         topic.map_or(Scope::Queue(queue), |topic| Scope::of_topic(&topic))

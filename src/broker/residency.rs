@@ -433,8 +433,8 @@ impl Bench {
 
     /// Writes a record. The pieces in which a purge or a move goes through a queue depend on what
     /// the index shows, and what they come to does not: they count as one. So it is with what has
-    /// expired, in whatever order it is found. That a branch has begun is said where its name may be that of
-    /// an older one, for all that memory knows.
+    /// expired, in whatever order it is found. That a branch has begun is said where its name may
+    /// be that of an older one, for all that memory knows.
     fn write(&mut self, record: Record) {
         match (self.log.last_mut(), record) {
             (_, Record::Removed { queue, cause: Cause::Expired, gone }) => {

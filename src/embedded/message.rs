@@ -93,11 +93,11 @@ impl Message {
     }
 
     /// Lets the message be there once, however often it is sent: `id` is one that no other message
-    /// of its queue or topic has. Sent again under it, on any connection and over whatever crash, it is
-    /// confirmed, and nothing more happens, whatever it says and whether the first was consumed. In
-    /// a transaction the id is taken by the commit, and free again after a rollback; meanwhile who
-    /// else sends under it is refused. The message is persistent whatever it asks for; a topic
-    /// of which nobody keeps what is published refuses it.
+    /// of its queue or topic has. Sent again under it, on any connection and over whatever crash,
+    /// it is confirmed, and nothing more happens, whatever it says and whether the first was
+    /// consumed. In a transaction the id is taken by the commit, and free again after a rollback;
+    /// meanwhile who else sends under it is refused. The message is persistent whatever it asks
+    /// for; a topic of which nobody keeps what is published refuses it.
     ///
     /// An id has 1 byte at least. Consumers see it as the property `_AMQ_DUPL_ID`, by which STOMP
     /// and OpenWire clients send under ids of the same kind; a [property](Message::property) of

@@ -1,9 +1,10 @@
 //! Connections that wait: for the end of something long of theirs (of a large transaction, or of a
 //! message to very many subscriptions), or for what is read of a producer of theirs.
 //!
-//! The end takes many steps, and the reading goes on beside the engine. What the connection asks after it comes after it for everybody else
-//! too, so it is not decided before: it waits here, in its order, the connection's own end
-//! included. What waits keeps its share of the inbox, so a connection that sends on is slowed down.
+//! The end takes many steps, and the reading goes on beside the engine. What the connection asks
+//! after it comes after it for everybody else too, so it is not decided before: it waits here, in
+//! its order, the connection's own end included. What waits keeps its share of the inbox, so a
+//! connection that sends on is slowed down.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -14,8 +14,9 @@
 //!
 //! A name is the 16 bytes of its digest; a number is those of its producer's, then sequence u64.
 //! What else there is to say of producers is in `producers`. A scope is the number of a queue, 0
-//! for commits, or that of a topic: 63 bits of the digest of its name, and the highest bit set. What stands at the end of 62 is the digest of what the transaction has done; a
-//! commit without it will never be.
+//! for commits, or that of a topic: 63 bits of the digest of its name, and the highest bit set.
+//! What stands at the end of 62 is the digest of what the transaction has done; a commit without it
+//! will never be.
 
 use super::form::Form;
 use super::{FLAG_LENT, Reader, Record, Writer};

@@ -34,8 +34,8 @@ pub enum ProducersRecord {
 }
 
 impl Record {
-    /// The producers that count of which it tells. The outcome of a transaction tells of none: those
-    /// that count in it were told of before.
+    /// The producers that count of which it tells. The outcome of a transaction tells of none:
+    /// those that count in it were told of before.
     #[must_use]
     pub fn producers(&self) -> &[Identity] {
         let once = match self {
