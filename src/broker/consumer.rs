@@ -159,6 +159,7 @@ impl Consumer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Written;
     use crate::broker::delta::{Entry, Place};
     use crate::ids::{Lsn, Millis};
 
@@ -167,18 +168,8 @@ mod tests {
     fn one_of_very_many_deliveries_takes_more_than_one_of_few() {
         let queue = QueueId(1);
         let mut consumer = Consumer::new(Source::Queue(queue), 100, 1, None, None);
-        let entry = Entry {
-            birth: Lsn(1),
-            size: 10,
-            at: Millis(1),
-            expires: None,
-            returns: 0,
-            upload: None,
-            due: None,
-            note: None,
-            held: false,
-            shared: false,
-        };
+        let written = Written { lsn: Lsn(1), frame_len: 10 };
+        let entry = Entry::born(written, Millis(1), None, None);
         let mut lend = || consumer.lend(Lent::Durable { queue, place: Place::START, entry });
         let first = lend();
         let last = (0..limits::LOANS_NEAR).map(|_| lend()).last().expect("some");

@@ -1,7 +1,6 @@
 //! Numbers of the page of metrics that tell of trouble: each is made to say something else than it
 //! says of a broker that does nothing, and then to go back.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use serde_json::Value;
 use crate::support::broker::{ANY_PORT, Broker, run_to_end, said};
 use crate::support::exposition::{Page, scrape};
 use crate::support::stomp::Frame;
-use crate::support::{PATIENCE, fresh_dir, wait_until};
+use crate::support::{fresh_dir, wait_until};
 
 fn start(data: &Path, settings: &str) -> Broker {
     Broker::start_configured(data, &format!("metrics = \"127.0.0.1:0\"\n{settings}"))
@@ -26,16 +25,10 @@ fn of(page: &Page, name: &str) -> f64 {
 /// Waits until some numbers of the page are these.
 #[track_caller]
 fn wait_for(broker: &Broker, expected: &[(&str, f64)]) {
-    let mut last = BTreeMap::new();
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        last = scrape(broker.metrics_port());
-        if expected.iter().all(|(name, value)| of(&last, name) == *value) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("never {expected:?}: {last:#?}");
+    wait_until(&format!("the page says {expected:?}"), || {
+        let page = scrape(broker.metrics_port());
+        expected.iter().all(|(name, value)| of(&page, name) == *value)
+    });
 }
 
 #[test]

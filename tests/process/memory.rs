@@ -36,14 +36,7 @@ fn send(to: &str, bytes: usize) -> Frame {
 
 /// Sends all of them, and waits for the last.
 fn send_all(stomp: &mut Stomp, frames: impl Iterator<Item = Frame>) {
-    let mut bytes = Vec::new();
-    for frame in frames {
-        bytes.extend(frame.encode("1.2"));
-        if bytes.len() as u64 > MIB {
-            stomp.write_raw(&std::mem::take(&mut bytes)).unwrap();
-        }
-    }
-    stomp.write_raw(&bytes).unwrap();
+    stomp.send_all(frames).unwrap();
     stomp.publish("/queue/end", "x").unwrap();
 }
 

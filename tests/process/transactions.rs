@@ -256,15 +256,8 @@ fn a_large_commit_that_a_kill_cuts_off_has_happened_or_not() {
 
 /// Sends messages that say their numbers.
 fn fill(stomp: &mut Stomp, to: &str, count: u64) {
-    let mut bytes = Vec::new();
-    for number in 0..count {
-        let send = Frame::new("SEND").with("destination", to).body(number.to_string());
-        bytes.extend(send.encode("1.2"));
-        if bytes.len() > 1 << 20 {
-            stomp.write_raw(&std::mem::take(&mut bytes)).unwrap();
-        }
-    }
-    stomp.write_raw(&bytes).unwrap();
+    let send = |number: u64| Frame::new("SEND").with("destination", to).body(number.to_string());
+    stomp.send_all((0..count).map(send)).unwrap();
 }
 
 /// In a transaction `t` takes so many messages and sends as many; whether each came in the order in
@@ -292,14 +285,9 @@ fn take_and_send(stomp: &mut Stomp, count: u64, redelivered: bool) -> bool {
 
 /// Sends in a transaction `t` and gives the frame that ends it.
 fn send_in_bulk(stomp: &mut Stomp, operations: u64, end: &str) -> Frame {
-    let mut bytes = in_transaction("BEGIN", "t").encode("1.2");
-    for number in 0..operations {
-        bytes.extend(send_in("t", "/queue/bulk", &number.to_string()).encode("1.2"));
-        if bytes.len() > 1 << 20 {
-            stomp.write_raw(&std::mem::take(&mut bytes)).unwrap();
-        }
-    }
-    stomp.write_raw(&bytes).unwrap();
+    stomp.send(&in_transaction("BEGIN", "t")).unwrap();
+    let send = |number: u64| send_in("t", "/queue/bulk", &number.to_string());
+    stomp.send_all((0..operations).map(send)).unwrap();
     in_transaction(end, "t")
 }
 

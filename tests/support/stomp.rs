@@ -124,6 +124,18 @@ impl Stomp {
         self.write_raw(&bytes)
     }
 
+    /// Sends very many frames, many at a time, and waits for nothing.
+    pub(crate) fn send_all(&mut self, frames: impl IntoIterator<Item = Frame>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            bytes.extend(frame.encode(&self.version));
+            if bytes.len() > 1 << 20 {
+                self.write_raw(&std::mem::take(&mut bytes))?;
+            }
+        }
+        self.write_raw(&bytes)
+    }
+
     /// Sends any bytes.
     pub(crate) fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
