@@ -7,6 +7,16 @@ pub const TURN_COMMANDS_MAX: usize = 256;
 /// of a microsecond), and one step more: bounds the turn's length.
 pub const TURN_EFFORT_MAX: usize = COMMAND_EFFORT * TURN_COMMANDS_MAX;
 
+/// Microseconds after which a turn takes nothing more, however little it has done: with the step
+/// that is under way, and with what follows by itself, it is over within a millisecond.
+pub const TURN_MICROS: u64 = 400;
+
+/// Microseconds for each of the parts that follow a turn's commands, however long these took.
+pub const TURN_MICROS_LEFT: u64 = TURN_MICROS / 8;
+
+/// How much a turn does between two looks at the clock: some tens of microseconds.
+pub const LOOK_EFFORT: usize = if cfg!(test) { 2 } else { 16 } * COMMAND_EFFORT;
+
 /// What is left at least of a turn's effort for what follows by itself, however many commands came.
 pub const TURN_EFFORT_LEFT: usize = TURN_EFFORT_MAX / 8;
 
@@ -60,6 +70,10 @@ pub const RECORD_ENTRIES_MAX: usize = 1024;
 /// Messages one step of background work (returns, expiry, sweeps) handles at most. Unit tests do
 /// with so few messages that only a small step leaves some for the next.
 pub const STEP_MESSAGES_MAX: usize = if cfg!(test) { 8 } else { 256 };
+
+/// Operations of a transaction that get their outcome, or are written with its vote, in one step.
+/// What it has settled was named in any order, and each is known in several places.
+pub const OUTCOMES_A_STEP: usize = if cfg!(test) { 8 } else { 64 };
 
 /// Messages one request for a move takes at most; a longer move is several.
 pub const MOVE_MESSAGES_MAX: u64 = 8192;

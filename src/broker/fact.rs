@@ -61,7 +61,7 @@ impl Fact {
             Self::Log(Record::Published(published), _) => 1 + published.targets.len(),
             Self::Log(Record::Spread(spread), _) => 1 + spread.targets.len(),
             Self::Log(Record::Abandoned { uploads }, _) => uploads.len(),
-            Self::Memory(Change::EndOn { .. }) => limits::STEP_MESSAGES_MAX,
+            Self::Memory(Change::EndOn { .. }) => limits::OUTCOMES_A_STEP * limits::TAKEN_EFFORT,
             Self::Log(Record::Taken(taken), _) => taken.messages.len(),
             // What a transaction has taken lies anywhere in its queue.
             Self::Log(Record::Settled(settled), _) => {

@@ -27,6 +27,7 @@ pub mod xa;
 mod apply;
 mod branch;
 mod choice;
+pub(crate) mod chunks;
 mod consumer;
 mod credit;
 mod decide;

@@ -9,11 +9,12 @@
 mod ending;
 mod room;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::chunks::Chunks;
 use crate::broker::command::{Command, Disposition, Outcome, Refusal, Reply, Which, Work};
 use crate::broker::decide::{DONE, Verdict, overhead_of};
 use crate::broker::delta::{Operation, Place, Resolution};
@@ -38,9 +39,9 @@ pub(crate) struct Unit {
     /// Why it can only be rolled back.
     doomed: Option<Refusal>,
     /// What of it lives in memory alone.
-    pub(super) volatile: VecDeque<VolatileWork>,
+    pub(super) volatile: Chunks<VolatileWork>,
     /// What came before that, and stays in memory when its branch votes.
-    pub(super) passed: VecDeque<VolatileWork>,
+    pub(super) passed: Chunks<VolatileWork>,
     /// What it sends to each queue.
     sent: BTreeMap<QueueId, Held>,
     /// What it takes out of each.
@@ -59,7 +60,7 @@ pub(crate) struct Unit {
 impl Unit {
     /// What of it lives in memory alone, in order.
     fn works(&self) -> impl Iterator<Item = &VolatileWork> {
-        self.passed.iter().chain(&self.volatile)
+        self.passed.iter().chain(self.volatile.iter())
     }
 
     /// How much that is.
@@ -75,7 +76,7 @@ struct Ending {
     id: Option<TransactionId>,
     resolution: Resolution,
     disposition: Disposition,
-    volatile: VecDeque<VolatileWork>,
+    volatile: Chunks<VolatileWork>,
     /// Messages that it has published and that have not gone to all of their subscribers.
     publishing: usize,
     /// Who waits for it.
@@ -523,7 +524,7 @@ impl Broker {
             return false;
         };
         self.units.turn = Some(transaction);
-        let limit = limits::STEP_MESSAGES_MAX;
+        let limit = limits::OUTCOMES_A_STEP;
         if let Some(known) = self.durable.next_operations(transaction, limit, None) {
             self.state_settled(now, transaction, &known, facts);
             return true;
@@ -619,8 +620,8 @@ impl Broker {
         (asker, at_once): (Option<Asker>, usize),
         effects: &mut Effects,
     ) {
-        let Unit { id, passed: mut volatile, volatile: mut rest, .. } = unit.unwrap_or_default();
-        volatile.append(&mut rest);
+        let Unit { id, passed: mut volatile, volatile: rest, .. } = unit.unwrap_or_default();
+        volatile.append(rest);
         let id = transaction.or(id).filter(|id| self.durable.transactions.get(*id).is_some());
         self.units.last_ending += 1;
         let number = self.units.last_ending;

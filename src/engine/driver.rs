@@ -75,12 +75,13 @@ enum Next {
 
 impl Driver {
     pub(crate) fn new(
-        engine: Engine,
+        mut engine: Engine,
         log: Arc<Log>,
         clock: Arc<dyn Clock>,
         fence: Fence,
         helpers: Helpers,
     ) -> Self {
+        engine.watch(Arc::clone(&clock));
         let turns = Turns {
             engine,
             inputs: VecDeque::new(),

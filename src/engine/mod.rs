@@ -10,7 +10,6 @@
 
 mod cache;
 mod checkpoint;
-mod chunks;
 mod compactor;
 mod disk;
 mod driver;
@@ -45,6 +44,7 @@ use crate::broker::fact::{Change, ContentRequest, Effect, Fact, Page, Purpose};
 use crate::broker::policy::Shortage;
 use crate::broker::{Broker, Effects, SelectRequest, Written, takes_room};
 use crate::ids::{ConnectionId, Lsn, Millis, Token};
+use crate::io::Clock;
 use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -149,6 +149,11 @@ impl Engine {
         }
     }
 
+    /// Ends the parts of turns by this clock too, and not only by what they have done.
+    pub(crate) fn watch(&mut self, clock: Arc<dyn Clock>) {
+        self.effort.watch(clock);
+    }
+
     /// Begins this life: what was lent in an earlier one has come back, and so has all that a
     /// restored store has.
     pub(crate) fn begin(&mut self, now: Millis, epoch: u64, restored: bool) {
@@ -206,7 +211,7 @@ impl Engine {
             // Its end is what those before it in the line wait for.
             self.take_checkpoint(inputs)?;
         }
-        self.effort = Effort::default();
+        self.effort.begin();
         let blocked = self.take(now, inputs, jobs)?;
         self.effort.leave_some();
         let worked = self.work(now, limits::TURN_STEPS_MAX);

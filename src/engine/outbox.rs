@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::chunks::Chunks;
 use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply};
 use crate::broker::delta::PieceAt;
 use crate::broker::fact::{Assignment, ConsumerKey, Lent};
 use crate::engine::cache::Cache;
-use crate::engine::chunks::Chunks;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
 use crate::engine::stream::{End, Lookup, Stream};
 use crate::ids::{ConnectionId, IdMap, IdTables, Lsn, SubscriptionId, Tag, Token, UploadId};

@@ -29,6 +29,7 @@ mod settled;
 mod slow_checkpoint;
 mod special;
 mod taste;
+mod uneven;
 mod units;
 mod world;
 

@@ -27,6 +27,7 @@ use super::again::{FoundAgain, again_of};
 use super::bodies::{is_of, number_of_large};
 use super::branches::number_of_xid;
 use super::kept::{KEEPS_AT_MOST, TOPIC};
+use super::uneven::Uneven;
 
 /// Small enough that segments turn over and checkpoints come often.
 pub(super) fn options() -> wal::Options {
@@ -174,7 +175,9 @@ impl Node {
         // So few that clients wait for what they have not settled.
         let limits = Limits { loans: 12, loans_of_all: 40, ..settings.limits };
         let settings = Settings { limits, when_disk_full, disk_reserve, ..settings };
-        Self::open_with(disk, nonce, now, &settings)
+        let mut node = Self::open_with(disk, nonce, now, &settings)?;
+        node.engine.watch(Arc::new(Uneven::new(nonce)));
+        Ok(node)
     }
 
     pub(super) fn open_with(

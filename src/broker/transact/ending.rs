@@ -43,7 +43,7 @@ impl Broker {
 
     /// Some more of what a unit has in memory gets its outcome.
     pub(in crate::broker) fn apply_end_on(&mut self, number: u64, effects: &mut Effects) {
-        self.end_some(number, limits::STEP_MESSAGES_MAX, effects);
+        self.end_some(number, limits::OUTCOMES_A_STEP, effects);
     }
 
     /// The same, as much as `left` says, in messages.

@@ -32,7 +32,7 @@ impl Broker {
         let Some(unit) = self.units.get(key) else { return (0, true) };
         for (holder, queue, loan, returned) in unit.to_keep() {
             let Lent::Volatile { place, message, returns, .. } = loan else { continue };
-            if count == limits::STEP_MESSAGES_MAX || bytes > limits::KEPT_BYTES_A_STEP {
+            if count == limits::OUTCOMES_A_STEP || bytes > limits::KEPT_BYTES_A_STEP {
                 return (count, false);
             }
             let (transaction, number) = next.unwrap_or_else(|| self.next_operation(key, facts));

@@ -12,16 +12,27 @@ const CHUNK: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Chunks<T> {
     chunks: VecDeque<VecDeque<T>>,
+    len: usize,
 }
 
 impl<T> Default for Chunks<T> {
     fn default() -> Self {
-        Self { chunks: VecDeque::new() }
+        Self { chunks: VecDeque::new(), len: 0 }
     }
 }
 
 impl<T> Chunks<T> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub(crate) fn push_back(&mut self, item: T) {
+        self.len += 1;
         match self.chunks.back_mut() {
             Some(last) if last.len() < CHUNK => last.push_back(item),
             _ => self.chunks.push_back([item].into()),
@@ -31,6 +42,7 @@ impl<T> Chunks<T> {
     pub(crate) fn pop_front(&mut self) -> Option<T> {
         let first = self.chunks.front_mut()?;
         let item = first.pop_front();
+        self.len -= 1;
         if first.is_empty() {
             self.chunks.pop_front();
         }
@@ -60,6 +72,16 @@ impl<T> Chunks<T> {
         None
     }
 
+    /// Moves all of `other` behind these.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.len += other.len;
+        self.chunks.append(&mut other.chunks);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.chunks.iter_mut().flatten()
     }
@@ -67,11 +89,12 @@ impl<T> Chunks<T> {
     pub(crate) fn retain(&mut self, keeps: impl Fn(&T) -> bool) {
         self.chunks.iter_mut().for_each(|chunk| chunk.retain(&keeps));
         self.chunks.retain(|chunk| !chunk.is_empty());
+        self.len = self.chunks.iter().map(VecDeque::len).sum();
     }
 
     /// Drops the first chunk; false when nothing is left.
     pub(crate) fn drop_some(&mut self) -> bool {
-        self.chunks.pop_front();
+        self.len -= self.chunks.pop_front().map_or(0, |chunk| chunk.len());
         !self.chunks.is_empty()
     }
 }
@@ -89,6 +112,7 @@ mod tests {
                 chunks.push_back(next);
                 next += 1;
             }
+            assert_eq!(chunks.len(), next - expected);
             assert_eq!(chunks.back(), Some(&(next - 1)));
             for _ in 0..150 * round {
                 assert_eq!(chunks.front(), Some(&expected));
@@ -99,11 +123,23 @@ mod tests {
         chunks.retain(|number| number % 3 == 0);
         let left: Vec<_> = chunks.iter_mut().map(|number| *number).collect();
         assert!(left.iter().copied().eq((expected..next).filter(|number| number % 3 == 0)));
+        assert_eq!(chunks.len(), left.len());
         for at in [0, 1, 700, 2000, left.len() - 1, left.len()] {
             assert_eq!(chunks.get_mut(at).copied(), left.get(at).copied());
         }
         *chunks.front_mut().unwrap() += 1;
+        let mut first = left[0] + 1;
+        let mut others = Chunks::default();
+        (0..2000).for_each(|number| others.push_back(number));
+        others.append(chunks);
+        assert_eq!(others.len(), 2000 + left.len());
+        let after = others.iter().skip(2000).copied();
+        assert!(
+            after.skip(1).eq(left.into_iter().skip(1)) && others.get_mut(2000) == Some(&mut first)
+        );
+        let mut chunks = others;
         while chunks.drop_some() {}
+        assert!(chunks.is_empty());
         assert_eq!(chunks.pop_front(), None);
     }
 }
