@@ -438,6 +438,8 @@ pub const PRODUCER_SPANS_MAX: usize = if cfg!(test) { 8 } else { 32 };
 pub const PRODUCER_BYTES: u64 = 240;
 /// Producers that are read from the index at once.
 pub const PRODUCERS_PAGE: usize = if cfg!(test) { 2 } else { 512 };
+/// How long after a start that begins: whoever has waited for the broker comes first.
+pub const PRODUCERS_REST_MILLIS: u64 = if cfg!(test) { 0 } else { 1_000 };
 /// How long a producer is remembered whose connection was closed: until its client has surely
 /// heard so, or has come back for the answer.
 pub const PRODUCER_CLOSED_MILLIS: u64 = 60_000;

@@ -136,7 +136,7 @@ impl Broker {
     /// Whether there is something to be said of producers.
     pub(super) fn has_producers_to_state(&self, now: Millis) -> bool {
         if self.lacks_producers() {
-            return self.has_producers_to_read();
+            return self.has_producers_to_read(now);
         }
         !self.speakers.parting.is_empty()
             || self.left_behind().next().is_some()

@@ -95,8 +95,8 @@ impl Broker {
         if self.state_uploads(facts, effects) {
             return true;
         }
-        // Whoever sends under a number waits for that, however much else there is to do.
-        if self.ask_producers(effects) {
+        // What is to be said of producers waits for the last of them: however much else there is.
+        if self.ask_producers(now, effects) {
             return true;
         }
         if let Some(key) = self.ended.front() {

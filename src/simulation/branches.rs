@@ -301,8 +301,12 @@ impl Client {
         // Where nothing was done in it, nothing is durable of its having taken the name.
         let empty = branch.sends.is_empty() && branch.takes.is_empty() && !branch.heard;
         let unheard = unheard || (empty && refusal == Some(&Refusal::Xa(XaError::Proto)));
+        // The connection that worked in it has gone, and may still wait for what is read of a
+        // producer of its own: until then the branch is associated with it.
+        let waits = !branch.heard && resolution == Resolution::Rollback && !unheard;
+        let waits = waits && refusal == Some(&Refusal::Xa(XaError::Proto));
         match refusal {
-            Some(refusal) if refusal.is_want_of_room() => {
+            Some(refusal) if refusal.is_want_of_room() || waits => {
                 (branch.stage, branch.operator) = (Stage::Again(resolution), Operator::Nothing);
                 model.branches.insert(number, branch);
                 return Ok(());

@@ -1,7 +1,8 @@
 //! Producers that the index has and memory has not yet.
 //!
 //! There may be very many, and a start is not to wait for them: they are read some at a time while
-//! the broker already serves, and one that somebody speaks for is read at once, by name. Always: no
+//! the broker already serves, when those who have waited for it have had their first answers, and
+//! one that somebody speaks for is read at once, by name. Always: no
 //! record touches one that is lacking, so that the index has it as it is; and what was read by name
 //! is not read again, for it may have changed since.
 
@@ -11,6 +12,7 @@ use crate::broker::durable::Durable;
 use crate::broker::fact::{Effect, ProducersPage, ProducersRequest};
 use crate::broker::{Broker, Effects};
 use crate::identity::Identity;
+use crate::ids::Millis;
 use crate::limits;
 use crate::record::Record;
 
@@ -95,13 +97,23 @@ impl Broker {
         staged.filter(|id| self.lacks_producer(*id))
     }
 
-    /// Whether there is something to be read of them.
-    pub(in crate::broker) fn has_producers_to_read(&self) -> bool {
-        matches!(self.durable.producers.lack.read, Read::To(_))
+    /// When the next of them are to be read, unless that is under way.
+    pub(in crate::broker) fn next_producers_read(&self) -> Option<Millis> {
+        let waits = matches!(self.durable.producers.lack.read, Read::To(_));
+        let at = self.durable.scalars.life_at.saturating_add(limits::PRODUCERS_REST_MILLIS);
+        waits.then_some(Millis(at))
+    }
+
+    /// Whether there is something to be read of them now.
+    pub(in crate::broker) fn has_producers_to_read(&self, now: Millis) -> bool {
+        self.next_producers_read().is_some_and(|at| at <= now)
     }
 
     /// Asks for some; false where there is nothing to ask for now.
-    pub(in crate::broker) fn ask_producers(&mut self, effects: &mut Effects) -> bool {
+    pub(in crate::broker) fn ask_producers(&mut self, now: Millis, effects: &mut Effects) -> bool {
+        if !self.has_producers_to_read(now) {
+            return false;
+        }
         let lack = &mut self.durable.producers.lack;
         let Read::To(after) = lack.read else { return false };
         lack.read = Read::Asked(after);
