@@ -21,16 +21,21 @@ use super::support::java::{Classic, compile, java};
 /// No story takes longer, or it hangs.
 const STORY_MAX: Duration = Duration::from_secs(120);
 
+/// Queues of stories (`Class.method`, a number, a name) that hold two messages.
+const FEW: &str = "[[destinations]]\nname = \"queue://*.*.*.few\"\nmessages = 2\n\
+    when_full = \"hold\"\n";
+
 /// Where ActiveMQ is wrong: it browses 400 messages, it looks for a selector's message among the
 /// first 200, and a branch whose commit it refused cannot be prepared any more. One that has voted
 /// loses its work to what is done under its name later, one of which a part was refused votes yes,
 /// it remembers neither outcomes nor what operators decide, it gives out again what a voted branch
-/// has taken when the client reconnects, and calls itself something else after each start. There
-/// these fail.
+/// has taken when the client reconnects, and calls itself something else after each start. Its
+/// queues here have no limit. There these fail.
 const NOT_WITH_CLASSIC: &[&str] = &[
     "Choosing.a_browser_takes_nothing",
     "Choosing.a_selector_reaches_deep_into_a_queue",
     "Branches.errors_have_their_codes",
+    "Flow.who_sends_too_much_into_a_full_queue_is_told",
     "Verdicts.a_branch_that_has_voted_takes_no_more_work",
     "Verdicts.what_was_refused_in_a_branch_spoils_it",
     "Verdicts.a_commit_whose_answer_was_lost_is_answered_again",
@@ -191,7 +196,11 @@ impl Server {
         match &mut self.kind {
             Kind::Escrow(broker) => {
                 let listen = format!("tcp://127.0.0.1:{}", self.port);
-                let started = Broker::start_with(&data, &["--listen", &listen]);
+                let settings = data.with_extension("toml");
+                std::fs::write(&settings, FEW).expect("write the configuration");
+                let settings = settings.to_str().expect("UTF-8");
+                let options = ["--config", settings, "--listen", &listen];
+                let started = Broker::start_with(&data, &options);
                 self.port = started.port();
                 *broker = Some(started);
             }
@@ -318,7 +327,9 @@ stories! {
         a_window_opens_as_sends_are_taken,
         a_producer_names_its_destination_late,
         two_consumers_share_what_comes,
-        a_closed_consumer_leaves_what_it_never_saw;
+        a_closed_consumer_leaves_what_it_never_saw,
+        a_connection_fills_a_queue_that_it_takes_from,
+        who_sends_too_much_into_a_full_queue_is_told;
     choosing "Choosing":
         the_higher_priority_comes_first,
         a_selector_chooses,

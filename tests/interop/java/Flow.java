@@ -8,6 +8,7 @@ import javax.jms.BytesMessage;
 import javax.jms.Connection;
 import javax.jms.DeliveryMode;
 import javax.jms.JMSException;
+import javax.jms.Message;
 import javax.jms.MessageConsumer;
 import javax.jms.MessageProducer;
 import javax.jms.Session;
@@ -131,6 +132,52 @@ final class Flow {
         for (int i = 0; i < 400; i++) {
             Stage.next(consumer);
         }
+    }
+
+    static void a_connection_fills_a_queue_that_it_takes_from(Stage stage) throws JMSException {
+        String[] texts = Acknowledging.numbered(200);
+        int[] modes = {DeliveryMode.PERSISTENT, DeliveryMode.NON_PERSISTENT};
+        for (int acknowledging : new int[] {Session.AUTO_ACKNOWLEDGE, Session.CLIENT_ACKNOWLEDGE}) {
+            for (int mode : modes) {
+                String options = "jms.useAsyncSend=true&jms.prefetchPolicy.queuePrefetch=1";
+                Connection connection = stage.connect(options);
+                Session sending = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+                MessageProducer producer = sending.createProducer(stage.queue(Stage.FEW));
+                producer.setDeliveryMode(mode);
+                Session taking = connection.createSession(false, acknowledging);
+                MessageConsumer consumer = taking.createConsumer(stage.queue(Stage.FEW));
+                // Nobody takes meanwhile: most of them wait for the room that is made below.
+                for (String text : texts) {
+                    producer.send(sending.createTextMessage(text));
+                }
+                for (String text : texts) {
+                    Message message = Stage.next(consumer);
+                    Stage.expect(text, Stage.text(message));
+                    message.acknowledge();
+                }
+                connection.close();
+            }
+        }
+    }
+
+    static void who_sends_too_much_into_a_full_queue_is_told(Stage stage) throws Exception {
+        Connection connection = stage.connect("jms.useAsyncSend=true");
+        List<String> told = Collections.synchronizedList(new ArrayList<>());
+        connection.setExceptionListener(problem -> told.add(String.valueOf(problem)));
+        Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+        MessageProducer producer = session.createProducer(stage.queue(Stage.FEW));
+        String text = "x".repeat(100_000);
+        try {
+            for (int i = 0; i < 500 && told.isEmpty(); i++) {
+                producer.send(session.createTextMessage(text));
+            }
+        } catch (JMSException e) {
+            told.add(e.toString());
+        }
+        Stage.await("it is told", () -> told.toString().contains("is full"));
+        stage.send(stage.queue("q"), "others go on");
+        Stage.expect(List.of("others go on"), stage.drain(stage.queue("q")));
+        Stage.check(stage.drain(stage.queue(Stage.FEW)).size() >= 2, "what was there is gone");
     }
 
     static void a_producer_names_its_destination_late(Stage stage) throws JMSException {

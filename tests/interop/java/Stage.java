@@ -30,6 +30,8 @@ import org.apache.activemq.command.ActiveMQTopic;
 final class Stage implements AutoCloseable {
     /** How long any single fact may take on a slow, busy machine, in milliseconds. */
     static final long PATIENCE = 20_000;
+    /** What the name of a queue ends in that holds two messages; a send beyond these waits. */
+    static final String FEW = "few";
     /** How long silence counts as such, in milliseconds. */
     static final long QUIET = 300;
 
