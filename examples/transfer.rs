@@ -41,7 +41,9 @@ pub async fn run(directory: &Path) -> Outcome<(i64, i64)> {
             println!("{amount} are more than there are");
         }
     }
-    let balances = (balance(&from.recv().await?)?, balance(&to.recv().await?)?);
+    let (payer, payee) = (from.recv().await?, to.recv().await?);
+    let balances = (balance(&payer)?, balance(&payee)?);
+    put_back(&connection, [payer, payee]).await?;
     broker.close().await?;
     Ok(balances)
 }
@@ -55,7 +57,9 @@ async fn transfer(
     let (payer, payee) = (from.recv().await?, to.recv().await?);
     let left = balance(&payer)? - amount;
     if left < 0 {
-        // Both balances are dropped here, and so go back to their accounts.
+        // Both balances go back to their accounts as they are. Dropped, they would too, but one that
+        // comes back too often is set apart.
+        put_back(connection, [payer, payee]).await?;
         return Err("not enough money".into());
     }
     let transaction = connection.transaction().await?;
@@ -63,6 +67,17 @@ async fn transfer(
     transaction.acknowledge(&payee).await?;
     transaction.send(payer.destination(), left.to_string()).await?;
     transaction.send(payee.destination(), (balance(&payee)? + amount).to_string()).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Writes balances anew that were only looked at.
+async fn put_back(connection: &Connection, accounts: [Delivery; 2]) -> Outcome<()> {
+    let transaction = connection.transaction().await?;
+    for account in accounts {
+        transaction.acknowledge(&account).await?;
+        transaction.send(account.destination(), balance(&account)?.to_string()).await?;
+    }
     transaction.commit().await?;
     Ok(())
 }

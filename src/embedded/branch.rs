@@ -8,7 +8,7 @@ use super::error::{BranchError, SendError};
 use super::link::Link;
 use super::message::Message;
 use super::upload::Part;
-use crate::broker::command::{Command, EndAs, Outcome, StartAs, Which, Work, XaCommand};
+use crate::broker::command::{Command, EndAs, StartAs, XaCommand};
 use crate::ids::{TransactionName, Xid};
 use crate::message::Destination;
 
@@ -128,10 +128,7 @@ impl Branch {
         if !delivery.is_of(link) {
             return Err(BranchError::OtherConnection);
         }
-        let (subscription, tag) = delivery.hand_over();
-        let (which, outcome) = (Which::One(tag), Outcome::Accepted);
-        let work = Work::Settle { subscription, which, outcome };
-        drop(link.ask_small(Command::Transact { transaction: *name, work }));
+        link.hand_over(delivery, *name);
         Ok(())
     }
 

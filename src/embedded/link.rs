@@ -4,16 +4,18 @@
 //! anybody waits; so a future that is dropped has either done nothing yet, or all of it. The
 //! connection ends when the last who shares it is gone.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use super::delivery::Delivery;
 use super::error::{AskError, BranchError, Ended, Failure, Refusal};
 use super::router::{Answer, Router};
-use crate::broker::command::{Command, Confirm, Reply, Request, XaCommand};
+use crate::broker::command::{Command, Confirm, Outcome, Reply, Request, Which, Work, XaCommand};
 use crate::engine::{self, Closed, Handle, Permit};
-use crate::ids::{StageId, TransactionName};
+use crate::ids::{StageId, SubscriptionId, Tag, TransactionName};
 use crate::limits;
 
 /// How far the life of a broker has come.
@@ -70,6 +72,8 @@ pub(super) struct Link {
     pub(super) stages: Semaphore,
     last_stage: AtomicU64,
     last_transaction: AtomicU64,
+    /// Deliveries that were handed over to transactions, until it is known that these have them.
+    handed: Mutex<VecDeque<(Asked, SubscriptionId, Tag)>>,
 }
 
 /// An answer to come.
@@ -89,6 +93,7 @@ impl Link {
             stages: Semaphore::new(limits::STAGES_MAX),
             last_stage: AtomicU64::new(0),
             last_transaction: AtomicU64::new(0),
+            handed: Mutex::default(),
         })
     }
 
@@ -124,10 +129,39 @@ impl Link {
         self.engine.leave(Request { token, confirm: Confirm::RefusalOnly, command });
     }
 
+    /// Leaves it to a transaction what becomes of a delivery.
+    pub(super) fn hand_over(&self, delivery: &Delivery, to: TransactionName) {
+        let (subscription, tag) = delivery.hand_over();
+        let (which, outcome) = (Which::One(tag), Outcome::Accepted);
+        let work = Work::Settle { subscription, which, outcome };
+        let asked = self.ask_small(Command::Transact { transaction: to, work });
+        self.handed.lock().expect("no panic holds it").push_back((asked, subscription, tag));
+        self.return_refused();
+    }
+
+    /// What a transaction has refused to take, because of another part of it or because it is over,
+    /// no end of it gives back.
+    pub(super) fn return_refused(&self) {
+        let mut handed = self.handed.lock().expect("no panic holds it");
+        while let Some((asked, subscription, tag)) = handed.front_mut() {
+            match asked.0.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => break,
+                Ok(Ok(Err(_))) => {
+                    let (which, outcome) = (Which::One(*tag), Outcome::Returned);
+                    self.leave(Command::Settle { subscription: *subscription, which, outcome });
+                }
+                Ok(_) | Err(oneshot::error::TryRecvError::Closed) => {}
+            }
+            handed.pop_front();
+        }
+    }
+
     /// The answer to a request.
     pub(super) async fn answer(&self, asked: Asked) -> Result<Reply, AskError> {
         // Whoever would have answered is gone where the engine has panicked.
-        match asked.0.await.unwrap_or(Err(Closed::Failed)) {
+        let answer = asked.0.await.unwrap_or(Err(Closed::Failed));
+        self.return_refused();
+        match answer {
             Ok(result) => result.map_err(AskError::Refused),
             Err(why) => Err(AskError::Ended(self.way.why(why).await)),
         }

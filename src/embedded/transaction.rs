@@ -9,7 +9,7 @@ use super::link::Link;
 use super::message::Message;
 use super::outcome::id_of;
 use super::upload::Part;
-use crate::broker::command::{Command, Disposition, Once, Outcome, Which, Work};
+use crate::broker::command::{Command, Disposition, Once, Outcome};
 use crate::ids::TransactionName;
 use crate::message::Destination;
 use crate::session::Done;
@@ -88,11 +88,9 @@ impl Transaction {
         if !delivery.is_of(&self.link) {
             return Err(TransactionError::OtherConnection);
         }
-        let (subscription, tag) = delivery.hand_over();
-        let (which, outcome) = (Which::One(tag), Outcome::Accepted);
-        self.done.lock().expect("no panic holds it").settle(outcome, delivery.id().0);
-        let work = Work::Settle { subscription, which, outcome };
-        drop(self.link.ask_small(Command::Transact { transaction: self.name, work }));
+        let mut done = self.done.lock().expect("no panic holds it");
+        done.settle(Outcome::Accepted, delivery.id().0);
+        self.link.hand_over(delivery, self.name);
         Ok(())
     }
 

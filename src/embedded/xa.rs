@@ -86,10 +86,11 @@ impl Xa {
     }
 
     /// How long a branch that is started here may take to vote, to the millisecond; a year at most.
-    /// The settings of the broker say otherwise (5 minutes by default).
+    /// Without, and with 0 as XA has it, the settings of the broker say so (5 minutes by default).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self.timeout = (!timeout.is_zero()).then_some(millis.max(1));
         self
     }
 

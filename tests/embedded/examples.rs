@@ -13,7 +13,9 @@ mod transfer;
 #[test]
 fn transfers_move_money_and_make_none() {
     let dir = fresh_dir();
-    for expected in [(50, 150), (0, 200), (0, 200)] {
+    // However often the balances are only looked at.
+    let later = [(0, 200); 9];
+    for expected in [(50, 150)].into_iter().chain(later) {
         let balances = super::story(transfer::run(&dir.path().join("accounts"))).unwrap();
         assert_eq!(balances, expected);
     }

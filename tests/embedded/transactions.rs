@@ -3,7 +3,7 @@
 use escrowmq::io::sim::SimDisk;
 use std::time::Duration;
 
-use escrowmq::{Destination, Message, SendError, TransactionError};
+use escrowmq::{Destination, Message, SendError, TransactionError, Xid};
 
 use super::support::Moment;
 use super::{drain, next, on_disk, orders, story};
@@ -38,6 +38,39 @@ fn what_a_transaction_sends_and_acknowledges_happens_with_its_commit() {
         assert_eq!(sizes, [5, 300 << 10]);
         drop(consumer);
         assert_eq!(drain(&connection, &orders()).await, Vec::<String>::new());
+        broker.close().await.unwrap();
+    });
+}
+
+/// A transaction that can only be rolled back takes no delivery, and so no end of it returns one.
+#[test]
+fn a_delivery_that_a_transaction_or_branch_has_refused_to_take_comes_back() {
+    story(async {
+        let broker = on_disk(&SimDisk::new()).open().await.unwrap();
+        let connection = broker.connect().unwrap();
+        connection.send(orders(), "order").await.unwrap();
+        let mut consumer = connection.subscribe_with(orders(), 1).await.unwrap();
+        let nowhere = Destination::queue("");
+        for attempt in 1..=3 {
+            let order = next(&mut consumer).await;
+            assert_eq!(order.attempt(), attempt);
+            let transaction = connection.transaction().await.unwrap();
+            transaction.send(nowhere.clone(), "to nowhere").await.unwrap();
+            transaction.acknowledge(&order).await.unwrap();
+            match attempt {
+                1 => drop(transaction.commit().await.unwrap_err()),
+                2 => transaction.rollback().await.unwrap(),
+                _ => drop(transaction),
+            }
+        }
+        let order = next(&mut consumer).await;
+        let branch = connection.xa().start(&Xid::new(1, b"g", b"b").unwrap()).await.unwrap();
+        branch.send(nowhere, "to nowhere").await.unwrap();
+        branch.acknowledge(&order).await.unwrap();
+        drop((order, branch));
+        let order = next(&mut consumer).await;
+        assert_eq!(order.attempt(), 5);
+        order.acknowledge().await.unwrap();
         broker.close().await.unwrap();
     });
 }
