@@ -396,7 +396,7 @@ pub const TRANSACTION_VOLATILE_MAX: usize = STEP_MESSAGES_MAX;
 pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;
 /// Branches of global transactions that wait for their managers at most; and as many that an
 /// operator has decided.
-pub const BRANCHES_MAX: usize = 100_000;
+pub const BRANCHES_MAX: usize = if cfg!(test) { 10_000 } else { 100_000 };
 /// Branches in one answer.
 pub const BRANCHES_A_PAGE: usize = 256;
 /// Operations of a branch that are looked at in one step.

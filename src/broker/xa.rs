@@ -4,7 +4,8 @@
 //! manager is answered. Always: a branch belongs to no connection: whoever knows its name may join,
 //! prepare or end it. One that has not voted is rolled back when its time is over, when a
 //! connection goes that is associated with it, and when the broker's life ends; one that has voted
-//! only by its outcome. Work in a branch is durable with the vote, whatever it asks for.
+//! only by its outcome. Work in a branch is durable with the vote, whatever it asks for, but for what
+//! is published not persistently and nobody keeps.
 //! Leaves to others: the answer in each state (`table`), what is durable of branches
 //! (`super::branch`), and the work itself (`super::transact`).
 
@@ -249,5 +250,35 @@ impl BranchChange {
             Self::Break { at_once, .. } | Self::End { at_once, .. } => 1 + at_once,
             _ => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manager that is told "rolled back" of a branch that is still prepared forgets it.
+    #[test]
+    fn what_a_full_broker_refuses_has_the_code_of_what_became_of_the_branch() {
+        let xid = Arc::new(Xid::new(1, b"global", b"branch").expect("a name"));
+        let full = Refusal::TooManyBranches { limit: 1 };
+        let commit = |one_phase| XaCommand::Commit { xid: Arc::clone(&xid), one_phase };
+        assert_eq!(commit(false).code_of(&full), XaError::Retry);
+        assert_eq!(commit(true).code_of(&full), XaError::RbTransient);
+        assert_eq!(
+            XaCommand::Prepare { xid: Arc::clone(&xid) }.code_of(&full),
+            XaError::RbTransient
+        );
+        let start = XaCommand::Start {
+            xid: Arc::clone(&xid),
+            how: StartAs::New,
+            transaction: TransactionName(1),
+            timeout: None,
+            client: "a client".into(),
+        };
+        assert_eq!(start.code_of(&full), XaError::RmErr);
+        let forget = XaCommand::Forget { xid };
+        assert_eq!(forget.code_of(&full), XaError::RmFail);
+        assert_eq!(forget.code_of(&Refusal::Xa(XaError::NotA)), XaError::NotA);
     }
 }

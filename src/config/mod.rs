@@ -614,6 +614,16 @@ mod tests {
     }
 
     #[test]
+    fn times_are_what_their_names_say() {
+        let text = "[duplicates]\nhours = 2\nproducer_hours = 3\n\
+            [xa]\ntimeout = 4\nwarn_after = 5\noutcome_hours = 6\n";
+        let limits = toml::from_str::<Config>(text).unwrap().engine_settings().limits;
+        assert_eq!((limits.names_millis, limits.producers_millis), (7_200_000, 10_800_000));
+        assert_eq!((limits.branch_millis, limits.branch_warn_millis), (4_000, 5_000));
+        assert_eq!(limits.outcome_millis, 21_600_000);
+    }
+
+    #[test]
     fn limits_of_destinations_are_read_or_refused_with_a_reason() {
         let text = r#"
             [[destinations]]

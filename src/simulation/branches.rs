@@ -25,6 +25,8 @@ pub(super) struct Branch {
     stage: Stage,
     /// Its vote was heard.
     heard: bool,
+    /// How often it was still associated with a connection that had gone.
+    waited: u32,
     operator: Operator,
 }
 
@@ -181,7 +183,8 @@ impl Client {
             }
         }
         let operator = Operator::Nothing;
-        let branch = Branch { sends, takes, stage: Stage::Asked, heard: false, operator };
+        let (heard, waited, stage) = (false, 0, Stage::Asked);
+        let branch = Branch { sends, takes, stage, heard, waited, operator };
         around.model.branches.insert(number, branch);
         self.ask(around, Command::Xa(XaCommand::Prepare { xid }), Asked::Prepare(number));
     }
@@ -305,6 +308,10 @@ impl Client {
         // producer of its own: until then the branch is associated with it.
         let waits = !branch.heard && resolution == Resolution::Rollback && !unheard;
         let waits = waits && refusal == Some(&Refusal::Xa(XaError::Proto));
+        branch.waited += u32::from(waits);
+        if branch.waited > 1000 {
+            return Err(format!("branch {number} stays with a connection that has gone"));
+        }
         match refusal {
             Some(refusal) if refusal.is_want_of_room() || waits => {
                 (branch.stage, branch.operator) = (Stage::Again(resolution), Operator::Nothing);

@@ -106,7 +106,9 @@ impl Broker {
 
     /// Whether there is something to be read of them now.
     pub(in crate::broker) fn has_producers_to_read(&self, now: Millis) -> bool {
-        self.next_producers_read().is_some_and(|at| at <= now)
+        // A clock that was set back meanwhile says nothing.
+        let began = Millis(self.durable.scalars.life_at);
+        self.next_producers_read().is_some_and(|at| at <= now || now < began)
     }
 
     /// Asks for some; false where there is nothing to ask for now.

@@ -639,3 +639,21 @@ fn what_a_branch_publishes_is_kept_by_whoever_keeps_it_when_it_is_committed() {
         assert_eq!(bench.kept(), [1], "{durability:?}");
     }
 }
+
+#[test]
+fn there_are_only_so_many_branches_at_a_time() {
+    let mut bench = Bench::new();
+    let most = crate::limits::BRANCHES_MAX;
+    let each = crate::limits::TRANSACTIONS_MAX;
+    let start = |bench: &mut Bench, number: u64| {
+        let xid = Arc::new(Xid::new(1, b"many", &number.to_le_bytes()).unwrap());
+        let (connection, transaction) = (1 + number / each as u64, TransactionName(number));
+        let (how, timeout, client) = (StartAs::New, None, "a client".into());
+        bench.xa(connection, XaCommand::Start { xid, how, transaction, timeout, client })
+    };
+    for number in 0..most as u64 {
+        assert_eq!(start(&mut bench, number), YES);
+    }
+    let refused = start(&mut bench, most as u64);
+    assert_eq!(refused, Err(Refusal::TooManyBranches { limit: most }));
+}

@@ -338,3 +338,23 @@ fn what_waits_for_a_transaction_pushes_no_producer_out_and_is_bounded() {
     assert_eq!(bench.ask(3, &send("q", "fifth", 1)), ONCE);
     bench.producers();
 }
+
+#[test]
+fn those_of_an_earlier_life_are_read_though_nothing_happens_or_the_clock_was_set_back() {
+    for back in [0, 1000] {
+        let mut bench = Bench::new();
+        bench.now = Millis(1_000_000);
+        let base = Base { has_producers: true, ..Base::default() };
+        bench.broker = Broker::new(base, Limits::default(), 1 << 20);
+        let started = Fact::Log(Record::Started { epoch: 2, at: bench.now }, Bytes::new());
+        let (mut facts, mut effects) = (Vec::new(), Effects::new());
+        bench.commit(vec![started], &mut effects);
+        let at = bench.broker.next_deadline().expect("it wakes for them");
+        assert_eq!(at, Millis(bench.now.0 + limits::PRODUCERS_REST_MILLIS));
+        let now = Millis(at.0 - back);
+        assert!(bench.broker.has_work(now));
+        assert!(bench.broker.work(now, &mut facts, &mut effects));
+        let asked = effects.iter().filter(|effect| matches!(effect, Effect::Producers(_)));
+        assert_eq!((asked.count(), bench.broker.next_deadline()), (1, None));
+    }
+}
