@@ -65,6 +65,8 @@ pub use compactor::{CompactStep, Compactor};
 pub use disk::DiskWatch;
 pub use flow::Flow;
 pub use gauges::{Counted, Gauges, Histogram};
+#[cfg(test)]
+pub(crate) use inbox::Inbox;
 pub use inbox::{Connection, Handle, Permit};
 pub use input::{Input, Job, StopError, Turn};
 pub use kept::{Compacted, Dead};
@@ -79,7 +81,7 @@ pub use start::{Store, StoreError, open_store};
 pub use threads::{Leaving, Running, start};
 #[cfg(test)]
 pub(crate) use threads::{
-    read_later, read_operations, read_outcome, read_page, read_pieces, read_producers,
+    compact, read_later, read_operations, read_outcome, read_page, read_pieces, read_producers,
 };
 
 /// The broker with its log and everything that waits for it.

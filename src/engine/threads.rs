@@ -434,7 +434,12 @@ fn checkpoint(
 
 /// Carries out plans, no faster than the settings allow, so that the disk is left to those who wait
 /// for it.
-fn compact(plans: &Receiver<Vec<u64>>, mut compactor: Compactor, log: &Log, inbox: &Inbox) {
+pub(crate) fn compact(
+    plans: &Receiver<Vec<u64>>,
+    mut compactor: Compactor,
+    log: &Log,
+    inbox: &Inbox,
+) {
     stand_back();
     while let Ok(ordinals) = plans.recv() {
         let mut step = compactor.begin(&ordinals);
