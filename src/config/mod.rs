@@ -433,6 +433,10 @@ impl Config {
         let whole = segment.is_multiple_of(4096) && (1 << 20..=1 << 30).contains(&segment);
         let must = "a multiple of 4 KiB from 1 MiB to 1 GiB";
         in_range(whole, "log.segment_size", segment, must)?;
+        // A send may have one made before anybody sees that the disk is short, and the next one is
+        // for what helps to make room.
+        let (reserve, must) = (self.log.disk_reserve.bytes(), "at least twice log.segment_size");
+        in_range(reserve >= 2 * segment, "log.disk_reserve", reserve, must)?;
         let message = self.limits.message.bytes();
         let must = "at least 1 byte and at most 1 GiB";
         in_range((1..=1 << 30).contains(&message), "limits.message", message, must)?;
@@ -662,6 +666,8 @@ mod tests {
     fn a_value_out_of_its_range_is_named_with_what_it_may_be() {
         for (text, name) in [
             ("log.segment_size = \"5KiB\"", "log.segment_size"),
+            ("log.disk_reserve = 0", "log.disk_reserve"),
+            ("log.segment_size = \"129MiB\"", "log.disk_reserve"),
             ("log.checkpoint_bytes = 0", "log.checkpoint_bytes"),
             ("log.checkpoint_changes = 0", "log.checkpoint_changes"),
             ("log.checkpoint_seconds = 0", "log.checkpoint_seconds"),

@@ -114,7 +114,8 @@ impl Builder {
     }
 
     /// Bytes of the disk kept free, 256 MiB by default. With less, no messages are taken: the rest
-    /// is for acknowledgements and clean-up, which then make room.
+    /// is for acknowledgements and clean-up, which then make room. At least twice what
+    /// [`Builder::segment_size`] says.
     pub fn disk_reserve(mut self, bytes: u64) -> Self {
         self.0.config.log.disk_reserve = Size::new(bytes);
         self

@@ -167,8 +167,9 @@ fn a_full_disk_refuses_sends_takes_acknowledgements_and_recovers_by_itself() {
 #[test]
 fn on_a_full_disk_all_goes_on_that_makes_room() {
     const T: TransactionName = TransactionName(1);
-    const RESERVE: u64 = 512 << 10;
-    let mut bench = Bench::with(|settings| settings.disk_reserve = RESERVE);
+    // As little as a configuration may say.
+    let reserve = 2 * options().segment_size;
+    let mut bench = Bench::with(|settings| settings.disk_reserve = reserve);
     let (from, subscription) = (Destination::Queue("q".into()), SubscriptionId(1));
     bench.ask(Command::Subscribe { subscription, from, prefetch: 50, selector: None }).unwrap();
     // There is something to decide from before.
@@ -178,14 +179,14 @@ fn on_a_full_disk_all_goes_on_that_makes_room() {
         let steps = branch(&xid(name), Some(work_of(message())));
         steps.into_iter().for_each(|step| drop(bench.ask(step).unwrap()));
     }
-    bench.disk.set_capacity(bench.disk.used() + RESERVE + (1 << 20));
+    bench.disk.set_capacity(bench.disk.used() + reserve + (1 << 20));
     let mut sent = 0;
     while bench.send().is_ok() {
         sent += 1;
         bench.node.disk.look();
     }
     assert!((100..10_000).contains(&sent), "there was some room: {sent}");
-    assert_eq!(bench.send(), Err(Refusal::DiskLow { reserve: RESERVE }));
+    assert_eq!(bench.send(), Err(Refusal::DiskLow { reserve }));
 
     let take = |bench: &mut Bench, outcome| loop {
         if let Some(tag) = bench.delivered.pop_front() {

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 
 /// Small files, so that a test costs little disk.
 fn small(directory: &Path) -> Builder {
-    Broker::builder(directory).segment_size(1 << 20).disk_reserve(0).wait_for_store(PATIENCE)
+    Broker::builder(directory).segment_size(1 << 20).disk_reserve(2 << 20).wait_for_store(PATIENCE)
 }
 
 fn on_disk(disk: &SimDisk) -> Builder {

@@ -169,7 +169,7 @@ fn the_oldest_vote_is_as_old_as_it_is_until_its_branch_ends() {
     let dir = fresh_dir();
     let data = dir.path().join("data");
     let prepared = || {
-        let here = escrowmq::Broker::builder(&data).disk_reserve(0).open_blocking().unwrap();
+        let here = escrowmq::Broker::builder(&data).disk_reserve(32 << 20).open_blocking().unwrap();
         let xa = here.connect().unwrap().xa();
         let vote = |number: u8| {
             let xid = Xid::new(7, &[number], b"a branch").unwrap();

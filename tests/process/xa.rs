@@ -99,7 +99,7 @@ struct Here {
 
 impl Here {
     fn open(data: &Path) -> Self {
-        let builder = escrowmq::Broker::builder(data).segment_size(1 << 20).disk_reserve(0);
+        let builder = escrowmq::Broker::builder(data).segment_size(1 << 20).disk_reserve(2 << 20);
         let broker = builder.wait_for_store(crate::support::PATIENCE).open_blocking().unwrap();
         let connection = broker.connect().unwrap();
         Self { broker, connection }
