@@ -531,7 +531,8 @@ pub const OPENWIRE_CACHE_BYTES_MAX: usize = 512 << 10;
 pub const GROUP_BUCKETS: u16 = 1024;
 
 /// Messages of a queue that are known to wait when more are looked at, to know their groups: others
-/// wait behind so many whose consumers take none.
+/// wait behind so many whose consumers take none. Those of worse ranks do not count, so that no
+/// more than so many of each rank are known, and a few.
 pub const GROUPS_AHEAD_MAX: usize = if cfg!(test) { 32 } else { 4096 };
 
 /// With fewer than this, more are looked at while these are handed out.

@@ -7,13 +7,14 @@
 //! queue to itself.
 //!
 //! Always: nothing is handed out before what came back was looked at, so that the messages of a
-//! group keep their order; an owner that takes no more is passed over once, until it has credit.
+//! group keep their order, nor before what had come of a better rank; an owner that takes no more
+//! is passed over once, until it has credit.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::broker::fact::{Change, ConsumerKey, Fact, Lent, Source, Spot};
 use crate::broker::grouping::Groups;
-use crate::broker::selecting::{GroupId, Position, Selecting, Waiting};
+use crate::broker::selecting::{GroupId, LAST_RANK, Position, Selecting, Waiting, Wish};
 use crate::broker::{Broker, Effects};
 use crate::ids::{Millis, QueueId, Tag};
 use crate::limits;
@@ -31,6 +32,15 @@ pub(super) struct Agenda {
     discarded: VecDeque<Box<Selecting>>,
     /// Queues that know much for some of their consumers that have gone.
     left: VecDeque<QueueId>,
+}
+
+/// What may be handed out of a queue that may have groups.
+enum Offer {
+    /// This consumer gets what is there.
+    Lends(ConsumerKey, Position),
+    /// It waits until it is known what has come of this rank, since that goes before it.
+    Waits(u8, ConsumerKey),
+    Nothing,
 }
 
 impl Agenda {
@@ -140,15 +150,24 @@ impl Broker {
         facts: &mut Vec<Fact>,
         effects: &mut Effects,
     ) -> bool {
-        let Some(next) = self.next_ready(id) else { return false };
-        let wish = match self.watch_groups(id).look_back_first() {
+        let Some(next) = self.next_ready(id) else {
+            self.watched(id).into_iter().for_each(Selecting::holds_nothing);
+            return false;
+        };
+        match self.watch_groups(id).look_back_first() {
             Err(()) => return false,
             Ok(None) if self.state_unseen(id, facts) => return true,
-            Ok(None) => self.watch_groups(id).look_ahead(limits::GROUPS_AHEAD_FEW),
-            Ok(wish) => wish,
-        };
-        if let Some((group, wish)) = wish {
-            self.state_wish(id, group, wish, facts, effects);
+            Ok(None) => {}
+            wish => return self.state_look(id, wish.ok().flatten(), facts, effects),
+        }
+        let offer = self.next_of_group(id, next);
+        if let Offer::Waits(rank, key) = offer {
+            let credit = self.consumers[&key].credit();
+            let wish = self.watch_groups(id).hold_back(rank, credit);
+            return self.state_look(id, wish, facts, effects);
+        }
+        let wish = self.watch_groups(id).look_ahead(limits::GROUPS_AHEAD_FEW);
+        if self.state_look(id, wish, facts, effects) {
             return true;
         }
         if self.is_without_groups(id) {
@@ -156,14 +175,31 @@ impl Broker {
             self.discard(id, over);
             return true;
         }
-        if let Some((key, position)) = self.next_of_group(id, next) {
+        if let Offer::Lends(key, position) = offer {
             self.state_lent_of_group(now, id, (key, position), facts);
             return true;
         }
-        let wish = self.watch_groups(id).look_ahead(limits::GROUPS_AHEAD_MAX);
+        let selecting = self.watch_groups(id);
+        selecting.holds_nothing();
+        let wish = selecting.look_ahead(limits::GROUPS_AHEAD_MAX);
+        self.state_look(id, wish, facts, effects)
+    }
+
+    /// Asks what is to be known, if anything.
+    fn state_look(
+        &mut self,
+        id: QueueId,
+        wish: Option<(GroupId, Wish)>,
+        facts: &mut Vec<Fact>,
+        effects: &mut Effects,
+    ) -> bool {
         let Some((group, wish)) = wish else { return false };
         self.state_wish(id, group, wish, facts, effects);
         true
+    }
+
+    fn watched(&mut self, id: QueueId) -> Option<&mut Selecting> {
+        self.queues.get_mut(&id)?.selecting.as_deref_mut()
     }
 
     /// What is known of a queue's groups: begins to look where nobody does yet.
@@ -185,21 +221,35 @@ impl Broker {
         none && queue.selecting.as_ref().is_some_and(|it| it.is_without_groups())
     }
 
-    /// Who gets what next: the message that comes first of those for which somebody is ready.
-    fn next_of_group(&mut self, id: QueueId, next: ConsumerKey) -> Option<(ConsumerKey, Position)> {
+    /// Who gets what next: the message that comes first of those for which somebody is ready,
+    /// unless what nobody knows yet may come before it.
+    fn next_of_group(&mut self, id: QueueId, next: ConsumerKey) -> Offer {
+        let through = self.watch_groups(id).known_through();
+        if let Some((key, position)) = self.first_through(id, next, through) {
+            return Offer::Lends(key, position);
+        }
+        let behind = self.first_through(id, next, LAST_RANK);
+        behind.map_or(Offer::Nothing, |(key, _)| Offer::Waits(through, key))
+    }
+
+    /// The same of what is known up to a rank.
+    fn first_through(
+        &mut self,
+        id: QueueId,
+        next: ConsumerKey,
+        rank: u8,
+    ) -> Option<(ConsumerKey, Position)> {
         loop {
-            let queue = self.queues.get_mut(&id)?;
-            let grouping = queue.selecting.as_mut()?.grouping()?;
-            let open = grouping.open();
-            let (key, first) = match grouping.eager() {
+            let grouping = self.watched(id)?.grouping()?;
+            let open = grouping.open(rank);
+            let (key, first) = match grouping.eager(rank) {
                 Some((key, first)) if open.is_none_or(|open| first < open) => (key, first),
                 _ => return open.map(|open| (next, open)),
             };
             if self.may_have(id, key) {
                 return Some((key, first));
             }
-            let queue = self.queues.get_mut(&id)?;
-            queue.selecting.as_mut()?.grouping()?.is_sated(key);
+            self.watched(id)?.grouping()?.is_sated(key);
             if let Some(consumer) = self.consumers.get_mut(&key)
                 && let Source::Pattern(_) = consumer.source
             {
@@ -221,6 +271,7 @@ impl Broker {
         if queue.is_over(now, spot, waiting) {
             return self.state_over(now, id, spot, waiting, facts);
         }
+        self.watch_groups(id).hands_out();
         self.state_lent(id, spot, self.consumers[&key].credit(), facts);
         facts.push(Fact::Memory(Change::Lend { queue: id, spot, key }));
     }

@@ -15,7 +15,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::broker::fact::ConsumerKey;
-use crate::broker::selecting::{Position, some};
+use crate::broker::selecting::{Position, RANKS, some};
 use crate::ids::Tag;
 use crate::limits;
 use crate::message::{self, GROUP_ID, GROUP_SEQUENCE, Value};
@@ -69,6 +69,8 @@ pub(super) struct Grouping {
     owners: BTreeMap<Bucket, ConsumerKey>,
     /// What is known of messages that wait.
     known: BTreeMap<Position, Option<Membership>>,
+    /// How many these are, per rank.
+    of_rank: [usize; RANKS],
     /// The same of those that are lent.
     lent: BTreeMap<Position, Option<Membership>>,
     /// What waits of each bucket.
@@ -88,7 +90,9 @@ pub(super) struct Grouping {
 impl Grouping {
     /// A message waits, and this is what it says.
     pub(super) fn waits(&mut self, position: Position, member: Option<Membership>) {
-        self.known.insert(position, member);
+        if self.known.insert(position, member).is_none() {
+            self.of_rank[usize::from(position.0)] += 1;
+        }
         let Some(Membership { bucket, .. }) = member else {
             self.open.insert(position);
             return;
@@ -111,12 +115,13 @@ impl Grouping {
     /// A message waits no longer, or is lent no longer.
     pub(super) fn forget(&mut self, position: Position) {
         self.lent.remove(&position);
-        match self.known.remove(&position) {
-            Some(Some(Membership { bucket, .. })) => {
+        let Some(member) = self.known.remove(&position) else { return };
+        self.of_rank[usize::from(position.0)] -= 1;
+        match member {
+            Some(Membership { bucket, .. }) => {
                 self.change(bucket, |waiting| _ = waiting.remove(&position));
             }
-            Some(None) => _ = self.open.remove(&position),
-            None => {}
+            None => _ = self.open.remove(&position),
         }
     }
 
@@ -173,18 +178,20 @@ impl Grouping {
         left
     }
 
-    /// How many messages that wait it knows of.
-    pub(super) fn len(&self) -> usize {
-        self.known.len()
+    /// How many messages that wait it knows of, up to a rank.
+    pub(super) fn len(&self, rank: u8) -> usize {
+        self.of_rank[..=usize::from(rank)].iter().sum()
     }
 
-    /// The next owner that may have credit, and what it gets then. They take turns.
-    pub(super) fn eager(&mut self) -> Option<(ConsumerKey, Position)> {
+    /// The next owner that may have credit, and what it gets then, up to a rank. They take turns.
+    pub(super) fn eager(&self, rank: u8) -> Option<(ConsumerKey, Position)> {
         let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.eager.range((after, Bound::Unbounded)).next();
-        let key = *next.or_else(|| self.eager.first())?;
-        let first = self.owned.get(&key).and_then(BTreeSet::first);
-        Some((key, *first.expect("only who has something is eager")))
+        let in_turn = self.eager.range((after, Bound::Unbounded)).chain(&self.eager);
+        let mut offers = in_turn.take(limits::STEP_MESSAGES_MAX).map(|key| {
+            let first = self.owned.get(key).and_then(BTreeSet::first);
+            (*key, *first.expect("only who has something is eager"))
+        });
+        offers.find(|(_, first)| first.0 <= rank)
     }
 
     /// An owner has no credit, or has gone.
@@ -192,9 +199,9 @@ impl Grouping {
         self.eager.remove(&key);
     }
 
-    /// What the next in line gets.
-    pub(super) fn open(&self) -> Option<Position> {
-        self.open.first().copied()
+    /// What the next in line gets, up to a rank.
+    pub(super) fn open(&self, rank: u8) -> Option<Position> {
+        self.open.first().copied().filter(|first| first.0 <= rank)
     }
 
     fn change(&mut self, bucket: Bucket, with: impl FnOnce(&mut BTreeSet<Position>)) {
@@ -240,6 +247,10 @@ impl Grouping {
 /// For checks.
 #[cfg(test)]
 impl Grouping {
+    pub(super) fn known_len(&self) -> usize {
+        self.known.len()
+    }
+
     pub(super) fn lent_len(&self) -> usize {
         self.lent.len()
     }

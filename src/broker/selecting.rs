@@ -20,6 +20,8 @@ use crate::broker::select::{Finding, Question};
 use crate::limits;
 use crate::selector::Selector;
 
+mod plain;
+
 #[cfg(test)]
 mod tests;
 
@@ -73,7 +75,18 @@ struct Group {
     asked: bool,
     /// That is about messages behind the point to which it has come.
     looks_back: bool,
+    /// Something is next, and waits for what is not known of a better rank.
+    held_back: Option<HeldBack>,
     in_line: bool,
+}
+
+/// What is handed out when it is known what had come of better ranks when it was next.
+#[derive(Debug)]
+struct HeldBack {
+    /// Messages that had arrived by then, per rank. What has come since comes too late.
+    arrivals: [u64; RANKS],
+    /// So many could have been handed out then.
+    count: usize,
 }
 
 /// What a group knew.
@@ -91,6 +104,8 @@ struct Progress {
     seen: Spot,
     /// It was everything, when so many had arrived.
     complete_at: Option<u64>,
+    /// The same of what was found then: it is known what it says.
+    known_at: Option<u64>,
 }
 
 /// A message that waits.
@@ -124,7 +139,10 @@ pub(super) enum Wish {
     Walk(Spot),
 }
 
-const RANKS: usize = 10;
+pub(super) const RANKS: usize = 10;
+
+/// The one that is delivered last.
+pub(super) const LAST_RANK: u8 = 9;
 
 impl Waiting {
     pub(super) fn entry(self) -> Option<Entry> {
@@ -386,12 +404,22 @@ impl Selecting {
         if back.is_some() {
             return back;
         }
+        let rank = self.behind(id)?;
+        Some(self.look_at(id, rank))
+    }
+
+    /// The best rank of which a group has not come to all.
+    fn behind(&self, id: GroupId) -> Option<u8> {
+        let ranks = (0..).zip(self.groups[&id].ranks.iter().zip(&self.arrivals));
+        let mut behind = ranks.filter(|(_, (it, arrived))| it.complete_at != Some(**arrived));
+        behind.next().map(|(rank, _)| rank)
+    }
+
+    fn look_at(&mut self, id: GroupId, rank: u8) -> Wish {
         let group = self.groups.get_mut(&id).expect("just seen");
-        let ranks = group.ranks.iter().zip(&self.arrivals);
-        let behind = ranks.filter(|(progress, arrived)| progress.complete_at != Some(**arrived));
-        let next = behind.map(|(progress, _)| progress.seen).next();
-        group.asked = next.is_some();
-        next.map(Wish::Walk)
+        debug_assert!(!group.asked, "it waits for an answer");
+        group.asked = true;
+        Wish::Walk(group.ranks[usize::from(rank)].seen)
     }
 
     fn look_behind(&mut self, id: GroupId) -> Option<Wish> {
@@ -419,7 +447,7 @@ impl Selecting {
         for (number, (position, waiting)) in self.returned.range(group.returned + 1..) {
             group.returned = *number;
             // Where a look at all was a look at what waits, it may lie beyond all that was seen.
-            let Progress { seen, complete_at } = group.ranks[usize::from(position.0)];
+            let Progress { seen, complete_at, .. } = group.ranks[usize::from(position.0)];
             let passed = *position <= seen.position() || complete_at.is_some();
             if passed && !group.known.contains_key(position) {
                 found.push((*position, *waiting));
@@ -468,6 +496,7 @@ impl Selecting {
     pub(super) fn answered(&mut self, id: GroupId) {
         if let Some(group) = self.groups.get_mut(&id) {
             (group.asked, group.looks_back) = (false, false);
+            group.ranks.iter_mut().for_each(|it| it.known_at = it.complete_at);
             self.stir(id);
         }
     }
@@ -524,108 +553,6 @@ impl Selecting {
     }
 }
 
-/// Consumers without selectors, where messages may belong to groups.
-impl Selecting {
-    /// They begin to look at what messages say, under that id.
-    pub(super) fn watch_groups(&mut self, new: GroupId) {
-        self.groups.insert(new, Group::new(None, self.last_returned));
-        self.plain = Some((new, Box::default()));
-    }
-
-    /// They look no more. True where there is nobody else: then this is to be discarded.
-    pub(super) fn unwatch_groups(&mut self) -> bool {
-        if self.plain.is_some() && self.groups.len() == 1 {
-            return true;
-        }
-        if let Some((id, grouping)) = self.plain.take() {
-            self.part_with(id, Some(grouping));
-        }
-        self.groups.is_empty()
-    }
-
-    /// Under which id they look at messages.
-    pub(super) fn plain(&self) -> Option<GroupId> {
-        self.plain.as_ref().map(|(id, _)| *id)
-    }
-
-    pub(super) fn grouping(&mut self) -> Option<&mut Grouping> {
-        self.plain.as_mut().map(|(_, grouping)| &mut **grouping)
-    }
-
-    /// What is known of the group of a message that waits.
-    pub(super) fn member(&self, spot: Spot) -> Option<Option<Membership>> {
-        self.plain.as_ref()?.1.member(spot.position())
-    }
-
-    /// Looks at what came back and is not known: nothing else is handed out before, so that the
-    /// messages of a group keep their order. `Err` while that is waited for.
-    pub(super) fn look_back_first(&mut self) -> Result<Option<(GroupId, Wish)>, ()> {
-        let Some(id) = self.plain() else { return Ok(None) };
-        let group = &self.groups[&id];
-        let news = group.returned < self.last_returned;
-        match (group.looks_back, group.asked) {
-            (true, _) => Err(()),
-            (false, true) if news => Err(()),
-            (false, false) if news => Ok(self.look_behind(id).map(|wish| (id, wish))),
-            (false, _) => Ok(None),
-        }
-    }
-
-    /// Looks further where it knows of few messages, and of no more than it may.
-    pub(super) fn look_ahead(&mut self, enough: usize) -> Option<(GroupId, Wish)> {
-        let (id, grouping) = self.plain.as_ref()?;
-        if grouping.len() >= enough {
-            return None;
-        }
-        let id = *id;
-        self.look_further(id).map(|wish| (id, wish))
-    }
-
-    /// Messages that a consumer without selector has are being looked at; nothing is handed out
-    /// before that is known.
-    pub(super) fn ask_of_lent(
-        &mut self,
-        key: ConsumerKey,
-        spots: impl Iterator<Item = Spot>,
-    ) -> GroupId {
-        let id = self.plain().expect("they look at what messages say");
-        for spot in spots {
-            self.learn(id, spot.position(), Known::AskedOf(key));
-        }
-        let group = self.groups.get_mut(&id).expect("it is there with it");
-        (group.asked, group.looks_back) = (true, true);
-        id
-    }
-
-    /// All that waits was looked at, no message of it is of a group, and nobody else looks.
-    pub(super) fn is_without_groups(&self) -> bool {
-        let Some((id, grouping)) = &self.plain else { return false };
-        let group = &self.groups[id];
-        let mut ranks = group.ranks.iter().zip(&self.arrivals);
-        let complete = ranks.all(|(progress, arrived)| progress.complete_at == Some(*arrived));
-        complete && !group.asked && !grouping.found && self.groups.len() == 1
-    }
-
-    /// Where the consumers without selectors begin anew, they forget what waits: of a group what
-    /// comes first must be found first.
-    fn know_less(&mut self, id: GroupId) {
-        let Some((_, grouping)) = self.plain.as_mut().filter(|(plain, _)| *plain == id) else {
-            return;
-        };
-        let group = self.groups.get_mut(&id).expect("it is there with it");
-        let waits = |known: &mut Known| matches!(known, Known::Matched(_));
-        let gone: Vec<_> = group.known.extract_if(.., |_, it| waits(it)).map(|it| it.0).collect();
-        gone.iter().for_each(|position| grouping.forget(*position));
-        gone.into_iter().for_each(|position| self.let_go(position, id));
-    }
-
-    /// What waits in that place, if it is known.
-    pub(super) fn waits_at(&self, position: Position) -> Option<(Spot, Waiting)> {
-        let spot = spot_at(position);
-        self.candidate(self.plain()?, spot).map(|waiting| (spot, waiting))
-    }
-}
-
 impl Group {
     fn new(selector: Option<Arc<Selector>>, returned: u64) -> Self {
         Self {
@@ -638,6 +565,7 @@ impl Group {
             returned,
             asked: false,
             looks_back: false,
+            held_back: None,
             in_line: false,
         }
     }
@@ -650,7 +578,7 @@ impl Progress {
         [(); RANKS].map(|()| {
             let seen = Spot::Durable(Place { rank, seq: 0 });
             rank += 1;
-            Self { seen, complete_at: None }
+            Self { seen, complete_at: None, known_at: None }
         })
     }
 }

@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use super::command::{Command, Outcome, QueueInfo, Refusal, Reply, Which};
 use super::fact::{Assignment, Effect, Fact, LaterPage, Lent, Page, PiecesPage, ProducersPage};
-use super::select::judge;
+use super::select::{SelectRequest, judge};
 use super::xa::OutcomePage;
 use super::{Base, Broker, Effects, Limits, Verdict, Written};
 use crate::ids::{ConnectionId, Lsn, Millis, SubscriptionId, Tag, Token};
@@ -41,6 +41,8 @@ struct Bench {
     contents: BTreeMap<Lsn, Bytes>,
     /// Messages that were judged by selectors.
     judged: usize,
+    /// Questions about messages that are not answered yet, where they are to be kept.
+    withheld: Option<VecDeque<SelectRequest>>,
     delivered: VecDeque<Assignment>,
     answers: Vec<Result<Reply, Refusal>>,
     now: Millis,
@@ -57,6 +59,7 @@ impl Bench {
             log: Vec::new(),
             contents: BTreeMap::new(),
             judged: 0,
+            withheld: None,
             delivered: VecDeque::new(),
             answers: Vec::new(),
             now: Millis(1000),
@@ -106,8 +109,10 @@ impl Bench {
                     Effect::Operations(_) => unreachable!("all of them are in the deltas"),
                     Effect::Select(request) => {
                         self.judged += request.messages.len();
-                        let contents = &self.contents;
-                        self.broker.selected_in(&judge(request, |lsn| contents[&lsn].clone()));
+                        match &mut self.withheld {
+                            Some(withheld) => withheld.push_back(request),
+                            None => self.answer(request),
+                        }
                     }
                     Effect::Outcome(request) => {
                         let mut facts = Vec::new();
@@ -129,6 +134,11 @@ impl Bench {
                 return;
             }
         }
+    }
+
+    fn answer(&mut self, request: SelectRequest) {
+        let contents = &self.contents;
+        self.broker.selected_in(&judge(request, |lsn| contents[&lsn].clone()));
     }
 
     fn ask(&mut self, connection: u64, command: &Command) -> Result<Verdict, Refusal> {

@@ -33,7 +33,7 @@ fn what_is_known_for_nobody_is_dropped_a_step_at_a_time() {
     let sizes = |it: &Selecting| {
         let (_, grouping) = it.plain.as_ref().expect("it is dropped with the rest");
         let known = it.groups.values().map(|group| group.known.len()).sum();
-        [it.len(), known, grouping.len(), grouping.lent_len(), grouping.waiting_len()]
+        [it.len(), known, grouping.known_len(), grouping.lent_len(), grouping.waiting_len()]
     };
     let (mut steps, mut before) = (0, sizes(&selecting));
     while selecting.drop_some() {

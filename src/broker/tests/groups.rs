@@ -21,6 +21,25 @@ impl Bench {
         }
     }
 
+    /// One of a group and of a priority.
+    fn send_urgent(&mut self, name: &str, group: &str, priority: u8) {
+        let priority = Priority::new(priority).unwrap();
+        let message = Message { priority, ..of_group(group, 0, Durability::Persistent) };
+        self.ask(9, &Command::Send { to: queue(name), message }).unwrap();
+    }
+
+    /// Keeps the answers about messages back from now on.
+    fn withhold(&mut self) {
+        self.withheld = Some(VecDeque::new());
+    }
+
+    /// Gives the first of these answers.
+    fn tell(&mut self) {
+        let first = self.withheld.as_mut().and_then(VecDeque::pop_front);
+        self.answer(first.expect("nothing is asked"));
+        self.settle_down(Effects::new());
+    }
+
     /// Who got which message since the last call, and whether it was the first of its group.
     fn given(&mut self) -> Vec<(u64, u64, bool)> {
         let all = self.delivered.drain(..);
@@ -274,4 +293,80 @@ fn what_a_selector_has_chosen_after_a_restart_gives_its_consumer_no_group() {
     assert_eq!(whose, [2, 2, 2]);
     bench.close(1);
     assert_eq!(bench.given().len(), 1);
+}
+
+#[test]
+fn what_has_come_of_a_higher_priority_is_looked_at_before_another_is_handed_out() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("q"), 1);
+    bench.subscribe(2, queue("q"), 1);
+    (0..2).for_each(|_| bench.send_urgent("q", "red", 3));
+    assert_eq!(bench.given(), [(1, 1, true)]);
+    bench.withhold();
+    bench.send_urgent("q", "red", 4);
+    bench.accept(1, 1);
+    assert_eq!(bench.given(), [], "nobody knows yet what has come");
+    bench.tell();
+    assert_eq!(bench.given(), [(1, 3, false)]);
+    bench.accept(1, 2);
+    assert_eq!(bench.given(), [(1, 2, false)]);
+    // What comes of a lower one keeps nobody waiting.
+    bench.send_urgent("q", "red", 4);
+    bench.tell();
+    bench.send_urgent("q", "red", 3);
+    assert_eq!(bench.withheld.as_ref().unwrap().len(), 1);
+    bench.accept(1, 3);
+    assert_eq!(bench.given(), [(1, 4, false)]);
+}
+
+#[test]
+fn however_many_are_known_one_of_a_higher_priority_goes_before_them() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("q"), 1);
+    bench.subscribe(2, queue("q"), 1);
+    let many = 2 * limits::GROUPS_AHEAD_MAX as u64;
+    (0..many).for_each(|_| bench.send_urgent("q", "red", 3));
+    assert_eq!(bench.given(), [(1, 1, true)]);
+    bench.send_urgent("q", "red", 4);
+    bench.accept(1, 1);
+    assert_eq!(bench.given(), [(1, many + 1, false)]);
+    bench.send_urgent("q", "blue", 5);
+    assert_eq!(bench.given(), [(2, many + 2, true)]);
+    bench.accept(1, 2);
+    assert_eq!(bench.given(), [(1, 2, false)]);
+}
+
+#[test]
+fn what_keeps_coming_of_a_higher_priority_for_others_keeps_nobody_waiting() {
+    let mut bench = Bench::new();
+    (1..=3).for_each(|who| bench.subscribe(who, queue("q"), 1));
+    bench.send_urgent("q", "red", 4);
+    (0..3).for_each(|_| bench.send_urgent("q", "blue", 3));
+    assert_eq!(bench.given(), [(1, 1, true), (2, 2, true)]);
+    bench.withhold();
+    for next in 1..=2 {
+        bench.send_urgent("q", "red", 4);
+        bench.accept(2, next);
+        bench.send_urgent("q", "red", 4);
+        assert_eq!(bench.given(), []);
+        // The last one came when this was next already, and is being asked about.
+        bench.tell();
+        assert_eq!(bench.given(), [(2, next + 2, false)]);
+        bench.tell();
+    }
+}
+
+#[test]
+fn a_queue_that_was_longer_than_its_window_is_known_to_be_empty_when_it_is() {
+    let mut bench = Bench::new();
+    bench.subscribe(1, queue("q"), 1);
+    bench.send_of("q", &["red"; 10]);
+    for tag in 1..=10 {
+        bench.accept(1, tag);
+    }
+    let before = bench.log.len();
+    bench.send_of("q", &["red"]);
+    assert_eq!(bench.given().len(), 11);
+    // That it is handed out is said by the record of the message itself.
+    assert!(matches!(bench.log[before..], [(_, Record::Sent { lent: true, .. })]));
 }
