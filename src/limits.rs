@@ -97,7 +97,8 @@ pub const PUBLICATIONS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
 /// What handing a published message to one subscription takes.
 pub const PUBLISH_EFFORT: usize = 2;
 
-/// Durable subscriptions of one topic at most: a publication reaches all of them in one record.
+/// Durable subscriptions of one topic at most, with those of patterns that catch it: a publication
+/// reaches all of them in one record.
 pub const HELD_OF_TOPIC_MAX: usize = 1024;
 
 /// Bytes of the name of a durable subscription at most, and of its client's.

@@ -5,6 +5,7 @@
 
 mod jms;
 mod pattern;
+mod published;
 mod view;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::schedule::When;
 pub use self::jms::{Jms, JmsBody, JmsHead};
 pub(crate) use self::pattern::Part;
 pub use self::pattern::{ADVISORY, MalformedPattern, NamePattern, Wildcard, has_wildcards};
+pub use self::published::{on_topic, topic_of};
 pub use self::view::{
     CORRELATION_ID, GROUP_ID, GROUP_SEQUENCE, JMS_TYPE, REPLY_TO, TEMPORARY, TEMPORARY_TOPIC,
     USER_ID, Value, value, values,
@@ -226,11 +228,12 @@ impl Content {
     }
 
     /// The inverse of [`Content::encode`]; the body shares the bytes given. A whole message of JMS
-    /// is seen as one of these.
+    /// is seen as one of these, and so is one that says on which topic it was published.
     ///
     /// # Errors
     /// Where the bytes are not those of a content. Allocates no more than they justify.
     pub fn decode(mut bytes: Bytes) -> Result<Self, MalformedContent> {
+        bytes = published::bare(bytes);
         if Jms::is(&bytes) {
             return Self::of_jms(Jms::decode(bytes)?);
         }
@@ -320,6 +323,10 @@ pub fn large_bytes(content: &[u8]) -> Option<u64> {
 /// A content with more properties, which come before its own; as it is where it cannot have more.
 #[must_use]
 pub fn with_properties(content: Bytes, properties: &[(String, String)]) -> Bytes {
+    if let Some(topic) = topic_of(&content) {
+        let bare = published::bare(content.clone());
+        return on_topic(&topic, &with_properties(bare, properties));
+    }
     if Jms::is(&content) {
         let Ok(mut jms) = Jms::decode(content.clone()) else { return content };
         for (name, value) in properties {
@@ -338,6 +345,10 @@ pub fn with_properties(content: Bytes, properties: &[(String, String)]) -> Bytes
 /// A content in which a property that it has is another.
 #[must_use]
 pub fn with_property(content: Bytes, name: &str, value: &str) -> Bytes {
+    if let Some(topic) = topic_of(&content) {
+        let bare = published::bare(content.clone());
+        return on_topic(&topic, &with_property(bare, name, value));
+    }
     if Jms::is(&content) {
         return with_properties(content, &[(name.to_owned(), value.to_owned())]);
     }

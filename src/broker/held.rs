@@ -5,18 +5,22 @@
 //! makes another subscription under the same identity, and the older of two is a *remnant* whose
 //! queue goes. What is to be decided later which subscriptions get (a publication of a transaction)
 //! waits in the *line* of its topic, which is a queue as well; what is to be published later waits
-//! in another. Always: no destination of a client spells such a name, so nobody sends to these
+//! in another. The topic may be a pattern: what is published on all that it catches enters the one
+//! queue, and says itself on which. Always: no destination of a client spells such a name, so nobody sends to these
 //! queues or reads from them by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::broker::command::KeptName;
+use crate::broker::command::{KeptName, Refusal};
 use crate::broker::fact::Asker;
 use crate::broker::spreading::Spreading;
 use crate::broker::virtual_topic::{Readers, topic_of};
+use crate::broker::wildcards::{Wildcards, check_parts};
 use crate::ids::{ConnectionId, QueueId};
+use crate::limits;
+use crate::message::{Destination, Wildcard, has_wildcards};
 use crate::selector::Selector;
 
 const SUBSCRIPTION: &str = "subscription://";
@@ -30,7 +34,7 @@ pub struct Subscription {
     pub client: Arc<str>,
     /// What that calls it.
     pub name: Arc<str>,
-    /// The topic.
+    /// The topic, or the pattern of topics.
     pub topic: Arc<str>,
     /// What it wants of what is published there: everything without.
     pub selector: Option<Arc<Selector>>,
@@ -60,7 +64,7 @@ impl Subscription {
         name.push('/');
         escape(&self.name, &mut name);
         name.push_str("?topic=");
-        escape(&self.topic, &mut name);
+        escape_pattern(&self.topic, &mut name);
         if self.no_local {
             name.push_str("&no-local");
         }
@@ -152,7 +156,7 @@ impl Line {
 pub(crate) enum Role {
     /// Whoever sends to it and reads from it.
     Plain,
-    /// A durable subscription of this topic.
+    /// A durable subscription of this topic, or pattern of topics.
     Keeps(Arc<str>),
     /// As `Plain`, and what is published on this topic.
     Reads(Arc<str>),
@@ -168,6 +172,21 @@ impl Role {
             None => topic_of(queue).map_or(Self::Plain, |topic| Self::Reads(topic.into())),
         }
     }
+
+    /// Whether it keeps what is published on a topic by a pattern.
+    pub(super) fn catches(&self, topic: &str) -> bool {
+        matches!(self, Self::Keeps(name) if **name != *topic)
+    }
+}
+
+/// What a subscription catches whose topic is a pattern.
+fn pattern_of(topic: &str) -> Option<Wildcard> {
+    // Most are none, and cost nothing to know.
+    has_wildcards(topic).then(|| Wildcard::of(&Destination::topic(topic)).ok().flatten()).flatten()
+}
+
+fn size(topic: &OfTopic) -> usize {
+    topic.values().map(|alike| alike.members.len()).sum()
 }
 
 /// Whether a name is none that a client may use.
@@ -176,8 +195,18 @@ pub(crate) fn is_reserved(queue: &str) -> bool {
 }
 
 fn escape(text: &str, out: &mut String) {
+    escape_as(text, |_| false, out);
+}
+
+/// The same without wildcards: the name of a queue that keeps a pattern is none.
+fn escape_pattern(text: &str, out: &mut String) {
+    escape_as(text, |c| matches!(c, '*' | '>'), out);
+}
+
+fn escape_as(text: &str, also: impl Fn(char) -> bool, out: &mut String) {
+    let special = |c| matches!(c, '%' | '/' | '?' | '&' | '=') || also(c);
     for c in text.chars() {
-        if matches!(c, '%' | '/' | '?' | '&' | '=') || c.is_whitespace() || c.is_control() {
+        if special(c) || c.is_whitespace() || c.is_control() {
             let mut bytes = [0; 4];
             for byte in c.encode_utf8(&mut bytes).bytes() {
                 write!(out, "%{byte:02X}").expect("a text takes it");
@@ -206,6 +235,9 @@ struct Alike {
     members: BTreeMap<QueueId, Arc<Subscription>>,
 }
 
+/// Those of one topic or pattern, by the text of the selector.
+type OfTopic = BTreeMap<Box<str>, Alike>;
+
 /// A queue that gets a publication, with the lines of its topic as they were when it came, as in
 /// [`Subscription::after`].
 pub(super) type Taker<'a> = (QueueId, &'a [(QueueId, u64)]);
@@ -221,13 +253,17 @@ pub(crate) struct Held {
     pub(super) readers: Readers,
     all: BTreeMap<QueueId, Arc<Subscription>>,
     by_identity: BTreeMap<KeptName, QueueId>,
-    /// By topic, then by the text of the selector.
-    topics: BTreeMap<Arc<str>, BTreeMap<Box<str>, Alike>>,
+    /// By topic or pattern, then by the text of the selector.
+    topics: BTreeMap<Arc<str>, OfTopic>,
+    /// Those of these that are patterns.
+    wildcards: Wildcards,
     /// Those that are to go, and who waits for that.
     pub(super) remnants: BTreeMap<QueueId, Option<Asker>>,
     lines: BTreeMap<QueueId, Arc<Line>>,
     /// Which of these have something to go on with.
     pub(super) spreading: Spreading,
+    /// The topics on which someone waits for room in what is kept by a pattern.
+    pub(super) awaited: BTreeMap<QueueId, BTreeSet<Arc<str>>>,
     /// How connections call themselves.
     pub(super) clients: BTreeMap<ConnectionId, Arc<str>>,
 }
@@ -257,6 +293,9 @@ impl Held {
         self.all.insert(id, Arc::clone(&subscription));
         let selector = subscription.selector.clone();
         let text = selector.as_ref().map_or("", |selector| selector.text());
+        if let Some(wildcard) = pattern_of(&subscription.topic) {
+            self.wildcards.add(wildcard);
+        }
         let topic = self.topics.entry(Arc::clone(&subscription.topic)).or_default();
         let alike = topic.entry(text.into()).or_default();
         alike.selector = selector;
@@ -280,6 +319,7 @@ impl Held {
         topic.retain(|_, alike| !alike.members.is_empty());
         if topic.is_empty() {
             self.topics.remove(&subscription.topic);
+            pattern_of(&subscription.topic).iter().for_each(|it| self.wildcards.remove(it));
         }
     }
 
@@ -315,15 +355,26 @@ impl Held {
         self.lines.get(&id)
     }
 
-    /// Lines of a topic in which something waits.
+    /// Lines of a topic, or of all that a pattern catches, in which something waits.
     pub(super) fn waiting(&self, topic: &str) -> impl Iterator<Item = QueueId> {
-        let is_of = |id: &QueueId| self.lines.get(id).is_some_and(|it| *it.topic == *topic);
+        let pattern = pattern_of(topic);
+        let reads = move |of: &str| pattern.as_ref().map_or(of == topic, |it| it.catches(of));
+        let is_of = move |id: &QueueId| self.lines.get(id).is_some_and(|it| reads(&it.topic));
         self.spreading.pending().filter(is_of)
     }
 
+    /// The subscriptions of a topic, and those of the patterns that catch it.
+    fn of(&self, topic: &str) -> impl Iterator<Item = &Alike> {
+        let caught = self.wildcards.catching(topic);
+        // A name that looks like a pattern is caught by itself.
+        let own = Some(topic).filter(|_| !caught.iter().any(|name| **name == *topic));
+        let own = own.and_then(|own| self.topics.get(own));
+        let caught = caught.into_iter().filter_map(|name| self.topics.get(&name));
+        own.into_iter().chain(caught).flat_map(BTreeMap::values)
+    }
+
     fn subscriptions(&self, topic: &str) -> usize {
-        let topic = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
-        topic.map(|alike| alike.members.len()).sum()
+        self.of(topic).map(|alike| alike.members.len()).sum()
     }
 
     /// How many may keep what is published on a topic.
@@ -331,15 +382,58 @@ impl Held {
         self.subscriptions(topic) + self.readers.of(topic).count()
     }
 
-    /// The same, with those that keep nothing as things are.
+    /// The most that may keep what is published on a topic, with those that keep nothing as things
+    /// are; of a pattern, on any that it catches. Two patterns with a name in common count as if
+    /// each caught all of the other's: names are without number, and one publication must not reach
+    /// more than there may be.
     pub(super) fn known(&self, topic: &str) -> usize {
-        self.subscriptions(topic) + self.readers.count(topic)
+        let Some(wildcard) = pattern_of(topic) else {
+            return self.subscriptions(topic) + self.readers.count(topic);
+        };
+        let (mut of_patterns, mut of_one) = (0, 0);
+        for (name, those) in &self.topics {
+            let count = || size(those) + self.readers.count(name);
+            match pattern_of(name) {
+                Some(it) if it.pattern().overlaps(wildcard.pattern()) => of_patterns += size(those),
+                None if count() > of_one && wildcard.catches(name) => of_one = count(),
+                _ => {}
+            }
+        }
+        for (name, count) in self.readers.topics() {
+            if count > of_one && wildcard.catches(name) {
+                of_one = count;
+            }
+        }
+        of_patterns + of_one
+    }
+
+    /// Whether there is somebody for whom something of a topic will be again, of that name alone:
+    /// what patterns catch is without number.
+    pub(super) fn lasts(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic) || self.readers.of(topic).next().is_some()
+    }
+
+    /// Whether a pattern catches what is published on a topic.
+    pub(super) fn is_caught(&self, topic: &str) -> bool {
+        !self.wildcards.catching(topic).is_empty()
+    }
+
+    /// Refuses a subscription of a pattern that cannot be, or is one too many.
+    pub(super) fn check_pattern(&self, topic: &Arc<str>) -> Result<(), Refusal> {
+        let bad = |_| Refusal::BadPattern { limit: limits::WILDCARD_PARTS_MAX };
+        let destination = Destination::Topic(Arc::clone(topic));
+        let Some(wildcard) = Wildcard::of(&destination).map_err(bad)? else { return Ok(()) };
+        check_parts(&wildcard)?;
+        let limit = limits::WILDCARDS_MAX;
+        if !self.topics.contains_key(topic) && self.wildcards.len() >= limit {
+            return Err(Refusal::TooManyPatterns { limit });
+        }
+        Ok(())
     }
 
     /// Whether some subscription of a topic has a selector.
     pub(super) fn selects(&self, topic: &str) -> bool {
-        let topic = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
-        topic.into_iter().any(|alike| alike.selector.is_some())
+        self.of(topic).any(|alike| alike.selector.is_some())
     }
 
     fn members(
@@ -347,9 +441,14 @@ impl Held {
         topic: &str,
         mut wants: impl FnMut(&Selector) -> bool,
     ) -> impl Iterator<Item = (QueueId, &Subscription)> {
-        let groups = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
-        let groups = groups.filter(move |it| it.selector.as_ref().is_none_or(|it| wants(it)));
-        groups.flat_map(|alike| &alike.members).map(|(id, it)| (*id, &**it))
+        // A topic and the patterns that catch it may have selectors in common.
+        let mut judged: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut groups: Vec<&Alike> = self.of(topic).collect();
+        groups.retain(|it| match &it.selector {
+            Some(selector) => *judged.entry(selector.text()).or_insert_with(|| wants(selector)),
+            None => true,
+        });
+        groups.into_iter().flat_map(|alike| &alike.members).map(|(id, it)| (*id, &**it))
     }
 
     /// The queues that get a message which `client` has published on a topic, in order. `wants` is
@@ -375,8 +474,7 @@ impl Held {
 
     /// Whether some subscription of a topic wants nothing of this client.
     pub(super) fn is_local(&self, topic: &str, client: &str) -> bool {
-        let topic = self.topics.get(topic).into_iter().flat_map(BTreeMap::values);
-        let mut members = topic.flat_map(|alike| alike.members.values());
+        let mut members = self.of(topic).flat_map(|alike| alike.members.values());
         members.any(|it| it.no_local && *it.client == *client)
     }
 }
@@ -389,7 +487,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_name_of_its_queue_says_all_that_a_subscription_is(
-            (client, name, topic) in ("\\PC{1,9}", "[ -~]{1,9}", "[a-z.?&%/=]{1,9}"),
+            (client, name, topic) in ("\\PC{1,9}", "[ -~]{1,9}", "[a-z.?&%/=*>]{1,9}"),
             (no_local, again) in (any::<bool>(), 0u64..3),
             after in proptest::collection::vec((1u64..9, 0u64..9), 0..3),
             selector in proptest::option::of("a = '[a-z%&=?]{0,5}'"),

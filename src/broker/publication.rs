@@ -29,7 +29,7 @@ use crate::broker::subject::Seen;
 use crate::broker::{Broker, Effects, Room, Written};
 use crate::ids::{ConnectionId, Millis, QueueId};
 use crate::limits;
-use crate::message::{Destination, Durability, Message};
+use crate::message::{Destination, Durability, Message, on_topic};
 use crate::mutant::{self, Mutant};
 use crate::record::{OnceThere, Published, Record, Spread, Target};
 
@@ -56,7 +56,11 @@ impl Broker {
         let client = self.client_of(connection).map(|client| &**client);
         let volatile = self.volatile(now, message);
         let takers = self.takers(topic, client, &volatile);
-        let sent = (message.durability, message.content.len() as u64);
+        let content = match self.held.is_caught(topic) {
+            true => on_topic(topic, &message.content),
+            false => message.content.clone(),
+        };
+        let sent = (message.durability, content.len() as u64);
         if let Room::Lacking(shortage) = self.room_of_takers(topic, &takers, sent, facts)? {
             return Ok(Some(shortage));
         }
@@ -70,13 +74,13 @@ impl Broker {
             let (expires, lent, upload, once) = (message.expires, false, None, None);
             let sent = Record::Sent { queue, place, at, expires, lent, upload, once };
             self.state_of_group(queue, message, facts);
-            facts.push(Fact::Log(sent, message.content.clone()));
+            facts.push(Fact::Log(sent, content));
             return Ok(None);
         }
         self.state_of_groups(&takers, message, facts);
         let (expires, once, targets) = (message.expires, None, self.targets(&takers));
         let published = Published { at, expires, rank, once, targets };
-        facts.push(Fact::Log(Record::Published(published), message.content.clone()));
+        facts.push(Fact::Log(Record::Published(published), content));
         Ok(None)
     }
 
@@ -147,7 +151,9 @@ impl Broker {
     ) -> Result<Room, Refusal> {
         let mut room = Room::Enough;
         let limited = self.policies.of_topic(topic).is_some();
-        let subscriptions = self.held.take_all(topic).filter(|_| limited);
+        // A pattern has the limit of its own name.
+        let limited = |id: &QueueId| limited || self.queues[id].role.catches(topic);
+        let subscriptions = self.held.take_all(topic).filter(limited);
         let readers = self.held.readers.of(topic).map(|(id, _)| id);
         for id in subscriptions.chain(readers) {
             let queue = &self.queues[&id];
@@ -167,7 +173,11 @@ impl Broker {
         let takers = self.held.takers(topic, None, |_| true);
         let takers: Vec<_> = takers.into_iter().map(|(id, _)| id).collect();
         for id in &takers {
-            self.queues.get_mut(id).expect("whoever keeps has a queue").watched = true;
+            let queue = self.queues.get_mut(id).expect("whoever keeps has a queue");
+            queue.watched = true;
+            if queue.role.catches(topic) {
+                self.held.awaited.entry(*id).or_default().insert(topic.into());
+            }
         }
         !takers.is_empty()
     }
@@ -175,7 +185,7 @@ impl Broker {
     /// A refusal of a queue that keeps a publication, as whoever publishes understands it: that of
     /// a subscription is its topic's.
     fn of_topic(&self, refusal: Refusal, topic: &Arc<str>, queue: QueueId) -> Refusal {
-        if self.queues[&queue].role != Role::Keeps(Arc::clone(topic)) {
+        if !matches!(self.queues[&queue].role, Role::Keeps(_)) {
             return refusal;
         }
         let destination = Destination::Topic(Arc::clone(topic));
@@ -301,7 +311,7 @@ impl Broker {
         let row = &self.queues[&id].row;
         let moved = self.transfers.values().any(|transfer| transfer.is_to(id));
         let idle = !moved && !self.transfers.contains_key(&id) && !self.sweeps.contains_key(&id);
-        let lasts = !line.scheduled && self.held.count(&line.topic) > 0;
+        let lasts = !line.scheduled && self.held.lasts(&line.topic);
         idle && row.depth == 0 && row.staged == 0 && !lasts
     }
 
@@ -449,8 +459,13 @@ impl Broker {
             return;
         }
         let rank = 9 - message.priority;
+        let mut said = None;
         for queue in self.takers(topic, client, message) {
-            let message = Volatile { published: true, ..message.clone() };
+            let mut message = Volatile { published: true, ..message.clone() };
+            if self.queues[&queue].role.catches(topic) {
+                let say = || on_topic(topic, &message.content);
+                message.content = said.get_or_insert_with(say).clone();
+            }
             let groups = Membership::of(&message.content).is_some();
             let known = self.queue(queue);
             known.groups.seen |= groups && matches!(known.role, Role::Reads(_));
@@ -562,6 +577,11 @@ impl Lent {
             Self::Published { .. } => false,
         }
     }
+}
+
+/// A message that is to wait in a line of its topic: who catches it by a pattern may come later.
+pub(super) fn in_line(topic: &str, message: &Message) -> Message {
+    Message { content: on_topic(topic, &message.content), ..message.clone() }
 }
 
 /// What waits in a line, as those see it who get it.

@@ -270,6 +270,9 @@ impl Broker {
             if let (true, Role::Reads(topic)) = (*watched, &*role) {
                 self.freed.push(by_topic(topic));
             }
+            if let Some(mut topics) = self.held.awaited.remove(&id) {
+                self.freed.tell_topics(&mut topics);
+            }
             self.freed.tell(watched, || match role {
                 Role::Keeps(topic) => by_topic(topic),
                 Role::Plain | Role::Reads(_) | Role::Line => {

@@ -16,6 +16,7 @@ use crate::broker::decide::Verdict;
 use crate::broker::delta::{Entry, Place, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::Fact;
+use crate::broker::publication::in_line;
 use crate::broker::queue::Queue;
 use crate::broker::{Broker, Room, Written};
 use crate::ids::{Body, ConnectionId, DueTime, Millis, NoteId, QueueId};
@@ -60,6 +61,7 @@ impl Broker {
         let line = self.scheduled_line(connection, topic);
         self.check_count(&line)?;
         self.check_repeat(message, None)?;
+        let message = &in_line(topic, message);
         let bytes = message.content.len() as u64;
         let client = self.client_of(connection).map(|client| &**client);
         let takers = self.takers(topic, client, &self.volatile(now, message));

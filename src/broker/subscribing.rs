@@ -16,7 +16,7 @@ use crate::broker::held::{Subscription, is_reserved};
 use crate::broker::transfer::Transfer;
 use crate::ids::{ConnectionId, Millis, QueueId};
 use crate::limits;
-use crate::message::{Destination, has_wildcards};
+use crate::message::Destination;
 
 /// What decide states.
 impl Broker {
@@ -95,9 +95,6 @@ impl Broker {
 
     fn wanted(&self, keep: &KeepAs) -> Result<Subscription, Refusal> {
         check_name(&keep.topic)?;
-        if has_wildcards(&keep.topic) {
-            return Err(Refusal::KeepPattern { name: keep.topic.as_ref().into() });
-        }
         check_held_name(&keep.client)?;
         check_held_name(&keep.name)?;
         let selector = keep.selector.clone();
@@ -117,6 +114,7 @@ impl Broker {
         wanted: Subscription,
         facts: &mut Vec<Fact>,
     ) -> Result<QueueId, Refusal> {
+        self.held.check_pattern(&wanted.topic)?;
         self.check_keepers(&wanted.topic)?;
         let after = self.lines_now(&wanted.topic);
         let mut wanted = Subscription { after, ..wanted };

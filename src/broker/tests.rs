@@ -17,6 +17,7 @@ mod transactions;
 mod uploads;
 mod virtual_topics;
 mod wildcards;
+mod wildcards_held;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 //! rolls its units back. The end of a large one takes many steps and is answered after the last.
 
 mod ending;
+mod publish;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -266,34 +267,7 @@ impl Broker {
                 self.decide_send_in(now, key, name, message, None, facts)
             }
             Work::Send { to: Destination::Topic(name), message } => {
-                self.check(name, message)?;
-                let limit = self.limits.volatile_bytes;
-                if !self.has_memory(message) {
-                    return Err(Refusal::MemoryFull { limit });
-                }
-                if !message.when.is_at_once() {
-                    let line = self.scheduled_line(connection, name);
-                    return self.decide_send_to(now, key, &line, message, None, facts);
-                }
-                let in_branch = matches!(key, UnitKey::Branch(_));
-                let line = self.line_for(connection, name, message, in_branch);
-                let durability =
-                    if line.is_some() { Durability::Persistent } else { message.durability };
-                let (whole, message) = (message, &Message { durability, ..message.clone() });
-                let topic = Arc::clone(name);
-                let message = Volatile { with_log: true, ..self.volatile(now, message) };
-                let before = unit.published.get(name).copied().unwrap_or_default();
-                if let Some(limit) = self.topic_bound(name).exceeded(before, message.charge()) {
-                    let destination = Destination::Topic(topic);
-                    return Err(Refusal::DestinationFull { destination, limit });
-                }
-                let client = self.client_of(connection).cloned();
-                let work = VolatileWork::Publish { topic, message, client };
-                facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
-                match line {
-                    Some(line) => self.decide_send_to(now, key, &line, whole, None, facts),
-                    None => DONE,
-                }
+                self.decide_publish_in(now, (connection, key), name, message, facts)
             }
             Work::SendStaged { stage, to, message } => {
                 let stage = (connection, *stage);

@@ -75,6 +75,11 @@ impl Readers {
         self.topics.get(topic).map_or(0, BTreeMap::len)
     }
 
+    /// The topics that queues read, and how many read each, as in [`Readers::count`].
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.topics.iter().map(|(name, readers)| (name, readers.len()))
+    }
+
     /// Whether queues may come to read a topic, so that what a transaction publishes there is kept
     /// until its commit although none does yet.
     pub(super) fn may_come(&self, topic: &str) -> bool {

@@ -1,8 +1,8 @@
-//! The patterns from which consumers read, and which of them catch a name.
+//! The patterns from which consumers read, or which durable subscriptions keep, and which of them catch a name.
 //!
 //! A tree with one level for each part of a name, so that what a name costs to look up grows with
 //! the patterns that look like it, and not with all there are. Always: a pattern is in here once,
-//! while somebody reads from it.
+//! while somebody reads from it or keeps it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,9 +130,7 @@ impl Broker {
     pub(super) fn check_wildcard(&self, from: &Destination) -> Result<Option<Wildcard>, Refusal> {
         let bad = |_| Refusal::BadPattern { limit: limits::WILDCARD_PARTS_MAX };
         let Some(wildcard) = Wildcard::of(from).map_err(bad)? else { return Ok(None) };
-        if wildcard.pattern().parts().len() > limits::WILDCARD_PARTS_MAX {
-            return Err(Refusal::BadPattern { limit: limits::WILDCARD_PARTS_MAX });
-        }
+        check_parts(&wildcard)?;
         let limit = limits::WILDCARDS_MAX;
         let (known, count) = match from {
             Destination::Queue(name) => {
@@ -147,6 +145,13 @@ impl Broker {
         }
         Ok(Some(wildcard))
     }
+}
+
+/// Refuses a pattern of more parts than one may have.
+pub(super) fn check_parts(wildcard: &Wildcard) -> Result<(), Refusal> {
+    let limit = limits::WILDCARD_PARTS_MAX;
+    let fits = wildcard.pattern().parts().len() <= limit;
+    if fits { Ok(()) } else { Err(Refusal::BadPattern { limit }) }
 }
 
 /// Refuses a name with wildcards as one to send to. Advisories tell in their names of what they are

@@ -19,7 +19,7 @@ use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
 use crate::engine::stream::{End, Lookup, Stream};
 use crate::ids::{ConnectionId, IdMap, IdTables, Lsn, SubscriptionId, Tag, Token, UploadId};
 use crate::limits;
-use crate::message::{Destination, large_bytes};
+use crate::message::{Destination, has_wildcards, large_bytes, topic_of};
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -514,6 +514,12 @@ impl Ready {
     }
 }
 
+/// What comes from a durable subscription of a pattern says itself on which topic it was published.
+fn told_topic(source: Arc<str>, content: &[u8]) -> Arc<str> {
+    let said = if has_wildcards(&source) { topic_of(content) } else { None };
+    said.map_or(source, |topic| topic.as_ref().into())
+}
+
 fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
     let first_of_group = assignment.first_of_group;
     let Assignment { key, tag, source, topic, origin, message, redelivered, attempt, dead, .. } =
@@ -534,7 +540,10 @@ fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
     Delivery {
         subscription: key.1,
         tag,
-        from: if topic { Destination::Topic(source) } else { Destination::Queue(source) },
+        from: match topic {
+            true => Destination::Topic(told_topic(source, &content)),
+            false => Destination::Queue(source),
+        },
         origin,
         message: id,
         redelivered,

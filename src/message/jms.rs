@@ -8,7 +8,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::MalformedContent;
+use super::{MalformedContent, published};
 use crate::protocol::openwire::message::{Message, MessageKind};
 use crate::protocol::openwire::{Decoder, Format, SIZE_BYTES, Structure, Version, encode};
 
@@ -135,14 +135,15 @@ impl Jms {
     /// Whether this is the content of a message of JMS.
     #[must_use]
     pub fn is(content: &[u8]) -> bool {
-        matches!(content.first(), Some(&(VERSION_WHOLE | VERSION_LARGE)))
+        matches!(published::inner(content).first(), Some(&(VERSION_WHOLE | VERSION_LARGE)))
     }
 
-    /// The inverse of [`Jms::encode`].
+    /// The inverse of [`Jms::encode`]. On which topic it says that it was published is left out.
     ///
     /// # Errors
     /// Where the bytes are no such message. Allocates no more than they justify.
     pub fn decode(mut content: Bytes) -> Result<Self, MalformedContent> {
+        content = published::bare(content);
         let cut = |_| MalformedContent;
         let version = content.try_get_u8().map_err(cut)?;
         let body = JmsBody::of_flags(content.try_get_u8().map_err(cut)?).ok_or(MalformedContent)?;

@@ -270,12 +270,6 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
-    /// A durable subscription of a name with wildcards.
-    #[error("{name} is a pattern, and a durable subscription is of one topic")]
-    KeepPattern {
-        /// The name.
-        name: Box<str>,
-    },
     /// A durable subscription has a consumer.
     #[error("Durable consumer is in use for client: {client} and subscriptionName: {name}")]
     KeptInUse {

@@ -128,6 +128,16 @@ impl Bench {
     }
 }
 
+/// A branch publishes, votes, and is committed in another life.
+pub(super) fn publish_and_commit(bench: &mut Bench, to: Destination, message: Message) {
+    bench.start(40, 1);
+    bench.do_in(40, Work::Send { to, message }).unwrap();
+    bench.end_branch(40, 1);
+    assert_eq!(bench.prepare(1), vote(Vote::Ok));
+    bench.restart();
+    assert_eq!(bench.commit_branch(1, false), YES);
+}
+
 #[test]
 fn a_prepared_branch_survives_its_connection_and_a_new_life_and_ends_by_its_outcome() {
     for outcome in [Resolution::Commit, Resolution::Rollback] {

@@ -117,11 +117,7 @@ pub(super) fn check_durable(
         return Ok(());
     }
     match destinations {
-        [topic @ Destination::Topic(_)]
-            if !names::is_temporary(topic) && !names::is_pattern(topic) && !info.browser =>
-        {
-            Ok(())
-        }
+        [topic @ Destination::Topic(_)] if !names::is_temporary(topic) && !info.browser => Ok(()),
         _ => Err(Problem::destination("a durable subscription is of one topic that lasts")),
     }
 }
