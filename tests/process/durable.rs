@@ -98,13 +98,67 @@ fn one_ends_when_its_client_says_so_and_not_while_it_is_in_use() {
     let unknown = connect_as(&broker, "ann").confirm(end).unwrap_err().to_string();
     assert!(unknown.contains("No durable subscription exists for clientID: ann"), "{unknown}");
     let mut other = connect_as(&broker, "ann");
-    let pattern = other.confirm(keep("/topic/news.>", "all")).unwrap_err().to_string();
-    assert!(pattern.contains("a durable subscription is of one topic"), "{pattern}");
+    let pattern = other.confirm(keep("/topic/news.>.x", "all")).unwrap_err().to_string();
+    assert!(pattern.contains("the name is no pattern"), "{pattern}");
     let mut nobody = broker.connect();
     let nameless = nobody.confirm(keep("/topic/news", "all")).unwrap_err().to_string();
     assert!(nameless.contains("client-id"), "{nameless}");
     let broker = broker.kill_and_restart();
     assert_eq!(kept(&broker), []);
+}
+
+/// Reads and settles so many messages, and tells on which topic each was published.
+fn read_caught(stomp: &mut Stomp, count: usize) -> Vec<(String, String)> {
+    let mut read = || {
+        let message = stomp.message().unwrap();
+        stomp.ack(&message).unwrap();
+        (message.header("destination").unwrap().to_owned(), message.text().to_owned())
+    };
+    (0..count).map(|_| read()).collect()
+}
+
+#[test]
+fn a_pattern_keeps_what_it_catches_and_each_message_tells_its_own_topic() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    for (client, of) in [("ann", "/topic/orders.>"), ("bob", "/topic/orders.*.new")] {
+        let mut stomp = connect_as(&broker, client);
+        stomp.confirm(keep(of, "all")).unwrap();
+        stomp.disconnect().unwrap();
+    }
+    let mut publisher = broker.connect();
+    publisher.publish("/topic/orders.a.new", "one").unwrap();
+    publisher.publish("/topic/orders.a.old", "two").unwrap();
+    publisher.publish("/topic/others", "nobody's").unwrap();
+    publisher.send(&Frame::new("BEGIN").with("transaction", "t")).unwrap();
+    let part = Frame::new("SEND").with("destination", "/topic/orders.b.new");
+    let part = part.with("persistent", "true").with("transaction", "t");
+    publisher.send(&part.body("three")).unwrap();
+    publisher.confirm(Frame::new("COMMIT").with("transaction", "t")).unwrap();
+
+    let broker = broker.kill_and_restart();
+    let name = |client: &str, of: &str| format!("subscription://{client}/all?topic=orders.{of}");
+    assert_eq!(kept(&broker), [(name("ann", "%3E"), 3), (name("bob", "%2A.new"), 2)]);
+    let expected = |all: &[(&str, &str)]| -> Vec<_> {
+        let owned = |(of, text): &(&str, &str)| (format!("/topic/orders.{of}"), (*text).to_owned());
+        all.iter().map(owned).collect()
+    };
+    let (one, two, three) = (("a.new", "one"), ("a.old", "two"), ("b.new", "three"));
+    let mut ann = connect_as(&broker, "ann");
+    ann.confirm(keep("/topic/orders.>", "all")).unwrap();
+    assert_eq!(read_caught(&mut ann, 3), expected(&[one, two, three]));
+    let mut publisher = broker.connect();
+    publisher.publish("/topic/orders.c", "four").unwrap();
+    let send = Frame::new("SEND").with("destination", "/topic/orders");
+    publisher.confirm(send.with("persistent", "false").body("five")).unwrap();
+    let (four, five) = (("c", "four"), ("/topic/orders".to_owned(), "five".to_owned()));
+    let mut live = expected(&[four]);
+    live.push(five);
+    assert_eq!(read_caught(&mut ann, 2), live);
+    let mut bob = connect_as(&broker, "bob");
+    bob.confirm(keep("/topic/orders.*.new", "all")).unwrap();
+    assert_eq!(read_caught(&mut bob, 2), expected(&[one, three]));
+    assert_no_damage(&broker.kill());
 }
 
 /// What of the topic a client finds in a store, and whether all of it is flagged.
