@@ -58,7 +58,8 @@ impl Durable {
         Self { link: Arc::clone(link), client }
     }
 
-    /// What is published on a topic, all of it.
+    /// What is published on a topic, all of it; or on all topics of a pattern: `*` is any one part of
+    /// a name, `>` as the last any number of them. Each message tells its own topic.
     pub fn topic(&self, topic: impl Into<Arc<str>>) -> Keeping {
         Keeping {
             link: Arc::clone(&self.link),
@@ -111,8 +112,8 @@ impl Keeping {
     /// none.
     ///
     /// # Errors
-    /// Where it has a consumer already, its topic has 1,024 durable subscriptions, a name is empty
-    /// or longer than 1,024 bytes; or the broker has ended.
+    /// Where it has a consumer already, its topic has 1,024 durable subscriptions, its pattern is
+    /// none, a name is empty or longer than 1,024 bytes; or the broker has ended.
     ///
     /// # Dropping the future
     /// There is no consumer; there may be a subscription.

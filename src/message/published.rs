@@ -67,7 +67,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_says_its_topic_and_reads_like_what_is_in_it(topic in "\\PC{0,9}", body in "\\PC{0,9}") {
+        fn it_says_its_topic_and_reads_like_what_is_in_it(
+            (topic, body) in ("\\PC{0,9}", "\\PC{0,9}"),
+        ) {
             let plain = content(&body);
             let said = on_topic(&topic, &plain.encode());
             prop_assert!(topic_of(&said).is_some_and(|it| it == topic));

@@ -41,11 +41,15 @@ const KEEPERS: usize = SUBSCRIPTIONS + 2;
 const SUBSCRIPTIONS: usize = 4;
 /// The one with a selector, which changes now and then.
 const SELECTS: usize = 1;
+/// The one that keeps the topic by a pattern.
+const CATCHES: usize = 2;
 /// The one that wants nothing of its own client.
 const NO_LOCAL: usize = 3;
 
 /// The topic; what a subscription of it may keep is limited.
 pub(super) const TOPIC: &str = "VirtualTopic.kept";
+/// What catches it.
+pub(super) const PATTERN: &str = "*.kept";
 /// Messages.
 pub(super) const KEEPS_AT_MOST: u64 = 25;
 
@@ -87,7 +91,7 @@ fn words(keeper: usize, even: bool) -> KeepAs {
     KeepAs {
         client: client(keeper),
         name: "s".into(),
-        topic: TOPIC.into(),
+        topic: if keeper == CATCHES { PATTERN } else { TOPIC }.into(),
         prefetch: 3,
         selector: selector.map(|text| Arc::new(Selector::parse(text).unwrap())),
         no_local: keeper == NO_LOCAL,
@@ -190,6 +194,9 @@ impl World {
             match output {
                 Output::Answer { result, .. } => answer = Some(result.map(drop)),
                 Output::Delivery(delivery) => {
+                    if matches!(&delivery.from, Destination::Topic(topic) if **topic != *TOPIC) {
+                        return Err(format!("it came from {}", delivery.from));
+                    }
                     peer.holds.push((delivery.tag, number_of(&delivery.content)?));
                 }
                 other => return Err(format!("nobody asked for {other:?}")),

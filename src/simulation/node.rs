@@ -26,7 +26,7 @@ use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 use super::again::{FoundAgain, again_of};
 use super::bodies::{is_of, number_of_large};
 use super::branches::number_of_xid;
-use super::kept::{KEEPS_AT_MOST, TOPIC};
+use super::kept::{KEEPS_AT_MOST, PATTERN, TOPIC};
 use super::uneven::Uneven;
 
 /// Small enough that segments turn over and checkpoints come often.
@@ -73,12 +73,14 @@ fn policies() -> Policies {
     let kept = Limit { messages: KEEPS_AT_MOST, bytes: u64::MAX, when_full: WhenFull::Refuse };
     let read = Limit { messages: KEEPS_AT_MOST + 5, ..kept };
     let topic = format!("topic://{TOPIC}");
+    let caught = format!("topic://{PATTERN}");
     let readers = format!("queue://Consumer.*.{TOPIC}");
     let limits = [
         ("queue://a", HELD_AT),
         ("queue://swept", swept),
         ("queue://DLQ.b", dead),
         (&*topic, kept),
+        (&*caught, kept),
         (&*readers, read),
     ];
     let pattern = |name: &str| Pattern::parse(name).expect("a pattern");

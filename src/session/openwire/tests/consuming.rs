@@ -156,6 +156,20 @@ fn a_durable_subscription_asked_for_twice_is_said_to_be_there_when_it_is() {
 }
 
 #[test]
+fn a_durable_subscription_may_be_of_a_pattern_and_not_of_what_ends_with_its_connection() {
+    let mut wire = Wire::alone();
+    for (number, kind, name) in
+        [(1, DestinationKind::Topic, "a.>"), (2, DestinationKind::TempTopic, "ID:x:1")]
+    {
+        let from = place(kind, name);
+        wire.say(&ConsumerInfo { subscription_name: Text::new("s"), ..consumer(number, from, 5) });
+    }
+    let asks = wire.asks();
+    let [Command::Keep { keep, .. }] = &asks[..] else { panic!("{asks:?}") };
+    assert_eq!(&*keep.topic, "a.>");
+}
+
+#[test]
 fn what_is_not_in_its_consumers_hands_cannot_be_acknowledged() {
     let (mut wire, messages) = five();
     wire.say(&ack(&messages[0], STANDARD, 1));

@@ -160,7 +160,8 @@ fn all_durable_subscribers_of_a_topic_there_are_one_durable_subscription_here() 
     let mut wire = duplex();
     wire.say(&advisory(Box::new(durable(1, "a", "s", "t")).into()));
     wire.say(&advisory(Box::new(durable(2, "b", "s", "t")).into()));
-    assert_eq!(changes(&mut wire), ["+NC_far_inbound_escrowmq NC-DS_escrowmq_t t"]);
+    wire.say(&advisory(Box::new(durable(3, "c", "s", "t.>")).into()));
+    assert_eq!(changes(&mut wire), ["+NC_far_inbound_escrowmq NC-DS_escrowmq_t t"], "no pattern");
     wire.answer_all();
     // Who goes may come back.
     wire.say(&advisory(removal(consumer_id(1), -2).into()));
