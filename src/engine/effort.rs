@@ -4,7 +4,8 @@
 //! touch one of them or hundreds. How long that takes depends on what else the machine does and on
 //! what lies near, so the clock is looked at as well, which can only end a part of a turn sooner.
 //! Always: a turn does at most as much as [`limits::TURN_EFFORT_MAX`] says, a share of it for each
-//! of the parts that follow its commands, and one step more. Leaves the weight of facts to `broker`.
+//! of the parts that follow its commands, and one step more. Leaves the weight of facts to
+//! `broker`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -505,7 +505,7 @@ fn read_head_in(read: &ReadTransaction, store_id: u128) -> Result<Option<Checkpo
     let format = get(row::META_FORMAT)?.ok_or_else(|| foreign("it names no format"))?;
     let format = format.value().try_into().map_err(|_| foreign("it names no format"))?;
     match u32::from_le_bytes(format) {
-        FORMAT => {}
+        row::OLDEST..=FORMAT => {}
         found => return Err(IndexError::UnknownVersion { found, newest: FORMAT }),
     }
     let store = get(row::META_STORE)?.ok_or_else(|| foreign("it names no store"))?;
@@ -619,6 +619,8 @@ fn write(
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);
         meta.insert(row::META_SCALARS, scalars.as_slice()).map_err(error)?;
+        // From here on an older version is not to start on it.
+        meta.insert(row::META_FORMAT, FORMAT.to_le_bytes().as_slice()).map_err(error)?;
         let checkpoint = row::encode_checkpoint(checkpoint);
         meta.insert(row::META_CHECKPOINT, checkpoint.as_slice()).map_err(error)?;
     }

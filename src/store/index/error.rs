@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::INDEX_NAME;
+use super::{INDEX_NAME, row};
 
 /// Why the index cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,8 @@ pub enum IndexError {
     },
     /// The file was made by another version.
     #[error(
-        "{INDEX_NAME} has format {found} and this version reads {newest} alone: {}",
+        "{INDEX_NAME} has format {found} and this version reads {} to {newest}: {}",
+        row::OLDEST,
         if found < newest {
             "an older version wrote it. Start that version and let it hand out what is in the \
              store, or copy it with that version's `escrowmq store backup`; then begin with an \

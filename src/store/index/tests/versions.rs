@@ -1,6 +1,6 @@
 //! Stores of other versions: refused by name, with what to do.
 
-use super::{IndexError, row, try_open, with_meta};
+use super::*;
 
 #[test]
 fn a_store_of_another_version_is_refused_by_name_with_what_to_do() {
@@ -10,13 +10,34 @@ fn a_store_of_another_version_is_refused_by_name_with_what_to_do() {
         assert!(matches!(error, IndexError::UnknownVersion { found, .. } if found == format));
         error.to_string()
     };
-    let newest = row::FORMAT;
-    for older in [1, newest - 1] {
+    let newest = FORMAT;
+    for older in [1, row::OLDEST - 1] {
         let text = refused(older);
-        let named = format!("index.redb has format {older} and this version reads {newest} alone");
+        let known = format!("this version reads {} to {newest}", row::OLDEST);
+        let named = format!("index.redb has format {older} and {known}");
         assert!(text.starts_with(&named), "{text}");
         assert!(text.contains("an older version wrote it. Start that version"), "{text}");
     }
     let text = refused(newest + 1);
     assert!(text.ends_with("a newer version wrote it. Start that version"), "{text}");
+}
+
+#[test]
+fn an_older_index_is_read_and_is_of_this_version_from_its_first_commit_on() {
+    let disk = with_meta(row::META_FORMAT, &row::OLDEST.to_le_bytes());
+    let format = || {
+        let database = builder(CACHE).create_with_backend(Backend(disk.open(INDEX_NAME).unwrap()));
+        let database = database.unwrap();
+        let read = database.begin_read().unwrap();
+        let meta = read.open_table(META).unwrap();
+        let format = meta.get(row::META_FORMAT).unwrap().expect("it has one");
+        u32::from_le_bytes(format.value().try_into().unwrap())
+    };
+    let (index, _) = try_open(&disk).unwrap();
+    drop(index);
+    assert_eq!(format(), row::OLDEST, "who only looks changes nothing");
+    let (index, _) = try_open(&disk).unwrap();
+    index.commit(&Delta::default(), replay(1)).unwrap();
+    drop(index);
+    assert_eq!(format(), FORMAT);
 }
