@@ -6,8 +6,8 @@
 //! queue goes. What is to be decided later which subscriptions get (a publication of a transaction)
 //! waits in the *line* of its topic, which is a queue as well; what is to be published later waits
 //! in another. The topic may be a pattern: what is published on all that it catches enters the one
-//! queue, and says itself on which. Always: no destination of a client spells such a name, so nobody sends to these
-//! queues or reads from them by name.
+//! queue, and says itself on which. Always: no destination of a client spells such a name, so
+//! nobody sends to these queues or reads from them by name; and none of these is a pattern itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
