@@ -372,6 +372,7 @@ stories! {
         a_client_id_in_use_is_refused_and_keeps_its_subscription,
         a_selector_counts_for_who_is_away,
         a_subscription_without_its_own,
+        a_pattern_keeps_all_that_it_catches_and_each_tells_its_topic,
         many_subscriptions_hear_one_publication;
     temporary "Temporary":
         a_reply_comes_to_a_temporary_queue,

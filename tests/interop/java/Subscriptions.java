@@ -7,6 +7,8 @@ import javax.jms.Message;
 import javax.jms.MessageConsumer;
 import javax.jms.MessageProducer;
 import javax.jms.Session;
+import javax.jms.TextMessage;
+import javax.jms.Topic;
 
 /** Durable subscriptions: what a topic keeps for who is away. */
 final class Subscriptions {
@@ -174,6 +176,40 @@ final class Subscriptions {
         session.createProducer(stage.topic("t")).send(session.createTextMessage("own"));
         stage.send(stage.topic("t"), "another's");
         Stage.expectTexts(consumer, "another's");
+    }
+
+    /** What comes next, with the topic that it names. */
+    private static void expectOf(MessageConsumer consumer, String text, Topic of)
+            throws JMSException {
+        Message message = Stage.next(consumer);
+        Stage.expect(text, ((TextMessage) message).getText());
+        Stage.expect(of, message.getJMSDestination());
+    }
+
+    static void a_pattern_keeps_all_that_it_catches_and_each_tells_its_topic(Stage stage)
+            throws Exception {
+        Topic pattern = stage.topic("orders.>");
+        Topic one = stage.topic("orders.a.new");
+        Topic other = stage.topic("orders.b");
+        Connection connection = stage.connectAs(stage.named("client"));
+        Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+        session.createDurableSubscriber(pattern, "sub");
+        connection.close();
+        stage.send(one, "a");
+        stage.send(stage.topic("others"), "nobody's");
+        Session transacted = stage.session(Session.SESSION_TRANSACTED);
+        transacted.createProducer(other).send(transacted.createTextMessage("b"));
+        transacted.commit();
+        stage.killBroker();
+        stage.startBroker();
+        Session again = online(stage, Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer consumer = again.createDurableSubscriber(pattern, "sub");
+        expectOf(consumer, "a", one);
+        expectOf(consumer, "b", other);
+        stage.send(one, "c");
+        expectOf(consumer, "c", one);
+        consumer.close();
+        again.unsubscribe("sub");
     }
 
     static void many_subscriptions_hear_one_publication(Stage stage) throws JMSException {
