@@ -57,8 +57,8 @@ async fn transfer(
     let (payer, payee) = (from.recv().await?, to.recv().await?);
     let left = balance(&payer)? - amount;
     if left < 0 {
-        // Both balances go back to their accounts as they are. Dropped, they would too, but one that
-        // comes back too often is set apart.
+        // Both balances go back to their accounts as they are. Dropped, they would too, but one
+        // that comes back too often is set apart.
         put_back(connection, [payer, payee]).await?;
         return Err("not enough money".into());
     }

@@ -1,4 +1,5 @@
-//! The patterns from which consumers read, or which durable subscriptions keep, and which of them catch a name.
+//! The patterns from which consumers read, or which durable subscriptions keep, and which of them
+//! catch a name.
 //!
 //! A tree with one level for each part of a name, so that what a name costs to look up grows with
 //! the patterns that look like it, and not with all there are. Always: a pattern is in here once,

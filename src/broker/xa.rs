@@ -4,8 +4,8 @@
 //! manager is answered. Always: a branch belongs to no connection: whoever knows its name may join,
 //! prepare or end it. One that has not voted is rolled back when its time is over, when a
 //! connection goes that is associated with it, and when the broker's life ends; one that has voted
-//! only by its outcome. Work in a branch is durable with the vote, whatever it asks for, but for what
-//! is published not persistently and nobody keeps.
+//! only by its outcome. Work in a branch is durable with the vote, whatever it asks for, but for
+//! what is published not persistently and nobody keeps.
 //! Leaves to others: the answer in each state (`table`), what is durable of branches
 //! (`super::branch`), and the work itself (`super::transact`).
 

@@ -58,8 +58,8 @@ impl Durable {
         Self { link: Arc::clone(link), client }
     }
 
-    /// What is published on a topic, all of it; or on all topics of a pattern: `*` is any one part of
-    /// a name, `>` as the last any number of them. Each message tells its own topic.
+    /// What is published on a topic, all of it; or on all topics of a pattern: `*` is any one part
+    /// of a name, `>` as the last any number of them. Each message tells its own topic.
     pub fn topic(&self, topic: impl Into<Arc<str>>) -> Keeping {
         Keeping {
             link: Arc::clone(&self.link),
