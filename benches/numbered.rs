@@ -5,10 +5,12 @@
 //! particular. B: as many, each by a producer of its own. Every store is killed, not stopped, after
 //! a checkpoint, so that each opening finds the producers of an earlier life. The first answer is
 //! to somebody who does not count, or to one who does. Memory is looked at when all producers are
-//! known.
+//! known. The next opening reads what the one before has made, the empty segments ahead of its log
+//! too, so each lives on until it makes no more: how long it lived would be measured otherwise.
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
@@ -93,6 +95,7 @@ async fn play(part: &str, count: u64, dir: &Path) {
         let expected = if dir.ends_with("numbered") { count } else { 0 };
         wait_for(&running, expected).await;
         println!("{millis} {}", anonymous() / f64::from(1 << 20));
+        wait_for_rest(dir);
         std::process::exit(0);
     }
     let numbers: Vec<_> = (1..=count).collect();
@@ -118,6 +121,19 @@ async fn wait_for(running: &Running, count: u64) {
     let known = async || running.handle().status().await.expect("it runs").totals.producers.known;
     while (known().await as u64) < count {
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Returns when the store has made and removed no file for a while.
+fn wait_for_rest(dir: &Path) {
+    let names = || {
+        let entries = std::fs::read_dir(dir).expect("the data directory");
+        entries.map(|entry| entry.expect("an entry").file_name()).collect::<BTreeSet<_>>()
+    };
+    let mut before = BTreeSet::new();
+    while before != names() {
+        before = names();
+        std::thread::sleep(Duration::from_secs(2));
     }
 }
 
