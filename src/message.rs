@@ -284,7 +284,8 @@ impl LargeHead {
     ///
     /// # Errors
     /// Where the bytes are not those of such a head. Allocates no more than they justify.
-    pub fn decode(mut bytes: Bytes) -> Result<Self, MalformedContent> {
+    pub fn decode(bytes: Bytes) -> Result<Self, MalformedContent> {
+        let mut bytes = published::bare(bytes);
         if bytes.first() == Some(&jms::VERSION_LARGE) {
             return Self::of_jms(&Jms::decode(bytes)?);
         }
@@ -312,7 +313,7 @@ impl LargeHead {
 /// The length of a body that lies elsewhere, where `content` is that of a [`LargeHead`].
 #[must_use]
 pub fn large_bytes(content: &[u8]) -> Option<u64> {
-    match content {
+    match published::inner(content) {
         [VERSION_LARGE | jms::VERSION_LARGE, _, rest @ ..] => {
             rest.first_chunk().map(|total| u64::from_le_bytes(*total))
         }

@@ -27,6 +27,10 @@ pub(crate) enum Mutant {
     SpreadToNobody,
     /// What several hold is not packed where the record of its birth does not find it.
     PackUnshared,
+    /// The body of a publication ends with the first who keeps it.
+    EndSharedBody,
+    /// A body that nobody keeps ends whoever listens to it.
+    ForgetListeners,
     /// How many hold a payload is forgotten over a checkpoint.
     LoseShares,
     /// The pieces of a large message's body are forgotten when the message goes.

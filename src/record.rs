@@ -50,7 +50,7 @@ use once::{SCHEDULED_NUMBERED, SENT_NUMBERED, STAGED_NUMBERED};
 pub use producers::ProducersRecord;
 use producers::{PRODUCERS_FORGOTTEN, PRODUCERS_PARTED};
 pub use published::{OnceThere, Published, Spread, Target};
-use published::{PUBLISHED, PUBLISHED_NUMBERED, PUBLISHED_ONCE, SPREAD};
+use published::{PUBLISHED, PUBLISHED_NUMBERED, PUBLISHED_ONCE, SPREAD, SPREAD_LARGE};
 pub use repeat::Occurred;
 use transacted::{DECIDED, SETTLED, STAGED, TAKEN};
 pub use transacted::{Decided, Settled, Settlement, Staged, Taken};
@@ -537,7 +537,7 @@ impl Record {
             NAMED => r.named(),
             FORGOTTEN => r.forgotten(),
             PUBLISHED | PUBLISHED_NUMBERED | PUBLISHED_ONCE => r.published(kind),
-            SPREAD => r.spread(),
+            SPREAD | SPREAD_LARGE => r.spread(kind),
             PRODUCERS_PARTED | PRODUCERS_FORGOTTEN => r.producers(kind),
             other => return Err(RecordError::UnknownKind(other)),
         }

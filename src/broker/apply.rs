@@ -185,8 +185,8 @@ impl Broker {
                 let size = gone.iter().map(Gone::charge).sum();
                 depth(queue, gone.len()).and_then(|()| bytes(queue, size))
             }
-            Record::Moved { gone, upload, .. } if upload.is_some() && *upload != gone.upload => {
-                Err("the upload that goes along is not that of the message")
+            Record::Moved { gone, upload, .. } if upload.is_some() && !gone.owns(*upload) => {
+                Err("the upload that goes along is not that of the message alone")
             }
             Record::Moved { from, gone, to, place, .. } => {
                 depth(from, 1).and_then(|()| bytes(from, gone.charge())).and(next(to, place.seq))
@@ -332,7 +332,7 @@ impl Broker {
         }
         self.durable.gone(id, gone);
         if let Some(body) = body.filter(|_| !mutant::is(Mutant::ForgetPieces)) {
-            self.durable.kill(body.upload());
+            self.body_gone(id, gone.shared, body.upload());
         }
         let queue = self.queues.get_mut(&id).expect("fits");
         self.durable.change(id, &queue.row, &mut queue.changed);
@@ -382,7 +382,7 @@ impl Broker {
                 self.apply_settle(key, which, outcome, effects);
             }
             Change::TakeBack { key, count } => self.apply_take_back(key, count),
-            Change::Forfeit { key, tag } => self.apply_forfeit(key, tag),
+            Change::Forfeit { key, tag } => self.apply_forfeit(key, tag, effects),
             Change::StageBegin { key } => self.stages.begin(key),
             Change::StageUpload { key, upload } => self.stages.upload(key, upload),
             Change::StageEnd { key } => self.stages.end(key),
@@ -599,7 +599,7 @@ impl Broker {
         let count = loans.len();
         for loan in &loans {
             if let Lent::Published { message, .. } = loan {
-                consumer.held_bytes -= message.charge();
+                consumer.loses(message);
             }
         }
         for loan in loans {
@@ -621,76 +621,5 @@ impl Broker {
             Source::Queue(_) | Source::Pattern(_) => self.stand_in_line(key),
             Source::Topic(_) => self.serve_subscriber(key, effects),
         }
-    }
-
-    /// A loan is over and its message gone; a durable one's record has said so.
-    pub(super) fn end_loan(&mut self, source: &Source, loan: &Lent) {
-        match (source, loan) {
-            (Source::Queue(id), Lent::Durable { place, .. }) => {
-                self.queue(*id).on_loan.remove(place);
-            }
-            (_, Lent::Durable { .. }) => unreachable!("topics lend nothing durable"),
-            (source, Lent::Volatile { message, place, .. }) => {
-                self.volatile_bytes -= message.charge();
-                if let Source::Queue(id) = source {
-                    let queue = self.queue(*id);
-                    queue.volatile_on_loan.remove(place);
-                    queue.forget(Spot::Volatile(*place));
-                    queue.volatile_bytes -= message.charge();
-                    self.free(*id);
-                }
-            }
-            (_, Lent::Published { message, .. }) => self.volatile_bytes -= message.charge(),
-        }
-    }
-
-    /// A loan comes back to its place; one of a topic has none and is gone.
-    pub(super) fn take_back(&mut self, source: &Source, loan: Lent, counted: bool) {
-        match (source, loan) {
-            (Source::Queue(id), Lent::Durable { place, entry, .. }) => {
-                self.queue(*id).on_loan.remove(&place);
-                // One that counts has its record, which may have delayed it or set it apart.
-                let now = if counted { self.durable.as_stated(*id, place) } else { Some(entry) };
-                if let Some(entry) = now.filter(|entry| entry.due.is_none()) {
-                    self.waits_again(*id, place, entry);
-                }
-            }
-            (Source::Queue(id), loan @ Lent::Volatile { .. }) => {
-                self.take_back_volatile(*id, loan, counted);
-            }
-            (source, loan) => self.end_loan(source, &loan),
-        }
-    }
-
-    fn apply_take_back(&mut self, key: ConsumerKey, count: usize) {
-        let consumer = self.consumers.get_mut(&key).expect("stated of an ended one");
-        let ended = consumer.ended.expect("stated of an ended one");
-        let first = consumer.loans.keys().next().copied();
-        let source = first.map_or_else(|| consumer.source.clone(), |tag| consumer.source_of(tag));
-        let loans: Vec<_> = std::iter::from_fn(|| consumer.loans.pop_first()).take(count).collect();
-        let waited = (count - loans.len()).min(consumer.backlog.len());
-        for news in consumer.backlog.drain(..waited) {
-            self.volatile_bytes -= news.message.charge();
-        }
-        let done = consumer.loans.is_empty() && consumer.backlog.is_empty();
-        self.loans_over(key, &source, loans.len());
-        for (tag, loan) in loans {
-            self.take_back(&source, loan, ended.was_sent(tag));
-        }
-        if done {
-            self.consumers.remove(&key);
-            let first = self.ended.pop_front();
-            debug_assert_eq!(first, Some(key), "loans return in the order of the ends");
-        }
-    }
-
-    fn apply_forfeit(&mut self, key: ConsumerKey, tag: Tag) {
-        let consumer = self.consumers.get_mut(&key).expect("stated of a living one");
-        let source = consumer.source_of(tag);
-        if let Some(loan) = consumer.loans.remove(&tag) {
-            self.loans_over(key, &source, 1);
-            self.end_loan(&source, &loan);
-        }
-        self.stand_in_line(key);
     }
 }

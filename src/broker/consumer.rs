@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::broker::choice::Standing;
 use crate::broker::command::Which;
-use crate::broker::fact::{Lent, Source};
+use crate::broker::fact::{Lent, Source, Volatile};
 use crate::broker::load::Load;
 use crate::broker::selecting::GroupId;
 use crate::broker::topic::News;
@@ -36,8 +36,12 @@ pub(crate) struct Consumer {
     pub(crate) in_line: bool,
     /// It has ended, and its loans are on their way back.
     pub(crate) ended: Option<Ended>,
-    /// Bytes charged for what it holds of a topic, lent or waiting.
+    /// Bytes of memory charged for what it holds of a topic, lent or waiting.
     pub(crate) held_bytes: u64,
+    /// Bytes of the large bodies of that.
+    pub(crate) held_bodies: u64,
+    /// And of those of them that are lent.
+    lent_bodies: u64,
     /// What its topic knows of that, where publishers wait for it.
     pub(crate) weighed: Option<Load>,
     /// Messages of a topic that wait for credit, oldest first.
@@ -79,6 +83,8 @@ impl Consumer {
             in_line: false,
             ended: None,
             held_bytes: 0,
+            held_bodies: 0,
+            lent_bodies: 0,
             weighed: None,
             backlog: VecDeque::new(),
         }
@@ -104,6 +110,36 @@ impl Consumer {
     pub(crate) fn is_behind(&self) -> bool {
         let most = self.standing.pending.map(|most| most as usize);
         most.is_some_and(|most| self.backlog.len() > most.saturating_add(self.credit()))
+    }
+
+    /// A message of a topic is for it.
+    pub(crate) fn holds(&mut self, message: &Volatile) {
+        self.held_bytes += message.charge();
+        self.held_bodies += message.body_bytes();
+    }
+
+    /// It will not get one that it has held.
+    pub(crate) fn misses(&mut self, message: &Volatile) {
+        self.held_bytes -= message.charge();
+        self.held_bodies -= message.body_bytes();
+    }
+
+    /// One is lent to it that it has held.
+    pub(crate) fn gets(&mut self, message: &Volatile) {
+        self.lent_bodies += message.body_bytes();
+    }
+
+    /// One that was lent to it is not any more.
+    pub(crate) fn loses(&mut self, message: &Volatile) {
+        self.misses(message);
+        self.lent_bodies -= message.body_bytes();
+    }
+
+    /// Whether a message of a topic would leave it with larger bodies in its hands than `most`.
+    /// One it may have, however large.
+    pub(crate) fn has_enough_bodies(&self, message: &Volatile, most: u64) -> bool {
+        let more = message.body_bytes();
+        more > 0 && self.lent_bodies > 0 && self.lent_bodies.saturating_add(more) > most
     }
 
     /// From what a message came that it holds.

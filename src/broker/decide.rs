@@ -81,7 +81,7 @@ impl Broker {
                 self.decide_send(now, name, message, None, facts)
             }
             Command::Send { to: Destination::Topic(name), message } => {
-                self.decide_publish(now, asker, name, message, facts)
+                self.decide_publish(now, asker, name, (message, None), facts)
             }
             Command::Stage { stage, to, bytes } => {
                 self.decide_stage((connection, *stage), to, *bytes, facts)
@@ -90,7 +90,7 @@ impl Broker {
                 self.decide_piece((connection, *stage), *number, bytes, facts)
             }
             Command::SendStaged { stage, to, message } => {
-                self.decide_send_staged(now, (connection, *stage), to, message, None, facts)
+                self.decide_send_staged(now, asker, *stage, (to, message), facts)
             }
             Command::Unstage { stage } => self.decide_unstage((connection, *stage), facts),
             Command::Subscribe { subscription, from, prefetch, selector } => {
@@ -137,29 +137,39 @@ impl Broker {
         }
     }
 
-    fn decide_publish(
+    pub(super) fn decide_publish(
         &self,
         now: Millis,
         asker: Asker,
         name: &Arc<str>,
-        message: &Message,
+        (message, body): (&Message, Option<Body>),
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         self.check(name, message)?;
+        let connection = asker.connection;
         if let Some(wait) = message.when.wait() {
-            let (connection, what) = (asker.connection, (message, wait));
+            let what = (message, body, wait);
             return self.decide_publish_later(now, connection, name, what, facts);
         }
-        if let Room::Lacking(shortage) = self.topic_room(name, message.content.len() as u64)? {
+        let size = (message.content.len() as u64, body.map_or(0, Body::bytes));
+        if let Room::Lacking(shortage) = self.topic_room(name, size)? {
             return Ok(Verdict::Hold(shortage));
         }
-        let connection = asker.connection;
-        if let Some(lack) = self.state_kept_publication(now, connection, name, message, facts)? {
+        // The body of a large message is durable whatever its head asks for.
+        let durability = if body.is_some() { Durability::Persistent } else { message.durability };
+        let message = &Message { durability, ..message.clone() };
+        let kept = match body {
+            None => self.state_kept_publication(now, connection, name, message, facts)?,
+            Some(body) => {
+                self.state_large_publication(now, connection, name, (message, body), facts)?
+            }
+        };
+        if let Some(lack) = kept {
             return Ok(Verdict::Hold(lack));
         }
         // Who listens hears of nothing that whoever keeps it might never have.
         let with_log = facts.iter().any(|fact| matches!(fact, Fact::Log(..)));
-        let message = Volatile { with_log, ..self.volatile(now, message) };
+        let message = Volatile { with_log, body, ..self.volatile(now, message) };
         let (topic, reach, from) = (Arc::clone(name), self.reach(name), Publisher::Asker(asker));
         let at_once = reach.is_some();
         let reach = reach.unwrap_or(0);
@@ -243,10 +253,14 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) {
         let Some(consumer) = self.consumers.get(&key) else { return };
-        let Some(Lent::Durable { queue, place, entry }) = consumer.loans.get(&tag) else {
-            return;
-        };
-        self.state_damaged(now, *queue, (*place, entry), content, facts);
+        match consumer.loans.get(&tag) {
+            Some(Lent::Durable { queue, place, entry }) => {
+                self.state_damaged(now, *queue, (*place, entry), content, facts);
+            }
+            // A listener misses it.
+            Some(Lent::Published { .. }) => {}
+            Some(Lent::Volatile { .. }) | None => return,
+        }
         facts.push(Fact::Memory(Change::Forfeit { key, tag }));
     }
 
@@ -292,6 +306,7 @@ impl Broker {
             persistent: message.durability == Durability::Persistent,
             published: false,
             with_log: false,
+            body: None,
             content: message.content.clone(),
         }
     }

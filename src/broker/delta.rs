@@ -332,7 +332,7 @@ pub enum PayloadOf {
     Staged(TransactionId, u64),
 }
 
-/// An upload that no message owns. One that a message does is told of by that message's entry.
+/// An upload that no message owns alone. Of one that a message does its entry tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadRow {
     /// It is arriving.
@@ -346,6 +346,11 @@ pub enum UploadRow {
     Dead {
         /// Pieces up to this number are gone.
         gone: u32,
+    },
+    /// It is the body of a publication.
+    Shared {
+        /// Entries that name it.
+        holders: u64,
     },
 }
 

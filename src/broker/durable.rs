@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::broker::bodies::Bodies;
 use crate::broker::branch::KnownBranches;
 use crate::broker::dead::Notes;
 use crate::broker::delta::Unshared;
@@ -29,6 +30,8 @@ pub(crate) struct Durable {
     pub(super) settled_through: Lsn,
     /// Uploads that no message owns.
     pub(super) uploads: Uploads,
+    /// Large bodies of what was published.
+    pub(super) bodies: Bodies,
     /// What is remembered of messages that were set apart.
     pub(super) notes: Notes,
     /// Transactions that are not over.
@@ -65,12 +68,14 @@ pub(crate) struct Freezes(u64);
 
 impl Durable {
     pub(crate) fn new(base: &Base, segment_size: u64) -> Self {
+        let (uploads, bodies) = Uploads::new(&base.uploads);
         Self {
             segment_size,
             delta: Delta::default(),
             frozen: None,
             settled_through: base.through,
-            uploads: Uploads::new(&base.uploads),
+            uploads,
+            bodies,
             notes: Notes::new(&base.notes),
             transactions: Transactions::new(&base.transactions),
             branches: KnownBranches::new(base),

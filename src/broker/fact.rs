@@ -1,18 +1,18 @@
 //! Facts: what `decide` states and `apply` makes true, and the effects that follow.
 
 mod pages;
+mod volatile;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::broker::choice::Standing;
-use crate::broker::command::{Confirm, Disposition, MessageId, Outcome, Refusal, Reply, Which};
+use crate::broker::command::{Confirm, Disposition, Outcome, Refusal, Reply, Which};
 use crate::broker::dead::DeadLetter;
 use crate::broker::delta::{Entry, Place, Resolution};
 use crate::broker::scan::Scanned;
 use crate::broker::select::SelectRequest;
-use crate::broker::subject::Envelope;
 use crate::broker::transfer::{Rest, Transfer};
 use crate::broker::xa::{BranchChange, OutcomeRequest};
 use crate::identity::Identity;
@@ -23,6 +23,8 @@ use crate::ids::{
 use crate::limits;
 use crate::record::{BranchRecord, Cause, Record, Settlement};
 use crate::selector::Selector;
+
+pub use self::volatile::Volatile;
 
 pub use self::pages::{
     ContentOf, ContentRequest, LaterPage, LaterRequest, OperationsPage, OperationsRequest, Page,
@@ -516,52 +518,13 @@ impl VolatileWork {
         matches!(loan, Lent::Volatile { .. })
     }
 
-    /// Bytes of memory that it counts for beside what counts elsewhere.
+    /// The message that it holds in memory, where that counts nowhere else.
     #[must_use]
-    pub fn charge(&self) -> u64 {
+    pub fn message(&self) -> Option<&Volatile> {
         match self {
-            Self::Enqueue { message, .. } | Self::Publish { message, .. } => message.charge(),
-            Self::Took { .. } => 0,
+            Self::Enqueue { message, .. } | Self::Publish { message, .. } => Some(message),
+            Self::Took { .. } => None,
         }
-    }
-}
-
-/// A non-persistent message, or one on its way through a topic.
-#[derive(Clone, Debug)]
-pub struct Volatile {
-    /// When the broker took it.
-    pub at: Millis,
-    /// When it is no longer wanted.
-    pub expires: Option<Millis>,
-    /// 0 to 9.
-    pub priority: u8,
-    /// What its sender asked for.
-    pub persistent: bool,
-    /// It lies in a queue because it was published on a topic.
-    pub published: bool,
-    /// It came together with what is in the log, and leaves no earlier than that is durable.
-    pub with_log: bool,
-    /// Properties and body.
-    pub content: Bytes,
-}
-
-impl Volatile {
-    /// What is known of it without its content, given its number in a life of the broker.
-    #[must_use]
-    pub fn envelope(&self, epoch: u64, number: u64) -> Envelope {
-        Envelope {
-            id: MessageId::Volatile { epoch, number },
-            persistent: self.persistent,
-            priority: self.priority,
-            at: self.at,
-            expires: self.expires,
-        }
-    }
-
-    /// Bytes that each holder of it counts for: its content, and about what its place costs.
-    #[must_use]
-    pub fn charge(&self) -> u64 {
-        self.content.len() as u64 + limits::VOLATILE_OVERHEAD_BYTES
     }
 }
 

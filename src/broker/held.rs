@@ -355,11 +355,14 @@ impl Held {
         self.lines.get(&id)
     }
 
-    /// Lines of a topic, or of all that a pattern catches, in which something waits.
+    /// Lines of a topic, or of all that a pattern catches, in which something may wait.
     pub(super) fn waiting(&self, topic: &str) -> impl Iterator<Item = QueueId> {
         let pattern = pattern_of(topic);
         let reads = move |of: &str| pattern.as_ref().map_or(of == topic, |it| it.catches(of));
-        let is_of = move |id: &QueueId| self.lines.get(id).is_some_and(|it| reads(&it.topic));
+        // What is to be published later is for who is there then.
+        let is_of = move |id: &QueueId| {
+            self.lines.get(id).is_some_and(|it| !it.scheduled && reads(&it.topic))
+        };
         self.spreading.pending().filter(is_of)
     }
 
@@ -392,10 +395,11 @@ impl Held {
         };
         let (mut of_patterns, mut of_one) = (0, 0);
         for (name, those) in &self.topics {
-            let count = || size(those) + self.readers.count(name);
             match pattern_of(name) {
                 Some(it) if it.pattern().overlaps(wildcard.pattern()) => of_patterns += size(those),
-                None if count() > of_one && wildcard.catches(name) => of_one = count(),
+                None if wildcard.catches(name) => {
+                    of_one = of_one.max(size(those) + self.readers.count(name));
+                }
                 _ => {}
             }
         }

@@ -55,7 +55,7 @@ impl Loads {
 impl Consumer {
     fn load(&self) -> Load {
         let waiting = self.backlog.len() as i64 - self.credit() as i64;
-        Load { bytes: self.held_bytes, waiting }
+        Load { bytes: self.held_bytes + self.held_bodies, waiting }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod view;
 pub mod xa;
 
 mod apply;
+mod bodies;
 mod branch;
 mod choice;
 pub(crate) mod chunks;
@@ -46,6 +47,7 @@ mod publication;
 mod queue;
 mod repeat;
 mod resting;
+mod returning;
 mod room;
 mod row;
 mod schedule;
@@ -242,6 +244,7 @@ pub struct Broker {
     resting: resting::Resting,
     /// Bodies on their way in.
     stages: upload::Stages,
+    listening: bodies::Listening,
     /// Transactions as their sessions know them.
     units: transact::Units,
     /// Branches of global transactions that have something in memory.
@@ -280,6 +283,7 @@ impl Broker {
         if mutant::is(Mutant::ForgetReaders) {
             held.readers = virtual_topic::Readers::default();
         }
+        let listening = bodies::Listening::after(&durable.bodies);
         Self {
             limits,
             durable,
@@ -317,6 +321,7 @@ impl Broker {
             later,
             resting: resting::Resting::default(),
             stages: upload::Stages::default(),
+            listening,
             units: transact::Units::default(),
             branches: xa::Branches::default(),
             crowded: None,

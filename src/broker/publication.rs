@@ -27,7 +27,7 @@ use crate::broker::policy::{Held, Shortage, WhenFull};
 use crate::broker::queue::{Head, Queue};
 use crate::broker::subject::Seen;
 use crate::broker::{Broker, Effects, Room, Written};
-use crate::ids::{ConnectionId, Millis, QueueId};
+use crate::ids::{Body, ConnectionId, Millis, QueueId};
 use crate::limits;
 use crate::message::{Destination, Durability, Message, on_topic};
 use crate::mutant::{self, Mutant};
@@ -70,6 +70,8 @@ impl Broker {
         }
         let (at, rank) = (volatile.at, 9 - message.priority.get());
         if let Some((queue, seq)) = self.busy_line(topic, client) {
+            // Who catches it by a pattern may come before it leaves.
+            let content = on_topic(topic, &message.content);
             let place = Place { rank, seq };
             let (expires, lent, upload, once) = (message.expires, false, None, None);
             let sent = Record::Sent { queue, place, at, expires, lent, upload, once };
@@ -81,6 +83,34 @@ impl Broker {
         let (expires, once, targets) = (message.expires, None, self.targets(&takers));
         let published = Published { at, expires, rank, once, targets };
         facts.push(Fact::Log(Record::Published(published), content));
+        Ok(None)
+    }
+
+    /// States that a large message waits in the line of its topic, where its body is somebody's,
+    /// from where it goes to all who want it. Gives for what it must wait, if so.
+    pub(super) fn state_large_publication(
+        &self,
+        now: Millis,
+        connection: ConnectionId,
+        topic: &Arc<str>,
+        (message, body): (&Message, Body),
+        facts: &mut Vec<Fact>,
+    ) -> Result<Option<Shortage>, Refusal> {
+        let line = self.line_name(connection, topic);
+        self.check_count(&line)?;
+        let message = &in_line(topic, message);
+        let client = self.client_of(connection).map(|client| &**client);
+        let takers = self.takers(topic, client, &self.volatile(now, message));
+        let sent = (Durability::Persistent, message.content.len() as u64 + body.bytes());
+        if let Room::Lacking(shortage) = self.room_of_takers(topic, &takers, sent, facts)? {
+            return Ok(Some(shortage));
+        }
+        let (queue, seq) = self.queue_or_new(now, &line, facts);
+        self.state_of_group(queue, message, facts);
+        let place = Place { rank: 9 - message.priority.get(), seq };
+        let (at, expires, upload) = (self.time(now), message.expires, Some(body));
+        let sent = Record::Sent { queue, place, at, expires, lent: false, upload, once: None };
+        facts.push(Fact::Log(sent, message.content.clone()));
         Ok(None)
     }
 
@@ -231,15 +261,22 @@ impl Broker {
         let kept = self.held.count(topic) > 0 || self.held.readers.may_come(topic);
         let persistent = message.durability == Durability::Persistent;
         let kept = if in_branch { persistent || kept } else { persistent && kept };
+        kept.then(|| self.line_name(connection, topic))
+    }
+
+    /// The line of a topic, for what a connection publishes.
+    pub(super) fn line_name(&self, connection: ConnectionId, topic: &Arc<str>) -> Arc<str> {
         let client = self.client_of(connection).map(|client| &**client);
-        kept.then(|| self.line(topic, client).queue_name().into())
+        self.line(topic, client).queue_name().into()
     }
 
     /// The topic of a persistent message that nobody keeps which is published in a transaction.
     pub(super) fn unkept_topic(&self, work: &VolatileWork) -> Option<Arc<str>> {
         match work {
             VolatileWork::Publish { topic, message, .. } => {
-                let unkept = message.persistent && self.held.count(topic) == 0;
+                // A large one waits in the line whoever keeps it.
+                let unkept = message.persistent && message.body.is_none();
+                let unkept = unkept && self.held.count(topic) == 0;
                 let unkept = unkept && !self.held.readers.may_come(topic);
                 unkept.then(|| Arc::clone(topic))
             }
@@ -329,7 +366,8 @@ impl Broker {
         let over = entry.expires.is_some_and(|at| at <= now) || mutant::is(Mutant::SpreadToNobody);
         let takers = if over { Vec::new() } else { self.takers_of(&line, (from, place), &message) };
         let published = line.scheduled && !over;
-        if published && self.lacks_room(&line.topic, &takers, content.len() as u64, facts) {
+        let size = (content.len() as u64, message.body_bytes());
+        if published && self.lacks_room(&line.topic, &takers, size, facts) {
             let until = Millis(now.0.saturating_add(limits::OCCURRENCE_RETRY_MILLIS));
             return self.held.spreading.rest(from, until);
         }
@@ -366,9 +404,11 @@ impl Broker {
         content: &Bytes,
     ) -> bool {
         let Some(line) = self.held.line(queue) else { return false };
-        let takers = self.takers_of(line, (queue, place), &publication(place, entry, content));
+        let message = publication(place, entry, content);
+        let takers = self.takers_of(line, (queue, place), &message);
+        let size = (content.len() as u64, message.body_bytes());
         let waits = self.held.spreading.is_resting(queue);
-        waits || self.lacks_room(&line.topic, &takers, content.len() as u64, &mut Vec::new())
+        waits || self.lacks_room(&line.topic, &takers, size, &mut Vec::new())
     }
 
     /// Whether someone who is to have a message is to take something else first. Nobody is waited
@@ -377,13 +417,13 @@ impl Broker {
         &self,
         topic: &Arc<str>,
         takers: &[QueueId],
-        bytes: u64,
+        (bytes, body): (u64, u64),
         facts: &mut Vec<Fact>,
     ) -> bool {
         let lacks = |room| !matches!(room, Ok(Room::Enough) | Err(Refusal::NeverFits { .. }));
         let listened = !self.listeners_never_take(topic, bytes);
-        let kept = (Durability::Persistent, bytes);
-        listened && lacks(self.topic_room(topic, bytes))
+        let kept = (Durability::Persistent, bytes + body);
+        listened && lacks(self.topic_room(topic, (bytes, body)))
             || lacks(self.room_of_takers(topic, takers, kept, facts))
     }
 
@@ -528,6 +568,7 @@ impl Broker {
         if targets.is_empty() {
             self.durable.dead(entry.birth, entry.size);
         }
+        self.spread_body(&entry, targets.len());
         targets.iter().for_each(|target| self.may_bring_groups(from, target.queue));
         self.apply_targets(place.rank, entry, targets);
     }
@@ -593,6 +634,7 @@ fn publication(place: Place, entry: &Entry, content: &Bytes) -> Volatile {
         persistent: true,
         published: false,
         with_log: true,
+        body: entry.upload,
         content: content.clone(),
     }
 }

@@ -500,6 +500,7 @@ mod tests {
             persistent: false,
             published: false,
             with_log: false,
+            body: None,
             content: Bytes::new(),
         }
     }

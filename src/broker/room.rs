@@ -63,7 +63,7 @@ impl Broker {
     ) -> Result<Room, Refusal> {
         match to {
             Destination::Queue(name) => self.queue_room(name, durability, content, &mut Vec::new()),
-            Destination::Topic(name) => self.topic_room(name, content),
+            Destination::Topic(name) => self.topic_room(name, (content, 0)),
         }
     }
 
@@ -160,23 +160,31 @@ impl Broker {
         Ok(Room::Enough)
     }
 
-    /// Judges a message published on a topic.
-    pub(super) fn topic_room(&self, name: &Arc<str>, content: u64) -> Result<Room, Refusal> {
-        let bytes = content + limits::VOLATILE_OVERHEAD_BYTES;
-        self.topic_room_for_many(name, Held { messages: 1, bytes }, 0)
+    /// Judges a message published on a topic, of so many bytes of content, and of a body that lies
+    /// in the log.
+    pub(super) fn topic_room(
+        &self,
+        name: &Arc<str>,
+        (content, body): (u64, u64),
+    ) -> Result<Room, Refusal> {
+        let memory = content + limits::VOLATILE_OVERHEAD_BYTES;
+        let sent = Held { messages: 1, bytes: memory + body };
+        self.topic_room_for_many(name, sent, memory, 0)
     }
 
-    /// Judges what is published on a topic as one. So many bytes of it are counted already.
+    /// Judges what is published on a topic as one, and takes so much of memory for each who hears
+    /// of it. So many bytes of it are counted already.
     pub(super) fn topic_room_for_many(
         &self,
         name: &Arc<str>,
         sent: Held,
+        memory: u64,
         counted: u64,
     ) -> Result<Room, Refusal> {
         let (mut room, mut all) = (Room::Enough, 0);
         for audience in self.audiences(name) {
             let topic = &self.topics[&audience];
-            let of_topic = self.room_of_topic(name, topic, sent, (&mut all, counted))?;
+            let of_topic = self.room_of_topic(name, topic, (sent, memory), (&mut all, counted))?;
             if room == Room::Enough {
                 room = of_topic;
             }
@@ -189,7 +197,7 @@ impl Broker {
         &self,
         name: &Arc<str>,
         topic: &Topic,
-        sent: Held,
+        (sent, each): (Held, u64),
         (all, counted): (&mut u64, u64),
     ) -> Result<Room, Refusal> {
         let memory = self.limits.volatile_bytes;
@@ -197,7 +205,7 @@ impl Broker {
             // Nobody is waited for, only the broker itself; one message a topic may always have.
             let full = !topic.line.is_empty()
                 && (topic.line.len() >= limits::PUBLICATIONS_MAX
-                    || self.publishing_bytes + sent.bytes > memory / limits::TOPIC_SHARE);
+                    || self.publishing_bytes + each > memory / limits::TOPIC_SHARE);
             let lacking = Room::Lacking(Shortage::Destination);
             return Ok(if full { lacking } else { Room::Enough });
         }
@@ -212,7 +220,7 @@ impl Broker {
             let refusal = Refusal::DestinationFull { destination: destination(), limit };
             return if refuses { Err(refusal) } else { Ok(Room::Lacking(Shortage::Destination)) };
         }
-        *all = all.saturating_add(sent.bytes.saturating_mul(topic.subscribers.len() as u64));
+        *all = all.saturating_add(each.saturating_mul(topic.subscribers.len() as u64));
         if (self.volatile_bytes - counted).saturating_add(*all) <= memory {
             return Ok(Room::Enough);
         }

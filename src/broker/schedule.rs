@@ -55,19 +55,19 @@ impl Broker {
         now: Millis,
         connection: ConnectionId,
         topic: &Arc<str>,
-        (message, wait): (&Message, Wait),
+        (message, body, wait): (&Message, Option<Body>, Wait),
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         let line = self.scheduled_line(connection, topic);
         self.check_count(&line)?;
-        self.check_repeat(message, None)?;
+        self.check_repeat(message, body)?;
         let message = &in_line(topic, message);
-        let bytes = message.content.len() as u64;
+        let (bytes, large) = (message.content.len() as u64, body.map_or(0, Body::bytes));
         let client = self.client_of(connection).map(|client| &**client);
         let takers = self.takers(topic, client, &self.volatile(now, message));
-        let kept = (Durability::Persistent, bytes);
+        let kept = (Durability::Persistent, bytes + large);
         for room in [
-            self.topic_room(topic, bytes),
+            self.topic_room(topic, (bytes, large)),
             self.room_of_takers(topic, &takers, kept, &mut Vec::new()),
         ] {
             if let Room::Lacking(shortage) = room? {
@@ -77,7 +77,7 @@ impl Broker {
         let (queue, seq) = self.queue_or_new(now, &line, facts);
         self.state_of_group(queue, message, facts);
         let place = Place { rank: 9 - message.priority.get(), seq };
-        self.state_scheduled(now, queue, &line, place, (message, None, wait), facts);
+        self.state_scheduled(now, queue, &line, place, (message, body, wait), facts);
         Ok(Verdict::Answer(Reply::Done))
     }
 

@@ -135,8 +135,8 @@ impl Broker {
         }
         self.underway.insert(news.number, Underway { publisher, lines: audiences.len() });
         for audience in audiences {
+            self.hold(&news.message);
             let known = self.topics.get_mut(&audience).expect("just found");
-            self.volatile_bytes += news.message.charge();
             self.publishing_bytes += news.message.charge();
             let (news, through) = (news.clone(), known.last_seat);
             known.line.push_back(Publication { news, reached: 0, through });
@@ -183,7 +183,7 @@ impl Broker {
             self.publishing.extend(turn);
         }
         if let Some(Publication { news, .. }) = over {
-            self.volatile_bytes -= news.message.charge();
+            self.let_go(&news.message);
             self.publishing_bytes -= news.message.charge();
             self.leaves_a_line(news.number, effects);
         }
@@ -228,8 +228,8 @@ impl Broker {
             return;
         }
         consumer.backlog.push_back(news.clone());
-        self.volatile_bytes += news.message.charge();
-        consumer.held_bytes += news.message.charge();
+        consumer.holds(&news.message);
+        self.hold(&news.message);
         self.serve_subscriber(key, effects);
     }
 
@@ -248,23 +248,36 @@ impl Broker {
         let Limit { messages, bytes, when_full } = topic.limit;
         // Where publishers are held or refused, only what there was room for has come this far.
         let drops = when_full == WhenFull::DropOldest;
+        let (memory, mut dropped) = (self.volatile_bytes, Vec::new());
+        let mut freed = 0;
         while consumer.is_behind()
             || drops
                 && (consumer.backlog.len() + consumer.loans.len() > 1
-                    && (consumer.held_bytes > (limit / limits::TOPIC_SHARE).min(bytes)
-                        || self.volatile_bytes > limit)
+                    && (consumer.held_bytes > limit / limits::TOPIC_SHARE
+                        || consumer.held_bodies > self.limits.large_bytes
+                        || consumer.held_bytes + consumer.held_bodies > bytes
+                        || memory - freed > limit)
                     || consumer.backlog.len() as u64 > messages + consumer.credit() as u64)
         {
-            let Some(News { message, .. }) = consumer.backlog.pop_front() else { return };
-            consumer.held_bytes -= message.charge();
-            self.volatile_bytes -= message.charge();
-            self.dropped.from_topics += 1;
+            let Some(News { message, .. }) = consumer.backlog.pop_front() else { break };
+            consumer.misses(&message);
+            freed += message.charge();
+            dropped.push(message);
         }
         self.freed.tell_topics(&mut topic.watched);
+        self.dropped.from_topics += dropped.len() as u64;
+        dropped.iter().for_each(|message| self.let_go(message));
+        let consumer = self.consumers.get_mut(&key).expect("just seen");
         while consumer.credit() > 0 {
+            let most = self.limits.large_bytes;
+            let enough = |news: &News| consumer.has_enough_bodies(&news.message, most);
+            if consumer.backlog.front().is_none_or(enough) {
+                return;
+            }
             let Some(News { number, topic, message }) = consumer.backlog.pop_front() else {
                 return;
             };
+            consumer.gets(&message);
             let lent = Lent::Published { number, message };
             effects.push(Effect::Deliver(Assignment {
                 key,

@@ -48,7 +48,7 @@ pub(crate) struct Unit {
     /// What it takes out of each.
     taken: BTreeMap<QueueId, Held>,
     /// What it publishes on each topic.
-    published: BTreeMap<Arc<str>, Held>,
+    published: BTreeMap<Arc<str>, Publications>,
     /// The topics on which it publishes persistent messages that no durable subscription was there
     /// to keep.
     unkept: BTreeSet<Arc<str>>,
@@ -68,6 +68,15 @@ impl Unit {
     pub(super) fn in_memory(&self) -> usize {
         self.passed.len() + self.volatile.len()
     }
+}
+
+/// What a unit publishes on one topic.
+#[derive(Clone, Copy, Debug, Default)]
+struct Publications {
+    /// As the limits of topics count.
+    held: Held,
+    /// Bytes of it in memory.
+    memory: u64,
 }
 
 /// A unit that has its outcome, and is not done.
@@ -267,11 +276,21 @@ impl Broker {
                 self.decide_send_in(now, key, name, message, None, facts)
             }
             Work::Send { to: Destination::Topic(name), message } => {
-                self.decide_publish_in(now, (connection, key), name, message, facts)
+                self.decide_publish_in(now, (connection, key), name, (message, None), facts)
             }
             Work::SendStaged { stage, to, message } => {
                 let stage = (connection, *stage);
-                self.decide_send_staged(now, stage, to, message, Some(key), facts)
+                let body = Some(self.complete(stage, to, message)?);
+                let verdict = match to {
+                    Destination::Queue(name) => {
+                        self.decide_send_in(now, key, name, message, body, facts)
+                    }
+                    Destination::Topic(name) => {
+                        let what = (message, body);
+                        self.decide_publish_in(now, (connection, key), name, what, facts)
+                    }
+                };
+                Self::end_stage(stage, verdict?, facts)
             }
             Work::Settle { subscription, which, outcome } => {
                 self.decide_take(key, (connection, *subscription), *which, *outcome, facts)
@@ -563,14 +582,16 @@ impl Broker {
             }
             UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
             UnitChange::Work(work) => {
-                self.volatile_bytes += work.charge();
+                work.message().iter().for_each(|message| self.hold(message));
                 // What a branch publishes is in a line, whoever keeps it in the end.
                 let local = matches!(key, UnitKey::Local(..));
                 let unkept = self.unkept_topic(&work).filter(|_| local);
                 let unit = self.open_unit(key);
                 unit.unkept.extend(unkept);
                 if let VolatileWork::Publish { topic, message, .. } = &work {
-                    unit.published.entry(Arc::clone(topic)).or_default().add(message.charge());
+                    let published = unit.published.entry(Arc::clone(topic)).or_default();
+                    published.held.add(message.load());
+                    published.memory += message.charge();
                 }
                 unit.volatile.push_back(work);
             }
@@ -637,7 +658,7 @@ impl Broker {
                     queue.on_loan.remove(place);
                     continue;
                 }
-                (_, Lent::Published { message, .. }) => consumer.held_bytes -= message.charge(),
+                (_, Lent::Published { message, .. }) => consumer.loses(message),
                 _ => {}
             }
             let source = source.clone();

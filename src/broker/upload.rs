@@ -6,6 +6,7 @@
 //!    as one *stage*, which lives in memory alone.
 //! 2. *Owned*: the `Sent` record of its message names it. From then on the message's entry tells
 //!    of it, wherever that moves, and nothing is kept of it in memory.
+//!    The body of a publication has as many owners as queues keep it (`bodies`).
 //! 3. *Dead*: its message is gone for good, or it never got one (its connection has ended, its
 //!    stage was given up, a new life of the broker has begun). Background work reads where its
 //!    pieces lie and gives them back to their segments, some at a time, until none is left.
@@ -18,12 +19,13 @@ use std::ops::Bound::{Excluded, Included};
 
 use bytes::Bytes;
 
+use crate::broker::bodies::Bodies;
 use crate::broker::command::Refusal;
 use crate::broker::decide::{DONE, check_name};
 use crate::broker::delta::{Delta, PieceAt, UploadRow};
 use crate::broker::durable::{Durable, newest};
 use crate::broker::fact::{
-    Change, Effect, Fact, PiecesPage, PiecesPurpose, PiecesRequest, StageKey, UnitKey,
+    Asker, Change, Effect, Fact, PiecesPage, PiecesPurpose, PiecesRequest, StageKey,
 };
 use crate::broker::wildcards::check_no_wildcards;
 use crate::broker::{Broker, Effects, Verdict, Written};
@@ -49,10 +51,12 @@ struct Open {
 }
 
 impl Uploads {
-    pub(crate) fn new(rows: &BTreeMap<UploadId, UploadRow>) -> Self {
-        let mut uploads = Self::default();
+    /// The uploads in the index, and the bodies of publications beside them.
+    pub(crate) fn new(rows: &BTreeMap<UploadId, UploadRow>) -> (Self, Bodies) {
+        let (mut uploads, mut bodies) = (Self::default(), Bodies::default());
         for (id, row) in rows {
             match *row {
+                UploadRow::Shared { holders } => bodies.learn(*id, holders),
                 UploadRow::Open { pieces, bytes } => {
                     uploads.open.insert(*id, Open { pieces, bytes });
                 }
@@ -61,7 +65,7 @@ impl Uploads {
                 }
             }
         }
-        uploads
+        (uploads, bodies)
     }
 }
 
@@ -93,7 +97,8 @@ impl Durable {
 
     pub(super) fn fit_abandoned(&self, uploads: &[UploadId]) -> Result<(), &'static str> {
         let open = |upload: &UploadId| self.uploads.open.contains_key(upload);
-        if uploads.iter().all(open) { Ok(()) } else { Err("an upload is not open") }
+        let may_go = |upload: &UploadId| open(upload) || self.bodies.is_spare(*upload);
+        if uploads.iter().all(may_go) { Ok(()) } else { Err("an upload is not open, nor spare") }
     }
 
     pub(super) fn fit_gone(&self, upload: UploadId, first: u32) -> Result<(), &'static str> {
@@ -132,6 +137,7 @@ impl Durable {
     /// Nobody will read the upload any more.
     pub(super) fn kill(&mut self, upload: UploadId) {
         self.uploads.open.remove(&upload);
+        self.bodies.forget(upload);
         self.uploads.dead.insert(upload, 0);
         self.delta.uploads.insert(upload, Some(UploadRow::Dead { gone: 0 }));
     }
@@ -244,7 +250,6 @@ impl Broker {
         self.check_large(to, bytes)?;
         // One that would only be held comes in all the same, and is held at its end: who does not
         // read its body does not read the acknowledgements behind it, either.
-        self.room_for(to, Durability::Persistent, bytes)?;
         let full = self.stages.of(key.0).count() >= limits::STAGES_MAX;
         if full || self.stages.stages.contains_key(&key) {
             return Err(Refusal::StageExists(key.1));
@@ -256,14 +261,14 @@ impl Broker {
     fn check_large(&self, to: &Destination, size: u64) -> Result<(), Refusal> {
         check_name(to.name())?;
         check_no_wildcards(to.name())?;
-        if let Destination::Topic(_) = to {
-            return Err(Refusal::TooLargeForTopic { limit: self.limits.message_bytes });
-        }
-        self.check_count(to.name())?;
         let limit = self.limits.large_bytes;
-        if let Destination::Queue(name) = to {
-            // Refused at its head rather than after its body; one that must wait waits at its end.
-            self.queue_room(name, Durability::Persistent, size, &mut Vec::new())?;
+        // Refused at its head rather than after its body; one that must wait waits at its end.
+        match to {
+            Destination::Queue(name) => {
+                self.check_count(name)?;
+                self.queue_room(name, Durability::Persistent, size, &mut Vec::new())?;
+            }
+            Destination::Topic(name) => _ = self.topic_room(name, (0, size))?,
         }
         if size > limit { Err(Refusal::MessageTooLarge { size, limit }) } else { Ok(()) }
     }
@@ -310,29 +315,48 @@ impl Broker {
     pub(super) fn decide_send_staged(
         &self,
         now: Millis,
+        asker: Asker,
+        stage: StageId,
+        (to, message): (&Destination, &Message),
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        let key = (asker.connection, stage);
+        let body = Some(self.complete(key, to, message)?);
+        let verdict = match to {
+            Destination::Queue(name) => self.decide_send(now, name, message, body, facts),
+            Destination::Topic(name) => {
+                self.decide_publish(now, asker, name, (message, body), facts)
+            }
+        };
+        Self::end_stage(key, verdict?, facts)
+    }
+
+    /// The body of a stage that is complete, for the message that is to own it.
+    pub(super) fn complete(
+        &self,
         key: StageKey,
         to: &Destination,
         message: &Message,
-        within: Option<UnitKey>,
-        facts: &mut Vec<Fact>,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<Body, Refusal> {
         let (upload, open) = self.staged(key)?;
         self.check_large(to, open.bytes)?;
         let said = large_bytes(&message.content);
         let whole = said == Some(open.bytes) || mutant::is(Mutant::TakeGaps);
-        if upload.is_none() || !whole {
-            return Err(Refusal::PieceMissing);
+        match upload.filter(|_| whole) {
+            Some(upload) => Ok(Body::new(upload, open.bytes)),
+            None => Err(Refusal::PieceMissing),
         }
-        let Destination::Queue(name) = to else { unreachable!("a topic was refused") };
-        let upload = upload.map(|upload| Body::new(upload, open.bytes));
-        let verdict = match within {
-            None => self.decide_send(now, name, message, upload, facts)?,
-            Some(unit) => self.decide_send_in(now, unit, name, message, upload, facts)?,
-        };
-        if let Verdict::Hold(_) = verdict {
-            return Ok(verdict);
+    }
+
+    /// States that a stage is over with the message that owns its body, unless that must wait.
+    pub(super) fn end_stage(
+        key: StageKey,
+        verdict: Verdict,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        if !matches!(verdict, Verdict::Hold(_)) {
+            facts.push(Fact::Memory(Change::StageEnd { key }));
         }
-        facts.push(Fact::Memory(Change::StageEnd { key }));
         Ok(verdict)
     }
 
@@ -356,15 +380,19 @@ impl Broker {
 impl Broker {
     /// Whether anything is to be given back, or is being looked up for that.
     pub(super) fn has_dead_uploads(&self) -> bool {
-        !self.stages.abandoned.is_empty() || self.durable.dead_uploads() > 0
+        !self.stages.abandoned.is_empty()
+            || self.has_left_bodies()
+            || self.durable.dead_uploads() > 0
     }
 
     /// Says of what was given up that it is dead, or asks for pieces of what is; false when there
     /// is nothing to do until something happens.
     pub(super) fn state_uploads(&mut self, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
-        let count = self.stages.abandoned.len().min(limits::STEP_MESSAGES_MAX);
-        if count > 0 {
-            let uploads = self.stages.abandoned.drain(..count).collect();
+        let most = limits::STEP_MESSAGES_MAX;
+        let count = self.stages.abandoned.len().min(most);
+        let mut uploads: Vec<_> = self.stages.abandoned.drain(..count).collect();
+        uploads.extend(self.left_bodies(most - count));
+        if !uploads.is_empty() {
             facts.push(Fact::Log(Record::Abandoned { uploads }, Bytes::new()));
             return true;
         }

@@ -111,8 +111,9 @@ impl Broker {
 
     /// The lines of a topic in which something waits, and the last place in each.
     pub(super) fn lines_now(&self, topic: &str) -> Vec<(QueueId, u64)> {
-        let lines = self.held.waiting(topic).take(limits::HELD_LINES_MAX);
-        lines.map(|line| (line, self.queues[&line].row.last_seq)).collect()
+        let rows = self.held.waiting(topic).map(|line| (line, &self.queues[&line].row));
+        let waits = rows.filter(|(_, row)| row.depth > 0).take(limits::HELD_LINES_MAX);
+        waits.map(|(line, row)| (line, row.last_seq)).collect()
     }
 
     fn reads(&self, id: QueueId) -> bool {

@@ -487,10 +487,13 @@ impl Connection {
 impl Stream {
     /// The body of a delivery, where that comes in pieces.
     fn of(assignment: &Assignment, content: &[u8]) -> Option<Self> {
-        let Lent::Durable { entry, .. } = &assignment.message else { return None };
+        let body = match &assignment.message {
+            Lent::Durable { entry, .. } => entry.upload?,
+            Lent::Published { message, .. } => message.body?,
+            Lent::Volatile { .. } => return None,
+        };
         // A content that says nothing of a body is found out as one that is too short.
         let bytes = large_bytes(content).unwrap_or(0);
-        let body = entry.upload?;
         Some(Self::new(assignment.key, assignment.tag, body.upload(), bytes))
     }
 }

@@ -57,7 +57,9 @@ fn split(content: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{BodyKind, Content, Value, value, with_properties, with_property};
+    use crate::message::{
+        BodyKind, Content, LargeHead, Value, large_bytes, value, with_properties, with_property,
+    };
     use proptest::prelude::*;
 
     fn content(body: &str) -> Content {
@@ -84,6 +86,16 @@ mod tests {
             let _ = topic_of(&bytes);
             let _ = Content::decode(bytes.into());
         }
+    }
+
+    #[test]
+    fn the_head_of_a_large_one_reads_like_any() {
+        let properties = vec![("a".to_owned(), "1".to_owned())];
+        let head = LargeHead { kind: BodyKind::Text, properties, bytes: 1 << 20 };
+        let said = on_topic("t", &head.encode());
+        assert_eq!((topic_of(&said).as_deref(), large_bytes(&said)), (Some("t"), Some(1 << 20)));
+        assert_eq!(value(&said, "a"), Some(Value::Text("1".to_owned())));
+        assert_eq!(LargeHead::decode(said), Ok(head));
     }
 
     #[test]

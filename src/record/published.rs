@@ -6,6 +6,7 @@
 //! | 81 | `Published` | as 80 with a number as in 65 before T |
 //! | 82 | `Spread` | from u64, place, entry, T |
 //! | 83 | `Published` | as 80 with scope u64 and a name as in 60 before T |
+//! | 84 | `Spread` | as 82 with the body of the message u64 before T |
 //!
 //! T is of each queue that gets it: queue u64, seq u64 with the highest bit set where a consumer
 //! waits for it. In `Spread` there may be none.
@@ -23,6 +24,7 @@ pub(super) const PUBLISHED: u16 = 80;
 pub(super) const PUBLISHED_NUMBERED: u16 = 81;
 pub(super) const SPREAD: u16 = 82;
 pub(super) const PUBLISHED_ONCE: u16 = 83;
+pub(super) const SPREAD_LARGE: u16 = 84;
 
 /// A consumer was waiting.
 const LENT: u64 = 1 << 63;
@@ -104,7 +106,7 @@ pub(super) fn size_max(record: &Record) -> usize {
         Record::Spread(spread) => spread.targets.len(),
         _ => 0,
     };
-    96 + targets * 16
+    104 + targets * 16
 }
 
 pub(super) fn kind(record: &Record) -> u16 {
@@ -114,6 +116,7 @@ pub(super) fn kind(record: &Record) -> u16 {
             Some(OnceThere::Name(..)) => PUBLISHED_ONCE,
             Some(OnceThere::Number(_)) => PUBLISHED_NUMBERED,
         },
+        Record::Spread(spread) if spread.entry.upload.is_some() => SPREAD_LARGE,
         _ => SPREAD,
     }
 }
@@ -138,6 +141,8 @@ impl Writer<'_> {
         self.u64(spread.from.0);
         self.place(spread.place);
         self.entry(&spread.entry);
+        let large = spread.entry.upload.is_some();
+        self.upload(if large { Form::Large } else { Form::Small }, spread.entry.upload);
         self.targets(&spread.targets);
     }
 
@@ -176,11 +181,12 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn spread(&mut self) -> Option<Record> {
+    pub(super) fn spread(&mut self, kind: u16) -> Option<Record> {
+        let form = if kind == SPREAD_LARGE { Form::Large } else { Form::Small };
         Some(Record::Spread(Spread {
             from: self.queue()?,
             place: self.place()?,
-            entry: self.entry(Form::Small)?,
+            entry: self.entry(form)?,
             targets: self.targets()?,
         }))
     }

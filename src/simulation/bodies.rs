@@ -8,9 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::broker::command::{Command, Delivery};
-use crate::ids::{StageId, SubscriptionId, Tag};
+use crate::broker::delta::{Entry, PieceAt};
+use crate::ids::{StageId, SubscriptionId, Tag, UploadId};
 use crate::message::{BodyKind, LargeHead, large_bytes};
+use crate::wal::Reader;
 
+use super::node::number_of;
 use super::random::Random;
 
 /// The byte at a place of the body of a message.
@@ -96,6 +99,75 @@ impl Receiving {
             return Err(format!("the body of message {} is too long", self.number));
         }
         Ok(self.got == self.total)
+    }
+}
+
+/// The pieces of large bodies that are there, and which messages have claimed them.
+pub(super) struct Claims {
+    pieces: BTreeMap<(UploadId, u32), PieceAt>,
+    /// By how many entries each is claimed that was published.
+    shared: BTreeMap<UploadId, u64>,
+}
+
+impl Claims {
+    pub(super) fn of(pieces: BTreeMap<(UploadId, u32), PieceAt>) -> Self {
+        Self { pieces, shared: BTreeMap::new() }
+    }
+
+    /// The bytes of each segment that they keep.
+    pub(super) fn count(&self, segment_size: u64, live: &mut BTreeMap<u64, u64>) {
+        for piece in self.pieces.values() {
+            *live.entry(piece.birth.0 / segment_size).or_default() += u64::from(piece.size);
+        }
+    }
+
+    /// Claims the body of a message, if it has one, reading all of it; the number of the message.
+    pub(super) fn claim(
+        &mut self,
+        reader: &Reader,
+        entry: &Entry,
+        content: &Bytes,
+    ) -> Result<u64, String> {
+        let number = number_of(content)?;
+        let (upload, total) = match (entry.upload, large_bytes(content)) {
+            (None, None) => return Ok(number),
+            (Some(body), Some(bytes)) => (body.upload(), bytes),
+            (upload, bytes) => return Err(format!("{number}: {upload:?}, but {bytes:?} bytes")),
+        };
+        if entry.shared {
+            let holders = self.shared.entry(upload).or_default();
+            *holders += 1;
+            if *holders > 1 {
+                return Ok(number);
+            }
+        }
+        let mut place = 0;
+        for next in 1.. {
+            let Some(at) = self.pieces.remove(&(upload, next)) else { break };
+            let frame = reader.read(at.birth, at.size).map_err(|e| format!("{upload}: {e}"))?;
+            if !is_of(number, place, &frame.payload) {
+                return Err(format!("the body of message {number} is another's"));
+            }
+            place += frame.payload.len() as u64;
+        }
+        let whole = place == total;
+        if whole { Ok(number) } else { Err(format!("{number}: {place} bytes of {total}")) }
+    }
+
+    /// What is left is being given back, and bodies are claimed as often as the broker says.
+    pub(super) fn check(
+        &self,
+        dead: &[UploadId],
+        said: &BTreeMap<UploadId, u64>,
+    ) -> Result<(), String> {
+        let mut left = self.pieces.keys().filter(|(upload, _)| !dead.contains(upload));
+        if let Some((upload, number)) = left.next() {
+            return Err(format!("piece {number} of {upload} belongs to nobody"));
+        }
+        if *said == self.shared {
+            return Ok(());
+        }
+        Err(format!("bodies are named by {:?}, not {said:?}", self.shared))
     }
 }
 

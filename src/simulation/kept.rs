@@ -10,6 +10,7 @@
 
 mod check;
 mod groups;
+mod large;
 mod readers;
 mod shares;
 
@@ -29,8 +30,9 @@ use crate::mutant::{self, Mutant};
 use crate::selector::Selector;
 
 use self::groups::{Group, Said, message};
+use super::bodies::Receiving;
 use super::branches::xid_of;
-use super::node::{Node, number_of};
+use super::node::Node;
 use super::random::Random;
 
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
@@ -61,6 +63,9 @@ struct World {
     connections: u64,
     publisher: Option<(Peer, Option<usize>)>,
     consumers: BTreeMap<usize, Peer>,
+    /// Who only listens, and how often it has taken something.
+    listener: Option<Peer>,
+    heard: usize,
     groups: Vec<Group>,
     acknowledged: BTreeMap<(usize, u64), Said>,
     /// What a subscription has given up, which is set apart.
@@ -79,6 +84,8 @@ struct Peer {
     id: ConnectionId,
     mailbox: Arc<Mailbox>,
     holds: Vec<(Tag, u64)>,
+    /// A large body on its way.
+    taking: Option<Receiving>,
 }
 
 /// A subscription as its client describes it.
@@ -121,6 +128,8 @@ impl World {
             connections: 0,
             publisher: None,
             consumers: BTreeMap::new(),
+            listener: None,
+            heard: 0,
             groups: Vec::new(),
             acknowledged: BTreeMap::new(),
             rejected: BTreeMap::new(),
@@ -135,7 +144,7 @@ impl World {
 
     fn live(&mut self, steps: usize) -> Result<(), String> {
         for _ in 0..steps {
-            match self.random.below(40) {
+            match self.random.below(52) {
                 0..8 => self.publish()?,
                 8..12 => self.publish_together()?,
                 12..14 => self.vote()?,
@@ -151,6 +160,7 @@ impl World {
                     let crashed = self.disk.snapshot_crash(seed);
                     self.begin_anew(crashed)?;
                 }
+                38..50 => self.listen()?,
                 _ => self.now.0 += 400,
             }
         }
@@ -165,7 +175,7 @@ impl World {
         self.connections += 1;
         let (id, mailbox) = (ConnectionId(self.connections), Arc::new(Mailbox::default()));
         self.node.inputs.push_back(Input::Connect(id, Arc::clone(&mailbox)));
-        Peer { id, mailbox, holds: Vec::new() }
+        Peer { id, mailbox, holds: Vec::new(), taking: None }
     }
 
     /// Asks, and lets everything happen until there is an answer.
@@ -197,8 +207,11 @@ impl World {
                     if matches!(&delivery.from, Destination::Topic(topic) if **topic != *TOPIC) {
                         return Err(format!("it came from {}", delivery.from));
                     }
-                    peer.holds.push((delivery.tag, number_of(&delivery.content)?));
+                    peer.take(&delivery)?;
                 }
+                Output::Piece { tag, bytes, .. } => peer.take_piece(tag, &bytes)?,
+                // It was settled before all of it was here.
+                Output::Broken { tag, .. } if !peer.has(tag) => peer.taking = None,
                 other => return Err(format!("nobody asked for {other:?}")),
             }
         }
@@ -251,9 +264,7 @@ impl World {
         let number = self.begin(1, client)[0];
         self.delay();
         self.asked();
-        let message = message(number, self.last());
-        let command = Command::Send { to: Destination::topic(TOPIC), message };
-        match self.ask(&mut peer, command)? {
+        match self.send(&mut peer, number, false)? {
             Ok(()) => self.last().said = Said::Confirmed,
             Err(Refusal::DestinationFull { .. }) => {
                 self.refused += 1;
@@ -267,9 +278,7 @@ impl World {
 
     fn publish_in(&mut self, peer: &mut Peer, numbers: &[u64]) -> Result<(), String> {
         for number in numbers {
-            let message = message(*number, self.last());
-            let work = Work::Send { to: Destination::topic(TOPIC), message };
-            self.must(peer, Command::Transact { transaction: T, work })?;
+            self.send(peer, *number, true)?.map_err(|refusal| refusal.to_string())?;
         }
         Ok(())
     }
@@ -542,6 +551,7 @@ fn run(seed: u64, steps: usize) -> Result<(usize, usize), String> {
     let tell = |e: String| format!("seed {seed}: {e}");
     let mut world = World::new(seed).map_err(tell)?;
     world.live(steps).map_err(tell)?;
+    println!("somebody who listened has taken something {} times", world.heard);
     Ok((world.crashes, world.refused))
 }
 
@@ -568,8 +578,10 @@ fn defects_of_what_subscriptions_keep_are_caught() {
         (Mutant::LoseShares, "is held"),
         (Mutant::SpreadToNobody, "is lost"),
         (Mutant::PackUnshared, "not understood"),
-        (Mutant::ForgetReaders, "is lost"),
-        (Mutant::FireWithoutLeaving, "live bytes are"),
+        (Mutant::ForgetReaders, "is there in part"),
+        (Mutant::FireWithoutLeaving, "are named by"),
+        (Mutant::EndSharedBody, "bytes of"),
+        (Mutant::ForgetListeners, "is not the body"),
     ] {
         let caught = (1..20).find_map(|seed| {
             mutant::set(Some(mutant));

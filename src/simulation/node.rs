@@ -24,7 +24,7 @@ use crate::store::index::Index;
 use crate::wal::{self, Group, Log, ReadAhead, Reader, Room, RoomStep};
 
 use super::again::{FoundAgain, again_of};
-use super::bodies::{is_of, number_of_large};
+use super::bodies::{Claims, number_of_large};
 use super::branches::number_of_xid;
 use super::kept::{KEEPS_AT_MOST, PATTERN, TOPIC};
 use super::uneven::Uneven;
@@ -417,13 +417,10 @@ impl Node {
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let mut shared = BTreeMap::new();
         let in_index = self.pieces_in_index()?;
-        let branches = self.branches(&mut live, &mut contents)?;
+        let mut bodies = Claims::of(broker.all_pieces(&in_index));
+        bodies.count(options().segment_size, &mut live);
+        let branches = self.branches(&mut live, &mut bodies, &mut contents)?;
         let mut seen = Late { notes: branches.notes.clone(), ..Late::default() };
-        let mut bodies = Bodies::new(broker.all_pieces(&in_index));
-        for piece in bodies.pieces.values() {
-            let segment = piece.birth.0 / options().segment_size;
-            *live.entry(segment).or_default() += u64::from(piece.size);
-        }
         for (id, row) in broker.rows() {
             let rows = self.index.page(id, None, usize::MAX).map_err(|e| e.to_string())?;
             let entries = broker.entries(id, &rows);
@@ -456,7 +453,7 @@ impl Node {
                     *lies.or_default() += u64::from(entry.size);
                 }
                 match entry.shared || row.name.starts_with(WAITING) {
-                    true => self.find_kept(row, &entry, &mut contents)?,
+                    true => self.find_kept(row, &entry, &mut bodies, &mut contents)?,
                     false => self.find(id, row, place, &entry, &mut bodies, &mut contents)?,
                 }
             }
@@ -466,10 +463,7 @@ impl Node {
         if let Some(upload) = open.first() {
             return Err(format!("{upload} is still open"));
         }
-        bodies.pieces.retain(|(upload, _), _| !dead.contains(upload));
-        if let Some(((upload, number), _)) = bodies.pieces.first_key_value() {
-            return Err(format!("piece {number} of {upload} belongs to nobody"));
-        }
+        bodies.check(&dead, broker.bodies())?;
         contents.uploads = dead.len();
         self.check_shares(&shared, &mut live)?;
         contents.live = live.values().sum();
@@ -527,6 +521,7 @@ impl Node {
     fn branches(
         &self,
         live: &mut BTreeMap<u64, u64>,
+        bodies: &mut Claims,
         contents: &mut Contents,
     ) -> Result<Branches, String> {
         let broker = self.engine.broker();
@@ -555,7 +550,7 @@ impl Node {
                         u64::from(entry.size);
                     let frame = self.reader.read(entry.birth, entry.size);
                     let frame = frame.map_err(|error| format!("{operation:?}: {error}"))?;
-                    number_of(&frame.payload)?;
+                    bodies.claim(&self.reader, &entry, &frame.payload)?;
                 }
                 Operation::Take { queue, place, .. } => {
                     branches.held.insert((queue, place));
@@ -571,12 +566,12 @@ impl Node {
         row: &QueueRow,
         place: Place,
         entry: &Entry,
-        bodies: &mut Bodies,
+        bodies: &mut Claims,
         contents: &mut Contents,
     ) -> Result<(), String> {
         let frame = self.reader.read(entry.birth, entry.size);
         let frame = frame.map_err(|error| format!("{id} {place:?}: {error}"))?;
-        let number = number_of(&frame.payload)?;
+        let number = bodies.claim(&self.reader, entry, &frame.payload)?;
         if again_of(&frame.payload).is_some() {
             let found = contents.again.entry(number).or_default();
             match self.engine.broker().occurrences_left(entry) {
@@ -584,13 +579,6 @@ impl Node {
                 None => drop(found.there.insert(MessageId::Durable(entry.birth))),
             }
             return Ok(());
-        }
-        match (entry.upload, large_bytes(&frame.payload)) {
-            (None, None) => {}
-            (Some(body), Some(bytes)) => {
-                bodies.take(&self.reader, body.upload(), number, bytes)?;
-            }
-            (upload, bytes) => return Err(format!("{number}: {upload:?}, but {bytes:?} bytes")),
         }
         let found = Found {
             queue: row.name.to_string(),
@@ -650,38 +638,6 @@ impl Late {
         if let Some(note) = entry.note {
             *self.notes.entry(note).or_default() += 1;
         }
-    }
-}
-
-/// The pieces of large bodies that no message has claimed yet.
-struct Bodies {
-    pieces: BTreeMap<(UploadId, u32), PieceAt>,
-}
-
-impl Bodies {
-    fn new(pieces: BTreeMap<(UploadId, u32), PieceAt>) -> Self {
-        Self { pieces }
-    }
-
-    /// Takes the body of a message out, reading all of it.
-    fn take(
-        &mut self,
-        reader: &Reader,
-        upload: UploadId,
-        number: u64,
-        total: u64,
-    ) -> Result<(), String> {
-        let mut place = 0;
-        for next in 1.. {
-            let Some(at) = self.pieces.remove(&(upload, next)) else { break };
-            let frame = reader.read(at.birth, at.size).map_err(|e| format!("{upload}: {e}"))?;
-            if !is_of(number, place, &frame.payload) {
-                return Err(format!("the body of message {number} is another's"));
-            }
-            place += frame.payload.len() as u64;
-        }
-        let whole = place == total;
-        if whole { Ok(()) } else { Err(format!("{number}: {place} bytes of {total}")) }
     }
 }
 

@@ -13,10 +13,10 @@ use crate::broker::delta::Resolution;
 use crate::broker::xa::XaError;
 use crate::engine::{Input, Mailbox};
 use crate::identity::{Identity, Numbered};
-use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName, Xid};
+use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token, TransactionName, Xid};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
-use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 use crate::schedule::{Plan, When};
 use crate::store::index::FORMAT;
 
@@ -30,6 +30,7 @@ struct Bench {
     mailbox: Arc<Mailbox>,
     now: Millis,
     deliveries: u64,
+    pieces: u64,
 }
 
 impl Bench {
@@ -38,7 +39,7 @@ impl Bench {
         let mut node = Node::open_with(disk, 7, now, &settings()).unwrap();
         let mailbox = Arc::new(Mailbox::default());
         node.inputs.push_back(Input::Connect(ConnectionId(1), Arc::clone(&mailbox)));
-        Self { node, mailbox, now, deliveries: 0 }
+        Self { node, mailbox, now, deliveries: 0, pieces: 0 }
     }
 
     fn ask(&mut self, command: Command) -> Result<Reply, Refusal> {
@@ -51,8 +52,12 @@ impl Bench {
             match output {
                 Output::Answer { result, .. } => answers.push(result),
                 Output::Delivery(_) => self.deliveries += 1,
+                Output::Piece { .. } => self.pieces += 1,
                 other => panic!("{other:?}"),
             }
+        }
+        if self.mailbox.written(usize::MAX) {
+            self.node.inputs.push_back(Input::Writable(ConnectionId(1)));
         }
         assert_eq!(answers.len(), 1, "it is answered once");
         answers.remove(0)
@@ -78,6 +83,16 @@ impl Bench {
         }
         self.now = until;
         self.run();
+    }
+
+    /// Takes what comes, as long as anything does.
+    fn take_all(&mut self) {
+        let mut before = None;
+        while before != Some((self.deliveries, self.pieces)) {
+            before = Some((self.deliveries, self.pieces));
+            self.run();
+            self.done(Command::Barrier);
+        }
     }
 
     /// The depths of all queues of clients.
@@ -137,6 +152,10 @@ fn keep_pattern() -> Command {
     keep_as(200, "pattern", "p.>")
 }
 
+fn keep_large() -> Command {
+    keep_as(300, "large", "p.large")
+}
+
 fn keep_as(subscription: u64, name: &str, topic: &str) -> Command {
     let (client, name, topic) = ("client".into(), name.into(), topic.into());
     let keep =
@@ -191,6 +210,20 @@ fn fill(bench: &mut Bench, first: u64) {
     bench.done(published(first));
     bench.done(publish("t", When::After(10 * HOUR)));
     bench.done(publish("p.one", When::AtOnce));
+    // Since format 12.
+    publish_large(bench, StageId(first + 1));
+}
+
+/// A publication with a body in pieces, which two keep.
+fn publish_large(bench: &mut Bench, stage: StageId) {
+    let to = Destination::Topic("p.large".into());
+    bench.done(Command::Stage { stage, to: to.clone(), bytes: 200 });
+    for number in 1..=2 {
+        bench.done(Command::StagePiece { stage, number, bytes: vec![7; 100].into() });
+    }
+    let head = LargeHead { kind: BodyKind::Bytes, properties: vec![], bytes: 200 };
+    let message = Message { content: head.encode(), ..message(When::AtOnce) };
+    bench.done(Command::SendStaged { stage, to, message });
 }
 
 fn directory() -> PathBuf {
@@ -256,6 +289,8 @@ fn write_a_store() {
     bench.done(Command::Unsubscribe { subscription: SubscriptionId(100) });
     bench.done(keep_pattern());
     bench.done(Command::Unsubscribe { subscription: SubscriptionId(200) });
+    bench.done(keep_large());
+    bench.done(Command::Unsubscribe { subscription: SubscriptionId(300) });
     fill(&mut bench, 0);
     bench.pass(10 * settings().checkpoint_millis);
     fill(&mut bench, 10);
@@ -273,8 +308,9 @@ fn a_store_of_every_version_starts_and_nothing_of_it_is_lost() {
     let newest = directory().join(format!("index-{FORMAT}.bin"));
     assert!(stores.contains(&newest), "there is none of this version: see write_a_store");
     for path in stores {
-        let (mut bench, is_10) =
-            (Bench::open(&unpack(&path), 2 * HOUR), path.ends_with("index-10.bin"));
+        let mut bench = Bench::open(&unpack(&path), 2 * HOUR);
+        let is_10 = path.ends_with("index-10.bin");
+        let has_large = !is_10 && !path.ends_with("index-11.bin");
         bench.pass(settings().checkpoint_millis);
         check_branches(&mut bench);
         check_once(&mut bench);
@@ -299,9 +335,16 @@ fn a_store_of_every_version_starts_and_nothing_of_it_is_lost() {
         let before = bench.deliveries;
         if !is_10 {
             bench.done(keep_pattern());
-            bench.run();
-            bench.done(Command::Barrier);
-            assert_eq!(bench.deliveries - before, 2, "both were kept for the pattern");
+            bench.take_all();
+            let kept = if has_large { 4 } else { 2 };
+            assert_eq!(bench.deliveries - before, kept, "all were kept for the pattern");
+        }
+        let (before, pieces) = (bench.deliveries, bench.pieces);
+        if has_large {
+            bench.done(keep_large());
+            bench.take_all();
+            let found = (bench.deliveries - before, bench.pieces - pieces);
+            assert_eq!(found, (2, 4), "both were kept, with their bodies");
         }
         let before = bench.deliveries;
         let subscription = SubscriptionId(101);

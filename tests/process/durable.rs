@@ -17,7 +17,7 @@ pub(crate) fn connect_as(broker: &Broker, client: &str) -> Stomp {
     stomp
 }
 
-fn keep(topic: &str, name: &str) -> Frame {
+pub(crate) fn keep(topic: &str, name: &str) -> Frame {
     let subscribe = Frame::new("SUBSCRIBE").with("id", name).with("destination", topic);
     subscribe.with("ack", "client-individual").with("activemq.subscriptionName", name)
 }

@@ -81,12 +81,6 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: u64,
     },
-    /// A message to a topic does not go in pieces.
-    #[error("a message to a topic may have {limit} bytes at most; a queue takes larger ones")]
-    TooLargeForTopic {
-        /// The limit in bytes.
-        limit: u64,
-    },
     /// The session used the id of a stage twice, or has too many at a time.
     #[error("the message {0} has begun already, or too many have on this connection")]
     StageExists(StageId),

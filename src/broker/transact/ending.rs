@@ -56,7 +56,7 @@ impl Broker {
             && let Some(work) = works.pop_front()
         {
             left = left.saturating_sub(self.weight(&work).unwrap_or(1));
-            self.volatile_bytes -= work.charge();
+            work.message().iter().for_each(|message| self.let_go(message));
             match resolution {
                 Resolution::Commit => {
                     publishing += usize::from(self.apply_committed(work, number, effects));
@@ -134,7 +134,10 @@ impl Broker {
         match living.filter(|_| disposition == Disposition::Keep) {
             Some(consumer) => {
                 match &loan {
-                    Lent::Published { message, .. } => consumer.held_bytes += message.charge(),
+                    Lent::Published { message, .. } => {
+                        consumer.holds(message);
+                        consumer.gets(message);
+                    }
                     _ => self.loans.lent_to(key.0),
                 }
                 consumer.loans.insert(tag, loan);

@@ -79,10 +79,10 @@ impl Broker {
             }
         }
         for (topic, sent) in &unit.published {
-            let room = self.topic_room_for_many(topic, *sent, sent.bytes);
+            let room = self.topic_room_for_many(topic, sent.held, sent.memory, sent.memory);
             let room = room.inspect_err(|_| facts.truncate(stated))?;
             wait = wait.or(room.wait(Destination::Topic(Arc::clone(topic))));
-            let room = self.room_of_keepers(topic, *sent, &unit.taken, facts);
+            let room = self.room_of_keepers(topic, sent.held, &unit.taken, facts);
             let room = room.inspect_err(|_| facts.truncate(stated))?;
             wait = wait.or(room.wait(Destination::Topic(Arc::clone(topic))));
         }

@@ -112,7 +112,8 @@ fn late(record: &Record, queue: &dyn Fn(&QueueId) -> String) -> String {
         Record::Spread(it) => {
             let list = some(&it.targets, |it| format!("{} number {}", queue(&it.queue), it.seq));
             let (from, old) = (queue(&it.from), place(it.place));
-            format!("Spread {old} of {from} born {} to {list}", it.entry.birth)
+            let body = body(it.entry.upload);
+            format!("Spread {old} of {from} born {}{body} to {list}", it.entry.birth)
         }
         Record::Woken { queue: id, entries } => {
             let list = some(entries, |(at, entry)| format!("{} born {}", place(*at), entry.birth));

@@ -49,6 +49,7 @@ fn others() -> Vec<Record> {
     let target = Target { queue, seq: 77, lent: true };
     let targets = vec![target, Target { queue: QueueId(4), lent: false, ..target }];
     let small = Entry { upload: None, due: None, note: None, shared: true, ..entry };
+    let large = Entry { upload: entry.upload, ..small };
     let (expires, once) = (None, None);
     let published = Published { at, expires, rank: 4, once, targets: targets.clone() };
     let number = Numbered { producer: Identity([7; 16]), sequence: 5 };
@@ -61,7 +62,8 @@ fn others() -> Vec<Record> {
         Record::Published(numbered),
         Record::Published(named),
         Record::Forgotten(Forgotten { scope, through: 2 }),
-        Record::Spread(Spread { from: queue, place, entry: small, targets }),
+        Record::Spread(Spread { from: queue, place, entry: small, targets: targets.clone() }),
+        Record::Spread(Spread { from: queue, place, entry: large, targets }),
         Record::Piece { upload, number: 5, bytes: 6 },
         Record::Abandoned { uploads: vec![upload] },
         Record::PiecesGone { upload, first: 7, gone: vec![piece], last: true },

@@ -93,11 +93,7 @@ impl OpenWireSession {
             return Err(refused(Refusal::MessageTooLarge { size: length, limit }));
         }
         match <[Destination; 1]>::try_from(route.to) {
-            Ok([to @ Destination::Queue(_)]) => Ok((to, route.transaction)),
-            Ok(_) => {
-                let limit = self.config.pieces.whole_bytes as u64;
-                Err(refused(Refusal::TooLargeForTopic { limit }))
-            }
+            Ok([to]) => Ok((to, route.transaction)),
             Err(_) => Err(Problem::jms("a large message goes to one destination alone")),
         }
     }

@@ -13,7 +13,6 @@ use super::{Incoming, StompSession};
 use crate::broker::command::{Command, Confirm, Refusal, Request};
 use crate::identity::{Identity, Listing};
 use crate::ids::{StageId, Token};
-use crate::message::Destination;
 
 /// A body on its way.
 #[derive(Debug)]
@@ -108,11 +107,6 @@ impl StompSession {
         let Some(Incoming::Send(send)) = &mut self.incoming else {
             unreachable!("only a SEND has a body")
         };
-        if let Destination::Topic(_) = send.to {
-            let refusal =
-                Refusal::TooLargeForTopic { limit: self.config.pieces.whole_bytes as u64 };
-            return Err(Fault::Refused { asked: Asked::Send.name(), refusal });
-        }
         if send.comes_again() {
             let refusal = Refusal::TooLargeToRepeat { limit: self.config.pieces.whole_bytes };
             return Err(Fault::Refused { asked: Asked::Send.name(), refusal });

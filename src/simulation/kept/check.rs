@@ -29,7 +29,7 @@ impl World {
         let mut node = Node::open(&disk, nonce, self.now).map_err(|e| e.to_string())?;
         self.check(&mut node)?;
         (self.disk, self.node) = (disk, node);
-        (self.publisher, self.consumers) = (None, BTreeMap::new());
+        (self.publisher, self.consumers, self.listener) = (None, BTreeMap::new(), None);
         Ok(())
     }
 

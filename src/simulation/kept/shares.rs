@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 
 use crate::broker::delta::{Entry, QueueRow, Share};
 use crate::ids::Lsn;
-use crate::simulation::node::{Contents, Node, number_of, options};
+use crate::simulation::bodies::Claims;
+use crate::simulation::node::{Contents, Node, options};
 
 impl Node {
     pub(in crate::simulation) fn find_kept(
         &self,
         row: &QueueRow,
         entry: &Entry,
+        bodies: &mut Claims,
         contents: &mut Contents,
     ) -> Result<(), String> {
         let frame = self.reader.read(entry.birth, entry.size);
         let frame = frame.map_err(|error| format!("{} {entry:?}: {error}", row.name))?;
-        let key = (row.name.to_string(), number_of(&frame.payload)?);
+        let number = bodies.claim(&self.reader, entry, &frame.payload)?;
+        let key = (row.name.to_string(), number);
         *contents.kept.entry(key).or_default() += 1;
         Ok(())
     }

@@ -8,7 +8,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 use super::error::{error, guarded};
 use super::row::{self, ENTRIES, MOVED, OPERATIONS, SHARES};
 use super::{Index, IndexError, State, UNPOISONED, pieces, read_base};
-use crate::broker::delta::Operation;
+use crate::broker::delta::{Operation, UploadRow};
 use crate::ids::{Body, Lsn, QueueId, UploadId};
 
 /// Rows between two calls of the progress function.
@@ -70,7 +70,7 @@ fn check(
     }
     let (_, base) = read_base(database, store_id)?;
     report.queues = base.queues.len() as u64;
-    let (depths, mut owned) = check_entries(database, &mut report, progress)?;
+    let (depths, Owned { mut alone, several }) = check_entries(database, &mut report, progress)?;
     for (id, queue) in &base.queues {
         let (depth, last_seq) = depths.get(id).copied().unwrap_or_default();
         if depth != queue.depth {
@@ -80,7 +80,9 @@ fn check(
             report.problem(format!("{id} gave {} last and has {last_seq}", queue.last_seq));
         }
     }
-    check_operations(database, &mut owned, &mut report)?;
+    check_operations(database, &mut alone, &mut report)?;
+    check_bodies(&several, &base.uploads, &mut report);
+    let owned = alone.into_iter().chain(several.into_keys()).collect();
     pieces::check(database, &owned, &base.uploads, &mut |problem| report.problem(problem))?;
     super::producers::check(database, &mut |problem| report.problem(problem))?;
     super::late::check(database, &mut |problem| report.problem(problem))?;
@@ -96,14 +98,55 @@ fn check(
 /// Per queue: how many entries, and the largest sequence number.
 type Depths = BTreeMap<QueueId, (u64, u64)>;
 
+/// The large bodies that entries name.
+#[derive(Default)]
+struct Owned {
+    /// Of one message.
+    alone: BTreeSet<UploadId>,
+    /// Of publications, with how many entries name them.
+    several: BTreeMap<UploadId, u64>,
+}
+
+impl Owned {
+    /// Another entry names a body; false where that is another's alone.
+    fn take(&mut self, upload: UploadId, shared: bool) -> bool {
+        if shared {
+            *self.several.entry(upload).or_default() += 1;
+            return !self.alone.contains(&upload);
+        }
+        !self.several.contains_key(&upload) && self.alone.insert(upload)
+    }
+}
+
+/// Compares how many entries are said to name each body of a publication with how many do.
+fn check_bodies(
+    several: &BTreeMap<UploadId, u64>,
+    said: &BTreeMap<UploadId, UploadRow>,
+    report: &mut Report,
+) {
+    let holders = |row: &UploadRow| match row {
+        UploadRow::Shared { holders } => Some(*holders),
+        UploadRow::Open { .. } | UploadRow::Dead { .. } => None,
+    };
+    let said: BTreeMap<_, _> =
+        said.iter().filter_map(|(upload, row)| Some((*upload, holders(row)?))).collect();
+    let all: BTreeSet<_> = said.keys().chain(several.keys()).copied().collect();
+    for upload in all {
+        let (says, has) = (said.get(&upload), several.get(&upload).copied().unwrap_or_default());
+        if says != Some(&has) {
+            report.problem(format!("{has} messages have the body {upload}, and not {says:?}"));
+        }
+    }
+}
+
 /// Looks at every entry; also tells which large bodies they own. Memory follows the messages that
 /// were moved, publications and those with large bodies.
 fn check_entries(
     database: &Database,
     report: &mut Report,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(Depths, BTreeSet<UploadId>), IndexError> {
-    let (mut depths, mut owned) = (Depths::new(), BTreeSet::new());
+) -> Result<(Depths, Owned), IndexError> {
+    let (mut depths, mut owned) = (Depths::new(), Owned::default());
     let read = database.begin_read().map_err(error)?;
     let mut moved = BTreeSet::new();
     for found in read.open_table(MOVED).map_err(error)?.iter().map_err(error)? {
@@ -121,9 +164,8 @@ fn check_entries(
                 if entry.shared {
                     *shares.entry(entry.birth).or_default() -= 1;
                 }
-                if let Some(upload) =
-                    entry.upload.map(Body::upload).filter(|upload| !owned.insert(*upload))
-                {
+                let upload = entry.upload.map(Body::upload);
+                if let Some(upload) = upload.filter(|upload| !owned.take(*upload, entry.shared)) {
                     report.problem(format!("two messages have the body {upload}"));
                 }
             }

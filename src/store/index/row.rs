@@ -90,8 +90,9 @@ pub(super) const META_REMEMBERED: &str = "remembered";
 /// Version of the tables as a whole. In 3 there were no large bodies, in 4 no transactions and no
 /// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies, in 7 no producers and
 /// nothing that comes again, in 9 no payloads that several entries hold, in 10 no ids of
-/// publications, nothing that waits to be published and no durable subscriptions to patterns.
-pub(crate) const FORMAT: u32 = 11;
+/// publications, nothing that waits to be published and no durable subscriptions to patterns, in 11
+/// no large bodies that several entries name.
+pub(crate) const FORMAT: u32 = 12;
 /// The oldest that is read. What it has means the same; the first commit makes it [`FORMAT`].
 pub(super) const OLDEST: u32 = 10;
 /// Version of each row's layout.

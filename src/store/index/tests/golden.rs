@@ -130,6 +130,7 @@ impl Rows {
         self.add("queue", &row);
         self.add("upload.open", &UploadRow::Open { pieces: 3, bytes: 70_000 });
         self.add("upload.dead", &UploadRow::Dead { gone: 2 });
+        self.add("upload.shared", &UploadRow::Shared { holders: 3 });
         self.add(
             "scalars",
             &Scalars {
