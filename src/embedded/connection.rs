@@ -35,7 +35,11 @@ pub struct Connection {
 impl Connection {
     pub(super) fn new(way: &Way) -> Result<Self, Ended> {
         match Link::new(way.clone()) {
-            Ok(link) => Ok(Self { link: Arc::new(link) }),
+            Ok(link) => {
+                let link = Arc::new(link);
+                link.router.serves(&link);
+                Ok(Self { link })
+            }
             Err(_) => Err(way.why_now()),
         }
     }

@@ -109,7 +109,6 @@ impl Consumer {
     }
 
     fn next(&mut self) -> Result<Option<Delivery>, Stop> {
-        self.link.return_refused();
         while let Some(arrived) = self.link.router.take(self.id).map_err(Stop::Closed)? {
             if let Some(delivery) = self.take(arrived)? {
                 self.link.router.see(self.id, delivery.tag());

@@ -140,7 +140,8 @@ impl Link {
     }
 
     /// What a transaction has refused to take, because of another part of it or because it is over,
-    /// no end of it gives back.
+    /// no end of it gives back. Whoever brings the answer calls this, and whoever may have been
+    /// overtaken by it.
     pub(super) fn return_refused(&self) {
         let mut handed = self.handed.lock().expect("no panic holds it");
         while let Some((asked, subscription, tag)) = handed.front_mut() {
@@ -160,7 +161,6 @@ impl Link {
     pub(super) async fn answer(&self, asked: Asked) -> Result<Reply, AskError> {
         // Whoever would have answered is gone where the engine has panicked.
         let answer = asked.0.await.unwrap_or(Err(Closed::Failed));
-        self.return_refused();
         match answer {
             Ok(result) => result.map_err(AskError::Refused),
             Err(why) => Err(AskError::Ended(self.way.why(why).await)),

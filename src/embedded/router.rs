@@ -7,12 +7,13 @@
 //! answers mean.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use crate::broker::command::{Delivery, Output, Refusal, Reply};
+use crate::embedded::link::Link;
 use crate::engine::{Closed, Listener, Mailbox, Unseen};
 use crate::ids::{IdMap, SubscriptionId, Tag, Token};
 
@@ -31,7 +32,11 @@ pub(super) enum Arrived {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Router(Mutex<State>);
+pub(super) struct Router {
+    state: Mutex<State>,
+    /// Whose it is.
+    link: OnceLock<Weak<Link>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -64,6 +69,8 @@ struct Inlet {
 #[derive(Default)]
 struct News {
     answers: Vec<(Waiting, Answer)>,
+    /// Something was refused.
+    refused: bool,
     consumers: Vec<Arc<Notify>>,
 }
 
@@ -78,6 +85,12 @@ impl News {
 }
 
 impl Router {
+    /// Tells whose it is, before anything comes.
+    pub(super) fn serves(&self, link: &Arc<Link>) {
+        // Once for each.
+        let _ = self.link.set(Arc::downgrade(link));
+    }
+
     /// A new token, and where its answer will come.
     pub(super) fn expect(
         &self,
@@ -144,7 +157,7 @@ impl Router {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no panic holds it")
+        self.state.lock().expect("no panic holds it")
     }
 }
 
@@ -153,6 +166,7 @@ impl State {
         match output {
             Output::Answer { token, result } => {
                 let waiting = self.waiting.remove(&token);
+                news.refused |= result.is_err();
                 news.answers.extend(waiting.map(|waiting| (waiting, Ok(result))));
             }
             Output::Delivery(delivery) => {
@@ -204,7 +218,11 @@ impl Listener for Router {
         }
         state.outputs = outputs;
         drop(state);
+        let refused = news.refused;
         news.tell();
+        // Perhaps nobody asks for anything any more who would look at it.
+        let link = self.link.get().filter(|_| refused).and_then(Weak::upgrade);
+        link.iter().for_each(|link| link.return_refused());
     }
 
     fn forget(&self, subscription: SubscriptionId) -> Unseen {

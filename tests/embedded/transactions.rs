@@ -55,6 +55,8 @@ fn a_delivery_that_a_transaction_or_branch_has_refused_to_take_comes_back() {
             let order = next(&mut consumer).await;
             assert_eq!(order.attempt(), attempt);
             let transaction = connection.transaction().await.unwrap();
+            // Refusals wait until this is durable.
+            transaction.send(Destination::queue("invoices"), "first").await.unwrap();
             transaction.send(nowhere.clone(), "to nowhere").await.unwrap();
             transaction.acknowledge(&order).await.unwrap();
             match attempt {
@@ -65,6 +67,7 @@ fn a_delivery_that_a_transaction_or_branch_has_refused_to_take_comes_back() {
         }
         let order = next(&mut consumer).await;
         let branch = connection.xa().start(&Xid::new(1, b"g", b"b").unwrap()).await.unwrap();
+        branch.send(Destination::queue("invoices"), "first").await.unwrap();
         branch.send(nowhere, "to nowhere").await.unwrap();
         branch.acknowledge(&order).await.unwrap();
         drop((order, branch));
