@@ -98,6 +98,17 @@ impl Broker {
         self.may_be_left(upload);
     }
 
+    /// A message leaves a line as it is, and not for who keeps it: who listens may have its body.
+    pub(super) fn moved_out(&mut self, from: QueueId, entry: Entry) -> Entry {
+        let large = entry.upload.filter(|_| !entry.shared);
+        let Some(body) = large.filter(|_| self.queues[&from].role == Role::Line) else {
+            return entry;
+        };
+        self.durable.share(entry.birth, entry.size, 1);
+        self.durable.set_holders(body.upload(), 1);
+        Entry { shared: true, ..entry }
+    }
+
     /// A message is gone from a queue for good, where others may have its body or not.
     pub(super) fn body_gone(&mut self, queue: QueueId, shared: bool, upload: UploadId) {
         if shared {

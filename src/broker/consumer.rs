@@ -40,8 +40,6 @@ pub(crate) struct Consumer {
     pub(crate) held_bytes: u64,
     /// Bytes of the large bodies of that.
     pub(crate) held_bodies: u64,
-    /// And of those of them that are lent.
-    lent_bodies: u64,
     /// What its topic knows of that, where publishers wait for it.
     pub(crate) weighed: Option<Load>,
     /// Messages of a topic that wait for credit, oldest first.
@@ -84,7 +82,6 @@ impl Consumer {
             ended: None,
             held_bytes: 0,
             held_bodies: 0,
-            lent_bodies: 0,
             weighed: None,
             backlog: VecDeque::new(),
         }
@@ -118,28 +115,10 @@ impl Consumer {
         self.held_bodies += message.body_bytes();
     }
 
-    /// It will not get one that it has held.
-    pub(crate) fn misses(&mut self, message: &Volatile) {
+    /// It has one no longer, lent or waiting.
+    pub(crate) fn loses(&mut self, message: &Volatile) {
         self.held_bytes -= message.charge();
         self.held_bodies -= message.body_bytes();
-    }
-
-    /// One is lent to it that it has held.
-    pub(crate) fn gets(&mut self, message: &Volatile) {
-        self.lent_bodies += message.body_bytes();
-    }
-
-    /// One that was lent to it is not any more.
-    pub(crate) fn loses(&mut self, message: &Volatile) {
-        self.misses(message);
-        self.lent_bodies -= message.body_bytes();
-    }
-
-    /// Whether a message of a topic would leave it with larger bodies in its hands than `most`.
-    /// One it may have, however large.
-    pub(crate) fn has_enough_bodies(&self, message: &Volatile, most: u64) -> bool {
-        let more = message.body_bytes();
-        more > 0 && self.lent_bodies > 0 && self.lent_bodies.saturating_add(more) > most
     }
 
     /// From what a message came that it holds.

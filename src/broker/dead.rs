@@ -265,7 +265,8 @@ impl Broker {
             let new = Place { rank: old.rank, seq };
             self.depart(from, *old, entry);
             if !mutant::is(Mutant::DeadLetterIntoNothing) {
-                self.carry(to, new, Entry { note: Some(note), due: None, ..*entry });
+                let entry = self.moved_out(from, *entry);
+                self.carry(to, new, Entry { note: Some(note), due: None, ..entry });
             }
         }
         self.count(from, |c| {

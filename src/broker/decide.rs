@@ -258,8 +258,8 @@ impl Broker {
                 self.state_damaged(now, *queue, (*place, entry), content, facts);
             }
             // A listener misses it.
-            Some(Lent::Published { .. }) => {}
-            Some(Lent::Volatile { .. }) | None => return,
+            Some(Lent::Published { .. }) if consumer.ended.is_none() => {}
+            Some(Lent::Published { .. } | Lent::Volatile { .. }) | None => return,
         }
         facts.push(Fact::Memory(Change::Forfeit { key, tag }));
     }

@@ -248,19 +248,21 @@ impl Broker {
         let Limit { messages, bytes, when_full } = topic.limit;
         // Where publishers are held or refused, only what there was room for has come this far.
         let drops = when_full == WhenFull::DropOldest;
+        let bodies = self.limits.large_bytes.max(limit / limits::TOPIC_SHARE);
         let (memory, mut dropped) = (self.volatile_bytes, Vec::new());
         let mut freed = 0;
         while consumer.is_behind()
             || drops
                 && (consumer.backlog.len() + consumer.loans.len() > 1
                     && (consumer.held_bytes > limit / limits::TOPIC_SHARE
-                        || consumer.held_bodies > self.limits.large_bytes
+                        || consumer.held_bodies > bodies
+                            && consumer.backlog.len() > consumer.credit()
                         || consumer.held_bytes + consumer.held_bodies > bytes
                         || memory - freed > limit)
                     || consumer.backlog.len() as u64 > messages + consumer.credit() as u64)
         {
             let Some(News { message, .. }) = consumer.backlog.pop_front() else { break };
-            consumer.misses(&message);
+            consumer.loses(&message);
             freed += message.charge();
             dropped.push(message);
         }
@@ -269,15 +271,9 @@ impl Broker {
         dropped.iter().for_each(|message| self.let_go(message));
         let consumer = self.consumers.get_mut(&key).expect("just seen");
         while consumer.credit() > 0 {
-            let most = self.limits.large_bytes;
-            let enough = |news: &News| consumer.has_enough_bodies(&news.message, most);
-            if consumer.backlog.front().is_none_or(enough) {
-                return;
-            }
             let Some(News { number, topic, message }) = consumer.backlog.pop_front() else {
                 return;
             };
-            consumer.gets(&message);
             let lent = Lent::Published { number, message };
             effects.push(Effect::Deliver(Assignment {
                 key,

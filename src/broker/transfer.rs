@@ -268,7 +268,8 @@ impl Broker {
             }
             // What waited for its time waits no more.
             let note = self.durable.unschedule(entry.note);
-            self.carry(to, new, Entry { due: None, note, ..*entry });
+            let entry = self.moved_out(from, *entry);
+            self.carry(to, new, Entry { due: None, note, ..entry });
         }
         self.count(from, |c| c.moved_out += entries.len() as u64);
         self.count(to, |c| c.moved_in += entries.len() as u64);

@@ -391,9 +391,13 @@ impl Broker {
         let most = limits::STEP_MESSAGES_MAX;
         let count = self.stages.abandoned.len().min(most);
         let mut uploads: Vec<_> = self.stages.abandoned.drain(..count).collect();
+        let looked = self.has_left_bodies();
         uploads.extend(self.left_bodies(most - count));
         if !uploads.is_empty() {
             facts.push(Fact::Log(Record::Abandoned { uploads }, Bytes::new()));
+            return true;
+        }
+        if looked {
             return true;
         }
         if self.stages.reading {

@@ -41,8 +41,9 @@ impl Engine {
             Job::Pieces(PiecesRequest { upload, after, limit, purpose, generation })
         }));
         for (key, tag, upload) in self.outbox.mismatched() {
-            // Of a delivery that is over the pieces may be gone.
-            if self.broker.is_lent(key, tag) {
+            // Of a delivery that is over the pieces may be gone, and a listener misses no more than
+            // what it has.
+            if self.broker.lent_birth(key, tag).is_some() {
                 let reason = format!("{upload} is not the body that its message says");
                 return Err(StopError::Index(IndexError::Damaged { reason }));
             }

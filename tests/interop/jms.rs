@@ -352,6 +352,7 @@ stories! {
         a_topic_goes_on_beyond_the_prefetch,
         no_local_hears_others_alone,
         a_topic_transaction_is_heard_at_its_commit,
+        a_large_message_is_heard_and_kept,
         a_virtual_topic_feeds_queues,
         what_a_virtual_topic_fed_survives_a_crash,
         what_several_queues_of_a_virtual_topic_give_up_is_acknowledged,

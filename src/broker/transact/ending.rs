@@ -136,7 +136,6 @@ impl Broker {
                 match &loan {
                     Lent::Published { message, .. } => {
                         consumer.holds(message);
-                        consumer.gets(message);
                     }
                     _ => self.loans.lent_to(key.0),
                 }

@@ -61,6 +61,25 @@ final class Topics {
         Stage.expectTexts(consumer, "committed");
     }
 
+    static void a_large_message_is_heard_and_kept(Stage stage) throws JMSException {
+        String large = "x".repeat(3_000_000);
+        Connection away = stage.connectAs(stage.named("client"));
+        Session keeping = away.createSession(false, Session.AUTO_ACKNOWLEDGE);
+        keeping.createDurableSubscriber(stage.topic("t"), "sub").close();
+        MessageConsumer listening =
+            stage.session(Session.AUTO_ACKNOWLEDGE).createConsumer(stage.topic("t"));
+        Session session = stage.session(Session.SESSION_TRANSACTED);
+        var producer = session.createProducer(stage.topic("t"));
+        producer.send(session.createTextMessage("never" + large));
+        session.rollback();
+        producer.send(session.createTextMessage(large));
+        session.commit();
+        stage.send(stage.topic("t"), large + "alone", "small");
+        Stage.expectTexts(listening, large, large + "alone", "small");
+        MessageConsumer back = keeping.createDurableSubscriber(stage.topic("t"), "sub");
+        Stage.expectTexts(back, large, large + "alone", "small");
+    }
+
     static void a_virtual_topic_feeds_queues(Stage stage) throws JMSException {
         ActiveMQTopic topic = new ActiveMQTopic("VirtualTopic." + stage.named("t"));
         ActiveMQQueue ofA = new ActiveMQQueue("Consumer.a." + topic.getPhysicalName());
