@@ -23,7 +23,7 @@ use crate::ids::{
 };
 use crate::limits;
 use crate::message::{Destination, Durability, Message, Priority};
-use crate::record::{BranchRecord, Cause, Gone, Record};
+use crate::record::{BranchRecord, Cause, Gone, Record, Spread};
 use crate::schedule::When;
 
 /// One thing that happens to a broker, from outside or beside it. A minute goes by before it.
@@ -442,6 +442,12 @@ impl Bench {
             (_, Record::Removed { queue, cause: Cause::Expired, gone }) => {
                 let gone = gone.into_iter().map(|gone| ((queue, gone.place), gone));
                 self.expired.extend(gone);
+            }
+            // Where it was to go to those who keep it, and its time was over.
+            (_, Record::Spread(Spread { from, place, entry, targets }))
+                if targets.is_empty() && entry.expires.is_some_and(|at| at <= self.now) =>
+            {
+                self.expired.insert((from, place), Gone::of(place, &entry));
             }
             (_, Record::Branch(BranchRecord::Begun { .. })) => {}
             (

@@ -1,5 +1,6 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod bodies;
 mod branches;
 mod choice;
 mod credit;

@@ -85,10 +85,10 @@ fn a_large_body_goes_to_the_broker_in_pieces_and_counts_when_it_is_complete() {
 fn a_large_body_that_is_refused_is_read_to_its_end_and_the_connection_goes_on() {
     let mut wire = wire();
     let mut message = large(MessageKind::Bytes);
-    message.head.destination = Some(place(DestinationKind::Topic, "t"));
+    message.head.destination = Some(place(DestinationKind::Queue, "q,r"));
     wire.say(&message);
     let frames = wire.frames();
-    assert!(exception(&frames[0]).1.contains("topic"), "{frames:?}");
+    assert!(exception(&frames[0]).1.contains("one destination alone"), "{frames:?}");
     assert!(wire.asks().is_empty());
     wire.say(&text(2, queue("q")));
     assert_eq!(wire.asks().len(), 1);

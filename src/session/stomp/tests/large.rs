@@ -69,20 +69,13 @@ fn a_piece_that_is_refused_refuses_the_frame_it_belongs_to() {
 }
 
 #[test]
-fn a_large_message_to_a_topic_is_refused_by_its_head_or_where_it_turns_out_so() {
-    for text in [
-        "SEND\ndestination:/topic/t\ncontent-length:11\n\n",
-        "SEND\ndestination:/topic/t\n\nabcdefghijk",
-    ] {
-        let mut wire = wire();
-        assert_eq!(wire.feed(text), [""; 0]);
-        let message = error_message(&wire.written());
-        assert_eq!(
-            message,
-            "SEND was refused: a message to a topic may have 10 bytes at most; a queue takes \
-             larger ones"
-        );
-    }
+fn a_large_message_to_a_topic_goes_as_one_to_a_queue_does() {
+    let requests = wire().feed("SEND\ndestination:/topic/t\n\nabcdefghijk^");
+    let pieces = ["piece 1.1 'abcd'!", "piece 1.2 'efgh'!", "piece 1.3 'ijk'!"];
+    let [first, .., last] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(first, "stage 1 topic://t 0!");
+    assert_eq!(requests[1..4], pieces);
+    assert!(last.starts_with("send staged 1 topic://t text"), "{last}");
 }
 
 fn large(bytes: u64) -> Delivery {

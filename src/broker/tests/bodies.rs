@@ -1,0 +1,60 @@
+//! Promises of the large bodies of publications: they are there for who keeps them and for who
+//! only listens, and no longer.
+
+use super::*;
+use crate::ids::StageId;
+use crate::message::{BodyKind, LargeHead};
+
+const STAGE: StageId = StageId(1);
+
+impl Bench {
+    /// Publishes a message of one piece.
+    fn publish_large(&mut self) {
+        let to = topic("t");
+        self.ask(1, &Command::Stage { stage: STAGE, to: to.clone(), bytes: 100 }).unwrap();
+        let piece = Command::StagePiece { stage: STAGE, number: 1, bytes: vec![7; 100].into() };
+        self.ask(1, &piece).unwrap();
+        let head = LargeHead { kind: BodyKind::Bytes, properties: Vec::new(), bytes: 100 };
+        let message = Message {
+            durability: Durability::Persistent,
+            priority: Priority::DEFAULT,
+            expires: None,
+            when: When::AtOnce,
+            grouped: false,
+            content: head.encode(),
+        };
+        self.ask(1, &Command::SendStaged { stage: STAGE, to, message }).unwrap();
+    }
+
+    fn needed(&self) -> u64 {
+        self.broker.live().values().sum()
+    }
+
+    fn ends(&mut self, connection: u64) {
+        self.settle(connection, Which::Through(Tag(1)), Outcome::Accepted).unwrap();
+    }
+}
+
+#[test]
+fn the_body_of_a_publication_is_there_until_the_last_who_hears_it_has_it() {
+    let mut bench = Bench::new();
+    bench.subscribe(2, topic("t"), 1);
+    bench.subscribe(3, topic("t"), 1);
+    bench.publish_large();
+    assert_eq!((bench.delivered.len(), bench.broker.bodies().len()), (2, 1));
+    bench.ends(2);
+    assert!(bench.needed() > 100, "{}", bench.needed());
+    bench.close(3);
+    assert_eq!((bench.needed(), bench.broker.bodies().len()), (0, 0));
+}
+
+#[test]
+fn a_new_life_gives_up_what_was_only_listened_to() {
+    let mut bench = Bench::new();
+    bench.subscribe(2, topic("t"), 1);
+    bench.publish_large();
+    assert!(bench.needed() > 100, "{}", bench.needed());
+    bench.restart();
+    bench.settle_down(Effects::new());
+    assert_eq!((bench.needed(), bench.broker.bodies().len()), (0, 0));
+}
