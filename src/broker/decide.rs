@@ -155,13 +155,14 @@ impl Broker {
         if let Room::Lacking(shortage) = self.topic_room(name, size)? {
             return Ok(Verdict::Hold(shortage));
         }
-        // The body of a large message is durable whatever its head asks for.
-        let durability = if body.is_some() { Durability::Persistent } else { message.durability };
-        let message = &Message { durability, ..message.clone() };
-        let kept = match body {
-            None => self.state_kept_publication(now, connection, name, message, facts)?,
+        let large;
+        let (message, kept) = match body {
+            None => (message, self.state_kept_publication(now, connection, name, message, facts)?),
+            // The body of a large message is durable whatever its head asks for.
             Some(body) => {
-                self.state_large_publication(now, connection, name, (message, body), facts)?
+                large = Message { durability: Durability::Persistent, ..message.clone() };
+                let what = (&large, body);
+                (&large, self.state_large_publication(now, connection, name, what, facts)?)
             }
         };
         if let Some(lack) = kept {

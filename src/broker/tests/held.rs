@@ -46,13 +46,9 @@ impl Bench {
         let kept = all.into_iter().filter(|queue| queue.name.starts_with("subscription://"));
         kept.map(|queue| queue.depth).collect()
     }
-
-    fn live(&self) -> u64 {
-        self.broker.live().values().sum()
-    }
 }
 
-fn text(durability: Durability, priority: u8) -> Message {
+pub(super) fn text(durability: Durability, priority: u8) -> Message {
     let (priority, content) = (Priority::new(priority).unwrap(), Bytes::from_static(b"content"));
     Message { durability, priority, expires: None, when: When::AtOnce, content, grouped: false }
 }
@@ -67,13 +63,13 @@ fn what_is_published_while_nobody_is_there_waits_for_each_and_is_in_the_log_once
     let before = bench.log.len();
     bench.publish(7, 4);
     assert_eq!(bench.log.len() - before, 1);
-    assert_eq!((bench.kept(), bench.live()), (vec![1, 1, 1], 71));
+    assert_eq!((bench.kept(), bench.live_bytes()), (vec![1, 1, 1], 71));
     bench.restart();
     for (connection, live) in [(1, 71), (2, 71), (3, 0)] {
         bench.keep(connection, "s", ("", false)).unwrap();
         assert_eq!(bench.handed_out(), [(connection, 1)]);
         bench.settle(connection, Which::One(Tag(1)), Outcome::Accepted).unwrap();
-        assert_eq!(bench.live(), live);
+        assert_eq!(bench.live_bytes(), live);
     }
 }
 
@@ -167,7 +163,7 @@ fn other_words_make_it_anew_and_what_the_older_kept_goes() {
     bench.close(1);
     for words in [("a = 1", false), ("", false), ("", true)] {
         bench.keep(1, "s", words).unwrap();
-        assert_eq!((bench.handed_out(), bench.kept(), bench.live()), (vec![], vec![0], 0));
+        assert_eq!((bench.handed_out(), bench.kept(), bench.live_bytes()), (vec![], vec![0], 0));
         bench.close(1);
     }
     bench.publish(7, 4);
@@ -193,7 +189,7 @@ fn what_a_transaction_publishes_is_kept_from_its_commit_on_by_those_who_are_ther
         bench.close(3);
         assert_eq!(bench.kept(), [0, 0, 0]);
         bench.ask(7, &Command::Commit { transaction: T }).unwrap();
-        assert_eq!((bench.kept(), bench.live()), (vec![2, 2, 2], 150));
+        assert_eq!((bench.kept(), bench.live_bytes()), (vec![2, 2, 2], 150));
         bench.keep(4, "later", ("", false)).unwrap();
         bench.restart();
         assert_eq!(bench.kept(), [2, 2, 2, 0]);
@@ -207,7 +203,7 @@ fn what_a_transaction_publishes_is_kept_from_its_commit_on_by_those_who_are_ther
                 .unwrap();
             bench.settle(connection, Which::Through(Tag(2)), Outcome::Accepted).unwrap();
         }
-        assert_eq!((bench.kept(), bench.live()), (vec![0, 0, 0, 0], 0));
+        assert_eq!((bench.kept(), bench.live_bytes()), (vec![0, 0, 0, 0], 0));
     }
 }
 
@@ -228,7 +224,7 @@ fn a_commit_is_spread_after_a_restart_as_well_and_not_to_those_who_came_later() 
     let subscription = SubscriptionId(1);
     bench.begin_to(2, &Command::Keep { subscription, keep: Box::new(keep) }).unwrap();
     bench.settle_down(Effects::new());
-    assert_eq!((bench.kept(), bench.live()), (vec![1, 0], 75));
+    assert_eq!((bench.kept(), bench.live_bytes()), (vec![1, 0], 75));
 }
 
 #[test]
@@ -238,7 +234,7 @@ fn a_message_that_is_not_persistent_waits_as_long_as_the_broker_runs() {
     bench.close(1);
     let message = text(Durability::NonPersistent, 4);
     bench.ask(7, &Command::Send { to: topic("t"), message }).unwrap();
-    assert_eq!((bench.kept(), bench.live()), (vec![1], 0));
+    assert_eq!((bench.kept(), bench.live_bytes()), (vec![1], 0));
     bench.keep(1, "s", ("", false)).unwrap();
     assert_eq!(bench.handed_out(), [(1, 1001)]);
     bench.restart();
@@ -283,12 +279,12 @@ fn a_payload_is_shared_over_checkpoints_and_dies_with_its_last_holder() {
     }
     let shares: Vec<_> = bench.broker.shares(false).values().map(|it| it.holders).collect();
     // What the index makes of that is dead: only it knows how many there were.
-    assert_eq!((shares, bench.live()), (vec![-2], 71));
+    assert_eq!((shares, bench.live_bytes()), (vec![-2], 71));
     bench.broker.freeze(bench.log.last().unwrap().0.lsn);
     bench.broker.freeze_rows(100).unwrap();
     bench.broker.unshared([(0, 71)].into());
     bench.broker.install();
-    assert_eq!(bench.live(), 0);
+    assert_eq!(bench.live_bytes(), 0);
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Bench {
         (open.len(), dead.len())
     }
 
-    fn live_bytes(&self) -> u64 {
+    pub(super) fn live_bytes(&self) -> u64 {
         self.broker.live().values().sum()
     }
 }

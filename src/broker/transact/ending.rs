@@ -134,9 +134,7 @@ impl Broker {
         match living.filter(|_| disposition == Disposition::Keep) {
             Some(consumer) => {
                 match &loan {
-                    Lent::Published { message, .. } => {
-                        consumer.holds(message);
-                    }
+                    Lent::Published { message, .. } => consumer.holds(message),
                     _ => self.loans.lent_to(key.0),
                 }
                 consumer.loans.insert(tag, loan);
