@@ -91,6 +91,10 @@ pub const WILDCARDS_MAX: usize = if cfg!(test) { 16 } else { 2048 };
 /// Parts of such a pattern at most.
 pub const WILDCARD_PARTS_MAX: usize = 32;
 
+/// Messages that wait in the log for those who keep a topic or listen to it; with more, further
+/// publishers wait. One transaction may bring any number.
+pub const LINE_MAX: u64 = if cfg!(test) { 64 } else { 4096 };
+
 /// Messages that stand in the line of one topic at most; further publishers wait.
 pub const PUBLICATIONS_MAX: usize = if cfg!(test) { 8 } else { 1024 };
 
@@ -392,6 +396,9 @@ pub const TRANSACTION_WIDTH_MAX: usize = if cfg!(test) { 16 } else { 1024 };
 /// Non-persistent messages that one transaction sends in memory; further ones are stored like
 /// persistent ones, so that its end is short.
 pub const TRANSACTION_VOLATILE_MAX: usize = STEP_MESSAGES_MAX;
+/// Bytes of persistent messages that it publishes in memory on topics that nobody keeps, the last
+/// one beyond; further ones are stored, and those before them with them in one step.
+pub const TRANSACTION_UNKEPT_BYTES_MAX: u64 = 1 << 20;
 /// Operations of small transactions kept in memory, so that these end with one record. With more,
 /// new transactions end like large ones.
 pub const OPERATIONS_RESIDENT_MAX: usize = 100_000;

@@ -31,6 +31,10 @@ pub(crate) enum Mutant {
     EndSharedBody,
     /// A body that nobody keeps ends whoever listens to it.
     ForgetListeners,
+    /// Who listens hears nothing of what waits in a line.
+    ForgetToAnnounce,
+    /// What stands behind a line is heard at once, and from there.
+    AnnounceAtOnce,
     /// How many hold a payload is forgotten over a checkpoint.
     LoseShares,
     /// The pieces of a large message's body are forgotten when the message goes.

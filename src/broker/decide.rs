@@ -10,11 +10,13 @@ use crate::broker::command::{Command, Confirm, Outcome, Refusal, Reply, Which};
 use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Publisher, Source, Volatile};
 use crate::broker::policy::Shortage;
+use crate::broker::publication::Way;
 use crate::broker::wildcards::check_no_wildcards;
 use crate::broker::{Broker, Room, consumer::Consumer};
 use crate::ids::{Body, ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
 use crate::message::{Destination, Durability, Message, has_wildcards};
+use crate::mutant::{self, Mutant};
 use crate::record::{Cause, Gone, Record};
 use crate::schedule::When;
 use crate::selector::Selector;
@@ -155,22 +157,24 @@ impl Broker {
         if let Room::Lacking(shortage) = self.topic_room(name, size)? {
             return Ok(Verdict::Hold(shortage));
         }
-        let large;
-        let (message, kept) = match body {
-            None => (message, self.state_kept_publication(now, connection, name, message, facts)?),
+        let way = match body {
+            None => self.state_kept_publication(now, connection, name, message, facts)?,
             // The body of a large message is durable whatever its head asks for.
             Some(body) => {
-                large = Message { durability: Durability::Persistent, ..message.clone() };
-                let what = (&large, body);
-                (&large, self.state_large_publication(now, connection, name, what, facts)?)
+                let message = Message { durability: Durability::Persistent, ..message.clone() };
+                let what = (&message, body);
+                self.state_large_publication(now, connection, name, what, facts)?
             }
         };
-        if let Some(lack) = kept {
-            return Ok(Verdict::Hold(lack));
+        match way {
+            Way::Direct => {}
+            Way::Line if body.is_none() && mutant::is(Mutant::AnnounceAtOnce) => {}
+            Way::Line => return DONE,
+            Way::Wait(shortage) => return Ok(Verdict::Hold(shortage)),
         }
         // Who listens hears of nothing that whoever keeps it might never have.
         let with_log = facts.iter().any(|fact| matches!(fact, Fact::Log(..)));
-        let message = Volatile { with_log, body, ..self.volatile(now, message) };
+        let message = Volatile { with_log, ..self.volatile(now, message) };
         let (topic, reach, from) = (Arc::clone(name), self.reach(name), Publisher::Asker(asker));
         let at_once = reach.is_some();
         let reach = reach.unwrap_or(0);

@@ -152,8 +152,12 @@ pub enum Publisher {
     Asker(Asker),
     /// The unit of work of that ending.
     Ending(u64),
-    /// Nobody waits for it: it was sent long ago, and who keeps it has it.
-    Gone,
+    /// Nobody waits for it: it has waited in the line of its topic, for those who had a seat up to
+    /// this one.
+    Line {
+        /// The last of them.
+        through: u64,
+    },
 }
 
 /// A change of what lives in memory alone.
@@ -448,6 +452,15 @@ pub enum UnitChange {
     Met(Vec<QueueId>),
     /// A part of it was refused, so it can only be rolled back.
     Doom(Refusal),
+    /// It publishes a message on a topic, which waits in the line of that.
+    Published {
+        /// Which.
+        topic: Arc<str>,
+        /// Bytes, as a limit counts them.
+        bytes: u64,
+    },
+    /// What it has published on a topic lies in the log from now on.
+    Stored(Arc<str>),
     /// Something is done in it that lives in memory alone.
     Work(VolatileWork),
     /// Deliveries are settled in it; durable ones have their record already.

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
+use crate::broker::announcing::Marks;
 use crate::broker::command::{KeptName, Refusal};
 use crate::broker::fact::Asker;
 use crate::broker::spreading::Spreading;
@@ -262,6 +263,10 @@ pub(crate) struct Held {
     lines: BTreeMap<QueueId, Arc<Line>>,
     /// Which of these have something to go on with.
     pub(super) spreading: Spreading,
+    /// Who listened when something came into them.
+    pub(super) marks: Marks,
+    /// Some that waited for room may go on.
+    pub(super) woken: bool,
     /// The topics on which someone waits for room in what is kept by a pattern.
     pub(super) awaited: BTreeMap<QueueId, BTreeSet<Arc<str>>>,
     /// How connections call themselves.
@@ -333,6 +338,7 @@ impl Held {
         }
         self.lines.remove(&id);
         self.spreading.gone(id);
+        self.marks.clear(id);
     }
 
     pub(super) fn find(&self, client: &str, name: &str) -> Option<(QueueId, &Arc<Subscription>)> {

@@ -24,6 +24,7 @@ pub mod transfer;
 pub mod view;
 pub mod xa;
 
+mod announcing;
 mod apply;
 mod bodies;
 mod branch;
@@ -221,6 +222,8 @@ pub struct Broker {
     last_group: u64,
     /// Messages published on topics.
     published: u64,
+    /// The last seat that a subscription of a topic has taken.
+    last_seat: u64,
     /// Topics with a line, each once, in the order of their turns.
     publishing: VecDeque<Arc<str>>,
     /// What stands in these lines, by number.
@@ -308,6 +311,7 @@ impl Broker {
             freed: policy::Freed::default(),
             last_group: 0,
             published: 0,
+            last_seat: 0,
             publishing: VecDeque::new(),
             underway: BTreeMap::new(),
             publishing_bytes: 0,

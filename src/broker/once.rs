@@ -88,6 +88,10 @@ impl Broker {
             }
         }
         let verdict = self.decide_asked(now, asker, command, facts)?;
+        // What a transaction has published before is stored first.
+        if verdict == Verdict::Part {
+            return Ok(verdict);
+        }
         if !facts.iter_mut().any(|fact| fact.take_mark(mark, to)) {
             // What nobody keeps nobody remembers.
             assert!(topic || verdict.is_hold(), "what is to be there once is durable");
@@ -171,7 +175,7 @@ impl Broker {
         }
         let commit = Command::Commit { transaction: name };
         let verdict = self.decide_asked(now, asker, &commit, facts)?;
-        if verdict.is_hold() {
+        if verdict.is_hold() || verdict == Verdict::Part {
             return Ok(verdict);
         }
         let named = Named { id, at: self.time(now), transaction, operations: Some(operations) };

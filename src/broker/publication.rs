@@ -4,11 +4,10 @@
 //! it: what selectors and no-local say is judged here, so that nothing is kept that nobody wants.
 //! One of a transaction waits in its topic's *line* from the commit on, and leaves it by a record
 //! that says where it goes: until then it is there as a whole, whatever crash comes. One that is to
-//! be published later waits in a line of its own (`schedule`), and goes to those who only listen as
-//! well when it leaves. Always: what is published while something waits in the first stands behind
-//! it. A non-persistent one lives in
+//! be published later waits in a line of its own (`schedule`). Always: what is published and
+//! persistent while something waits in the first stands behind it. A non-persistent one lives in
 //! memory, as in every queue. Leaves to others: what subscriptions are (`held`), how they begin and
-//! end (`subscribing`), and who holds a payload (`shares`).
+//! end (`subscribing`), who only listens (`announcing`), and who holds a payload (`shares`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,11 +18,11 @@ use crate::broker::command::Refusal;
 use crate::broker::delta::{Entry, NameRow, Place};
 use crate::broker::fact::{
     Change, ContentOf, ContentRequest, Effect, Fact, Lent, PageRequest, Publisher, Purpose,
-    Volatile, VolatileWork,
+    Volatile,
 };
 use crate::broker::grouping::Membership;
 use crate::broker::held::{Line, Role, was_there};
-use crate::broker::policy::{Held, Shortage, WhenFull};
+use crate::broker::policy::{Held, Shortage};
 use crate::broker::queue::{Head, Queue};
 use crate::broker::subject::Seen;
 use crate::broker::{Broker, Effects, Room, Written};
@@ -33,6 +32,17 @@ use crate::message::{Destination, Durability, Message, on_topic};
 use crate::mutant::{self, Mutant};
 use crate::record::{OnceThere, Published, Record, Spread, Target};
 
+/// How what is published comes to those who get it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    /// At once.
+    Direct,
+    /// By the line of its topic, behind what waits there.
+    Line,
+    /// Not yet: it must wait.
+    Wait(Shortage),
+}
+
 /// What decide states.
 impl Broker {
     /// How the connection calls itself.
@@ -40,8 +50,8 @@ impl Broker {
         self.held.clients.get(&connection)
     }
 
-    /// States that a persistent message is kept by all who want it. Of one that is not it is said
-    /// only whether there is room. Gives for what it must wait, if so.
+    /// States that a persistent message is kept by all who want it, or waits in the line of its
+    /// topic. Of one that is not persistent it is said only whether there is room.
     pub(super) fn state_kept_publication(
         &self,
         now: Millis,
@@ -49,27 +59,28 @@ impl Broker {
         topic: &Arc<str>,
         message: &Message,
         facts: &mut Vec<Fact>,
-    ) -> Result<Option<Shortage>, Refusal> {
-        if self.held.count(topic) == 0 {
-            return Ok(None);
-        }
+    ) -> Result<Way, Refusal> {
         let client = self.client_of(connection).map(|client| &**client);
+        let persistent = message.durability == Durability::Persistent;
+        let line = if persistent { self.busy_line(topic, client) } else { None };
+        if self.held.count(topic) == 0 && line.is_none() || mutant::is(Mutant::ForgetKept) {
+            return Ok(Way::Direct);
+        }
         let volatile = self.volatile(now, message);
         let takers = self.takers(topic, client, &volatile);
         let content = match self.held.is_caught(topic) {
             true => on_topic(topic, &message.content),
             false => message.content.clone(),
         };
+        if line.is_some_and(|(line, _)| self.is_long(line)) {
+            return Ok(Way::Wait(Shortage::Destination));
+        }
         let sent = (message.durability, content.len() as u64);
         if let Room::Lacking(shortage) = self.room_of_takers(topic, &takers, sent, facts)? {
-            return Ok(Some(shortage));
-        }
-        let nobody = takers.is_empty() || mutant::is(Mutant::ForgetKept);
-        if message.durability == Durability::NonPersistent || nobody {
-            return Ok(None);
+            return Ok(Way::Wait(shortage));
         }
         let (at, rank) = (volatile.at, 9 - message.priority.get());
-        if let Some((queue, seq)) = self.busy_line(topic, client) {
+        if let Some((queue, seq)) = line {
             // Who catches it by a pattern may come before it leaves.
             let content = on_topic(topic, &message.content);
             let place = Place { rank, seq };
@@ -77,17 +88,19 @@ impl Broker {
             let sent = Record::Sent { queue, place, at, expires, lent, upload, once };
             self.state_of_group(queue, message, facts);
             facts.push(Fact::Log(sent, content));
-            return Ok(None);
+            return Ok(Way::Line);
         }
-        self.state_of_groups(&takers, message, facts);
-        let (expires, once, targets) = (message.expires, None, self.targets(&takers));
-        let published = Published { at, expires, rank, once, targets };
-        facts.push(Fact::Log(Record::Published(published), content));
-        Ok(None)
+        if persistent && !takers.is_empty() {
+            self.state_of_groups(&takers, message, facts);
+            let (expires, once, targets) = (message.expires, None, self.targets(&takers));
+            let published = Published { at, expires, rank, once, targets };
+            facts.push(Fact::Log(Record::Published(published), content));
+        }
+        Ok(Way::Direct)
     }
 
     /// States that a large message waits in the line of its topic, where its body is somebody's,
-    /// from where it goes to all who want it. Gives for what it must wait, if so.
+    /// from where it goes to all who want it.
     pub(super) fn state_large_publication(
         &self,
         now: Millis,
@@ -95,15 +108,18 @@ impl Broker {
         topic: &Arc<str>,
         (message, body): (&Message, Body),
         facts: &mut Vec<Fact>,
-    ) -> Result<Option<Shortage>, Refusal> {
+    ) -> Result<Way, Refusal> {
         let line = self.line_name(connection, topic);
         self.check_count(&line)?;
+        if self.names.get(&*line).is_some_and(|line| self.is_long(*line)) {
+            return Ok(Way::Wait(Shortage::Destination));
+        }
         let message = &in_line(topic, message);
         let client = self.client_of(connection).map(|client| &**client);
         let takers = self.takers(topic, client, &self.volatile(now, message));
         let sent = (Durability::Persistent, message.content.len() as u64 + body.bytes());
         if let Room::Lacking(shortage) = self.room_of_takers(topic, &takers, sent, facts)? {
-            return Ok(Some(shortage));
+            return Ok(Way::Wait(shortage));
         }
         let (queue, seq) = self.queue_or_new(now, &line, facts);
         self.state_of_group(queue, message, facts);
@@ -111,7 +127,7 @@ impl Broker {
         let (at, expires, upload) = (self.time(now), message.expires, Some(body));
         let sent = Record::Sent { queue, place, at, expires, lent: false, upload, once: None };
         facts.push(Fact::Log(sent, message.content.clone()));
-        Ok(None)
+        Ok(Way::Line)
     }
 
     /// The queues that get a message.
@@ -197,8 +213,8 @@ impl Broker {
         Ok(room)
     }
 
-    /// Asks to hear when there may be room again in what is kept of a topic; false where nobody
-    /// keeps anything of it.
+    /// Asks to hear when there may be room again in what is kept of a topic, and in its lines; false
+    /// where nobody keeps anything of it, and nothing waits.
     pub(super) fn watch_kept(&mut self, topic: &str) -> bool {
         let takers = self.held.takers(topic, None, |_| true);
         let takers: Vec<_> = takers.into_iter().map(|(id, _)| id).collect();
@@ -209,7 +225,11 @@ impl Broker {
                 self.held.awaited.entry(*id).or_default().insert(topic.into());
             }
         }
-        !takers.is_empty()
+        let lines: Vec<_> = self.held.waiting(topic).collect();
+        for id in &lines {
+            self.queues.get_mut(id).expect("a line is a queue").watched = true;
+        }
+        !takers.is_empty() || !lines.is_empty()
     }
 
     /// A refusal of a queue that keeps a publication, as whoever publishes understands it: that of
@@ -243,55 +263,32 @@ impl Broker {
     }
 
     /// The line behind which a publication must stand, and its next place.
-    fn busy_line(&self, topic: &Arc<str>, client: Option<&str>) -> Option<(QueueId, u64)> {
+    pub(super) fn busy_line(
+        &self,
+        topic: &Arc<str>,
+        client: Option<&str>,
+    ) -> Option<(QueueId, u64)> {
+        if self.held.spreading.is_idle() {
+            return None;
+        }
         let id = *self.names.get(&*self.line(topic, client).queue_name())?;
         self.held.spreading.is_pending(id).then(|| (id, self.queues[&id].row.last_seq + 1))
     }
 
-    /// Where a message waits for its commit that is published in a transaction; `None` where nobody
-    /// keeps it, nor may come to do so unasked. That of a branch is to be as durable as its vote,
-    /// and whoever begins to keep it between vote and commit is to have it.
-    pub(super) fn line_for(
-        &self,
-        connection: ConnectionId,
-        topic: &Arc<str>,
-        message: &Message,
-        in_branch: bool,
-    ) -> Option<Arc<str>> {
-        let kept = self.held.count(topic) > 0 || self.held.readers.may_come(topic);
-        let persistent = message.durability == Durability::Persistent;
-        let kept = if in_branch { persistent || kept } else { persistent && kept };
-        kept.then(|| self.line_name(connection, topic))
+    /// Whether so much waits in a line that whoever publishes waits, too.
+    pub(super) fn is_long(&self, line: QueueId) -> bool {
+        self.queues[&line].row.depth >= limits::LINE_MAX
+    }
+
+    /// Whether somebody keeps what is published on a topic, or may come to do so unasked.
+    pub(super) fn is_kept(&self, topic: &str) -> bool {
+        self.held.count(topic) > 0 || self.held.readers.may_come(topic)
     }
 
     /// The line of a topic, for what a connection publishes.
     pub(super) fn line_name(&self, connection: ConnectionId, topic: &Arc<str>) -> Arc<str> {
         let client = self.client_of(connection).map(|client| &**client);
         self.line(topic, client).queue_name().into()
-    }
-
-    /// The topic of a persistent message that nobody keeps which is published in a transaction.
-    pub(super) fn unkept_topic(&self, work: &VolatileWork) -> Option<Arc<str>> {
-        match work {
-            VolatileWork::Publish { topic, message, .. } => {
-                // A large one waits in the line whoever keeps it.
-                let unkept = message.persistent && message.body.is_none();
-                let unkept = unkept && self.held.count(topic) == 0;
-                let unkept = unkept && !self.held.readers.may_come(topic);
-                unkept.then(|| Arc::clone(topic))
-            }
-            _ => None,
-        }
-    }
-
-    /// Refuses the commit or vote of a transaction that would lose something: it has published
-    /// before a durable subscription began, and is to be done again.
-    pub(super) fn check_unkept(&self, topic: &Arc<str>) -> Result<(), Refusal> {
-        if self.held.count(topic) == 0 {
-            return Ok(());
-        }
-        let because = Refusal::SubscribedMeanwhile { topic: (&**topic).into() };
-        Err(Refusal::RollbackOnly { because: Box::new(because) })
     }
 }
 
@@ -312,9 +309,9 @@ impl Broker {
     ) -> bool {
         let Some(id) = self.held.spreading.next(now) else { return false };
         let line = Arc::clone(self.held.line(id).expect("only lines are pending"));
-        let queue = self.queues.get_mut(&id).expect("a line is a queue");
-        match queue.head() {
+        match self.queues[&id].head() {
             Head::Absent => {
+                let queue = self.queues.get_mut(&id).expect("a line is a queue");
                 let after = queue.horizon().expect("something is not in memory");
                 queue.paging = true;
                 self.held.spreading.page(id);
@@ -323,7 +320,11 @@ impl Broker {
                 let request = PageRequest { queue: id, after, limit, purpose, generation };
                 effects.push(Effect::Page(request));
             }
-            Head::Durable(place, entry) if line.scheduled || self.held.selects(&line.topic) => {
+            Head::Durable(place, entry)
+                if line.scheduled
+                    || self.held.selects(&line.topic)
+                    || self.is_heard(id, &line, place) =>
+            {
                 self.held.spreading.ask(id);
                 let (of, Entry { birth, size, .. }) = (ContentOf::Publication(id, place), entry);
                 effects.push(Effect::Content(ContentRequest { of, birth, size }));
@@ -334,6 +335,9 @@ impl Broker {
             // What waits there is settled by somebody else, or was taken away.
             Head::Volatile(_) | Head::Empty => {
                 self.held.spreading.empty(id);
+                if self.queues[&id].row.depth == 0 {
+                    self.held.marks.clear(id);
+                }
                 if self.is_spent(id, &line) {
                     facts.push(Fact::Log(Record::QueueDeleted { queue: id }, Bytes::new()));
                 }
@@ -352,8 +356,8 @@ impl Broker {
         idle && row.depth == 0 && row.staged == 0 && !lasts
     }
 
-    /// States where the first publication of a line goes. One that was to wait is published now,
-    /// and waits on where somebody who is to have it has no room.
+    /// States where the first publication of a line goes; who listens hears of it now. It waits on
+    /// where he has no room, and one that was to wait also where who keeps it has none.
     fn state_spread_of(
         &mut self,
         now: Millis,
@@ -365,24 +369,27 @@ impl Broker {
         let message = publication(place, &entry, content);
         let over = entry.expires.is_some_and(|at| at <= now) || mutant::is(Mutant::SpreadToNobody);
         let takers = if over { Vec::new() } else { self.takers_of(&line, (from, place), &message) };
-        let published = line.scheduled && !over;
         let size = (content.len() as u64, message.body_bytes());
-        if published && self.lacks_room(&line.topic, &takers, size, facts) {
+        let heard = !over && self.is_heard(from, &line, place);
+        let judged = if line.scheduled { &takers[..] } else { &[] };
+        let lacks = !over && (heard || line.scheduled);
+        if lacks && self.lacks_room(&line.topic, judged, size, facts) {
+            self.watch(&Destination::Topic(Arc::clone(&line.topic)));
             let until = Millis(now.0.saturating_add(limits::OCCURRENCE_RETRY_MILLIS));
             return self.held.spreading.rest(from, until);
         }
         let spread = Spread { from, place, entry, targets: self.targets(&takers) };
         facts.push(Fact::Log(Record::Spread(spread), Bytes::new()));
-        if published && !self.listeners_never_take(&line.topic, content.len() as u64) {
-            let (topic, reach) = (Arc::clone(&line.topic), self.reach(&line.topic).unwrap_or(0));
-            let from = Publisher::Gone;
-            facts.push(Fact::Memory(Change::Publish { topic, message, from, reach }));
-        }
+        let heard = heard && !self.listeners_never_take(&line.topic, content.len() as u64);
+        let through = if heard { self.heard_through(from, &line, place) } else { 0 };
+        let reach = if heard { self.reach(&line.topic).unwrap_or(0) } else { 0 };
+        let (topic, from) = (Arc::clone(&line.topic), Publisher::Line { through });
+        facts.push(Fact::Memory(Change::Publish { topic, message, from, reach }));
     }
 
     /// The queues that get a message of a line: those that were there when it was committed, or
     /// are when one that was to wait is published.
-    fn takers_of(
+    pub(super) fn takers_of(
         &self,
         line: &Line,
         (from, place): (QueueId, Place),
@@ -393,47 +400,6 @@ impl Broker {
         let takers = self.held.takers(&line.topic, line.client.as_deref(), wants);
         let there = |after: &[(QueueId, u64)]| line.scheduled || was_there(after, from, place.seq);
         takers.into_iter().filter(|(_, after)| there(after)).map(|(id, _)| id).collect()
-    }
-
-    /// Whether a message that comes again is to wait, because somebody who is to have it then has
-    /// no room: its line must not grow meanwhile.
-    pub(super) fn lacks_room_later(
-        &self,
-        (queue, place): (QueueId, Place),
-        entry: &Entry,
-        content: &Bytes,
-    ) -> bool {
-        let Some(line) = self.held.line(queue) else { return false };
-        let message = publication(place, entry, content);
-        let takers = self.takers_of(line, (queue, place), &message);
-        let size = (content.len() as u64, message.body_bytes());
-        let waits = self.held.spreading.is_resting(queue);
-        waits || self.lacks_room(&line.topic, &takers, size, &mut Vec::new())
-    }
-
-    /// Whether someone who is to have a message is to take something else first. Nobody is waited
-    /// for who can never take it.
-    fn lacks_room(
-        &self,
-        topic: &Arc<str>,
-        takers: &[QueueId],
-        (bytes, body): (u64, u64),
-        facts: &mut Vec<Fact>,
-    ) -> bool {
-        let lacks = |room| !matches!(room, Ok(Room::Enough) | Err(Refusal::NeverFits { .. }));
-        let listened = !self.listeners_never_take(topic, bytes);
-        let kept = (Durability::Persistent, bytes + body);
-        listened && lacks(self.topic_room(topic, (bytes, body)))
-            || lacks(self.room_of_takers(topic, takers, kept, facts))
-    }
-
-    /// Whether a message is too large for all who listen together, however little they hold.
-    fn listeners_never_take(&self, topic: &str, bytes: u64) -> bool {
-        let listeners: usize =
-            self.audiences(topic).map(|name| self.topics[&name].subscribers.len()).sum();
-        let each = bytes + limits::VOLATILE_OVERHEAD_BYTES;
-        let fits = listeners as u64 * each <= self.limits.volatile_bytes;
-        !fits && self.topic_bound(topic).when_full != WhenFull::DropOldest
     }
 
     /// The publication whose content was asked for, if it waits still.
@@ -626,7 +592,7 @@ pub(super) fn in_line(topic: &str, message: &Message) -> Message {
 }
 
 /// What waits in a line, as those see it who get it.
-fn publication(place: Place, entry: &Entry, content: &Bytes) -> Volatile {
+pub(super) fn publication(place: Place, entry: &Entry, content: &Bytes) -> Volatile {
     Volatile {
         at: entry.at,
         expires: entry.expires,

@@ -251,11 +251,6 @@ impl Broker {
         }
     }
 
-    /// The destinations watched in which there may be room since the last call.
-    pub fn take_freed(&mut self) -> Vec<Destination> {
-        self.freed.take()
-    }
-
     /// Places that a queue's window may have: few where all windows together are full.
     pub(super) fn window_max(&self) -> usize {
         let Limits { resident, resident_of_all, .. } = self.limits;
@@ -283,9 +278,8 @@ impl Broker {
             }
             self.freed.tell(watched, || match role {
                 Role::Keeps(topic) => by_topic(topic),
-                Role::Plain | Role::Reads(_) | Role::Line => {
-                    Destination::Queue(Arc::clone(&row.name))
-                }
+                Role::Line => by_topic(&self.held.line(id).expect("it is one").topic),
+                Role::Plain | Role::Reads(_) => Destination::Queue(Arc::clone(&row.name)),
             });
         }
     }

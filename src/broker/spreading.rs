@@ -94,6 +94,24 @@ impl Spreading {
         self.alarms.insert((until, id));
     }
 
+    /// Those whose first waits for room.
+    pub(super) fn resting(&self) -> impl Iterator<Item = QueueId> {
+        self.resting.keys().copied()
+    }
+
+    /// The first in a line may find room.
+    pub(super) fn rested(&mut self, id: QueueId) {
+        if let Some(until) = self.resting.remove(&id) {
+            self.alarms.remove(&(until, id));
+            self.wake(id);
+        }
+    }
+
+    /// Whether nothing waits in any line.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Nothing waits in a line.
     pub(super) fn empty(&mut self, id: QueueId) {
         self.pending.remove(&id);

@@ -1,5 +1,6 @@
 //! Promises of the broker's rules, on plain values: no disk, no threads.
 
+mod announcing;
 mod bodies;
 mod branches;
 mod choice;
@@ -147,6 +148,16 @@ impl Bench {
         let (verdict, effects) = self.begin_to(connection, command)?;
         self.settle_down(effects);
         Ok(verdict)
+    }
+
+    /// Does all of what is asked, in as many parts as it takes.
+    fn do_all(&mut self, connection: u64, command: &Command) -> Verdict {
+        loop {
+            match self.ask(connection, command).unwrap() {
+                Verdict::Part => {}
+                verdict => return verdict,
+            }
+        }
     }
 
     /// Does what is asked, and nothing of what follows by itself.

@@ -29,9 +29,8 @@ use crate::message::{Destination, Wildcard};
 
 #[derive(Debug)]
 pub(crate) struct Topic {
-    /// By their seats, which are counted out in the order they came.
+    /// By their seats, which are counted out to those of all topics in the order they came.
     pub(crate) subscribers: BTreeMap<u64, ConsumerKey>,
-    last_seat: u64,
     /// What has not gone to all of its subscribers, the oldest first.
     pub(crate) line: VecDeque<Publication>,
     /// What each of them may hold.
@@ -75,7 +74,7 @@ impl Topic {
     fn new(limit: Limit, wildcard: Option<Wildcard>) -> Self {
         let (subscribers, line) = (BTreeMap::new(), VecDeque::new());
         let (loads, watched) = (Loads::default(), BTreeSet::new());
-        Self { subscribers, last_seat: 0, line, limit, loads, watched, wildcard }
+        Self { subscribers, line, limit, loads, watched, wildcard }
     }
 }
 
@@ -102,10 +101,10 @@ impl Broker {
             let new = Topic::new(self.topic_limit(topic), wildcard);
             self.topics.insert(Arc::clone(topic), new);
         }
+        self.last_seat += 1;
         let known = self.topics.get_mut(topic).expect("just made");
-        known.last_seat += 1;
-        known.subscribers.insert(known.last_seat, key);
-        known.last_seat
+        known.subscribers.insert(self.last_seat, key);
+        self.last_seat
     }
 
     /// Publishes a message: to all at once where they are few, otherwise in its turn. Whoever is to
@@ -118,8 +117,12 @@ impl Broker {
         effects: &mut Effects,
     ) -> bool {
         self.published += 1;
+        let through = match publisher {
+            Publisher::Line { through } => through.min(self.last_seat),
+            Publisher::Asker(_) | Publisher::Ending(_) => self.last_seat,
+        };
         let audiences: Vec<_> = self.audiences(topic).collect();
-        if audiences.is_empty() {
+        if audiences.is_empty() || through == 0 {
             return false;
         }
         let at_once = self.reach(topic).is_some();
@@ -128,7 +131,8 @@ impl Broker {
         if at_once {
             let seen = self.seen(&news);
             for audience in audiences {
-                let keys: Vec<_> = self.topics[&audience].subscribers.values().copied().collect();
+                let those = self.topics[&audience].subscribers.range(..=through);
+                let keys: Vec<_> = those.map(|(_, key)| *key).collect();
                 keys.into_iter().for_each(|key| self.offer(key, &news, &seen, effects));
             }
             return false;
@@ -138,8 +142,7 @@ impl Broker {
             self.hold(&news.message);
             let known = self.topics.get_mut(&audience).expect("just found");
             self.publishing_bytes += news.message.charge();
-            let (news, through) = (news.clone(), known.last_seat);
-            known.line.push_back(Publication { news, reached: 0, through });
+            known.line.push_back(Publication { news: news.clone(), reached: 0, through });
             if known.line.len() == 1 {
                 self.publishing.push_back(audience);
             }
@@ -202,7 +205,7 @@ impl Broker {
                 effects.push(Effect::Answer { to, result: Ok(Reply::Done) });
             }
             Publisher::Ending(number) => self.apply_published(number, effects),
-            Publisher::Gone => {}
+            Publisher::Line { .. } => {}
         }
     }
 

@@ -43,15 +43,16 @@ pub(crate) struct Unit {
     pub(super) volatile: Chunks<VolatileWork>,
     /// What came before that, and stays in memory when its branch votes.
     pub(super) passed: Chunks<VolatileWork>,
+    /// And few persistent messages that it publishes on topics that nobody keeps.
+    unkept: Vec<VolatileWork>,
+    /// Bytes of memory that these take.
+    unkept_bytes: u64,
     /// What it sends to each queue.
     sent: BTreeMap<QueueId, Held>,
     /// What it takes out of each.
     taken: BTreeMap<QueueId, Held>,
     /// What it publishes on each topic.
     published: BTreeMap<Arc<str>, Publications>,
-    /// The topics on which it publishes persistent messages that no durable subscription was there
-    /// to keep.
-    unkept: BTreeSet<Arc<str>>,
     /// The name of its branch, while the outcome of an older one may be remembered under it.
     anew: Option<Arc<Xid>>,
     /// It is in the log that it was such a one.
@@ -61,12 +62,12 @@ pub(crate) struct Unit {
 impl Unit {
     /// What of it lives in memory alone, in order.
     fn works(&self) -> impl Iterator<Item = &VolatileWork> {
-        self.passed.iter().chain(self.volatile.iter())
+        self.unkept.iter().chain(self.passed.iter()).chain(self.volatile.iter())
     }
 
     /// How much that is.
     pub(super) fn in_memory(&self) -> usize {
-        self.passed.len() + self.volatile.len()
+        self.unkept.len() + self.passed.len() + self.volatile.len()
     }
 }
 
@@ -77,6 +78,8 @@ struct Publications {
     held: Held,
     /// Bytes of it in memory.
     memory: u64,
+    /// Some of what is persistent waits in the line of the topic, and so does all that follows.
+    in_line: bool,
 }
 
 /// A unit that has its outcome, and is not done.
@@ -197,6 +200,9 @@ impl Broker {
                 let key = UnitKey::Local(connection, *transaction);
                 if let Some(because) = &self.unit(key)?.doomed {
                     return Err(Refusal::RollbackOnly { because: Box::new(because.clone()) });
+                }
+                if self.state_next_stored(now, (connection, key), facts)? {
+                    return Ok(Verdict::Part);
                 }
                 let room = match mutant::is(Mutant::CommitWithoutRoom) {
                     true => None,
@@ -583,18 +589,24 @@ impl Broker {
             UnitChange::Doom(because) => self.open_unit(key).doomed = Some(because),
             UnitChange::Work(work) => {
                 work.message().iter().for_each(|message| self.hold(message));
-                // What a branch publishes is in a line, whoever keeps it in the end.
-                let local = matches!(key, UnitKey::Local(..));
-                let unkept = self.unkept_topic(&work).filter(|_| local);
                 let unit = self.open_unit(key);
-                unit.unkept.extend(unkept);
                 if let VolatileWork::Publish { topic, message, .. } = &work {
                     let published = unit.published.entry(Arc::clone(topic)).or_default();
                     published.held.add(message.load());
                     published.memory += message.charge();
+                    if message.persistent {
+                        unit.unkept_bytes += message.charge();
+                        return unit.unkept.push(work);
+                    }
                 }
                 unit.volatile.push_back(work);
             }
+            UnitChange::Published { topic, bytes } => {
+                let published = self.open_unit(key).published.entry(topic).or_default();
+                published.held.add(bytes);
+                published.in_line = true;
+            }
+            UnitChange::Stored(topic) => self.apply_stored(key, &topic),
             UnitChange::Take { key: consumer, which, returned, .. } => {
                 self.apply_take(key, consumer, which, returned, effects);
             }
@@ -615,7 +627,10 @@ impl Broker {
         (asker, at_once): (Option<Asker>, usize),
         effects: &mut Effects,
     ) {
-        let Unit { id, passed: mut volatile, volatile: rest, .. } = unit.unwrap_or_default();
+        let Unit { id, unkept, passed, volatile: rest, .. } = unit.unwrap_or_default();
+        let mut volatile = Chunks::default();
+        unkept.into_iter().for_each(|work| volatile.push_back(work));
+        volatile.append(passed);
         volatile.append(rest);
         let id = transaction.or(id).filter(|id| self.durable.transactions.get(*id).is_some());
         self.units.last_ending += 1;

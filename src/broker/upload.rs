@@ -354,7 +354,7 @@ impl Broker {
         verdict: Verdict,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        if !matches!(verdict, Verdict::Hold(_)) {
+        if !matches!(verdict, Verdict::Hold(_) | Verdict::Part) {
             facts.push(Fact::Memory(Change::StageEnd { key }));
         }
         Ok(verdict)

@@ -218,7 +218,7 @@ impl Engine {
         self.effort.leave_some();
         let worked = self.work(now, limits::TURN_STEPS_MAX);
         self.effort.leave_some();
-        let more = worked | self.unpark(now);
+        let more = worked | self.unpark(now) | self.broker.take_woken();
         self.follow(jobs);
         self.linger.submit(&self.log, now, blocked || self.awaits_log());
         self.fetch(jobs);
@@ -498,6 +498,7 @@ impl Engine {
                 return false;
             }
             self.commit();
+            self.fetch_near(now);
         }
         true
     }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use crate::broker::command::MessageId;
 use crate::broker::fact::{
-    ContentRequest, PiecesPage, PiecesPurpose, PiecesRequest, ProducersPage, ProducersRequest,
+    ContentRequest, Effect, PiecesPage, PiecesPurpose, PiecesRequest, ProducersPage,
+    ProducersRequest,
 };
 use crate::engine::outbox::Load;
 use crate::engine::stream::Lookup;
@@ -60,7 +61,22 @@ impl Engine {
         }
     }
 
-    /// Has the contents of messages read that come again and whose time has come.
+    /// Gives the broker the contents that it asks for and that are in memory.
+    pub(super) fn fetch_near(&mut self, now: Millis) {
+        let near = |effect: &mut Effect| match effect {
+            Effect::Content(request) => self.cache.get(request.birth).is_some(),
+            _ => false,
+        };
+        let asked: Vec<_> = self.effects.extract_if(.., near).collect();
+        for effect in asked {
+            let Effect::Content(request) = effect else { continue };
+            let Some(content) = self.cache.get(request.birth).cloned() else { continue };
+            self.take_content(now, request, content);
+        }
+    }
+
+    /// Has the contents of messages read that come again and whose time has come, or that leave the
+    /// line of a topic on which somebody listens.
     pub(super) fn fetch(&mut self, jobs: &mut Vec<Job>) {
         let durable = self.durable();
         let written = |it: &mut ContentRequest| it.birth.0 + u64::from(it.size) <= durable.0;
@@ -76,17 +92,8 @@ impl Engine {
     ) -> Result<(), StopError> {
         match content {
             Ok(content) => {
-                let bytes = Log::frame_bytes(limits::OCCURRENCE_RECORD_BYTES_MAX, content.len());
-                let bytes = bytes.max(limits::STEP_LOG_BYTES_MAX).min(self.log.frame_bytes_max());
-                let room = match self.log.admit(bytes, Class::Send) {
-                    Admission::Wait => {
-                        self.deferred.push_back(Input::Content(request, Ok(content)));
-                        return Ok(());
-                    }
-                    Admission::Full => false,
-                    Admission::Yes => !self.disk.is_low(),
-                };
-                self.broker.content_in(now, &request, &content, room, &mut self.facts);
+                self.take_content(now, request, content);
+                return Ok(());
             }
             Err(ReadError::Damaged(damage)) => {
                 tracing::error!(%damage, "what comes again is damaged; it is set apart");
@@ -101,6 +108,20 @@ impl Engine {
         }
         self.commit();
         Ok(())
+    }
+
+    fn take_content(&mut self, now: Millis, request: ContentRequest, content: Bytes) {
+        let bytes = Log::frame_bytes(limits::OCCURRENCE_RECORD_BYTES_MAX, content.len());
+        let bytes = bytes.max(limits::STEP_LOG_BYTES_MAX).min(self.log.frame_bytes_max());
+        let room = match self.log.admit(bytes, Class::Send) {
+            Admission::Wait => {
+                return self.deferred.push_back(Input::Content(request, Ok(content)));
+            }
+            Admission::Full => false,
+            Admission::Yes => !self.disk.is_low(),
+        };
+        self.broker.content_in(now, &request, &content, room, &mut self.facts);
+        self.commit();
     }
 
     /// A payload is damaged: the message goes where an operator finds it, the queue goes on.

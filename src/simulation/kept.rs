@@ -11,6 +11,7 @@
 mod check;
 mod groups;
 mod large;
+mod listening;
 mod readers;
 mod shares;
 
@@ -64,7 +65,7 @@ struct World {
     publisher: Option<(Peer, Option<usize>)>,
     consumers: BTreeMap<usize, Peer>,
     /// Who only listens, and how often it has taken something.
-    listener: Option<Peer>,
+    listener: Option<listening::Listener>,
     heard: usize,
     groups: Vec<Group>,
     acknowledged: BTreeMap<(usize, u64), Said>,
@@ -84,6 +85,8 @@ struct Peer {
     id: ConnectionId,
     mailbox: Arc<Mailbox>,
     holds: Vec<(Tag, u64)>,
+    /// All that ever came.
+    came: Vec<u64>,
     /// A large body on its way.
     taking: Option<Receiving>,
 }
@@ -175,7 +178,7 @@ impl World {
         self.connections += 1;
         let (id, mailbox) = (ConnectionId(self.connections), Arc::new(Mailbox::default()));
         self.node.inputs.push_back(Input::Connect(id, Arc::clone(&mailbox)));
-        Peer { id, mailbox, holds: Vec::new(), taking: None }
+        Peer { id, mailbox, holds: Vec::new(), came: Vec::new(), taking: None }
     }
 
     /// Asks, and lets everything happen until there is an answer.
@@ -325,7 +328,10 @@ impl World {
         let end = XaCommand::End { xid: Arc::clone(&xid), transaction, how: EndAs::Success };
         self.must(&mut peer, Command::Xa(end))?;
         match self.ask(&mut peer, Command::Xa(XaCommand::Prepare { xid }))? {
-            Ok(()) => self.last().branch = Some(self.last_branch),
+            Ok(()) => {
+                let branch = Some(self.last_branch);
+                (self.last().branch, self.last().voted) = (branch, true);
+            }
             Err(Refusal::DestinationFull { .. }) => {
                 self.refused += 1;
                 self.groups.pop();
@@ -582,6 +588,8 @@ fn defects_of_what_subscriptions_keep_are_caught() {
         (Mutant::FireWithoutLeaving, "are named by"),
         (Mutant::EndSharedBody, "bytes of"),
         (Mutant::ForgetListeners, "nobody asked for Broken"),
+        (Mutant::ForgetToAnnounce, "was never heard"),
+        (Mutant::AnnounceAtOnce, "was heard"),
     ] {
         let caught = (1..20).find_map(|seed| {
             mutant::set(Some(mutant));

@@ -108,15 +108,6 @@ pub enum Refusal {
         /// Why that was.
         because: Box<Refusal>,
     },
-    /// A durable subscription has begun after a transaction had published what it should keep.
-    #[error(
-        "a durable subscription of {topic} has begun after the transaction had published to it: \
-         roll it back and do it again"
-    )]
-    SubscribedMeanwhile {
-        /// The topic.
-        topic: Box<str>,
-    },
     /// More operations than a transaction may have.
     #[error(
         "the transaction has {limit} operations, which is the limit \

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::broker::command::{Command, Refusal};
 use crate::broker::decide::Verdict;
 use crate::broker::fact::{Change, Fact, UnitChange, UnitKey};
+use crate::broker::policy::Shortage;
 use crate::broker::transact::Unit;
 use crate::broker::{Broker, Room, room};
 use crate::ids::{ConnectionId, QueueId};
@@ -65,10 +66,14 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Option<Verdict>, Refusal> {
         let (unit, stated) = (self.unit(key)?, facts.len());
-        unit.unkept.iter().try_for_each(|topic| self.check_unkept(topic))?;
         let (mut wait, mut met) = (None, Vec::new());
         for (id, sent) in &unit.sent {
             let Some(queue) = self.queues.get(id) else { continue };
+            if let Some(line) = self.held.line(*id).filter(|it| !it.scheduled && self.is_long(*id))
+            {
+                let topic = Destination::Topic(Arc::clone(&line.topic));
+                wait = wait.or(Some(Verdict::HoldFor(topic, Shortage::Destination)));
+            }
             let taken = unit.taken.get(id).copied().unwrap_or_default();
             let room = self.room_for_many(*id, queue, (*sent, taken), facts);
             let has_met = self.units.has_met(key, *id);

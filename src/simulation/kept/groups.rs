@@ -33,6 +33,8 @@ pub(super) struct Group {
     pub(super) delay: Option<u64>,
     /// Until when that is, once it was sent or its commit was asked for.
     pub(super) due: Option<Millis>,
+    /// It was published in a branch.
+    pub(super) voted: bool,
     /// The branch that has voted for it.
     pub(super) branch: Option<u64>,
 }

@@ -1,10 +1,9 @@
-//! Large publications, and somebody who only listens: each body comes as it was sent, whatever
-//! becomes of those who keep it meanwhile.
+//! Large publications: each body comes as it was sent, whatever becomes of those who keep it
+//! meanwhile.
 
 use super::groups::message;
-use super::{Peer, SUBSCRIPTION, T, TOPIC, World};
-use crate::broker::command::{Command, Delivery, Outcome, Refusal, Which, Work};
-use crate::engine::Input;
+use super::{Peer, T, TOPIC, World};
+use crate::broker::command::{Command, Delivery, Refusal, Work};
 use crate::ids::{StageId, Tag};
 use crate::message::{Destination, Message};
 use crate::simulation::bodies::{Receiving, Sending};
@@ -49,40 +48,10 @@ impl World {
         }
         Ok(asked)
     }
-
-    /// Somebody listens to the topic, or takes what has come, or goes.
-    pub(super) fn listen(&mut self) -> Result<(), String> {
-        let Some(mut peer) = self.listener.take() else {
-            let mut peer = self.connect();
-            // Nobody waits for it.
-            let (subscription, prefetch, selector) = (SUBSCRIPTION, 1000, None);
-            let from = Destination::topic(TOPIC);
-            let command = Command::Subscribe { subscription, from, prefetch, selector };
-            self.must(&mut peer, command)?;
-            self.listener = Some(peer);
-            return Ok(());
-        };
-        self.collect(&mut peer)?;
-        if self.random.one_in(6) {
-            self.node.inputs.push_back(Input::Close(peer.id));
-            return Ok(());
-        }
-        // It has all of what it acknowledges.
-        let mut whole = peer.holds.iter().map(|(tag, _)| *tag).filter(|tag| !peer.is_taking(*tag));
-        if let Some(last) = whole.next_back() {
-            let (which, outcome) = (Which::Through(last), Outcome::Accepted);
-            let settle = Command::Settle { subscription: SUBSCRIPTION, which, outcome };
-            self.must(&mut peer, settle)?;
-            peer.holds.retain(|(tag, _)| *tag > last);
-            self.heard += 1;
-        }
-        self.listener = Some(peer);
-        Ok(())
-    }
 }
 
 impl Peer {
-    fn is_taking(&self, tag: Tag) -> bool {
+    pub(super) fn is_taking(&self, tag: Tag) -> bool {
         self.taking.is_some_and(|taking| taking.tag == tag)
     }
 
@@ -94,6 +63,7 @@ impl Peer {
         let number = number_of(&delivery.content)?;
         self.taking = Receiving::of(delivery, number);
         self.holds.push((delivery.tag, number));
+        self.came.push(number);
         Ok(())
     }
 
