@@ -1,7 +1,7 @@
 //! Who only listens, and what waits in the line of a topic.
 //!
-//! What is published directly goes to all who listen at once (`topic`). What waits in a line lies in
-//! the log, however much it is, and who listens hears of it when it leaves: its content is read
+//! What is published directly goes to all who listen at once (`topic`). What waits in a line lies
+//! in the log, however much it is, and who listens hears of it when it leaves: its content is read
 //! then. Always: it goes to those who listened when it came there, or to those who listen when it
 //! leaves if it was to be published later; nobody hears of what an earlier life has left. It stays
 //! while one of them has no room where that holds publishers. Leaves to others: where it goes

@@ -3,9 +3,9 @@
 //! A publication enters every queue that keeps it as an entry of its own, and all of these name the
 //! one upload in which its body lies. Always: how many do is a number in the durable state, and an
 //! upload that none of them names any more is *spare*. While somebody listens to it, it stays, for
-//! as long as the broker runs; then it is given up like one that was never finished. So a few bytes of memory are kept for each such body that is there,
-//! and its pieces in the log. Leaves to others: the pieces (`upload`), and the payloads that lie in
-//! the log as a whole (`shares`).
+//! as long as the broker runs; then it is given up like one that was never finished. So a few bytes
+//! of memory are kept for each such body that is there, and its pieces in the log. Leaves to
+//! others: the pieces (`upload`), and the payloads that lie in the log as a whole (`shares`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

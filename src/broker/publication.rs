@@ -213,8 +213,8 @@ impl Broker {
         Ok(room)
     }
 
-    /// Asks to hear when there may be room again in what is kept of a topic, and in its lines; false
-    /// where nobody keeps anything of it, and nothing waits.
+    /// Asks to hear when there may be room again in what is kept of a topic, and in its lines;
+    /// false where nobody keeps anything of it, and nothing waits.
     pub(super) fn watch_kept(&mut self, topic: &str) -> bool {
         let takers = self.held.takers(topic, None, |_| true);
         let takers: Vec<_> = takers.into_iter().map(|(id, _)| id).collect();

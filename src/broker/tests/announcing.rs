@@ -1,4 +1,4 @@
-//! Promises to those who only listen, of what waits in the line of its topic before they hear of it.
+//! Promises to those who only listen, of what waits in the line of its topic before they hear it.
 
 use std::ops::Range;
 
