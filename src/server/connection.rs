@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ struct Task<'a> {
 /// Serves a connection to its end.
 pub(super) async fn serve(
     socket: Socket,
-    wire: Wire,
+    (wire, peer): (Wire, SocketAddr),
     connection: Connection,
     shared: &Shared,
 ) -> End {
@@ -86,7 +87,7 @@ pub(super) async fn serve(
         return End::Socket(error);
     }
     let now = shared.clock.monotonic();
-    let session = Session::new(wire, shared, connection.id(), now);
+    let session = Session::new(wire, shared, (connection.id(), peer), now);
     let mut task = Task {
         shared,
         socket,

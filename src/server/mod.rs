@@ -197,7 +197,7 @@ async fn serve_one(
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "TLS cannot begin"),
     };
-    let end = connection::serve(socket, wire, connection, &shared).await;
+    let end = connection::serve(socket, (wire, peer), connection, &shared).await;
     tracing::debug!(%peer, %id, %end, "disconnected");
     drop(permit);
 }

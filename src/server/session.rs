@@ -1,6 +1,7 @@
 //! The session of a connection, whatever it speaks, as the connection's task drives it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl Session {
     pub(super) fn new(
         wire: Wire,
         shared: &Shared,
-        connection: ConnectionId,
+        (connection, peer): (ConnectionId, SocketAddr),
         now: Duration,
     ) -> Self {
         match wire {
@@ -86,7 +87,8 @@ impl Session {
             Wire::OpenWire => {
                 let (config, bell) = (Arc::clone(&shared.openwire), Arc::new(Bell::default()));
                 let waker: Arc<dyn Waker> = Arc::<Bell>::clone(&bell);
-                let session = OpenWireSession::new(config, connection, waker, now);
+                let mut session = OpenWireSession::new(config, connection, waker, now);
+                session.comes_from(&format!("tcp://{peer}"));
                 Self::OpenWire(Box::new(session), bell)
             }
         }

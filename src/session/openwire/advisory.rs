@@ -12,7 +12,9 @@ use super::consume::UNKNOWN;
 use super::consumer::ConsumerKey;
 use super::names;
 use super::network::{Network, through};
-use super::present::{Fact, Kind, Properties, STOPPED, Subject, destination_info, is_told_of};
+use super::present::{
+    Fact, Kind, Properties, STOPPED, Subject, destination_info, is_told_of, of_bridge,
+};
 use super::stored::head_to_keep;
 use crate::broker::command::{Command, Work};
 use crate::message::{self, Destination, Durability, Jms, JmsBody, Priority};
@@ -131,7 +133,7 @@ impl OpenWireSession {
         info.password = info.password.map(|_| Secret(Text::default()));
         let topic = Kind::Connection.prefix();
         let about: Structure = Box::new(info).into();
-        let fact = Fact { topic: topic.into(), about: about.clone(), uses: [].into() };
+        let fact = Fact::new(topic, about.clone());
         self.config.registry.begin(Kind::Connection, self.subject(0, 0), fact);
         self.tell(topic, about, Vec::new());
     }
@@ -155,9 +157,10 @@ impl OpenWireSession {
     pub(super) fn advise_bridge(&mut self, network: &Network) {
         let topic = Kind::Bridge.prefix();
         let about = Structure::BrokerInfo(Box::new(network.about.clone()));
-        let fact = Fact { topic: topic.into(), about: about.clone(), uses: [].into() };
+        let more = of_bridge(&self.peer);
+        let fact = Fact { more: more.clone(), ..Fact::new(topic, about.clone()) };
         self.config.registry.begin(Kind::Bridge, self.subject(0, 0), fact);
-        self.tell(topic, about, Kind::Bridge.properties(0));
+        self.tell(topic, about, more);
     }
 
     fn advise_no_bridge(&mut self) {
@@ -182,7 +185,7 @@ impl OpenWireSession {
         let topic = topic(Kind::Consumer, info.destination.as_ref());
         let mut info = info.clone();
         info.client_id.get_or_insert_with(|| Text::cut(&self.client.words));
-        let fact = Fact { topic, about: Box::new(info).into(), uses };
+        let fact = Fact { uses, ..Fact::new(&topic, Box::new(info).into()) };
         self.began(Kind::Consumer, self.subject(key.session, key.value), fact);
     }
 
@@ -205,7 +208,7 @@ impl OpenWireSession {
             return;
         }
         let topic = topic(Kind::Producer, info.destination.as_ref());
-        let fact = Fact { topic, about: info.clone().into(), uses };
+        let fact = Fact { uses, ..Fact::new(&topic, info.clone().into()) };
         self.began(Kind::Producer, self.subject(id.session_id, id.value), fact);
     }
 

@@ -96,6 +96,8 @@ pub struct OpenWireSession {
     /// Bytes that came and could not be read yet.
     unread: usize,
     client: Client,
+    /// From where it comes.
+    peer: Box<str>,
     /// As whom the client was let in, where that is asked.
     user: Option<String>,
     /// The peer is a broker that has laid a bridge.
@@ -160,6 +162,7 @@ impl OpenWireSession {
             watch: None,
             unread: 0,
             client: Client::default(),
+            peer: Box::default(),
             user: None,
             network: None,
             bridge: None,
@@ -184,6 +187,11 @@ impl OpenWireSession {
         let info = session.config.wire_format().to_info();
         session.write(&info);
         session
+    }
+
+    /// Says from where the client comes, for those who are told of it.
+    pub fn comes_from(&mut self, peer: &str) {
+        self.peer = peer.into();
     }
 
     /// Whether [`handle_bytes`](Self::handle_bytes) would read. If not, the shell leaves the

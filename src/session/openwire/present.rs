@@ -54,17 +54,21 @@ impl Kind {
         }
     }
 
-    /// What is told of a fact beside itself, where `count` use the destination.
+    /// What is told of such a fact, where `count` use the destination.
     pub(super) fn properties(self, count: usize) -> Properties {
         let count = Value::Int(i32::try_from(count).unwrap_or(i32::MAX));
         match self {
             Self::Producer => vec![("producerCount", count)],
             Self::Consumer => vec![("consumerCount", count)],
-            // It is the other side that lays bridges.
-            Self::Bridge => vec![STARTED, ("createdByDuplex", Value::Bool(1))],
             _ => Vec::new(),
         }
     }
+}
+
+/// What is told of a bridge that is up, and that comes from there.
+pub(super) fn of_bridge(peer: &str) -> Properties {
+    // It is the other side that lays bridges.
+    vec![STARTED, ("createdByDuplex", Value::Bool(1)), ("remoteIp", Value::text(peer))]
 }
 
 /// What an advisory tells by its properties.
@@ -93,6 +97,15 @@ pub(super) struct Fact {
     pub(super) about: Structure,
     /// The destinations that a producer or a consumer uses.
     pub(super) uses: Arc<[Destination]>,
+    /// What is told of it beside itself and how many there are.
+    pub(super) more: Properties,
+}
+
+impl Fact {
+    /// Something that uses no destination.
+    pub(super) fn new(topic: &str, about: Structure) -> Self {
+        Self { topic: topic.into(), about, uses: [].into(), more: Vec::new() }
+    }
 }
 
 /// A fact, and how many now use what it uses.
@@ -253,11 +266,7 @@ fn is_topic(destination: &Destination) -> bool {
 }
 
 fn topic_in_use(topic: &Destination) -> Fact {
-    Fact {
-        topic: Kind::Topic.prefix().into(),
-        about: destination_info(topic, false).into(),
-        uses: [].into(),
-    }
+    Fact::new(Kind::Topic.prefix(), destination_info(topic, false).into())
 }
 
 /// That a destination is there, or, with `remove`, no longer.
@@ -279,6 +288,7 @@ mod tests {
             topic: format!("ActiveMQ.Advisory.Consumer.Topic.{of}").into(),
             about: Box::new(ConsumerInfo::default()).into(),
             uses: [Destination::topic(of)].into(),
+            more: Vec::new(),
         }
     }
 

@@ -63,7 +63,8 @@ impl OpenWireSession {
             }
             room -= page.len();
             for told in page {
-                let properties = told.kind.properties(told.count);
+                let mut properties = told.kind.properties(told.count);
+                properties.extend(told.fact.more);
                 let (topic, about) = (&*told.fact.topic, told.fact.about);
                 if topics.iter().any(|it| names::reads(it, topic)) {
                     self.tell_one(&replay.consumer, topic, about, properties);

@@ -73,7 +73,7 @@ impl OpenWireSession {
             self.config.registry.end(kind, subject);
         } else {
             let about = self.temporary_info(destination, false);
-            let fact = Fact { topic: kind.prefix().into(), about, uses: [].into() };
+            let fact = Fact::new(kind.prefix(), about);
             self.config.registry.begin(kind, subject, fact);
         }
         kind.prefix()

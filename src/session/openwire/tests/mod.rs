@@ -42,6 +42,9 @@ impl Waker for Bell {
     }
 }
 
+/// From where the client comes.
+pub(super) const PEER: &str = "tcp://10.0.0.9:5000";
+
 pub(super) struct Wire {
     pub(super) session: OpenWireSession,
     pub(super) bell: Arc<Bell>,
@@ -57,7 +60,9 @@ impl Wire {
         let bell = Arc::new(Bell::default());
         let waker: Arc<dyn Waker> = Arc::<Bell>::clone(&bell);
         let connection = ConnectionId(connection);
-        let session = OpenWireSession::new(Arc::clone(config), connection, waker, Duration::ZERO);
+        let config = Arc::clone(config);
+        let mut session = OpenWireSession::new(config, connection, waker, Duration::ZERO);
+        session.comes_from(PEER);
         let (input, format) = (BytesMut::new(), Format::OPENING);
         Self { session, bell, now: Duration::ZERO, input, format, owed: Vec::new() }
     }
@@ -305,6 +310,12 @@ pub(super) fn ack(message: &Message, kind: i8, count: i32) -> MessageAck {
         message_count: count,
         ..MessageAck::default()
     }
+}
+
+/// What a message says by its properties.
+pub(super) fn said_by(message: &Message, name: &str) -> Option<crate::message::Value> {
+    let body = crate::message::JmsBody::default();
+    crate::message::JmsHead { message: message.clone(), body }.value(name)
 }
 
 /// The class and the words of the exception that a frame is.

@@ -310,7 +310,12 @@ fn a_bridge_for_both_directions_is_told_of_while_it_is_up() {
     let mut third = Wire::connected(&config, 3, "e");
     third.say(&listener);
     third.answer_all();
-    assert_eq!(third.dispatched().len(), 1);
+    let heard = third.dispatched();
+    assert_eq!(heard.len(), 1);
+    for told in [&up[0], &heard[0]] {
+        let from = Some(crate::message::Value::Text(PEER.to_owned()));
+        assert_eq!(said_by(told, "remoteIp"), from);
+    }
     wire.session.handle_gone();
     let down = said(&mut wire);
     assert_eq!((down.len(), about(&down[0])), (1, Text::new("far")));
