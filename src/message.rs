@@ -4,6 +4,7 @@
 //! (destination, priority, times) travels in the record, not here.
 
 mod jms;
+mod notice;
 mod pattern;
 mod published;
 mod view;
@@ -16,6 +17,7 @@ use crate::ids::Millis;
 use crate::schedule::When;
 
 pub use self::jms::{Jms, JmsBody, JmsHead};
+pub use self::notice::{Event, Notice};
 pub(crate) use self::pattern::Part;
 pub use self::pattern::{ADVISORY, MalformedPattern, NamePattern, Wildcard, has_wildcards};
 pub use self::published::{on_topic, topic_of};
@@ -228,7 +230,8 @@ impl Content {
     }
 
     /// The inverse of [`Content::encode`]; the body shares the bytes given. A whole message of JMS
-    /// is seen as one of these, and so is one that says on which topic it was published.
+    /// is seen as one of these, and so is one that says on which topic it was published, and one
+    /// that tells of another.
     ///
     /// # Errors
     /// Where the bytes are not those of a content. Allocates no more than they justify.
@@ -236,6 +239,9 @@ impl Content {
         bytes = published::bare(bytes);
         if Jms::is(&bytes) {
             return Self::of_jms(Jms::decode(bytes)?);
+        }
+        if Notice::is(&bytes) {
+            return notice::as_content(bytes);
         }
         if bytes.remaining() < 4 || bytes.get_u8() != VERSION {
             return Err(MalformedContent);
