@@ -514,6 +514,17 @@ pub const BROWSER_STEP: usize = 64;
 /// Advisories about what is there already that a new listener is told in one step.
 pub const ADVISORIES_A_PAGE: usize = if cfg!(test) { 4 } else { 64 };
 
+/// Messages that expired or were set apart of which listeners are still to be told at most; beyond
+/// that they miss the newest.
+pub const NOTICES_MAX: usize = if cfg!(test) { 12 } else { 512 };
+/// Bytes of them at most, about.
+pub const NOTICES_BYTES_MAX: u64 = 4 << 20;
+
+/// How many of them are told of in one step.
+pub const NOTICES_A_STEP: usize = 16;
+/// Bytes of them in one step, about.
+pub const NOTICES_STEP_BYTES: u64 = 64 << 10;
+
 /// Consumers and durable subscriptions of another broker for which a bridge keeps the way open.
 pub const BRIDGE_CONSUMERS_MAX: usize = 65_536;
 

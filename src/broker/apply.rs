@@ -365,15 +365,7 @@ impl Broker {
             Change::Stand { key, standing } => self.apply_stand(key, standing),
             Change::Credit { key, prefetch } => self.apply_credit(key, prefetch, effects),
             Change::Unsubscribe { key, unsent_from } => self.apply_end(key, unsent_from),
-            Change::Enqueue { queue, rank, message } => {
-                self.last_volatile += 1;
-                self.volatile_bytes += message.charge();
-                self.count(queue, |c| c.sent += 1);
-                let (number, known) = (self.last_volatile, self.queue(queue));
-                known.volatile_bytes += message.charge();
-                let before = known.row.last_seq + 1;
-                self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
-            }
+            Change::Enqueue { queue, rank, message } => self.apply_enqueue(queue, rank, message),
             Change::Publish { topic, message, from, .. } => {
                 self.apply_publish(&topic, message, from, effects);
             }
@@ -403,6 +395,7 @@ impl Broker {
             it @ (Change::Identified { .. } | Change::Forsake { .. }) => self.apply_held(it),
             Change::Want(wish) => self.want(wish, effects),
             Change::Select(request) => effects.push(Effect::Select(request)),
+            Change::Notice(notices) => self.apply_notices(notices, effects),
             Change::Tell { asker: to, result } => effects.push(Effect::Answer { to, result }),
             Change::Transfer(transfer) => self.apply_transfer(transfer, effects),
             Change::TransferTo { from, carried, moved, rest } => {
@@ -424,6 +417,16 @@ impl Broker {
                 self.apply_relend(key, tag, queue, (place, entry));
             }
         }
+    }
+
+    fn apply_enqueue(&mut self, queue: QueueId, rank: u8, message: Volatile) {
+        self.last_volatile += 1;
+        self.volatile_bytes += message.charge();
+        self.count(queue, |c| c.sent += 1);
+        let (number, known) = (self.last_volatile, self.queue(queue));
+        known.volatile_bytes += message.charge();
+        let before = known.row.last_seq + 1;
+        self.enqueue(queue, VolatilePlace { rank, before, number }, message, 0);
     }
 
     fn apply_drop(&mut self, id: QueueId, places: Vec<VolatilePlace>) {

@@ -18,7 +18,7 @@ use crate::broker::grouping::Membership;
 use crate::broker::redelivery::{Ending, queue_named};
 use crate::ids::{DueTime, Millis, NoteId, QueueId};
 use crate::limits;
-use crate::message::{DLQ_FAILURE_CAUSE, ORIGINAL_DESTINATION, with_properties};
+use crate::message::{DLQ_FAILURE_CAUSE, Event, ORIGINAL_DESTINATION, with_properties};
 use crate::mutant::{self, Mutant};
 use crate::record::{Cause, Record};
 
@@ -184,6 +184,10 @@ impl Broker {
             return;
         }
         let note = self.durable.note_or_new(&source.row.name, why);
+        if why == Why::Expired {
+            self.state_notices(from, (Event::Expired, None), &entries, facts);
+        }
+        self.state_notices(from, (Event::SetApart, Some(why)), &entries, facts);
         let (to, first) = self.queue_or_new(now, &target, facts);
         // What is set apart has no end but by an operator's hand or a consumer's.
         for (place, entry) in &mut entries {
@@ -230,6 +234,12 @@ impl Broker {
         let stay = messages.split_off(fit).into_iter().map(|(place, _)| place).collect();
         if messages.is_empty() {
             return stay;
+        }
+        if set_apart {
+            let returns = |place: &VolatilePlace| source.known_at(*place).map_or(0, |it| it.1);
+            let told = messages.iter().map(|(at, message)| (*at, message, returns(at)));
+            let what = (Event::SetApart, Some(Why::Returned));
+            self.state_volatile_notices(from, what, told, facts);
         }
         let places = messages.iter().map(|(place, _)| *place).collect();
         facts.push(Fact::Memory(Change::Drop { queue: from, cause: Cause::Returned, places }));

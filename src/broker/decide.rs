@@ -516,6 +516,10 @@ impl Broker {
                 Outcome::Expired => self.state_overdue(now, queue, loans, facts),
             }
         }
+        if outcome == Outcome::Expired {
+            let loans = tags.iter().map(|tag| &consumer.loans[tag]);
+            self.state_loans_expired(&source, loans, facts);
+        }
         let in_memory = |tag: &&Tag| !matches!(consumer.loans[*tag], Lent::Durable { .. });
         let volatile = tags.iter().filter(in_memory).count();
         let effort = consumer.effort_of(which, volatile);

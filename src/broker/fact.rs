@@ -11,6 +11,7 @@ use crate::broker::choice::Standing;
 use crate::broker::command::{Confirm, Disposition, Outcome, Refusal, Reply, Which};
 use crate::broker::dead::DeadLetter;
 use crate::broker::delta::{Entry, Place, Resolution};
+use crate::broker::notices::Notices;
 use crate::broker::scan::Scanned;
 use crate::broker::select::SelectRequest;
 use crate::broker::transfer::{Rest, Transfer};
@@ -84,6 +85,7 @@ impl Fact {
             // Each is known in several places.
             Self::Memory(Change::Unlearn) => 2 * limits::STEP_MESSAGES_MAX,
             Self::Memory(Change::Select(request)) => 1 + request.messages.len(),
+            Self::Memory(Change::Notice(notices)) => 1 + notices.len(),
             Self::Memory(Change::Publish { reach, .. }) => 1 + reach * limits::PUBLISH_EFFORT,
             Self::Memory(Change::PublishOn { .. }) => limits::PUBLISH_STEP * limits::PUBLISH_EFFORT,
             Self::Memory(Change::Unsubscribe { .. }) => limits::COMMAND_EFFORT,
@@ -152,9 +154,9 @@ pub enum Publisher {
     Asker(Asker),
     /// The unit of work of that ending.
     Ending(u64),
-    /// Nobody waits for it: it has waited in the line of its topic, for those who had a seat up to
-    /// this one.
-    Line {
+    /// Nobody waits for it. It is for those who have a seat up to this one: what has waited in the
+    /// line of its topic is for those who listened when it came there.
+    Gone {
         /// The last of them.
         through: u64,
     },
@@ -356,6 +358,8 @@ pub enum Change {
         /// What came of it.
         result: Result<Reply, Refusal>,
     },
+    /// Listeners are to be told what became of messages.
+    Notice(Notices),
     /// A move from queue to queue begins.
     Transfer(Transfer),
     /// A move has come this far; durable messages have their record already.

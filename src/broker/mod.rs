@@ -41,6 +41,7 @@ mod held;
 mod later;
 mod load;
 mod names;
+mod notices;
 mod once;
 mod produce;
 mod producers;
@@ -204,6 +205,8 @@ pub struct Broker {
     /// Those with something to do, each once.
     family_line: VecDeque<Arc<str>>,
     groups: grouped::Agenda,
+    /// What is to be told of messages that expired or were set apart.
+    notices: notices::Agenda,
     /// Durable subscriptions.
     held: held::Held,
     consumers: IdTables<ConsumerKey, consumer::Consumer>,
@@ -299,6 +302,7 @@ impl Broker {
             queue_wildcards: wildcards::Wildcards::default(),
             family_line: VecDeque::new(),
             groups: grouped::Agenda::default(),
+            notices: notices::Agenda::default(),
             held,
             consumers: IdTables::default(),
             connections: BTreeMap::new(),

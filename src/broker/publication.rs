@@ -383,7 +383,7 @@ impl Broker {
         let heard = heard && !self.listeners_never_take(&line.topic, content.len() as u64);
         let through = if heard { self.heard_through(from, &line, place) } else { 0 };
         let reach = if heard { self.reach(&line.topic).unwrap_or(0) } else { 0 };
-        let (topic, from) = (Arc::clone(&line.topic), Publisher::Line { through });
+        let (topic, from) = (Arc::clone(&line.topic), Publisher::Gone { through });
         facts.push(Fact::Memory(Change::Publish { topic, message, from, reach }));
     }
 

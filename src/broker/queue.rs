@@ -389,8 +389,13 @@ impl Queue {
     }
 
     pub(crate) fn volatile_at(&self, place: VolatilePlace) -> Option<&Volatile> {
+        self.known_at(place).map(|(message, _)| message)
+    }
+
+    /// A non-persistent message that waits, and how often it came back.
+    pub(crate) fn known_at(&self, place: VolatilePlace) -> Option<(&Volatile, u32)> {
         let known = self.volatile.get(&place).or_else(|| self.resting.get(&place));
-        known.map(|(message, _)| message)
+        known.map(|(message, returns)| (message, *returns))
     }
 
     pub(crate) fn resident_at(&self, place: Place) -> Option<&Entry> {

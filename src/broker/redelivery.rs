@@ -13,7 +13,7 @@ use crate::broker::delta::{Entry, Place, Why};
 use crate::broker::fact::{Fact, Lent, Source};
 use crate::ids::{DueTime, Millis, QueueId};
 use crate::limits;
-use crate::message::Destination;
+use crate::message::{Destination, Event};
 use crate::record::{Cause, Gone, Record};
 
 /// What becomes of a message that its queue is not to hand out any more.
@@ -249,6 +249,7 @@ impl Broker {
         }
         match self.queues[&queue].redelivery.expired {
             Ending::Drop => {
+                self.state_notices(queue, (Event::Expired, None), &entries, facts);
                 let gone = entries.iter().map(|(place, entry)| Gone::of(*place, entry));
                 super::decide::removed(queue, Cause::Expired, gone.collect(), facts);
             }

@@ -57,6 +57,7 @@ impl Broker {
             ContentOf::Publication(id, place) => {
                 return self.publication_in(now, (id, place), request, Ok(content), facts);
             }
+            ContentOf::Notice(number) => return self.notice_in(number, Some(content)),
         };
         let Some((entry, note)) = self.asked(due, request) else { return };
         let repeat = self.durable.notes.repeats[&note];
@@ -99,6 +100,7 @@ impl Broker {
             ContentOf::Publication(id, place) => {
                 return self.publication_in(now, (id, place), request, Err(content), facts);
             }
+            ContentOf::Notice(number) => return self.notice_in(number, None),
         };
         let Some((entry, _)) = self.asked(due, request) else { return };
         let (from, place) = (due.queue, due.place);
@@ -110,6 +112,7 @@ impl Broker {
         match request.of {
             ContentOf::Occurrence(due) => drop(self.later.asked.remove(&due)),
             ContentOf::Publication(id, _) => self.held.spreading.answered(id),
+            ContentOf::Notice(number) => self.notice_in(number, None),
         }
     }
 
@@ -121,6 +124,8 @@ impl Broker {
             ContentOf::Publication(id, place) => {
                 return self.awaits_publication((id, place), request);
             }
+            // Nobody needs it.
+            ContentOf::Notice(_) => return false,
         };
         let known = self.later.get(&due);
         known.is_some_and(|entry| entry.birth == request.birth)

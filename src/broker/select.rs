@@ -175,6 +175,7 @@ impl Broker {
             }
             (Spot::Volatile(place), _) => {
                 let (cause, places) = (Cause::Expired, vec![place]);
+                self.state_volatile_expired(id, &places, facts);
                 facts.push(Fact::Memory(Change::Drop { queue: id, cause, places }));
             }
             (Spot::Durable(_), Waiting::Volatile) => unreachable!("durable ones have an entry"),

@@ -9,6 +9,7 @@ mod dead;
 mod groups;
 mod held;
 mod model;
+mod notices;
 mod once;
 mod producers;
 mod schedule;

@@ -118,7 +118,7 @@ impl Broker {
     ) -> bool {
         self.published += 1;
         let through = match publisher {
-            Publisher::Line { through } => through.min(self.last_seat),
+            Publisher::Gone { through } => through.min(self.last_seat),
             Publisher::Asker(_) | Publisher::Ending(_) => self.last_seat,
         };
         let audiences: Vec<_> = self.audiences(topic).collect();
@@ -205,7 +205,7 @@ impl Broker {
                 effects.push(Effect::Answer { to, result: Ok(Reply::Done) });
             }
             Publisher::Ending(number) => self.apply_published(number, effects),
-            Publisher::Line { .. } => {}
+            Publisher::Gone { .. } => {}
         }
     }
 

@@ -82,6 +82,7 @@ impl Broker {
             || !self.restless.is_empty()
             || !self.family_line.is_empty()
             || !self.groups.is_empty()
+            || self.notices.any()
             || swept
             || due()
             || sought()
@@ -155,15 +156,16 @@ impl Broker {
 
     /// One step of what may be very much: what large transactions have published for subscriptions,
     /// the ends of such transactions, messages for very many subscribers, what was known for
-    /// consumers that have gone. They take turns with each other, and with all else; where there is
-    /// none of them that changes nobody's turn.
+    /// consumers that have gone, what is told of messages. They take turns with each other, and
+    /// with all else; where there is none of them that changes nobody's turn.
     fn state_bulk(&mut self, now: Millis, facts: &mut Vec<Fact>, effects: &mut Effects) -> bool {
-        for _ in 0..4 {
-            self.bulk.turn = (self.bulk.turn + 1) % 4;
+        for _ in 0..5 {
+            self.bulk.turn = (self.bulk.turn + 1) % 5;
             self.bulk.rests = match self.bulk.turn {
                 0 => self.state_spread(now, facts, effects),
                 1 => self.state_endings(now, facts, effects),
                 2 => self.groups.state_unlearnt(facts),
+                3 => self.state_told(now, facts),
                 _ => self.state_publication(facts),
             };
             if self.bulk.rests {
@@ -333,6 +335,7 @@ impl Broker {
         }
         self.state_expired(now, *id, over, facts);
         if !places.is_empty() {
+            self.state_volatile_expired(*id, &places, facts);
             facts.push(Fact::Memory(Change::Drop { queue: *id, cause: Cause::Expired, places }));
         }
     }

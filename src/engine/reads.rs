@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::broker::command::MessageId;
 use crate::broker::fact::{
-    ContentRequest, Effect, PiecesPage, PiecesPurpose, PiecesRequest, ProducersPage,
+    ContentOf, ContentRequest, Effect, PiecesPage, PiecesPurpose, PiecesRequest, ProducersPage,
     ProducersRequest,
 };
 use crate::engine::outbox::Load;
@@ -83,13 +83,23 @@ impl Engine {
         jobs.extend(self.contents.extract_if(.., written).map(Job::Content));
     }
 
-    /// The content of a message that comes again is here, or will never be.
+    /// The content of a message that comes again, or of which is told, is here, or will never be.
     pub(super) fn content(
         &mut self,
         now: Millis,
         request: ContentRequest,
         content: Result<Bytes, ReadError>,
     ) -> Result<(), StopError> {
+        if let ContentOf::Notice(_) = request.of {
+            match content {
+                Ok(content) => {
+                    self.broker.content_in(now, &request, &content, true, &mut self.facts);
+                }
+                // Its message has gone, and perhaps its segment.
+                Err(_) => self.broker.content_gone(&request),
+            }
+            return Ok(());
+        }
         match content {
             Ok(content) => {
                 self.take_content(now, request, content);

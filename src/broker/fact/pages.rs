@@ -14,10 +14,12 @@ pub enum ContentOf {
     Occurrence(Due),
     /// A publication that waits in the line of its topic.
     Publication(QueueId, Place),
+    /// A message of which is to be told what became of it, by number.
+    Notice(u64),
 }
 
-/// The content of a message that comes again and whose time has come, or of a publication that
-/// some may want.
+/// The content of a message that comes again and whose time has come, of a publication that some
+/// may want, or of a message of which is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentRequest {
     /// Which.
