@@ -8,7 +8,7 @@
 use std::fmt;
 
 use crate::broker::policy::{Pattern, PatternError};
-use crate::message::{Destination, MalformedPattern, Wildcard};
+use crate::message::{Destination, MalformedPattern, Notice, Wildcard};
 use crate::security::Principal;
 
 /// What somebody wants to do with a destination.
@@ -93,18 +93,30 @@ impl Access {
         self.rules.is_some()
     }
 
-    /// Whether somebody may do that.
+    /// Whether somebody may do that. Who reads what is told of messages must be allowed to read
+    /// these.
     #[must_use]
     pub fn allows(&self, who: &Principal, right: Right, destination: &Destination) -> bool {
         let Some(rules) = &self.rules else { return true };
-        match Wildcard::of(destination) {
-            Ok(Some(wildcard)) => return allows_all(rules, who, right, &wildcard),
-            Ok(None) => {}
-            Err(MalformedPattern) => return false,
-        }
-        let rule = rules.iter().find(|(pattern, _)| pattern.covers(destination));
-        rule.is_some_and(|(_, rule)| rule.grants(right, who))
+        let allows = |destination| allows(rules, who, right, destination);
+        let heard = if right == Right::Read { Notice::heard_on(destination) } else { Vec::new() };
+        allows(destination) && heard.iter().all(allows)
     }
+}
+
+fn allows(
+    rules: &[(Pattern, Rule)],
+    who: &Principal,
+    right: Right,
+    destination: &Destination,
+) -> bool {
+    match Wildcard::of(destination) {
+        Ok(Some(wildcard)) => return allows_all(rules, who, right, &wildcard),
+        Ok(None) => {}
+        Err(MalformedPattern) => return false,
+    }
+    let rule = rules.iter().find(|(pattern, _)| pattern.covers(destination));
+    rule.is_some_and(|(_, rule)| rule.grants(right, who))
 }
 
 fn allows_all(rules: &[(Pattern, Rule)], who: &Principal, right: Right, names: &Wildcard) -> bool {
@@ -169,7 +181,7 @@ mod tests {
         assert!(!may("ann", "news.*"), "news.secret is for others");
         assert!(!may("ops", "news.>") && may("ops", "news.secret.*"));
         assert!(may("bob", "public.*") && !may("bob", "public.>") && !may("bob", ">"));
-        assert!(may("bob", "ActiveMQ.Advisory.>"), "these are for all");
+        assert!(may("bob", "ActiveMQ.Advisory.Consumer.>"), "these are for all");
         assert!(!may("ann", "news..>"));
         // Rules about what a pattern never catches do not count.
         let closed = [(ADVISORIES, rule("ops", "ops")), ("topic://>", rule("ann", "ann"))];
@@ -177,8 +189,8 @@ mod tests {
         let access = Access::new(closed).unwrap();
         let read =
             |name, text| access.allows(&who(name, &[]), Right::Read, &Destination::topic(text));
-        assert!(read("ann", ">") && !read("ann", "ActiveMQ.Advisory.>"));
-        assert!(read("ops", "ActiveMQ.Advisory.>") && !read("ops", ">"));
+        assert!(read("ann", ">") && !read("ann", "ActiveMQ.Advisory.Producer.>"));
+        assert!(read("ops", "ActiveMQ.Advisory.Producer.>") && !read("ops", ">"));
     }
 
     #[test]
@@ -197,6 +209,31 @@ mod tests {
         let closed = vec![(ADVISORIES.to_owned(), rule("ops", "ops"))];
         let access = Access::new(closed).unwrap();
         assert!(!access.allows(&who("x", &[]), Right::Read, &topic));
+    }
+
+    #[test]
+    fn what_is_told_of_messages_is_heard_by_who_may_read_them() {
+        let (mine, rest) = (rule("ann", "ann"), rule("ops", "ops"));
+        let rules = [("queue://mine.>", mine), ("queue://>", rest.clone()), ("topic://>", rest)];
+        let rules = rules.map(|(text, rule)| (text.to_owned(), rule)).to_vec();
+        let access = Access::new(rules).unwrap();
+        let may = |name, text: &str| {
+            let topic = Destination::topic(format!("ActiveMQ.Advisory.{text}"));
+            access.allows(&who(name, &[]), Right::Read, &topic)
+        };
+        for (topic, ann, ops) in [
+            ("Expired.Queue.mine.a", true, false),
+            ("MessageDLQd.Queue.mine.>", true, false),
+            ("Expired.Queue.other", false, true),
+            ("Expired.Topic.t", false, true),
+            ("MessageDLQd.>", false, false),
+            (">", false, false),
+            ("*.*.mine.a", false, false),
+            ("Consumer.>", true, true),
+            ("Consumer.Queue.other", true, true),
+        ] {
+            assert_eq!((may("ann", topic), may("ops", topic)), (ann, ops), "{topic}");
+        }
     }
 
     #[test]
