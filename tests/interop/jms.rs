@@ -359,6 +359,7 @@ stories! {
         advisories_tell_of_consumers,
         advisories_tell_of_what_is_there,
         advisories_tell_of_connections,
+        advisories_tell_of_what_expired_and_of_dead_letters,
         a_client_sees_which_destinations_there_are;
     subscriptions "Subscriptions":
         who_was_away_hears_all,

@@ -86,10 +86,9 @@ impl OpenWireSession {
 
     pub(super) fn advisory(&mut self, about: Structure, properties: Properties) -> Message {
         self.advised += 1;
-        let mut message = Message::new(MessageKind::Plain);
         let config = &self.config;
         let id = format!("ID:{}-{:x}-{}", config.broker_id, config.epoch, self.connection.0);
-        message.head.message_id = Some(MessageId {
+        let id = MessageId {
             producer_id: Some(ProducerId {
                 connection_id: Some(Text::cut(&id)),
                 value: 0,
@@ -97,7 +96,19 @@ impl OpenWireSession {
             }),
             producer_sequence_id: self.advised,
             ..MessageId::default()
-        });
+        };
+        self.advisory_under(id, about, properties)
+    }
+
+    pub(super) fn advisory_under(
+        &self,
+        id: MessageId,
+        about: Structure,
+        properties: Properties,
+    ) -> Message {
+        let mut message = Message::new(MessageKind::Plain);
+        let config = &self.config;
+        message.head.message_id = Some(id);
         message.head.jms_type = Text::new("Advisory");
         let text = |name: &str, value: &str| Some((Text::new(name)?, Value::text(value)));
         let origin = [

@@ -7,7 +7,7 @@ use super::names;
 use super::stored::{Leaving, Outgoing};
 use crate::broker::command::{Command, Delivery, Outcome, Which};
 use crate::ids::{SubscriptionId, Tag};
-use crate::message::{Destination, MalformedContent};
+use crate::message::{Destination, MalformedContent, Notice};
 use crate::protocol::openwire::message::Message;
 use crate::protocol::openwire::table::MessageDispatch;
 
@@ -51,6 +51,12 @@ impl OpenWireSession {
             sequence: self.dispatched + 1,
             broker: &self.config.broker_id,
         };
+        if Notice::is(&delivery.content) {
+            let notice = Notice::decode(delivery.content.clone())?;
+            let mut message = self.notice(delivery.message, notice)?;
+            leaving.address(&mut message);
+            return Ok(Outgoing::Whole(message));
+        }
         let mut outgoing = leaving.make(delivery.content.clone())?;
         let (Outgoing::Whole(message) | Outgoing::Large { message, .. }) = &mut outgoing;
         let grouped = message.head.group_id.is_some();

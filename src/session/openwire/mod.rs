@@ -23,6 +23,7 @@ mod kept;
 mod large;
 mod names;
 mod network;
+mod notice;
 mod outputs;
 mod present;
 mod produce;

@@ -206,7 +206,7 @@ impl Leaving<'_> {
     }
 
     /// Says what the broker knows of it.
-    fn address(&self, message: &mut Message) {
+    pub(super) fn address(&self, message: &mut Message) {
         let returns = i32::try_from(self.returns).unwrap_or(i32::MAX);
         let at = i64::try_from(self.at.0).unwrap_or(i64::MAX);
         let scheduled = |bytes: &Bytes| contains(bytes, SCHEDULED_JOB.as_bytes());

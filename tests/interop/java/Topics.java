@@ -4,11 +4,13 @@ import javax.jms.Connection;
 import javax.jms.JMSException;
 import javax.jms.Message;
 import javax.jms.MessageConsumer;
+import javax.jms.MessageProducer;
 import javax.jms.Session;
 import org.apache.activemq.ActiveMQConnection;
 import org.apache.activemq.advisory.AdvisorySupport;
 import org.apache.activemq.command.ActiveMQMessage;
 import org.apache.activemq.command.ActiveMQQueue;
+import org.apache.activemq.command.ActiveMQTextMessage;
 import org.apache.activemq.command.ActiveMQTopic;
 import org.apache.activemq.command.ConnectionInfo;
 import org.apache.activemq.command.ConsumerInfo;
@@ -210,6 +212,50 @@ final class Topics {
                 return;
             }
         }
+    }
+
+    static void advisories_tell_of_what_expired_and_of_dead_letters(Stage stage)
+        throws JMSException {
+        ActiveMQQueue queue = stage.queue("q");
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageConsumer expired =
+            session.createConsumer(AdvisorySupport.getExpiredMessageTopic(queue));
+        MessageConsumer dead =
+            session.createConsumer(AdvisorySupport.getMessageDLQdAdvisoryTopic(queue));
+        Session other = stage.session(Session.AUTO_ACKNOWLEDGE);
+        MessageProducer producer = other.createProducer(queue);
+        producer.setTimeToLive(100);
+        Message late = other.createTextMessage("late");
+        late.setStringProperty("order", "o-1");
+        producer.send(late);
+        expectAbout(late, Stage.next(expired));
+        ActiveMQMessage apart = expectAbout(late, Stage.next(dead));
+        Stage.check(apart.getStringProperty("dlqDeliveryFailureCause") != null, "no cause");
+        producer.setTimeToLive(0);
+        Message poison = other.createTextMessage("poison");
+        poison.setStringProperty("order", "o-2");
+        producer.send(poison);
+        String once = Returning.AT_ONCE + "&jms.redeliveryPolicy.maximumRedeliveries=0";
+        Session reader = stage.session(Session.CLIENT_ACKNOWLEDGE, once);
+        Stage.expectTexts(reader.createConsumer(queue), "poison");
+        reader.recover();
+        expectAbout(poison, Stage.next(dead));
+        Stage.expectNothing(expired);
+    }
+
+    /** What an advisory is about: a message, without its body. */
+    private static ActiveMQMessage expectAbout(Message sent, Message told) throws JMSException {
+        Stage.expect("Advisory", told.getJMSType());
+        Stage.expect(sent.getJMSMessageID(), told.getStringProperty("orignalMessageId"));
+        Stage.expect(sent.getJMSDestination().toString(),
+            told.getStringProperty("orignalDestination"));
+        var about = (ActiveMQTextMessage) ((ActiveMQMessage) told).getDataStructure();
+        Stage.expect(sent.getJMSMessageID(), about.getJMSMessageID());
+        Stage.expect(sent.getJMSDestination(), about.getJMSDestination());
+        Stage.expect(sent.getJMSExpiration(), about.getJMSExpiration());
+        Stage.expect(sent.getStringProperty("order"), about.getStringProperty("order"));
+        Stage.expect(null, about.getText());
+        return about;
     }
 
     static void a_client_sees_which_destinations_there_are(Stage stage) throws Exception {

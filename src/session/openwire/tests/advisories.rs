@@ -124,3 +124,51 @@ fn the_end_of_a_durable_subscription_is_told_on_its_topic_when_it_has_ended() {
     assert_eq!(told(&mut one), []);
     assert_eq!(one.frames().len(), 1);
 }
+
+#[test]
+fn what_became_of_a_message_is_told_as_an_advisory_about_it_without_its_body() {
+    use crate::message::{Jms, JmsBody, Notice, Value};
+    let mut wire = Wire::alone();
+    wire.consume(1, topic("Expired.>"), 1000);
+    let text = |text: &str| Some(Value::Text(text.to_owned()));
+    let mut sent = super::text(7, queue("q"));
+    sent.head.correlation_id = Text::new("order");
+    let id = sent.head.message_id.clone();
+    let (body, bytes) = JmsBody::of(&sent);
+    let head = crate::message::JmsHead { message: sent, body };
+    let whole = Jms::Whole(head, bytes).encode().unwrap();
+    for (birth, content, name) in
+        [(16, whole, "c:1:1:7"), (17, stored("of another wire"), "ID:escrowmq-d11")]
+    {
+        let notice = Notice {
+            of: Destination::queue("q"),
+            id: BrokerMessageId::Durable(Lsn(birth)).to_string(),
+            at: Millis(5),
+            expires: Some(Millis(9)),
+            priority: 3,
+            persistent: true,
+            returns: 2,
+            cause: None,
+            content,
+        };
+        wire.deliver(1, birth, notice.encode().unwrap());
+        let told = wire.dispatched();
+        let [advisory] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(advisory.head.jms_type, Text::new("Advisory"));
+        assert_eq!(said_by(advisory, "orignalMessageId"), text(name));
+        assert_eq!(said_by(advisory, "orignalDestination"), text("queue://q"));
+        assert_eq!(said_by(advisory, "originBrokerName"), text("escrowmq"));
+        let Some(Structure::Message(about)) = advisory.tail.data_structure.as_deref() else {
+            panic!("it is about a message")
+        };
+        assert_eq!((about.kind, &about.content), (MessageKind::Text, &None));
+        assert_eq!(about.head.destination, Some(queue("q")));
+        assert_eq!((about.head.priority, about.head.expiration), (3, 9));
+        assert_eq!((about.head.persistent, about.tail.redelivery_counter), (true, 2));
+        if birth == 16 {
+            assert_eq!(about.head.correlation_id, Text::new("order"));
+            let of = |id: &MessageId| (id.producer_id.clone(), id.producer_sequence_id);
+            assert_eq!(about.head.message_id.as_ref().map(of), id.as_ref().map(of));
+        }
+    }
+}
