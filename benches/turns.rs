@@ -172,6 +172,23 @@ async fn transactions(bench: &mut Bench<'_>, operations: usize) {
         };
         bench.run(what, whole).await;
     }
+    let together = async |peer: &mut Peer| {
+        peer.subscribe_to(Destination::topic("t")).await;
+        let published = (0..operations).map(|_| {
+            let (to, message) = (Destination::topic("t"), message(None, &[]));
+            Command::Transact { transaction, work: Work::Send { to, message } }
+        });
+        peer.ask(Command::Begin { transaction }).await;
+        peer.ask_all(published).await;
+        peer.ask(Command::Commit { transaction }).await;
+        // Who listens has heard of all when nothing waits in the line.
+        let waits = |reply: Reply| {
+            let Reply::Queues(all) = reply else { panic!("a list is answered") };
+            all.iter().any(|queue| queue.name.starts_with("publications://") && queue.depth > 0)
+        };
+        while waits(peer.ask(Command::ListQueues { after: None }).await) {}
+    };
+    bench.run("publications of a large transaction", together).await;
 }
 
 /// What lies deep in a backlog of messages of all priorities.
