@@ -93,7 +93,7 @@ pub const WILDCARD_PARTS_MAX: usize = 32;
 
 /// Messages that wait in the log for those who keep a topic or listen to it; with more, further
 /// publishers wait. One transaction may bring any number.
-pub const LINE_MAX: u64 = if cfg!(test) { 64 } else { 4096 };
+pub const LINE_MAX: u64 = if cfg!(test) { 64 } else { 1 << 20 };
 
 /// Messages that stand in the line of one topic at most; further publishers wait.
 pub const PUBLICATIONS_MAX: usize = if cfg!(test) { 8 } else { 1024 };

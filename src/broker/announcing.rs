@@ -24,20 +24,31 @@ use crate::limits;
 use crate::message::{Destination, Durability};
 use crate::mutant::{self, Mutant};
 
-/// Who listened when something came into a line: the last seat taken then, by the first place.
+/// Who listened when something came into a line: the last seat of theirs, by the first place.
 #[derive(Debug, Default)]
 pub(crate) struct Marks(BTreeMap<QueueId, VecDeque<(u64, u64)>>);
 
 impl Marks {
     /// Something came into a line.
-    pub(super) fn arrived(&mut self, line: QueueId, seq: u64, last_seat: u64) {
-        // Nobody has ever listened, or this is recovery.
-        if last_seat == 0 {
+    fn arrived(&mut self, line: QueueId, seq: u64, last_seat: u64) {
+        if last_seat == 0 && !self.0.contains_key(&line) {
             return;
         }
         let marks = self.0.entry(line).or_default();
         if marks.back().is_none_or(|(_, seat)| *seat != last_seat) {
             marks.push_back((seq, last_seat));
+        }
+    }
+
+    /// Hardly anything before this is in a line: what is counts as if it had come with it.
+    pub(super) fn trim(&mut self, line: QueueId, seq: u64) {
+        let Some(marks) = self.0.get_mut(&line) else { return };
+        while let Some((oldest, next)) = marks.front().copied().zip(marks.get(1).copied())
+            && next.0 <= seq
+        {
+            marks.pop_front();
+            // What an earlier life has left is before all of them.
+            marks[0] = (oldest.0, next.1);
         }
     }
 
@@ -65,6 +76,14 @@ impl Held {
 }
 
 impl Broker {
+    /// Something came into a line; nobody listens during recovery.
+    pub(super) fn came_into_line(&mut self, id: QueueId, seq: u64) {
+        let Some(line) = self.held.line(id).filter(|line| !line.scheduled) else { return };
+        let last = |name| self.topics[&name].subscribers.last_key_value().map(|(seat, _)| *seat);
+        let last = self.audiences(&line.topic).filter_map(last).max();
+        self.held.marks.arrived(id, seq, last.unwrap_or(0));
+    }
+
     /// Up to which seat those who listen are to hear of what has that place in a line.
     pub(super) fn heard_through(&self, id: QueueId, line: &Line, place: Place) -> u64 {
         if line.scheduled { u64::MAX } else { self.held.marks.through(id, place.seq) }
@@ -126,12 +145,45 @@ impl Broker {
             || lacks(self.room_of_takers(topic, takers, kept, facts))
     }
 
-    /// Whether a message is too large for all who listen together, however little they hold.
+    /// Whether a message is too large for all who listen together, however little they hold. Where
+    /// they miss the oldest none is.
     pub(super) fn listeners_never_take(&self, topic: &str, bytes: u64) -> bool {
-        let listeners: usize =
-            self.audiences(topic).map(|name| self.topics[&name].subscribers.len()).sum();
+        let topics = self.audiences(topic).map(|name| &self.topics[&name]);
+        let waits = topics.filter(|topic| topic.limit.when_full != WhenFull::DropOldest);
+        let listeners: usize = waits.map(|topic| topic.subscribers.len()).sum();
         let each = bytes + limits::VOLATILE_OVERHEAD_BYTES;
-        let fits = listeners as u64 * each <= self.limits.volatile_bytes;
-        !fits && self.topic_bound(topic).when_full != WhenFull::DropOldest
+        listeners as u64 * each > self.limits.volatile_bytes
+    }
+
+    /// Whether what is not persistent is to wait as well, where the line waits for who listens: it
+    /// would take the room for which that waits.
+    pub(super) fn takes_room_of_line(&self, topic: &Arc<str>, client: Option<&str>) -> bool {
+        let mut audiences = self.audiences(topic).map(|name| &self.topics[&name]);
+        self.busy_line(topic, client).is_some_and(|(line, _)| self.queues[&line].row.depth > 0)
+            && audiences.any(|topic| topic.limit.when_full != WhenFull::DropOldest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_tell_who_listened_and_stay_few() {
+        let (mut marks, line) = (Marks::default(), QueueId(1));
+        marks.arrived(line, 5, 0);
+        assert!(marks.0.is_empty());
+        for seq in 6..=1000 {
+            marks.arrived(line, seq, seq / 2);
+            assert_eq!((marks.through(line, 5), marks.through(line, seq)), (0, seq / 2));
+            let out = (seq.saturating_sub(10)).max(6);
+            assert_eq!(marks.through(line, out), out / 2);
+            marks.trim(line, out);
+            assert_eq!(marks.through(line, out), out / 2);
+            assert!(marks.0[&line].len() < 10);
+        }
+        // Everybody has gone.
+        marks.arrived(line, 1001, 0);
+        assert_eq!((marks.through(line, 1000), marks.through(line, 1001)), (500, 0));
     }
 }

@@ -317,7 +317,7 @@ impl Broker {
             self.stir(id);
         } else if queue.role == Role::Line {
             self.held.spreading.wake(id);
-            self.held.marks.arrived(id, place.seq, self.last_seat);
+            self.came_into_line(id, place.seq);
         }
     }
 

@@ -113,7 +113,7 @@ impl Broker {
         if shared {
             self.durable.leave_body(upload);
         } else if self.queues[&queue].role == Role::Line {
-            // Who listens was told when it came there.
+            // As one that has left it for nobody.
             self.durable.set_holders(upload, 0);
         } else {
             self.durable.kill(upload);

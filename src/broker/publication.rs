@@ -63,6 +63,9 @@ impl Broker {
         let client = self.client_of(connection).map(|client| &**client);
         let persistent = message.durability == Durability::Persistent;
         let line = if persistent { self.busy_line(topic, client) } else { None };
+        if !persistent && self.takes_room_of_line(topic, client) {
+            return Ok(Way::Wait(Shortage::Destination));
+        }
         if self.held.count(topic) == 0 && line.is_none() || mutant::is(Mutant::ForgetKept) {
             return Ok(Way::Direct);
         }
@@ -367,12 +370,17 @@ impl Broker {
     ) {
         let line = Arc::clone(self.held.line(from).expect("only lines are pending"));
         let message = publication(place, &entry, content);
-        let over = entry.expires.is_some_and(|at| at <= now) || mutant::is(Mutant::SpreadToNobody);
-        let takers = if over { Vec::new() } else { self.takers_of(&line, (from, place), &message) };
+        if entry.expires.is_some_and(|at| at <= now) {
+            return self.state_expired(now, from, vec![(place, entry)], facts);
+        }
+        let takers = match mutant::is(Mutant::SpreadToNobody) {
+            true => Vec::new(),
+            false => self.takers_of(&line, (from, place), &message),
+        };
         let size = (content.len() as u64, message.body_bytes());
-        let heard = !over && self.is_heard(from, &line, place);
+        let heard = self.is_heard(from, &line, place);
         let judged = if line.scheduled { &takers[..] } else { &[] };
-        let lacks = !over && (heard || line.scheduled);
+        let lacks = heard || line.scheduled;
         if lacks && self.lacks_room(&line.topic, judged, size, facts) {
             self.watch(&Destination::Topic(Arc::clone(&line.topic)));
             let until = Millis(now.0.saturating_add(limits::OCCURRENCE_RETRY_MILLIS));
@@ -383,8 +391,13 @@ impl Broker {
         let heard = heard && !self.listeners_never_take(&line.topic, content.len() as u64);
         let through = if heard { self.heard_through(from, &line, place) } else { 0 };
         let reach = if heard { self.reach(&line.topic).unwrap_or(0) } else { 0 };
-        let (topic, from) = (Arc::clone(&line.topic), Publisher::Gone { through });
-        facts.push(Fact::Memory(Change::Publish { topic, message, from, reach }));
+        let (topic, gone) = (Arc::clone(&line.topic), Publisher::Gone { through });
+        facts.push(Fact::Memory(Change::Publish { topic, message, from: gone, reach }));
+        let row = &self.queues[&from].row;
+        // As many have left as came before it.
+        if row.last_seq - row.depth + 1 >= place.seq {
+            self.held.marks.trim(from, place.seq);
+        }
     }
 
     /// The queues that get a message of a line: those that were there when it was committed, or

@@ -247,7 +247,11 @@ impl Broker {
         if entries.is_empty() {
             return;
         }
-        match self.queues[&queue].redelivery.expired {
+        // Of what waits in a line for nobody but who listens nothing is to be kept.
+        let line = self.held.line(queue).filter(|line| !line.scheduled);
+        let unkept = line.is_some_and(|line| self.held.count(&line.topic) == 0);
+        let ending = self.queues[&queue].redelivery.expired;
+        match if unkept { Ending::Drop } else { ending } {
             Ending::Drop => {
                 self.state_notices(queue, (Event::Expired, None), &entries, facts);
                 let gone = entries.iter().map(|(place, entry)| Gone::of(*place, entry));

@@ -5,6 +5,7 @@
 //! line is (`held`), and where a publication goes (`publication`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::ids::{Millis, QueueId};
 use crate::limits;
@@ -15,6 +16,8 @@ pub(crate) struct Spreading {
     pending: BTreeSet<QueueId>,
     /// Of these, the ones that can go on.
     ready: BTreeSet<QueueId>,
+    /// The one that went on last: they take turns.
+    turn: Option<QueueId>,
     /// Those of which entries are being read.
     paging: BTreeSet<QueueId>,
     /// And those of which the content of the first is.
@@ -41,7 +44,13 @@ impl Spreading {
             self.resting.remove(&id);
             self.wake(id);
         }
-        self.ready.first().copied().filter(|_| self.may_read())
+        if !self.may_read() {
+            return None;
+        }
+        let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.ready.range((after, Bound::Unbounded)).next();
+        self.turn = next.or(self.ready.first()).copied();
+        self.turn
     }
 
     /// Whether some can go on.

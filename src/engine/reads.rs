@@ -63,6 +63,9 @@ impl Engine {
 
     /// Gives the broker the contents that it asks for and that are in memory.
     pub(super) fn fetch_near(&mut self, now: Millis) {
+        if self.effects.is_empty() || self.checkpoints.is_behind(&self.broker) {
+            return;
+        }
         let near = |effect: &mut Effect| match effect {
             Effect::Content(request) => self.cache.get(request.birth).is_some(),
             _ => false,
@@ -130,6 +133,8 @@ impl Engine {
             Admission::Full => false,
             Admission::Yes => !self.disk.is_low(),
         };
+        // Selectors judge it.
+        self.effort.add(limits::COMMAND_EFFORT);
         self.broker.content_in(now, &request, &content, room, &mut self.facts);
         self.commit();
     }

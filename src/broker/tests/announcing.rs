@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::*;
 use crate::broker::command::{Disposition, EndAs, StartAs, Work, XaCommand};
 use crate::broker::policy::{Limit, Pattern, Policies, Shortage, WhenFull};
+use crate::broker::redelivery::{Ending, Redelivery};
 use crate::ids::{TransactionName, Xid};
 use crate::limits;
 use crate::message::on_topic;
@@ -46,12 +47,24 @@ impl Bench {
 
     /// A branch that publishes these, and that has not voted.
     fn branch(&mut self, name: u8, numbers: Range<usize>) -> Arc<Xid> {
+        self.branch_on("t", name, numbers.map(numbered))
+    }
+
+    fn branch_on(
+        &mut self,
+        to: &str,
+        name: u8,
+        messages: impl Iterator<Item = Message>,
+    ) -> Arc<Xid> {
         let xid = Arc::new(Xid::new(1, b"global", &[name]).unwrap());
         let (how, client) = (StartAs::New, "a client".into());
         let start = Arc::clone(&xid);
         let start = XaCommand::Start { xid: start, how, transaction: T, timeout: None, client };
         self.xa(7, start).unwrap();
-        numbers.for_each(|number| self.publish_as(T, number));
+        for message in messages {
+            let work = Work::Send { to: topic(to), message };
+            self.do_all(7, &Command::Transact { transaction: T, work });
+        }
         let (ended, how) = (Arc::clone(&xid), EndAs::Success);
         self.xa(7, XaCommand::End { xid: ended, transaction: T, how }).unwrap();
         xid
@@ -63,10 +76,12 @@ impl Bench {
         let size = limits::STEP_MESSAGES_MAX;
         let parts = (0..count).step_by(size).map(|first| first..count.min(first + size));
         let branches: Vec<_> = (1..).zip(parts).map(|(name, it)| self.branch(name, it)).collect();
-        for xid in branches {
-            let commit = Command::Xa(XaCommand::Commit { xid, one_phase: true });
-            assert_eq!(self.begin_to(7, &commit).unwrap().0, Verdict::Answer(Reply::Done));
-        }
+        branches.into_iter().for_each(|xid| self.commit_branch_now(xid));
+    }
+
+    fn commit_branch_now(&mut self, xid: Arc<Xid>) {
+        let commit = Command::Xa(XaCommand::Commit { xid, one_phase: true });
+        assert_eq!(self.begin_to(7, &commit).unwrap().0, Verdict::Answer(Reply::Done));
     }
 
     /// A commit, and nothing that follows from it by itself.
@@ -116,6 +131,12 @@ fn holding(messages: u64) -> Arc<Policies> {
     let limit = Limit { messages, when_full: WhenFull::Hold, ..Limit::NONE };
     let pattern = Pattern::parse("topic://t").unwrap();
     Arc::new(Policies::new(vec![(pattern, limit)], WhenFull::Hold).unwrap())
+}
+
+/// An acknowledgement of this delivery.
+fn accept(tag: u64) -> Command {
+    let (subscription, which) = (SubscriptionId(1), Which::One(Tag(tag)));
+    Command::Settle { subscription, which, outcome: Outcome::Accepted }
 }
 
 fn all(count: usize) -> Vec<usize> {
@@ -244,4 +265,92 @@ fn who_publishes_behind_a_long_line_waits_until_it_is_shorter() {
     assert!(bench.broker.take_freed().contains(&topic("t")));
     assert_eq!(bench.publish_now(100), Verdict::Answer(Reply::Done));
     assert_eq!(bench.heard_by(1), all(limits::LINE_MAX as usize));
+}
+
+#[test]
+fn lines_take_turns() {
+    let mut bench = Bench::with(Limits::default());
+    let (size, mut branches) = (limits::STEP_MESSAGES_MAX, Vec::new());
+    for (name, to) in [(1, "a"), (2, "b")] {
+        bench.subscribe(name.into(), topic(to), 100);
+        branches.push(bench.branch_on(to, name, (0..size).map(numbered)));
+    }
+    branches.into_iter().for_each(|xid| bench.commit_branch_now(xid));
+    bench.go_on();
+    let who: Vec<_> = bench.delivered.iter().map(|given| given.key.0.0).collect();
+    assert_eq!(who, [1, 2].repeat(size));
+}
+
+#[test]
+fn everybody_hears_of_what_all_together_have_no_memory_for_where_they_miss_the_oldest() {
+    let mut bench = Bench::with(Limits { volatile_bytes: 1000, ..Limits::default() });
+    (1..=3).for_each(|connection| bench.subscribe(connection, topic("t"), 100));
+    bench.commit_many(1);
+    bench.go_on();
+    assert_eq!([1, 2, 3].map(|connection| bench.heard_by(connection)), [[0], [0], [0]]);
+}
+
+#[test]
+fn what_is_too_large_for_all_who_hold_publishers_is_refused_to_a_transaction() {
+    let mut bench = Bench::with(Limits { volatile_bytes: 1000, ..Limits::default() });
+    bench.broker.govern(holding(20));
+    (1..=3).for_each(|connection| bench.subscribe(connection, topic("t"), 100));
+    bench.begin_as(T);
+    let work = Work::Send { to: topic("t"), message: numbered(0) };
+    bench.keep(4, "s", ("", false)).unwrap();
+    let refused = bench.ask(7, &Command::Transact { transaction: T, work });
+    assert_eq!(refused, Err(Refusal::MemoryFull { limit: 1000 }));
+}
+
+#[test]
+fn what_expires_in_a_line_for_nobody_but_who_listens_is_set_apart_nowhere() {
+    let dead = |bench: &mut Bench| bench.depth("ActiveMQ.DLQ").map_or(0, |queue| queue.depth);
+    for (kept, apart) in [(false, 0), (true, 1)] {
+        let mut bench = Bench::with(Limits::default());
+        let rules = Redelivery { expired: Ending::DeadLetter, ..Redelivery::none() };
+        let policies = Policies::clone(&holding(1)).with_redelivery(Vec::new(), rules).unwrap();
+        bench.broker.govern(Arc::new(policies));
+        bench.subscribe(1, topic("t"), 1);
+        if kept {
+            bench.keep(2, "s", ("JMSPriority = 9", false)).unwrap();
+        }
+        // The first is in his hands, the second waits for him, and the third in the line.
+        let expires = [None, None, Some(Millis(bench.now.0 + 100))];
+        let messages = expires.map(|expires| Message { expires, ..numbered(0) });
+        let branches = [1, 2, 3].map(|name| {
+            let message = messages[usize::from(name) - 1].clone();
+            bench.branch_on("t", name, std::iter::once(message))
+        });
+        branches.into_iter().for_each(|xid| bench.commit_branch_now(xid));
+        bench.go_on();
+        assert!(bench.broker.publications_rest());
+        bench.now.0 += 200;
+        bench.go_on();
+        assert_eq!(dead(&mut bench), apart);
+        assert!(!bench.broker.publications_rest());
+    }
+}
+
+#[test]
+fn what_is_not_persistent_does_not_take_the_room_for_which_the_line_waits() {
+    let mut bench = Bench::with(Limits::default());
+    bench.broker.govern(holding(2));
+    bench.subscribe(1, topic("t"), 1);
+    let branches =
+        [1, 2, 3, 4].map(|name| bench.branch(name, usize::from(name)..usize::from(name) + 1));
+    branches.into_iter().for_each(|xid| bench.commit_branch_now(xid));
+    bench.go_on();
+    assert!(bench.broker.publications_rest());
+    assert_eq!(bench.heard_by(1), [1]);
+    let fast = Message { durability: Durability::NonPersistent, ..numbered(9) };
+    let send = Command::Send { to: topic("t"), message: fast };
+    bench.begin_to(1, &accept(1)).unwrap();
+    assert_eq!(bench.ask(7, &send), Ok(Verdict::Hold(Shortage::Destination)));
+    bench.go_on();
+    for number in 2..=4 {
+        bench.ask(1, &accept(number)).unwrap();
+        bench.go_on();
+    }
+    assert_eq!(bench.heard_by(1).last(), Some(&4));
+    assert_eq!(bench.ask(7, &send), Ok(Verdict::Answer(Reply::Done)));
 }

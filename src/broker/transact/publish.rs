@@ -55,6 +55,10 @@ impl Broker {
             facts.push(Fact::Memory(Change::Unit(key, UnitChange::Work(work))));
             return DONE;
         }
+        if self.listeners_never_take(name, sent.content.len() as u64) {
+            let limit = self.limits.volatile_bytes;
+            return Err(Refusal::MemoryFull { limit });
+        }
         if unit.unkept_on(name).next().is_some() {
             self.state_stored(now, (connection, key), name, facts)?;
             return Ok(Verdict::Part);
