@@ -172,6 +172,36 @@ fn a_large_transaction_is_one_atom_in_bounded_memory() {
     }
 }
 
+/// What is published waits in the log for who listens, who hears all of it where that holds
+/// publishers.
+#[test]
+fn a_transaction_publishes_more_than_memory_takes_and_who_listens_hears_all_of_it() {
+    let dir = fresh_dir();
+    let settings = "memory.non_persistent = \"1MiB\"\n\
+                    [[destinations]]\nname = \"topic://news\"\nmessages = 10000\n\
+                    when_full = \"hold\"\n";
+    let broker = Broker::start_configured(&dir.path().join("data"), settings);
+    let mut listener = broker.connect();
+    let subscribe = Frame::new("SUBSCRIBE").with("id", "s").with("destination", "/topic/news");
+    let subscribe = subscribe.with("ack", "client").with("activemq.prefetchSize", "100");
+    listener.confirm(subscribe).unwrap();
+    let mut publisher = broker.connect();
+    publisher.send(&in_transaction("BEGIN", "t")).unwrap();
+    let body = |number: u64| format!("{number} {}", "x".repeat(1024));
+    let send = |number: u64| send_in("t", "/topic/news", &body(number));
+    publisher.send_all((0..5000).map(send)).unwrap();
+    publisher.confirm(in_transaction("COMMIT", "t")).unwrap();
+    let direct = Frame::new("SEND").with("destination", "/topic/news").body(body(5000));
+    publisher.send(&direct).unwrap();
+    for number in 0..=5000 {
+        let message = listener.message().unwrap();
+        assert_eq!(message.text(), body(number));
+        if number % 50 == 0 {
+            listener.ack(&message).unwrap();
+        }
+    }
+}
+
 /// Half of what it does takes: neither that nor its end follows the number of operations, in memory
 /// or in what must be durable for the outcome.
 #[test]
