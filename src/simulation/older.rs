@@ -1,17 +1,20 @@
 //! Stores as older versions of this program have left them: they start, and nothing of them is
-//! lost. Of each version of the index there is one, written once and never again.
+//! lost. Of each version of the index there is one, and since format 12 another with what that
+//! lacks (`more`); each is written once and never again.
+
+mod more;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::broker::command::{
-    Command, Confirm, EndAs, KeepAs, Once, Outcome, Output, Refusal, Reply, Request, StartAs,
-    Which, Work, XaCommand,
+    Command, Confirm, Delivery, EndAs, KeepAs, Once, Outcome, Output, Refusal, Reply, Request,
+    StartAs, Which, Work, XaCommand,
 };
 use crate::broker::delta::Resolution;
 use crate::broker::xa::XaError;
-use crate::engine::{Input, Mailbox};
+use crate::engine::{Input, Mailbox, Settings};
 use crate::identity::{Identity, Numbered};
 use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token, TransactionName, Xid};
 use crate::io::Storage;
@@ -29,17 +32,21 @@ struct Bench {
     node: Node,
     mailbox: Arc<Mailbox>,
     now: Millis,
-    deliveries: u64,
+    deliveries: Vec<Delivery>,
     pieces: u64,
 }
 
 impl Bench {
     fn open(disk: &SimDisk, now: u64) -> Self {
+        Self::open_with(disk, now, &settings())
+    }
+
+    fn open_with(disk: &SimDisk, now: u64, settings: &Settings) -> Self {
         let now = Millis(now);
-        let mut node = Node::open_with(disk, 7, now, &settings()).unwrap();
+        let mut node = Node::open_with(disk, 7, now, settings).unwrap();
         let mailbox = Arc::new(Mailbox::default());
         node.inputs.push_back(Input::Connect(ConnectionId(1), Arc::clone(&mailbox)));
-        Self { node, mailbox, now, deliveries: 0, pieces: 0 }
+        Self { node, mailbox, now, deliveries: Vec::new(), pieces: 0 }
     }
 
     fn ask(&mut self, command: Command) -> Result<Reply, Refusal> {
@@ -51,7 +58,7 @@ impl Bench {
         for output in outputs {
             match output {
                 Output::Answer { result, .. } => answers.push(result),
-                Output::Delivery(_) => self.deliveries += 1,
+                Output::Delivery(delivery) => self.deliveries.push(delivery),
                 Output::Piece { .. } => self.pieces += 1,
                 other => panic!("{other:?}"),
             }
@@ -88,8 +95,8 @@ impl Bench {
     /// Takes what comes, as long as anything does.
     fn take_all(&mut self) {
         let mut before = None;
-        while before != Some((self.deliveries, self.pieces)) {
-            before = Some((self.deliveries, self.pieces));
+        while before != Some((self.deliveries.len(), self.pieces)) {
+            before = Some((self.deliveries.len(), self.pieces));
             self.run();
             self.done(Command::Barrier);
         }
@@ -174,20 +181,36 @@ fn published(number: u64) -> Command {
 
 /// A branch that has received a message and sent one, and has voted.
 fn vote(bench: &mut Bench, number: u64) {
-    let (from, transaction) = (format!("in.{number}"), TransactionName(number));
+    let from = format!("in.{number}");
     bench.done(send(&from, When::AtOnce));
-    let (subscription, selector) = (SubscriptionId(number), None);
-    bench.done(Command::Subscribe { subscription, from: queue(&from), prefetch: 1, selector });
-    let (how, client) = (StartAs::New, "client".into());
+    begin(bench, number);
+    receive(bench, number, &from, Outcome::Accepted);
+    within(bench, number, Work::Send { to: queue("out"), message: message(When::AtOnce) });
+    prepare(bench, number);
+}
+
+/// Begins a branch.
+fn begin(bench: &mut Bench, number: u64) {
+    let (how, transaction, client) = (StartAs::New, TransactionName(number), "client".into());
     let start = XaCommand::Start { xid: xid(number), how, transaction, timeout: None, client };
     bench.done(Command::Xa(start));
-    let (which, outcome) = (Which::One(Tag(1)), Outcome::Accepted);
-    let work = Work::Settle { subscription, which, outcome };
-    bench.done(Command::Transact { transaction, work });
-    let work = Work::Send { to: queue("out"), message: message(When::AtOnce) };
-    bench.done(Command::Transact { transaction, work });
-    let end = XaCommand::End { xid: xid(number), transaction, how: EndAs::Success };
-    bench.done(Command::Xa(end));
+}
+
+fn within(bench: &mut Bench, number: u64, work: Work) {
+    bench.done(Command::Transact { transaction: TransactionName(number), work });
+}
+
+/// Settles the first message of a queue in a branch.
+fn receive(bench: &mut Bench, number: u64, from: &str, outcome: Outcome) {
+    let (subscription, selector) = (SubscriptionId(number), None);
+    bench.done(Command::Subscribe { subscription, from: queue(from), prefetch: 1, selector });
+    within(bench, number, Work::Settle { subscription, which: Which::One(Tag(1)), outcome });
+}
+
+/// Ends the work in a branch and asks for its vote.
+fn prepare(bench: &mut Bench, number: u64) {
+    let (transaction, how) = (TransactionName(number), EndAs::Success);
+    bench.done(Command::Xa(XaCommand::End { xid: xid(number), transaction, how }));
     bench.done(Command::Xa(XaCommand::Prepare { xid: xid(number) }));
 }
 
@@ -228,6 +251,29 @@ fn publish_large(bench: &mut Bench, stage: StageId) {
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/stores")
+}
+
+/// The store of this version.
+fn newest(kind: &str) -> PathBuf {
+    directory().join(format!("{kind}-{FORMAT}.bin"))
+}
+
+/// The stores of all versions.
+fn stores(kind: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir(directory()).unwrap().map(|it| it.unwrap().path());
+    let is = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().starts_with(kind);
+    let mut stores: Vec<_> = all.filter(is).collect();
+    stores.sort();
+    assert!(stores.contains(&newest(kind)), "there is none of this version: see its writer");
+    stores
+}
+
+/// Keeps a store that has been killed as the one of this version.
+fn write_newest(kind: &str, disk: &SimDisk) {
+    fs::create_dir_all(directory()).unwrap();
+    let path = newest(kind);
+    assert!(!path.exists(), "{} is there, and is never rewritten", path.display());
+    fs::write(path, pack(disk)).unwrap();
 }
 
 /// Each file: length of its name u8, name, size u64, count u32, and so often the number of a block
@@ -294,20 +340,12 @@ fn write_a_store() {
     fill(&mut bench, 0);
     bench.pass(10 * settings().checkpoint_millis);
     fill(&mut bench, 10);
-    fs::create_dir_all(directory()).unwrap();
-    let path = directory().join(format!("index-{FORMAT}.bin"));
-    assert!(!path.exists(), "{} is there, and is never rewritten", path.display());
-    fs::write(path, pack(&disk.kill())).unwrap();
+    write_newest("index", &disk.kill());
 }
 
 #[test]
 fn a_store_of_every_version_starts_and_nothing_of_it_is_lost() {
-    let mut stores: Vec<_> =
-        fs::read_dir(directory()).unwrap().map(|it| it.unwrap().path()).collect();
-    stores.sort();
-    let newest = directory().join(format!("index-{FORMAT}.bin"));
-    assert!(stores.contains(&newest), "there is none of this version: see write_a_store");
-    for path in stores {
+    for path in stores("index") {
         let mut bench = Bench::open(&unpack(&path), 2 * HOUR);
         let is_10 = path.ends_with("index-10.bin");
         let has_large = !is_10 && !path.ends_with("index-11.bin");
@@ -325,33 +363,33 @@ fn a_store_of_every_version_starts_and_nothing_of_it_is_lost() {
         bench.pass(12 * HOUR);
         assert_eq!(bench.depth("again"), 4, "both have come twice, and are over");
         bench.done(Command::Identify { client: "client".into() });
-        let before = bench.deliveries;
+        let before = bench.deliveries.len();
         bench.done(keep());
         bench.run();
         bench.done(Command::Barrier);
         // Those that were to wait have come meanwhile; in the older the others are new.
         let kept = if is_10 { 4 } else { 6 };
-        assert_eq!(bench.deliveries - before, kept, "all publications were kept");
-        let before = bench.deliveries;
+        assert_eq!(bench.deliveries.len() - before, kept, "all publications were kept");
+        let before = bench.deliveries.len();
         if !is_10 {
             bench.done(keep_pattern());
             bench.take_all();
             let kept = if has_large { 4 } else { 2 };
-            assert_eq!(bench.deliveries - before, kept, "all were kept for the pattern");
+            assert_eq!(bench.deliveries.len() - before, kept, "all were kept for the pattern");
         }
-        let (before, pieces) = (bench.deliveries, bench.pieces);
+        let (before, pieces) = (bench.deliveries.len(), bench.pieces);
         if has_large {
             bench.done(keep_large());
             bench.take_all();
-            let found = (bench.deliveries - before, bench.pieces - pieces);
+            let found = (bench.deliveries.len() - before, bench.pieces - pieces);
             assert_eq!(found, (2, 4), "both were kept, with their bodies");
         }
-        let before = bench.deliveries;
+        let before = bench.deliveries.len();
         let subscription = SubscriptionId(101);
         let (from, selector) = (queue("later"), None);
         bench.done(Command::Subscribe { subscription, from, prefetch: 9, selector });
         bench.done(Command::Barrier);
-        assert_eq!(bench.deliveries - before, 2, "both delays are over");
+        assert_eq!(bench.deliveries.len() - before, 2, "both delays are over");
     }
 }
 
