@@ -320,10 +320,12 @@ impl Outbox {
             }
             // To look for a payload in memory takes its time as well.
             left = left.saturating_sub(loads.len() - asked);
-            if let Some(over) = connection.stream.take_if(|stream| stream.end().is_some())
-                && over.end() == Some(End::Mismatch)
-            {
-                self.mismatched.push((over.key, over.tag, over.upload));
+            if let Some(over) = connection.stream.take_if(|stream| stream.end().is_some()) {
+                // What comes behind a body that broke off goes on.
+                self.lively.insert(id);
+                if over.end() == Some(End::Mismatch) {
+                    self.mismatched.push((over.key, over.tag, over.upload));
+                }
             }
         }
         for id in told {
@@ -564,7 +566,61 @@ fn delivery(assignment: Assignment, content: Bytes, epoch: u64) -> Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::fact::Volatile;
+    use crate::ids::{Body, Millis};
+    use crate::message::{BodyKind, LargeHead};
     use proptest::prelude::*;
+
+    fn published(key: ConsumerKey, tag: u64, body: Option<Body>, content: Bytes) -> Assignment {
+        let message = Volatile {
+            at: Millis(0),
+            expires: None,
+            priority: 4,
+            persistent: true,
+            published: false,
+            with_log: true,
+            body,
+            content,
+        };
+        Assignment {
+            key,
+            tag: Tag(tag),
+            source: "t".into(),
+            topic: true,
+            origin: None,
+            message: Lent::Published { number: tag, message },
+            redelivered: false,
+            attempt: 1,
+            first_of_group: false,
+            dead: None,
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_a_body_that_broke_off_goes_on() {
+        let (mut outbox, mailbox) = (Outbox::new(1 << 20, 1 << 20), Arc::new(Mailbox::default()));
+        let (id, subscription) = (ConnectionId(1), SubscriptionId(1));
+        outbox.connect(id, Arc::clone(&mailbox));
+        outbox.subscribe((id, subscription));
+        let body = Some(Body::new(UploadId::new(1).unwrap(), 100));
+        let head = LargeHead { kind: BodyKind::Bytes, properties: Vec::new(), bytes: 100 };
+        let key = (id, subscription);
+        outbox.deliver(Lsn(0), published(key, 1, body, head.encode()));
+        outbox.deliver(Lsn(0), published(key, 2, None, Bytes::from_static(b"behind")));
+        let (cache, mut loads) = (Cache::new(0), Vec::new());
+        outbox.release(Lsn(1), 100, &cache, &mut loads);
+        assert_eq!(outbox.lookups().count(), 1);
+        // There are no pieces: the body breaks off.
+        outbox.located((key, Tag(1)), Some((Vec::new(), false)));
+        while outbox.release(Lsn(1), 100, &cache, &mut loads) {}
+        let mut outputs = Vec::new();
+        mailbox.take(&mut outputs).unwrap();
+        let came = |tag: u64| {
+            let is = |it: &&Output| matches!(it, Output::Delivery(it) if it.tag == Tag(tag));
+            outputs.iter().filter(is).count()
+        };
+        assert_eq!((came(1), came(2)), (1, 1), "{outputs:?}");
+    }
 
     proptest! {
         #[test]
