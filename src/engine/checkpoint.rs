@@ -310,6 +310,11 @@ impl Checkpoints {
         (files + since, bytes + since * self.segment_size)
     }
 
+    /// Bytes of the newest segment behind the end of the log.
+    pub(crate) fn unused(&self, appended: Lsn) -> u64 {
+        self.segment_size - appended.0 % self.segment_size
+    }
+
     /// Whether everything is durable and the index knows what it can.
     pub(crate) fn is_final(&self, log: &Log) -> bool {
         let caught_up = !self.has_changed();

@@ -69,6 +69,8 @@ pub struct Status {
     pub segments: u64,
     /// Bytes of these.
     pub log_bytes: u64,
+    /// Of these bytes, those of the newest segment to which nothing was appended yet.
+    pub unused_bytes: u64,
     /// Bytes of the newest payloads kept in memory.
     pub cache_bytes: usize,
     /// Bytes that wait for the log thread.
@@ -110,6 +112,7 @@ impl Engine {
             lag_bytes: appended.0.saturating_sub(durable.0),
             segments,
             log_bytes,
+            unused_bytes: self.checkpoints.unused(appended),
             cache_bytes: self.cache.bytes(),
             gathered_bytes: self.log.gathered(),
         }

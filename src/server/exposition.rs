@@ -202,11 +202,15 @@ impl Page {
     fn log(&mut self, numbers: &Numbers) {
         let status = &numbers.status;
         let live = status.totals.live_bytes;
-        let help =
-            "Bytes of the log: live ones are of messages that are there, dead are the others";
-        let dead = status.log_bytes.saturating_sub(live);
-        let samples: [Sample<'_>; 2] =
-            [(&[("state", "live")], live as f64), (&[("state", "dead")], dead as f64)];
+        let help = "Bytes of the log: live ones are of messages that are there, unused ones are \
+                    still to be written in the newest segment, dead are the others";
+        let unused = status.unused_bytes;
+        let dead = status.log_bytes.saturating_sub(live + unused);
+        let samples: [Sample<'_>; 3] = [
+            (&[("state", "live")], live as f64),
+            (&[("state", "dead")], dead as f64),
+            (&[("state", "unused")], unused as f64),
+        ];
         self.metric("log_bytes", "gauge", help, samples);
         self.gauge("log_segments", "Files of the log that hold or held something", status.segments);
         let help = "Bytes of log that are not durable yet: what answers wait for";
