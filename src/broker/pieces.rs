@@ -329,6 +329,22 @@ fn apply(bench: &mut Bench, lists: &mut Lists, step: &Step, volatile: bool) {
     }
 }
 
+#[test]
+fn a_move_of_none_moves_none() {
+    let mut bench = Bench::new(4);
+    for _ in 0..3 {
+        bench.send("q", 4, Durability::Persistent, None);
+        bench.send("q", 4, Durability::NonPersistent, None);
+    }
+    let Ok(Reply::Moved(reply)) = bench.shift("q", "other", Pick::First(0)) else {
+        panic!("moved")
+    };
+    assert_eq!(
+        (reply.moved, bench.browse("q", 9).len(), bench.browse("other", 9).len()),
+        (0, 6, 0)
+    );
+}
+
 proptest! {
     /// Whatever was sent, lent and moved: a browse in pages of any size shows each queue as a list
     /// that saw it all has it, and after a crash at any record each message is in one queue.

@@ -157,7 +157,8 @@ impl Broker {
         let mut after = self.walk(page, transfer.rest.after, |seen| {
             // What comes again stays: it is no message yet.
             let again = matches!(seen.what, What::Durable(entry) if self.is_repeated(&entry));
-            if !seen.lent && !again && transfer.takes(seen.spot) {
+            let more = moved < transfer.left;
+            if more && !seen.lent && !again && transfer.takes(seen.spot) {
                 moved += 1;
                 match (seen.spot, seen.what) {
                     (Spot::Durable(place), What::Durable(entry)) => {
