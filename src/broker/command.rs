@@ -88,7 +88,8 @@ pub enum Command {
         /// Its bytes; not none.
         bytes: Bytes,
     },
-    /// Sends the message: like [`Command::Send`], and as one fact with the end of its stage.
+    /// Sends the message: like [`Command::Send`], and as one fact with the end of its stage. That
+    /// ends where it is refused, too, and what came of the body is given back.
     SendStaged {
         /// Of which.
         stage: StageId,

@@ -196,11 +196,11 @@ impl Broker {
     }
 
     /// Ends a move where it is, because the store has no room for its records.
-    pub fn decide_no_room(&self, request: &PageRequest, facts: &mut Vec<Fact>) {
+    pub fn decide_no_room(&self, request: &PageRequest, refusal: Refusal, facts: &mut Vec<Fact>) {
         if let Some(transfer) = self.transfers.get(&request.queue) {
             let (asker, from) = (transfer.asker, request.queue);
             facts.push(Fact::Memory(Change::TransferOver { from }));
-            let result = Err(Refusal::StorageFull);
+            let result = Err(refusal);
             facts.push(Fact::Memory(Change::Tell { asker, result }));
         }
     }

@@ -370,6 +370,14 @@ impl Broker {
         DONE
     }
 
+    /// States that a message which was refused leaves nothing of its body, if it has one.
+    pub fn decide_abandon(&self, from: ConnectionId, stage: StageId, facts: &mut Vec<Fact>) {
+        let key = (from, stage);
+        if self.stages.stages.contains_key(&key) {
+            facts.push(Fact::Memory(Change::StageAbandon { key }));
+        }
+    }
+
     pub(super) fn abandon_stages(&self, connection: ConnectionId, facts: &mut Vec<Fact>) {
         let stages = self.stages.of(connection);
         facts.extend(stages.map(|key| Fact::Memory(Change::StageAbandon { key })));

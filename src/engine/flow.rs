@@ -13,7 +13,7 @@ use crate::engine::gate::Until;
 use crate::engine::park::{Answer, Waiting};
 use crate::engine::{Engine, Settings};
 use crate::identity::Identity;
-use crate::ids::{ConnectionId, Lsn, Millis, Token, TransactionName};
+use crate::ids::{ConnectionId, Lsn, Millis, StageId, Token, TransactionName};
 use crate::limits;
 use crate::message::{Destination, Durability};
 use crate::mutant::{self, Mutant};
@@ -58,6 +58,19 @@ pub(super) enum Fate {
     Wait,
     /// It must first be known what was seen of this producer.
     Sought(Identity),
+}
+
+/// What of the work of several requests a command is a part of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    of: Option<TransactionName>,
+    stage: Option<StageId>,
+}
+
+impl Part {
+    pub(super) fn of(command: &Command) -> Self {
+        Self { of: command.works_in(), stage: command.stage() }
+    }
 }
 
 /// What flow control remembers beside the lines.
@@ -126,37 +139,46 @@ impl Engine {
         lines.find(|to| self.broker.sends_with(from, command, to)).cloned()
     }
 
-    /// A part of a transaction was refused: what is left of it must not be committed.
-    pub(super) fn doom(
-        &mut self,
-        from: ConnectionId,
-        transaction: Option<TransactionName>,
-        because: &Refusal,
-    ) {
-        if let Some(transaction) = transaction {
+    /// A part of something was refused: what is left of its transaction must not be committed, and
+    /// what came of its body is given back.
+    pub(super) fn undo(&mut self, from: ConnectionId, part: Part, because: &Refusal) {
+        if let Some(transaction) = part.of {
             self.broker.decide_doom(from, transaction, because, &mut self.facts);
-            self.commit();
         }
+        if let Some(stage) = part.stage {
+            self.broker.decide_abandon(from, stage, &mut self.facts);
+        }
+        self.commit();
     }
 
     /// A branch that was refused its vote is rolled back: its manager does not ask for that. Gives
-    /// what is to be said of it, which is another thing where that cannot be.
-    pub(super) fn no_vote(&mut self, now: Millis, command: &Command, refusal: Refusal) -> Refusal {
-        let Command::Xa(xa) = command else { return refusal };
+    /// what is to be said of it, which is another thing where that cannot be; and nothing where the
+    /// log has a moment's work before it takes that.
+    pub(super) fn no_vote(
+        &mut self,
+        now: Millis,
+        command: &Command,
+        refusal: Refusal,
+    ) -> Option<Refusal> {
+        let Command::Xa(xa) = command else { return Some(refusal) };
         // What the table says is about the state of the branch, and changes nothing.
         if matches!(refusal, Refusal::Xa(_)) || xa.votes().is_none() {
-            return refusal;
+            return Some(refusal);
         }
         let undone = self.broker.decide_no_vote(now, xa, &mut self.facts);
         match self.admit() {
             Admission::Yes => drop(self.commit()),
-            // Where the log cannot take even that, it may be asked again, or its time runs out.
-            Admission::Wait | Admission::Full => {
+            Admission::Wait => {
                 self.facts.clear();
-                return Refusal::Xa(XaError::RmFail);
+                return None;
+            }
+            // Where the disk cannot take even that, it may be asked again, or its time runs out.
+            Admission::Full => {
+                self.facts.clear();
+                return Some(Refusal::Xa(XaError::RmFail));
             }
         }
-        if undone { refusal } else { Refusal::Xa(XaError::RmFail) }
+        Some(if undone { refusal } else { Refusal::Xa(XaError::RmFail) })
     }
 
     /// Decides a request and makes it true, if it can be now.
@@ -181,15 +203,13 @@ impl Engine {
             Err(refusal) => {
                 // What it would have needed is not to be: a queue, for one.
                 self.facts.clear();
-                self.doom(from, command.works_in(), &refusal);
-                return Fate::Refused(self.no_vote(now, command, refusal));
+                return self.refused(now, from, command, refusal);
             }
         };
         if let Some(fate) = self.hindered(command) {
             self.facts.clear();
             let Fate::Refused(refusal) = fate else { return fate };
-            self.doom(from, command.works_in(), &refusal);
-            return Fate::Refused(self.no_vote(now, command, refusal));
+            return self.refused(now, from, command, refusal);
         }
         let promises = self.promises(command);
         let need = self.commit();
@@ -213,6 +233,17 @@ impl Engine {
             Verdict::Part => Fate::Part,
             Verdict::Hold(_) | Verdict::HoldFor(..) => unreachable!("seen above"),
         }
+    }
+
+    fn refused(
+        &mut self,
+        now: Millis,
+        from: ConnectionId,
+        command: &Command,
+        refusal: Refusal,
+    ) -> Fate {
+        self.undo(from, Part::of(command), &refusal);
+        self.no_vote(now, command, refusal).map_or(Fate::Wait, Fate::Refused)
     }
 
     /// Whether an answer to what is stated promises something. What is done in a transaction does
@@ -258,15 +289,16 @@ impl Engine {
             self.outbox.answer(from, Lsn::default(), token, Ok(Reply::Done));
         }
         let begins = !self.park.has_line(to);
-        let works_in = request.command.works_in();
+        let part = Part::of(&request.command);
         let votes = matches!(request.command, Command::Xa(_)).then(|| request.command.clone());
         match self.park.put(from, to, request, lacking) {
             Ok(()) if begins => self.await_room(to, lacking),
             Ok(()) => {}
             Err(mut refusal) => {
-                self.doom(from, works_in, &refusal);
+                self.undo(from, part, &refusal);
                 if let Some(command) = votes {
-                    refusal = self.no_vote(now, &command, refusal);
+                    let rolled_back = self.no_vote(now, &command, refusal);
+                    refusal = rolled_back.unwrap_or(Refusal::Xa(XaError::RmFail));
                 }
                 self.refuse(from, token, refusal);
             }

@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::command::{Confirm, Request};
+use crate::broker::command::{Confirm, Refusal, Request};
 use crate::broker::fact::{Change, ContentRequest, Effect, Fact, Page, Purpose};
 use crate::broker::policy::Shortage;
 use crate::broker::{Broker, Effects, SelectRequest, Written, takes_room};
@@ -53,7 +53,7 @@ use crate::wal::{Admission, Class, Log, ReadError, ReplayPoint};
 use cache::Cache;
 use checkpoint::Checkpoints;
 use effort::Effort;
-use flow::{Fate, FlowState};
+use flow::{Fate, FlowState, Part};
 use gate::{Gates, Until};
 use linger::Linger;
 use outbox::Outbox;
@@ -401,10 +401,19 @@ impl Engine {
             return self.deferred.push_back(Input::Page(page));
         }
         self.effort.add(page.rows.len());
-        match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
-            Admission::Yes => self.broker.page_in(&page, &mut self.facts),
-            Admission::Full => self.broker.decide_no_room(&page.request, &mut self.facts),
+        let no_room = match self.log.admit(limits::STEP_LOG_BYTES_MAX, class) {
+            Admission::Yes if takes_room && self.disk.is_low() => {
+                Some(Refusal::DiskLow { reserve: self.disk.reserve() })
+            }
+            Admission::Yes => None,
+            Admission::Full => Some(Refusal::StorageFull),
             Admission::Wait => return self.deferred.push_back(Input::Page(page)),
+        };
+        match no_room {
+            None => self.broker.page_in(&page, &mut self.facts),
+            Some(refusal) => {
+                self.broker.decide_no_room(&page.request, refusal, &mut self.facts);
+            }
         }
         self.commit();
     }
@@ -414,8 +423,10 @@ impl Engine {
         let Request { token, confirm, .. } = request;
         let alone = confirm == Confirm::Alone || request.command.is_paced();
         if let (false, Err(refusal)) = (alone, self.park.may_ask(from, &request)) {
-            self.doom(from, request.command.works_in(), &refusal);
-            let refusal = self.no_vote(now, &request.command, refusal);
+            self.undo(from, Part::of(&request.command), &refusal);
+            let Some(refusal) = self.no_vote(now, &request.command, refusal) else {
+                return Taken::Blocked(request);
+            };
             self.refuse(from, token, refusal);
             return Taken::Done;
         }

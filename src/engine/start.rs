@@ -139,7 +139,8 @@ pub fn open_store(
     // Room for a segment that a start copies, or for what a checkpoint brings.
     index.keep_reserve(segment_size);
     let index = Arc::new(index);
-    let disk = DiskWatch::new(Arc::clone(storage), Arc::clone(&index), settings.disk_reserve);
+    let reserve = kept_free(settings.disk_reserve, segment_size);
+    let disk = DiskWatch::new(Arc::clone(storage), Arc::clone(&index), reserve);
     let disk = Arc::new(disk);
     let (l, d) = (Arc::clone(&log), Arc::clone(&disk));
     let mut engine = Engine::new(broker, l, settings, checkpoints, d);
@@ -154,6 +155,12 @@ pub fn open_store(
         work: None,
     };
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
+}
+
+/// Bytes of the disk that sends leave free. A store keeps the segments it was made with, and they
+/// may be larger than those that the settings were judged by.
+fn kept_free(disk_reserve: u64, segment_size: u64) -> u64 {
+    if disk_reserve == 0 { 0 } else { disk_reserve.max(2 * segment_size) }
 }
 
 /// Reads these producers.

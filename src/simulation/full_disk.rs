@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::command::{
-    Command, Confirm, Disposition, EndAs, Outcome, Output, Refusal, Reply, Request, StartAs, Which,
-    Work, XaCommand,
+    Command, Confirm, Disposition, EndAs, Outcome, Output, Pick, Refusal, Reply, Request, Returns,
+    StartAs, Which, Work, XaCommand,
 };
 use crate::broker::policy::WhenFull;
 use crate::engine::{Input, Mailbox, Settings};
-use crate::ids::{ConnectionId, Millis, SubscriptionId, Tag, Token, TransactionName, Xid};
+use crate::ids::{ConnectionId, Millis, StageId, SubscriptionId, Tag, Token, TransactionName, Xid};
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
-use crate::message::{BodyKind, Content, Destination, Durability, Message, Priority};
+use crate::limits;
+use crate::message::{BodyKind, Content, Destination, Durability, LargeHead, Message, Priority};
 use crate::schedule::When;
 use crate::store::reserve::RESERVE_NAME;
 
@@ -324,6 +325,61 @@ fn a_connection_that_ends_while_the_log_is_full_gives_back_what_its_transactions
         }
     }
     panic!("{} of {MESSAGES} came back", bench.delivered.len());
+}
+
+#[test]
+fn a_large_message_that_is_refused_at_its_end_leaves_nothing_of_its_body() {
+    const STAGES: usize = 3 * limits::STAGES_MAX;
+    let reserve = 2 * options().segment_size;
+    let mut bench = Bench::with(|settings| settings.disk_reserve = reserve);
+    let (to, all) = (Destination::Queue("q".into()), bench.disk.used() + reserve);
+    for stage in (0..STAGES as u64).map(StageId) {
+        bench.disk.set_capacity(u64::MAX);
+        bench.node.disk.look();
+        bench.ask(Command::Stage { stage, to: to.clone(), bytes: 100 }).unwrap();
+        let piece = Command::StagePiece { stage, number: 1, bytes: vec![7; 100].into() };
+        bench.ask(piece).unwrap();
+        bench.disk.set_capacity(all - 1);
+        bench.node.disk.look();
+        let head = LargeHead { kind: BodyKind::Bytes, properties: Vec::new(), bytes: 100 };
+        let Command::Send { message, .. } = message() else { unreachable!("it is one") };
+        let message = Message { content: head.encode(), ..message };
+        let send = Command::SendStaged { stage, to: to.clone(), message };
+        assert_eq!(bench.ask(send), Err(Refusal::DiskLow { reserve }));
+    }
+    bench.ask(Command::Barrier).unwrap();
+    let (open, _) = bench.node.engine.broker().uploads();
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn a_move_leaves_free_what_sends_leave_free() {
+    let reserve = 2 * options().segment_size;
+    let mut bench = Bench::with(|settings| settings.disk_reserve = reserve);
+    bench.send().unwrap();
+    bench.disk.set_capacity(bench.disk.used() + reserve - 1);
+    bench.node.disk.look();
+    let shift = |from: &str, to: &str| {
+        let (from, to, pick) = (from.into(), to.into(), Pick::First(9));
+        Command::Move { from, to, pick, returns: Returns::Keep }
+    };
+    let refused = bench.ask(shift("q", "other"));
+    assert_eq!(refused, Err(Refusal::DiskLow { reserve }));
+    bench.disk.set_capacity(u64::MAX);
+    bench.node.disk.look();
+    let moved = bench.ask(shift("q", "other"));
+    assert!(matches!(&moved, Ok(Reply::Moved(it)) if it.moved == 1), "{moved:?}");
+}
+
+#[test]
+fn two_segments_of_the_store_stay_free_whatever_the_settings_were_judged_by() {
+    let reserve = 2 * options().segment_size;
+    for set in [1, reserve - 1, reserve] {
+        let mut bench = Bench::with(|settings| settings.disk_reserve = set);
+        bench.disk.set_capacity(bench.disk.used() + reserve - 1);
+        bench.node.disk.look();
+        assert_eq!(bench.send(), Err(Refusal::DiskLow { reserve }), "{set} were set");
+    }
 }
 
 #[test]

@@ -36,17 +36,14 @@ impl World {
             self.must(peer, piece)?;
         }
         let message = Message { content: sending.content(), ..message };
-        let asked = match together {
-            false => self.ask(peer, Command::SendStaged { stage, to, message })?,
+        // Refused, nothing of it is left.
+        match together {
+            false => self.ask(peer, Command::SendStaged { stage, to, message }),
             true => {
                 let work = Work::SendStaged { stage, to, message };
-                self.ask(peer, Command::Transact { transaction: T, work })?
+                self.ask(peer, Command::Transact { transaction: T, work })
             }
-        };
-        if asked.is_err() {
-            self.must(peer, Command::Unstage { stage })?;
         }
-        Ok(asked)
     }
 }
 
