@@ -2,11 +2,14 @@
 //!
 //! Each is a few hundred bytes of memory, and a subscription may ask for very many. Always: a
 //! subscription of which the connection has as many as it may gets no more and is told nothing: it
-//! waits beside its queue's line until some of the connection's are settled. So whoever waits here
-//! has outstanding ones that will end. What is lent of a topic counts as memory (`topic`) and not
-//! here; the credit of each subscription is `consumer`'s.
+//! waits beside its queue's line until some of the connection's are settled. Where all together
+//! have too many, a connection may have few, and waits for others' as well: its own may be of a
+//! kind that ends only when it gets more, as with one who acknowledges every hundredth. What is
+//! lent of a topic counts as memory (`topic`) and not here; the credit of each subscription is
+//! `consumer`'s.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use crate::broker::Broker;
 use crate::broker::delta::Place;
@@ -23,6 +26,10 @@ pub(super) const LOAN_BYTES: usize = size_of::<(Tag, Lent, Place)>() * 3 / 2 + 1
 pub(crate) struct Loans {
     all: usize,
     connections: IdMap<ConnectionId, OfConnection>,
+    /// Of the subscriptions that wait, those that do because all together have too many.
+    crowded: BTreeSet<ConsumerKey>,
+    /// The one of these that went on last: they take turns.
+    turn: Option<ConsumerKey>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +44,13 @@ impl Loans {
     pub(super) fn lent_to(&mut self, connection: ConnectionId) {
         self.all += 1;
         self.connections.entry(connection).or_default().count += 1;
+    }
+
+    fn next_crowded(&mut self) -> Option<ConsumerKey> {
+        let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.crowded.range((after, Bound::Unbounded)).next();
+        self.turn = next.or(self.crowded.first()).copied();
+        self.crowded.take(&self.turn?)
     }
 }
 
@@ -136,7 +150,29 @@ impl Broker {
 
     /// A subscription waits for others of its connection.
     fn wait_aside(&mut self, key: ConsumerKey) {
-        self.loans.connections.entry(key.0).or_default().waiting.insert(key);
+        let known = self.loans.connections.entry(key.0).or_default();
+        known.waiting.insert(key);
+        if known.count < self.limits.loans {
+            self.loans.crowded.insert(key);
+        }
+    }
+
+    /// Whether somebody waits for others' deliveries though there is room.
+    pub(super) fn has_crowded(&self) -> bool {
+        self.loans.all < self.limits.loans_of_all && !self.loans.crowded.is_empty()
+    }
+
+    /// Lets the next one of these stand in line again; false where there is none.
+    pub(super) fn tend_crowded(&mut self) -> bool {
+        if !self.has_crowded() {
+            return false;
+        }
+        let Some(key) = self.loans.next_crowded() else { return false };
+        if let Some(known) = self.loans.connections.get_mut(&key.0) {
+            known.waiting.remove(&key);
+        }
+        self.stand_in_line(key);
+        true
     }
 
     /// So many outstanding deliveries of a subscription are over. Where that leaves its connection
@@ -157,7 +193,10 @@ impl Broker {
         if known.count == 0 {
             self.loans.connections.remove(&key.0);
         }
-        waiting.into_iter().for_each(|key| self.stand_in_line(key));
+        for key in waiting {
+            self.loans.crowded.remove(&key);
+            self.stand_in_line(key);
+        }
     }
 
     /// A subscription has ended and waits for nothing any more.
@@ -165,6 +204,7 @@ impl Broker {
         if let Some(known) = self.loans.connections.get_mut(&key.0) {
             known.waiting.remove(&key);
         }
+        self.loans.crowded.remove(&key);
     }
 
     /// Outstanding deliveries, as counted and as there are; for checks.

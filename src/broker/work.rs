@@ -81,6 +81,7 @@ impl Broker {
             || !self.ended.is_empty()
             || !self.restless.is_empty()
             || !self.family_line.is_empty()
+            || self.has_crowded()
             || !self.groups.is_empty()
             || self.notices.any()
             || swept
@@ -116,7 +117,7 @@ impl Broker {
         if !std::mem::take(&mut self.bulk.rests) && self.state_bulk(now, facts, effects) {
             return true;
         }
-        if self.tend_family() || self.tend_groups() {
+        if self.tend_crowded() || self.tend_family() || self.tend_groups() {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.

@@ -42,6 +42,35 @@ fn a_consumer_that_loses_its_credit_holds_up_nobody() {
 }
 
 #[test]
+fn who_was_given_few_because_all_had_too_many_gets_the_rest_when_others_have_ended() {
+    let limits = Limits { loans: 10, loans_of_all: 8, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    for _ in 0..20 {
+        bench.send("q");
+    }
+    bench.subscribe(1, queue("q"), 6);
+    bench.subscribe(2, queue("q"), 6);
+    bench.subscribe(3, queue("q"), 6);
+    // Eight are all that there may be, but for the two that everybody has.
+    let to = |bench: &mut Bench, connection| {
+        let (his, rest) = bench
+            .delivered
+            .drain(..)
+            .partition::<VecDeque<_>, _>(|given| given.key.0.0 == connection);
+        bench.delivered = rest;
+        his.len()
+    };
+    assert_eq!([1, 2, 3].map(|connection| to(&mut bench, connection)), [6, 2, 2]);
+    bench.credit(1, 0);
+    // Neither of the others acknowledges anything before it has six.
+    bench.settle(1, Which::Through(Tag(6)), Outcome::Accepted).unwrap();
+    let later = [2, 3].map(|connection| to(&mut bench, connection));
+    assert_eq!((later.iter().sum::<usize>(), later.contains(&0)), (4, false), "{later:?}");
+    bench.close(1);
+    assert_eq!(bench.broker.loans().0, bench.broker.loans().1);
+}
+
+#[test]
 fn a_range_settles_what_is_in_it_and_nothing_before_or_after() {
     let mut bench = Bench::new();
     for _ in 0..20 {
