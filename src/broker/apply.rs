@@ -233,8 +233,10 @@ impl Broker {
 
     fn apply_started(&mut self, epoch: u64, at: Millis) {
         self.durable.scalars.epoch = epoch;
-        self.saw(at);
-        self.durable.scalars.life_at = at.0;
+        // After all that earlier lives have said, whatever the clock says.
+        let began = at.max(Millis(self.durable.scalars.last_at.saturating_add(1)));
+        self.saw(began);
+        self.durable.scalars.life_at = began.0;
         self.durable.kill_open();
         self.durable.roll_back_open();
         self.durable.forget_all_names();

@@ -340,6 +340,26 @@ fn what_waits_for_a_transaction_pushes_no_producer_out_and_is_bounded() {
 }
 
 #[test]
+fn those_of_an_earlier_life_have_parted_though_the_clock_is_behind_it() {
+    let mut bench = Bench::new();
+    bench.ask(1, &send("q", "a", 1)).unwrap();
+    bench.now = Millis(bench.now.0 - 500);
+    let before = bench.log.len();
+    bench.live_on(Limits::default());
+    bench.rest();
+    let parted = bench.log[before..].iter().filter_map(|(_, record)| match record {
+        Record::Producers(record) => Some(record.producers().to_vec()),
+        _ => None,
+    });
+    assert_eq!(parted.collect::<Vec<_>>(), [[Identity::of(b"a")]]);
+    // Who speaks again is of this life.
+    bench.ask(1, &send("q", "a", 2)).unwrap();
+    let before = bench.log.len();
+    bench.rest();
+    assert_eq!(bench.log.len(), before);
+}
+
+#[test]
 fn those_of_an_earlier_life_are_read_though_nothing_happens_or_the_clock_was_set_back() {
     for back in [0, 1000] {
         let mut bench = Bench::new();
