@@ -164,7 +164,7 @@ impl Broker {
             }
             Next::Fires => self.state_fired(now, id, entries, facts),
             Next::Occurs => unreachable!("done above"),
-            Next::Dead(why) => self.state_dead(self.time(now), id, why, entries, facts),
+            Next::Dead(why) => self.state_dead(now, id, why, entries, facts),
         }
         true
     }

@@ -445,7 +445,9 @@ impl Broker {
         self.dropped.from_topics
     }
 
-    /// `now`, or the newest time in any record where the clock has gone back behind it.
+    /// What a record says of when it was stated: `now`, or the newest time in any record where the
+    /// clock has gone back behind it. When something is to happen is judged by the clock alone, and
+    /// counted from it: else a clock that was ahead once would put off all that waits, for good.
     fn time(&self, now: Millis) -> Millis {
         now.max(Millis(self.durable.scalars.last_at))
     }

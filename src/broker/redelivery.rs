@@ -116,7 +116,6 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) {
         let rules = &self.queues[&queue].redelivery;
-        let now = self.time(now);
         let (mut back, mut dead): (Vec<(Place, Entry)>, Vec<_>) = (Vec::new(), Vec::new());
         for loan in loans {
             let Lent::Durable { place, entry, .. } = loan else { continue };
@@ -157,7 +156,7 @@ impl Broker {
         if self.policies.is_for_dead(&self.queues[&queue].redelivery) {
             facts.push(Fact::Log(Record::Returned { queue, entries: dead }, Bytes::new()));
         } else {
-            self.state_dead(self.time(now), queue, Why::Rejected, dead, facts);
+            self.state_dead(now, queue, Why::Rejected, dead, facts);
         }
     }
 
@@ -210,7 +209,7 @@ impl Broker {
     /// often is delayed by nothing: it is set apart by the step that would hand it out again.
     pub(super) fn come_back(&self, now: Millis, queue: QueueId, entry: Entry) -> Entry {
         let rules = &self.queues[&queue].redelivery;
-        let (entry, now) = (entry.returned(), self.time(now));
+        let entry = entry.returned();
         let dead = rules.is_too_often(entry.returns).then(|| DueTime::at(now));
         Entry { due: dead.or_else(|| rules.due(now, entry.returns)), ..entry }
     }
@@ -258,7 +257,7 @@ impl Broker {
                 super::decide::removed(queue, Cause::Expired, gone.collect(), facts);
             }
             Ending::DeadLetter => {
-                self.state_dead(self.time(now), queue, Why::Expired, entries, facts);
+                self.state_dead(now, queue, Why::Expired, entries, facts);
             }
         }
     }

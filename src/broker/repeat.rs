@@ -76,7 +76,7 @@ impl Broker {
         }
         let at = self.time(now);
         let place = Place { rank: from.rank, seq: self.queues[&queue].row.last_seq + 1 };
-        let expires = expires_when_new(&entry, at);
+        let expires = expires_when_new(&entry, now);
         // One that was due before a backup was restored may have come in the store before.
         let scalars = &self.durable.scalars;
         let millis = due.at.millis();
@@ -158,10 +158,9 @@ impl Broker {
     /// A message that a commit puts into its queue, waiting from now on if it is to wait.
     pub(super) fn wait_from(&self, now: Millis, delay: u64, entry: Entry) -> Entry {
         let repeat = entry.note.and_then(|note| self.durable.notes.repeats.get(&note));
-        let from = self.time(now);
         let due = match repeat {
-            Some(repeat) => repeat.plan.first(from).due,
-            None if delay > 0 => Millis(from.0.saturating_add(delay)),
+            Some(repeat) => repeat.plan.first(now).due,
+            None if delay > 0 => Millis(now.0.saturating_add(delay)),
             None => return entry,
         };
         Entry { due: Some(DueTime::at(due)), ..entry }

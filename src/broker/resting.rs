@@ -88,7 +88,7 @@ impl Broker {
     fn state_rests(&self, now: Millis, id: QueueId, new: &[VolatilePlace], facts: &mut Vec<Fact>) {
         // A queue may be gone, and so may each of the messages.
         let Some(queue) = self.queues.get(&id) else { return };
-        let (rules, now) = (&queue.redelivery, self.time(now));
+        let rules = &queue.redelivery;
         let (mut rest, mut dead) = (Vec::new(), Vec::new());
         for place in new {
             let Some((message, returns)) = queue.resting_at(*place) else { continue };

@@ -38,8 +38,8 @@ impl Broker {
     ) {
         let at = self.time(now);
         let (until, plan) = match wait {
-            Wait::After(millis) => (Millis(at.0.saturating_add(millis)), None),
-            Wait::Again(plan) => (plan.first(at).due, Some(plan)),
+            Wait::After(millis) => (Millis(now.0.saturating_add(millis)), None),
+            Wait::Again(plan) => (plan.first(now).due, Some(plan)),
         };
         let (until, note) = (DueTime::at(until), self.note_to_wait(name, wait));
         let (expires, once) = (message.expires, None);

@@ -524,7 +524,7 @@ impl Broker {
         let transaction = page.request.transaction;
         let limit = page.request.limit;
         if let Some(known) = self.durable.next_operations(transaction, limit, Some(page)) {
-            self.state_settled(self.time(now), transaction, &known, facts);
+            self.state_settled(now, transaction, &known, facts);
         }
     }
 }

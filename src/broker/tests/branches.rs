@@ -608,6 +608,19 @@ fn a_branch_under_a_name_of_before_is_answered_for_itself_whatever_became_of_the
 }
 
 #[test]
+fn a_branch_has_its_time_by_the_clock_though_that_was_ahead_once() {
+    let mut bench = Bench::new();
+    let now = bench.now;
+    bench.now = Millis(now.0 + 365 * 24 * 3_600_000);
+    bench.send("q");
+    bench.now = now;
+    bench.restart();
+    bench.start(1, 1);
+    let ends = Millis(now.0 + Limits::default().branch_millis);
+    assert_eq!(bench.broker.next_deadline(), Some(ends));
+}
+
+#[test]
 fn a_broken_branch_is_given_up_soon_however_long_it_might_have_taken() {
     let mut bench = Bench::new();
     let (how, transaction, client) = (StartAs::New, NAME, "a client".into());

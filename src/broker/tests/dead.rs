@@ -5,7 +5,7 @@ use crate::broker::command::{Pick, Returns};
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::broker::redelivery::{Ending, Redelivery};
 use crate::limits::{DEAD_RETRY_MILLIS, DELAYED_WINDOW};
-use crate::message::Content;
+use crate::message::{BodyKind, Content};
 
 pub(super) const DLQ: &str = "ActiveMQ.DLQ";
 
@@ -44,6 +44,49 @@ impl Bench {
         self.restart();
         self.broker.govern(policies);
     }
+}
+
+#[test]
+fn a_clock_that_was_ahead_once_puts_nothing_off() {
+    const YEAR: u64 = 365 * 24 * 3_600_000;
+    let rules = Redelivery { delay: 1000, delay_max: 1000, ..Redelivery::none() };
+    let mut bench = governed(rules, Vec::new());
+    let now = bench.now.0;
+    bench.at(now + YEAR);
+    bench.send("other");
+    bench.at(now);
+    // It is durable that it was so late once.
+    bench.restart_governed();
+    bench.subscribe(1, queue("q"), 9);
+    bench.send("q");
+    bench.send_as("q", Durability::NonPersistent, 4, None);
+    let later = Message {
+        durability: Durability::Persistent,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when: When::After(1000),
+        grouped: false,
+        content: Bytes::from_static(b"later"),
+    };
+    bench.ask(9, &Command::Send { to: queue("q"), message: later }).unwrap();
+    let again = When::of(None, 0, 1000, Some(0)).unwrap();
+    let content = Content { kind: BodyKind::Text, properties: Vec::new(), body: "again".into() };
+    let again = Message {
+        durability: Durability::Persistent,
+        priority: Priority::DEFAULT,
+        expires: None,
+        when: again,
+        grouped: false,
+        content: content.encode(),
+    };
+    bench.ask(9, &Command::Send { to: queue("q"), message: again }).unwrap();
+    assert_eq!((bench.give_back(), bench.give_back()), (Some(1), Some(1)));
+    bench.at(now + 999);
+    assert!(bench.delivered.is_empty());
+    bench.at(now + 2000);
+    let attempts: Vec<_> = bench.delivered.drain(..).map(|given| given.attempt).collect();
+    assert_eq!(attempts.iter().filter(|attempt| **attempt == 2).count(), 2, "{attempts:?}");
+    assert_eq!(attempts.len(), 4, "{attempts:?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Broker {
         match command {
             XaCommand::Start { xid, how, transaction, timeout, client } => {
                 let by = (connection, *transaction);
-                let deadline = self.time(now).0.saturating_add(
+                let deadline = now.0.saturating_add(
                     timeout.unwrap_or(self.limits.branch_millis).min(limits::BRANCH_MILLIS_MAX),
                 );
                 self.decide_start((xid, *how), by, Millis(deadline), client, facts)
@@ -334,7 +334,7 @@ impl Broker {
     /// When a branch that is broken now is looked at again, and given up if nobody is in it.
     fn gives_up_at(&self, now: Millis) -> Millis {
         let later = self.limits.branch_millis.clamp(1, limits::BROKEN_BRANCH_MILLIS);
-        Millis(self.time(now).0.saturating_add(later))
+        Millis(now.0.saturating_add(later))
     }
 
     /// A vote that is refused is a no, and so is a commit without one; after that nobody asks for a
