@@ -91,7 +91,7 @@ impl Broker {
                     kept.push(relend(holder, queue, place, entry));
                     return Settlement::Enter { queue, place, entry };
                 }
-                Settlement::Enter { queue, place, entry: entry.returned() }
+                Settlement::Enter { queue, place, entry: self.come_back(now, queue, entry) }
             }
             (Operation::Take { queue, place, entry, returned: false, .. }, Resolution::Commit) => {
                 Settlement::Leave { queue, gone: Gone::of(place, &entry) }

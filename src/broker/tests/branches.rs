@@ -6,6 +6,7 @@ use crate::broker::command::{
     XaError,
 };
 use crate::broker::delta::Resolution;
+use crate::broker::redelivery::Redelivery;
 use crate::ids::{QueueId, TransactionName, Xid};
 
 const NAME: TransactionName = TransactionName(7);
@@ -364,6 +365,24 @@ fn non_persistent_work_is_durable_with_the_vote() {
         assert_eq!(again, vec![true; left]);
         assert_eq!(bench.waiting("r"), came);
     }
+}
+
+#[test]
+fn what_a_branch_gives_back_rests_as_its_queue_says_though_it_was_not_persistent() {
+    let rules = Redelivery { delay: 1000, delay_max: 1000, ..Redelivery::none() };
+    let mut bench = dead::governed(rules, Vec::new());
+    bench.subscribe(1, queue("q"), 1);
+    bench.send_as("q", Durability::NonPersistent, 4, None);
+    bench.delivered.clear();
+    bench.start(1, 1);
+    bench.take_within(1, Which::One(Tag(1))).unwrap();
+    bench.end_branch(1, 1);
+    assert_eq!(bench.prepare(1), vote(Vote::Ok));
+    assert_eq!(bench.rollback_branch(1, Disposition::Return), YES);
+    assert_eq!(bench.handed_out(), []);
+    bench.now.0 += 1000;
+    bench.settle_down(Effects::new());
+    assert_eq!(bench.handed_out().len(), 1);
 }
 
 #[test]
