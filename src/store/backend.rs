@@ -27,10 +27,32 @@ impl redb::StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        known(self.0.sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.write_at(data, offset)
+    }
+}
+
+/// A sync that finds no room, as on disks that promise more than they have, leaves nobody knowing
+/// what is on the disk: that is no full disk on which nothing has changed.
+fn known(synced: io::Result<()>) -> io::Result<()> {
+    synced.map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => io::Error::other(error),
+        _ => error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_for_which_there_is_no_room_is_not_taken_for_one_that_changed_nothing() {
+        let synced = known(Err(io::ErrorKind::StorageFull.into()));
+        assert_eq!(synced.unwrap_err().kind(), io::ErrorKind::Other);
+        let synced = known(Err(io::ErrorKind::Interrupted.into()));
+        assert_eq!(synced.unwrap_err().kind(), io::ErrorKind::Interrupted);
     }
 }
