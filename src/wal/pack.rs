@@ -40,6 +40,24 @@ impl Pack {
         store: u128,
         id: PackId,
     ) -> Result<Pack, RecoveryError> {
+        let mut pack = Self::look(storage, store, id)?;
+        let read = pack.read_firsts();
+        read.map_err(|source| RecoveryError::io(&pack.name, source))?;
+        Ok(pack)
+    }
+
+    /// Checks as much and gives the bytes of the file. Of a pack a start reads a block, however
+    /// much is in it.
+    pub(crate) fn bytes_of(
+        storage: &dyn Storage,
+        store: u128,
+        id: PackId,
+    ) -> Result<u64, RecoveryError> {
+        Ok(Self::look(storage, store, id)?.header.file_bytes())
+    }
+
+    /// The pack without its directory: nothing can be found in it.
+    fn look(storage: &dyn Storage, store: u128, id: PackId) -> Result<Pack, RecoveryError> {
         let name = names::pack(id);
         let io = |source| RecoveryError::io(&name, source);
         let file = match storage.open(&name) {
@@ -72,10 +90,7 @@ impl Pack {
             return Err(RecoveryError::ShortPack { file: name, size });
         }
         let seed = header.seed();
-        let mut pack = Pack { name, header, seed, file, firsts: Vec::new() };
-        let read = pack.read_firsts();
-        read.map_err(|source| RecoveryError::io(&pack.name, source))?;
-        Ok(pack)
+        Ok(Pack { name, header, seed, file, firsts: Vec::new() })
     }
 
     fn read_firsts(&mut self) -> io::Result<()> {

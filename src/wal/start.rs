@@ -344,11 +344,8 @@ impl Recovery {
         }
         let mut packs = Vec::with_capacity(needed.len());
         for (id, ordinals) in needed {
-            match Pack::open(&*self.claim.storage, self.past.lineage.store_of(id.epoch), id) {
-                Ok(pack) => {
-                    let bytes = pack.header.file_bytes();
-                    packs.push(PastPack { id, bytes, ordinals });
-                }
+            match Pack::bytes_of(&*self.claim.storage, self.past.lineage.store_of(id.epoch), id) {
+                Ok(bytes) => packs.push(PastPack { id, bytes, ordinals }),
                 Err(RecoveryError::MissingPack { .. }) if self.are_there(&ordinals) => {}
                 Err(error) => return Err(error),
             }

@@ -159,6 +159,21 @@ fn what_a_pack_kept_is_read_as_before_and_its_segments_are_gone() {
 }
 
 #[test]
+fn the_next_owner_reads_a_block_of_each_pack_before_it_serves() {
+    let read = |needed: bool| {
+        let mut store = sparse();
+        let made = store.pack();
+        if !needed {
+            store.live.clear();
+        }
+        let before = store.disk.reads().1;
+        store.lives_again(&packed_by(&made)).expect("all is there");
+        store.disk.reads().1 - before
+    };
+    assert_eq!(read(true) - read(false), BLOCK_BYTES as u64);
+}
+
+#[test]
 fn the_next_owner_reads_from_the_pack_and_sweeps_what_nobody_knows_of() {
     let mut store = sparse();
     let made = store.pack();
