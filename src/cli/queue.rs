@@ -189,7 +189,7 @@ impl Teller {
                         0 => String::new(),
                         stayed => format!(
                             ", {stayed} stayed (lent to consumers, gone meanwhile, or without a \
-                             queue to go back to)"
+                             queue that takes them back)"
                         ),
                     };
                     format!("{} moved{stayed}\n", progress.moved)

@@ -446,7 +446,12 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         let Some((to, spots)) = run else { return Ok(0) };
         let asked = spots.len() as u64;
         let pick = Pick::These(queue, Arc::new(spots));
-        let moved = self.move_some(from, &to, pick, Returns::Reset).await?.moved;
+        let moved = match self.move_some(from, &to, pick, Returns::Reset).await {
+            Ok(reply) => reply.moved,
+            // What came from elsewhere goes on.
+            Err(Failure::Refused(refusal)) if is_of_target(&refusal, &to) => 0,
+            Err(failure) => return Err(failure),
+        };
         *stayed += asked - moved;
         Ok(moved)
     }
@@ -473,6 +478,22 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
             Some(Destination::Queue(name)) if *name != *queue => Some((&*name).into()),
             _ => None,
         })
+    }
+}
+
+/// Whether a move was refused for where it was to go alone, so that one to elsewhere may be taken.
+fn is_of_target(refusal: &Refusal, to: &str) -> bool {
+    match refusal {
+        // A subscription that has ended, or a topic's line.
+        Refusal::ReservedName
+        | Refusal::BadDestinationName { .. }
+        | Refusal::SendToPattern { .. }
+        | Refusal::SameQueue(_)
+        // It would be a new one, and there are others.
+        | Refusal::TooManyDestinations { .. }
+        | Refusal::TooManySubscriptions { .. } => true,
+        Refusal::QueueBusy(queue) => **queue == *to,
+        _ => false,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::durable::{connect_as, keep};
 use crate::support::broker::{Broker, assert_no_damage, said};
 use crate::support::stomp::{Frame, Stomp};
 use crate::support::{Moment, fresh_dir};
@@ -149,4 +150,44 @@ fn a_scheduled_message_survives_a_kill_and_comes_once_at_its_time() {
     stomp.ack(&soon).unwrap();
     stomp.ack(&late).unwrap();
     assert_eq!(depth(&broker, "later"), 0);
+}
+
+/// Sends what is set apart at once, and waits for that.
+#[track_caller]
+pub(crate) fn expire(broker: &Broker, stomp: &mut Stomp, destination: &str, text: &str) {
+    let apart = || depth(broker, "ActiveMQ.DLQ");
+    let before = apart();
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_millis(50);
+    let at = at.as_millis().to_string();
+    let send = Frame::new("SEND").with("destination", destination).with("persistent", "true");
+    stomp.confirm(send.with("expires", &at).body(text)).unwrap();
+    crate::support::wait_until("it is set apart", || apart() == before + 1);
+}
+
+#[test]
+fn what_a_subscription_kept_stays_apart_once_that_has_ended_and_what_is_behind_it_goes_back() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let mut ann = connect_as(&broker, "ann");
+    ann.confirm(keep("/topic/news", "all")).unwrap();
+    ann.disconnect().unwrap();
+    let mut stomp = broker.connect();
+    for (to, text) in
+        [("/topic/news", "goes back"), ("/topic/news", "stays"), ("/queue/orders", "behind it")]
+    {
+        expire(&broker, &mut stomp, to, text);
+    }
+    let retried = said(&broker.command(&["dlq", "retry", "--count", "1"]));
+    assert!(retried.contains("1 moved"), "{retried}");
+    let mut ann = connect_as(&broker, "ann");
+    ann.confirm(keep("/topic/news", "all")).unwrap();
+    let again = ann.message().unwrap();
+    assert_eq!((again.text(), again.header("originalDestination")), ("goes back", None));
+    let end = Frame::new("UNSUBSCRIBE").with("activemq.subscriptionName", "all");
+    ann.confirm(end.with("id", "all")).unwrap();
+
+    let retried = broker.command(&["dlq", "retry"]);
+    assert!(retried.status.success(), "{retried:?}");
+    assert!(said(&retried).contains("1 moved, 1 stayed"), "{retried:?}");
+    assert_eq!((depth(&broker, "orders"), depth(&broker, "ActiveMQ.DLQ")), (1, 1));
 }
