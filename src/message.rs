@@ -172,16 +172,15 @@ pub fn mark_scheduled(when: &When, properties: &mut Vec<(String, String)>) {
     }
 }
 
-/// From where a message was set apart, as its properties have it: `queue://NAME`, `topic://NAME`,
-/// or the plain name of a queue.
+/// The queue from which a message was set apart, as its properties have it: `queue://NAME` or the
+/// plain name. One that says `topic://NAME` may have the queue under the other property.
 #[must_use]
-pub fn origin_of<'a>(property: impl Fn(&str) -> Option<&'a str>) -> Option<Destination> {
-    let origin = property(ORIGINAL_DESTINATION).or_else(|| property(DLQ_ORIGINAL_DESTINATION))?;
-    if let Some(topic) = origin.strip_prefix("topic://") {
-        return Some(Destination::Topic(topic.into()));
-    }
-    let queue = origin.strip_prefix("queue://").unwrap_or(origin);
-    (!queue.is_empty()).then(|| Destination::Queue(queue.into()))
+pub fn origin_of<'a>(property: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    let names = [ORIGINAL_DESTINATION, DLQ_ORIGINAL_DESTINATION];
+    let said = names.into_iter().filter_map(property);
+    let mut queues = said.filter(|origin| !origin.starts_with("topic://"));
+    let queue = queues.next()?;
+    Some(queue.strip_prefix("queue://").unwrap_or(queue)).filter(|queue| !queue.is_empty())
 }
 
 /// Bytes that are not a [`Content`].

@@ -15,10 +15,14 @@ use crate::broker::delta::{Entry, NoteRow, Place, Repeat, Why};
 use crate::broker::durable::Durable;
 use crate::broker::fact::{Change, Fact, Volatile, VolatilePlace};
 use crate::broker::grouping::Membership;
+use crate::broker::held::{Line, Role};
 use crate::broker::redelivery::{Ending, queue_named};
 use crate::ids::{DueTime, Millis, NoteId, QueueId};
 use crate::limits;
-use crate::message::{DLQ_FAILURE_CAUSE, Event, ORIGINAL_DESTINATION, with_properties};
+use crate::message::{
+    DLQ_FAILURE_CAUSE, DLQ_ORIGINAL_DESTINATION, Destination, Event, ORIGINAL_DESTINATION,
+    has_wildcards, topic_of, with_properties,
+};
 use crate::mutant::{self, Mutant};
 use crate::record::{Cause, Record};
 
@@ -297,17 +301,38 @@ impl Broker {
 }
 
 impl DeadLetter {
-    /// The properties that tell of it.
+    /// Where it was, as clients know that: what is kept of a topic was published there. Of what a
+    /// pattern has caught the content says on which topic.
     #[must_use]
-    pub fn properties(&self) -> [(String, String); 2] {
+    pub fn destination(&self, content: &[u8]) -> Destination {
+        let topic = match Role::of(&self.origin) {
+            Role::Plain | Role::Reads(_) => None,
+            Role::Keeps(topic) => Some(topic),
+            Role::Line => Line::topic_of(&self.origin),
+        };
+        let Some(topic) = topic else { return Destination::Queue(Arc::clone(&self.origin)) };
+        let said = topic_of(content).filter(|_| has_wildcards(&topic));
+        Destination::Topic(said.map_or(topic, |said| said.as_ref().into()))
+    }
+
+    /// The properties that tell of it beside such a content.
+    #[must_use]
+    pub fn properties(&self, content: &[u8]) -> [(String, String); 2] {
         [
             (DLQ_FAILURE_CAUSE.to_owned(), self.cause().to_owned()),
-            (ORIGINAL_DESTINATION.to_owned(), queue_named(&self.origin)),
+            (ORIGINAL_DESTINATION.to_owned(), self.destination(content).to_string()),
         ]
     }
 
-    /// A content with the properties that tell of it before its own.
+    /// A content with the properties that tell of it before its own. Nothing else remembers of a
+    /// non-persistent message where it was, so a queue that is no destination of clients stands
+    /// beside its topic, for an operator's retry.
     fn mark(&self, content: Bytes) -> Bytes {
-        with_properties(content, &self.properties())
+        let mut properties = self.properties(&content).to_vec();
+        if let Destination::Topic(_) = self.destination(&content) {
+            let queue = queue_named(&self.origin);
+            properties.push((DLQ_ORIGINAL_DESTINATION.to_owned(), queue));
+        }
+        with_properties(content, &properties)
     }
 }

@@ -85,7 +85,8 @@ struct Retry {
     /// Moves so many at most, from the head.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Moves only those that came from this queue.
+    /// Moves only those that came from this queue, or from topic://NAME: what any subscription has
+    /// kept of it.
     #[arg(long, value_name = "QUEUE")]
     origin: Option<String>,
 }

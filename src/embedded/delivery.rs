@@ -61,9 +61,9 @@ impl Delivery {
         mut about: command::Delivery,
         mut content: Content,
     ) -> Self {
-        about.content = Bytes::new();
+        let stored = std::mem::take(&mut about.content);
         if let Some(dead) = &about.dead {
-            content.properties.splice(0..0, dead.properties());
+            content.properties.splice(0..0, dead.properties(&stored));
         }
         let properties = content.properties.iter_mut();
         for (_, job) in properties.filter(|(name, job)| name == SCHEDULED_JOB && job.is_empty()) {
@@ -158,7 +158,8 @@ impl Delivery {
 
     /// The first value of a property; STOMP clients know them as headers. One that was set apart
     /// says why in `dlqDeliveryFailureCause`, and from where in `originalDestination`, as
-    /// `queue://` and a name; whatever its sender has said there comes after that.
+    /// `queue://` and a name, or `topic://` of what a topic has kept; whatever its sender has said
+    /// there comes after that.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
         self.content.property(name)

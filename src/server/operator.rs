@@ -13,13 +13,13 @@ use tokio::time::{Duration, timeout};
 use super::branches::BranchFailure;
 use super::words::{BodyLine, Details, MessageLine, Progress, QueueAsk, ReaderLine, Told};
 use crate::broker::command::{
-    Browsable, Browsed, Command, Confirm, Held, MessageId, MovedReply, Output, Pick, Refusal,
-    Reply, Request, Returns, Spot,
+    Browsable, Browsed, Command, Confirm, DeadLetter, Held, MessageId, MovedReply, Output, Pick,
+    Refusal, Reply, Request, Returns, Spot,
 };
 use crate::engine::{Closed, Connection, Handle};
 use crate::ids::{NoteId, QueueId, Token};
 use crate::limits;
-use crate::message::{BodyKind, Content, Destination, LargeHead, origin_of};
+use crate::message::{BodyKind, Content, LargeHead, origin_of};
 
 /// Why the broker did not do what an operator asked.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +137,8 @@ struct Wanted {
     body: bool,
 }
 
-/// The content of a message, as far as it can be had.
+/// The content of a message, as far as it can be had, with what its set-apart says of it before its
+/// own properties.
 enum Found {
     Content(Content),
     /// Its body is large, and not looked at.
@@ -289,15 +290,14 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         match self.content(queue, before, message).await? {
             Found::Content(content) => {
                 line.body = wanted.body.then(|| body(&content));
-                line.properties =
-                    wanted.properties.then(|| properties(message, content.properties));
+                line.properties = wanted.properties.then_some(content.properties);
             }
             Found::Large(head) => {
                 let bytes = head.bytes;
                 line.bytes = bytes;
                 let said = || format!("its body has {bytes} bytes, which are not shown");
                 line.problem = wanted.body.then(said);
-                line.properties = wanted.properties.then(|| properties(message, head.properties));
+                line.properties = wanted.properties.then_some(head.properties);
             }
             Found::Problem(problem) => line.problem = Some(problem),
             Found::Gone => return Ok(None),
@@ -318,12 +318,18 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
                 Err(error) => (Some(error.to_string()), Default::default()),
             },
         };
-        if let Ok(head) = LargeHead::decode(content.clone()) {
+        let dead = message.dead.iter().flat_map(|dead| dead.properties(&content));
+        let dead: Vec<_> = dead.collect();
+        if let Ok(mut head) = LargeHead::decode(content.clone()) {
+            head.properties.splice(..0, dead);
             return Ok(Found::Large(head));
         }
         let decoded = Content::decode(content).map_err(|error| error.to_string());
         let problem = match (problem, decoded) {
-            (None, Ok(content)) => return Ok(Found::Content(content)),
+            (None, Ok(mut content)) => {
+                content.properties.splice(..0, dead);
+                return Ok(Found::Content(content));
+            }
             (Some(problem), _) | (None, Err(problem)) => problem,
         };
         // Where the message is gone its place in the log may be another's.
@@ -410,7 +416,7 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
                     break;
                 }
                 let origin = self.origin(queue, before, message).await?;
-                if only.is_some_and(|only| origin.as_deref() != Some(only)) {
+                if only.is_some_and(|only| !is_from(message, origin.as_deref(), only)) {
                     continue;
                 }
                 let Some(origin) = origin else {
@@ -469,16 +475,21 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         if let Some(dead) = &message.dead {
             return Ok(Some((&*dead.origin).into()));
         }
-        let origin = match self.content(queue, before, message).await? {
+        let found = self.content(queue, before, message).await?;
+        let origin = match &found {
             Found::Content(content) => origin_of(|name| content.property(name)),
             Found::Large(head) => origin_of(|name| head.property(name)),
             Found::Problem(_) | Found::Gone => None,
         };
-        Ok(match origin {
-            Some(Destination::Queue(name)) if *name != *queue => Some((&*name).into()),
-            _ => None,
-        })
+        Ok(origin.filter(|origin| *origin != queue).map(Into::into))
     }
+}
+
+/// Whether a message came from there: the queue by its name, or as its properties tell it.
+fn is_from(message: &Browsable, origin: Option<&str>, only: &str) -> bool {
+    let named = |dead: &Arc<DeadLetter>| *dead.origin == *only;
+    let told = |dead: &Arc<DeadLetter>| dead.destination(&[]).to_string() == only;
+    origin == Some(only) || message.dead.iter().any(|dead| named(dead) || told(dead))
 }
 
 /// Whether a move was refused for where it was to go alone, so that one to elsewhere may be taken.
@@ -523,12 +534,6 @@ pub(super) async fn oldest_waiting(
 
 fn parse_id(id: &str) -> Result<MessageId, Failure> {
     id.parse().map_err(|_| Failure::BadId { id: id.to_owned() })
-}
-
-/// The properties of a message, with what its set-apart says of it before its own.
-fn properties(message: &Browsable, own: Vec<(String, String)>) -> Vec<(String, String)> {
-    let dead = message.dead.iter().flat_map(|dead| dead.properties());
-    dead.chain(own).collect()
 }
 
 fn body(content: &Content) -> BodyLine {

@@ -1,6 +1,8 @@
 //! Stories of clients of ActiveMQ's wire with the real process: what is kept over a kill and a
 //! reconnect, and what clients of different wires see of each other.
 
+use crate::durable::{connect_as, keep};
+use crate::redelivery::expire;
 use crate::support::broker::Broker;
 use crate::support::openwire::{OpenWire, branch, characters, queue};
 use crate::support::stomp::Frame;
@@ -131,6 +133,22 @@ fn what_a_client_gives_up_is_set_apart_and_what_a_lost_one_had_comes_again() {
     assert_eq!(characters(&message), "poison");
     assert_eq!(message.head.message_id, poison.head.message_id, "it is the same message");
     assert_eq!(message.head.original_destination, Some(queue("q")));
+}
+
+#[test]
+fn what_a_subscription_kept_and_was_set_apart_comes_from_its_topic() {
+    let dir = fresh_dir();
+    let broker = Broker::start_with(&dir.path().join("data"), BOTH);
+    let mut ann = connect_as(&broker, "ann");
+    ann.confirm(keep("/topic/news.>", "all")).unwrap();
+    ann.disconnect().unwrap();
+    expire(&broker, &mut broker.connect(), "/topic/news.now", "late");
+    let mut jms = client(&broker, "c");
+    jms.consume("ActiveMQ.DLQ", 10, false);
+    let (message, _) = jms.message();
+    assert_eq!(message.content.as_deref(), Some(&b"late"[..]));
+    let topic = Destination { kind: DestinationKind::Topic, physical_name: Text::new("news.now") };
+    assert_eq!(message.head.original_destination, Some(topic));
 }
 
 #[test]

@@ -165,7 +165,7 @@ pub(crate) fn expire(broker: &Broker, stomp: &mut Stomp, destination: &str, text
 }
 
 #[test]
-fn what_a_subscription_kept_stays_apart_once_that_has_ended_and_what_is_behind_it_goes_back() {
+fn what_a_subscription_kept_comes_from_its_topic_and_stays_apart_once_that_has_ended() {
     let dir = fresh_dir();
     let broker = Broker::start(&dir.path().join("data"));
     let mut ann = connect_as(&broker, "ann");
@@ -177,7 +177,21 @@ fn what_a_subscription_kept_stays_apart_once_that_has_ended_and_what_is_behind_i
     {
         expire(&broker, &mut stomp, to, text);
     }
-    let retried = said(&broker.command(&["dlq", "retry", "--count", "1"]));
+    let shown = said(&broker.command(&["dlq", "list"]));
+    assert!(shown.contains("originalDestination: topic://news"), "{shown}");
+    assert!(!shown.contains("subscription://"), "{shown}");
+    stomp.subscribe("d", "/queue/ActiveMQ.DLQ", "client-individual").unwrap();
+    for origin in ["topic://news", "topic://news", "queue://orders"] {
+        let apart = stomp.message().unwrap();
+        let short = origin.replacen("://", "/", 1);
+        assert_eq!(apart.header("original-destination"), Some(&*format!("/{short}")));
+        assert_eq!(apart.header("originalDestination"), Some(origin));
+    }
+    stomp.disconnect().unwrap();
+    crate::support::wait_until("the reader has gone", || broker.queues().iter().all(|q| q.2 == 0));
+
+    let retry = ["dlq", "retry", "--origin", "topic://news", "--count", "1"];
+    let retried = said(&broker.command(&retry));
     assert!(retried.contains("1 moved"), "{retried}");
     let mut ann = connect_as(&broker, "ann");
     ann.confirm(keep("/topic/news", "all")).unwrap();

@@ -1,7 +1,8 @@
 //! Promises about messages that come back: delayed, counted, and set apart.
 
 use super::*;
-use crate::broker::command::{Pick, Returns};
+use crate::broker::command::{DeadLetter, Pick, Returns};
+use crate::broker::delta::Why;
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::broker::redelivery::{Ending, Redelivery};
 use crate::limits::{DEAD_RETRY_MILLIS, DELAYED_WINDOW, STEP_MESSAGES_MAX};
@@ -371,6 +372,42 @@ fn a_non_persistent_message_that_comes_back_too_often_goes_as_its_queue_says() {
             }
         }
     }
+}
+
+#[test]
+fn a_non_persistent_message_that_a_subscription_kept_says_its_topic_and_its_queue_apart() {
+    let rules = Redelivery { non_persistent: Ending::DeadLetter, ..twice() };
+    let mut bench = governed(rules, Vec::new());
+    bench.keep(1, "s", ("", false)).unwrap();
+    let (kind, body) = (BodyKind::Text, Bytes::from_static(b"body"));
+    let content = Content { kind, properties: Vec::new(), body }.encode();
+    let message = Message { content, ..held::text(Durability::NonPersistent, 4) };
+    bench.ask(2, &Command::Send { to: topic("t"), message }).unwrap();
+    while bench.give_back().is_some() {}
+    bench.subscribe(3, queue(DLQ), 5);
+    let given = bench.delivered.pop_front().expect("it is apart");
+    let Lent::Volatile { message, .. } = given.message else { panic!("it is in memory") };
+    let kept = Content::decode(message.content).unwrap();
+    assert_eq!(kept.property("originalDestination"), Some("topic://t"));
+    let queue = crate::message::origin_of(|name| kept.property(name));
+    assert_eq!(queue, Some("subscription://c1/s?topic=t"), "a retry finds the way");
+}
+
+#[test]
+fn what_a_line_or_a_pattern_had_was_published_on_a_topic() {
+    let of = |origin: &str| {
+        let dead = DeadLetter { origin: origin.into(), why: Why::Expired };
+        let said = crate::message::on_topic("news.now", &Bytes::from_static(b"x"));
+        (dead.destination(b"x").to_string(), dead.destination(&said).to_string())
+    };
+    let same = |destination: &str| (destination.to_owned(), destination.to_owned());
+    assert_eq!(of("orders"), same("queue://orders"));
+    assert_eq!(of("Consumer.a.VirtualTopic.b"), same("queue://Consumer.a.VirtualTopic.b"));
+    assert_eq!(of("scheduled-publications://a%2Fb"), same("topic://a/b"));
+    assert_eq!(of("publications://a?client=c"), same("topic://a"));
+    assert_eq!(of("subscription://c/s?topic=a"), same("topic://a"));
+    let pattern = ("topic://news.>".to_owned(), "topic://news.now".to_owned());
+    assert_eq!(of("subscription://c/s?topic=news.%3E"), pattern);
 }
 
 #[test]

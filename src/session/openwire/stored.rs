@@ -133,6 +133,7 @@ pub(super) enum Outgoing {
 impl Leaving<'_> {
     /// The message for the wire.
     pub(super) fn make(&self, content: Bytes) -> Result<Outgoing, MalformedContent> {
+        let apart = self.dead.map(|dead| dead.destination(&content));
         let mut outgoing = if Jms::is(&content) {
             match Jms::decode(content)? {
                 Jms::Whole(JmsHead { mut message, body }, bytes) => {
@@ -148,6 +149,9 @@ impl Leaving<'_> {
         };
         let (Outgoing::Whole(message) | Outgoing::Large { message, .. }) = &mut outgoing;
         self.address(message);
+        if let Some(origin) = apart {
+            message.head.original_destination = Some(names::wire(&origin));
+        }
         Ok(outgoing)
     }
 
@@ -238,8 +242,6 @@ impl Leaving<'_> {
         let mut head = JmsHead { message: message.clone(), body: JmsBody::default() };
         if let Some(dead) = self.dead {
             head.set(DLQ_FAILURE_CAUSE, dead.cause());
-            let origin = Destination::Queue(dead.origin.clone());
-            message.head.original_destination = Some(names::wire(&origin));
         }
         if head.map().get(SCHEDULED_JOB).and_then(Value::as_text).is_some_and(|it| it.is_empty()) {
             head.set(SCHEDULED_JOB, &self.id.to_string());

@@ -26,6 +26,10 @@ pub(super) fn encode_message(
     id_prefix: &str,
     out: &mut BytesMut,
 ) -> Result<Body, MalformedContent> {
+    let apart = delivery
+        .dead
+        .as_ref()
+        .map(|dead| (dead.destination(&delivery.content), dead.properties(&delivery.content)));
     let (properties, body, follows) = match LargeHead::decode(delivery.content.clone()) {
         Ok(head) => (head.properties, None, head.bytes),
         Err(MalformedContent) => {
@@ -61,10 +65,10 @@ pub(super) fn encode_message(
     if let Some(topic) = &delivery.origin {
         frame = frame.header("original-destination", &format!("/topic/{topic}"));
     }
-    if let Some(dead) = &delivery.dead {
-        frame = frame.header("original-destination", &format!("/queue/{}", dead.origin));
-        for (name, value) in dead.properties() {
-            frame = frame.header(&name, &value);
+    if let Some((origin, said)) = &apart {
+        frame = frame.display("original-destination", DestinationName(origin));
+        for (name, value) in said {
+            frame = frame.header(name, value);
         }
     }
     for (name, value) in &properties {
