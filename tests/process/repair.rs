@@ -10,13 +10,16 @@ use escrowmq::engine::{Settings, open_store};
 use escrowmq::ids::Millis;
 use escrowmq::io::Storage;
 use escrowmq::io::real::DirStorage;
+use escrowmq::protocol::openwire::Structure;
 use escrowmq::record::Record;
 use escrowmq::wal::Options;
 
+use crate::durable::{connect_as, keep};
 use crate::support::broker::{
     ANY_PORT, Broker, assert_no_damage, assert_no_panic, escrowmq, run_to_end, said,
 };
 use crate::support::damage::{find, store_with_a_damaged_message};
+use crate::support::openwire::{OpenWire, branch, queue};
 use crate::support::stomp::Frame;
 use crate::support::{fresh_dir, wait_until};
 
@@ -78,6 +81,83 @@ fn acknowledgements_behind_the_cut_are_told_and_their_messages_come_back() {
     let new = repair(&data, &dir.path().join("new"));
     let expected: Vec<String> = (1..=3).map(|number| format!("message {number}.")).collect();
     assert_eq!(read_all(&new, "cut"), (expected, true));
+}
+
+/// A branch that has sent a message to `out`, and voted.
+#[track_caller]
+fn prepare(jms: &mut OpenWire, number: u8) {
+    let id = branch(number);
+    let _ = jms.transaction(Some(&id), 0);
+    let mut sent = jms.text(i64::from(number), queue("out"), "sent");
+    sent.head.transaction_id = Some(id.clone());
+    assert!(matches!(jms.ask(&sent), Structure::Response(_)));
+    let _ = jms.transaction(Some(&id), 7);
+    assert!(matches!(jms.transaction(Some(&id), 1), Structure::IntegerResponse(_)));
+}
+
+#[test]
+fn transactions_and_publications_behind_the_cut_are_told_and_undone() {
+    let dir = fresh_dir();
+    let data = dir.path().join("data");
+    let file = dir.path().join("settings.toml");
+    std::fs::write(&file, SMALL).unwrap();
+    let listen = ["--listen", ANY_PORT, "--listen", "tcp://127.0.0.1:0"];
+    let broker = Broker::start_with(&data, &[&["--config", path(&file)][..], &listen].concat());
+    for client in ["ann", "bob", "cy"] {
+        let mut stomp = connect_as(&broker, client);
+        stomp.confirm(keep("/topic/news", "all")).unwrap();
+        stomp.disconnect().unwrap();
+    }
+    let mut stomp = broker.connect();
+    for number in 1..=3 {
+        stomp.publish("/queue/from", &format!("message {number}.")).unwrap();
+    }
+    let mut jms = OpenWire::connect(broker.ports()[1], "c");
+    prepare(&mut jms, 1);
+    stomp.publish("/queue/other", "to be damaged").unwrap();
+
+    prepare(&mut jms, 2);
+    assert!(matches!(jms.transaction(Some(&branch(1)), 3), Structure::Response(_)));
+    stomp.subscribe("s", "/queue/from", "client-individual").unwrap();
+    let taken = stomp.message().unwrap();
+    stomp.send(&Frame::new("BEGIN").with("transaction", "t")).unwrap();
+    for body in ["one", "two"] {
+        let send = Frame::new("SEND").with("destination", "/queue/to").with("persistent", "true");
+        stomp.send(&send.with("transaction", "t").body(body)).unwrap();
+    }
+    stomp.send(&stomp.ack_of(&taken).with("transaction", "t")).unwrap();
+    stomp.confirm(Frame::new("COMMIT").with("transaction", "t")).unwrap();
+    for body in ["one", "two"] {
+        stomp.publish("/topic/news", body).unwrap();
+    }
+    for client in ["ann", "bob", "cy"] {
+        let mut stomp = connect_as(&broker, client);
+        stomp.confirm(keep("/topic/news", "all")).unwrap();
+        let message = stomp.message().unwrap();
+        stomp.ack(&message).unwrap();
+    }
+    let data = broker.kill();
+    damage_head_of_batch_with(&data, b"to be damaged");
+    let told = refuse_start_and_look(&data);
+    let kept = ["ann", "bob", "cy"].map(|it| format!("1 of subscription://{it}/all?topic=news"));
+    for words in [
+        format!("not gone: {}, 1 of out, 2 of to\n", kept.join(", ")),
+        "which come back: 1 of from\n".to_owned(),
+        "queues and durable subscriptions made there: to\n".to_owned(),
+        "commits there, which have not happened then: 2\n".to_owned(),
+        "votes there of branches, which are gone for their managers: 7:02:62\n".to_owned(),
+        "branches, which are prepared again: 7:01:62 (committed)\n".to_owned(),
+    ] {
+        assert!(told.contains(&words), "{words:?} is missing:\n{told}");
+    }
+    let new = repair(&data, &dir.path().join("new"));
+    let branches = said(&run_to_end(&["xa", "list", "--store", path(&new)]));
+    assert!(branches.contains("7:01:62") && branches.contains("1 prepared"), "{branches}");
+    let expected: Vec<String> = (1..=3).map(|number| format!("message {number}.")).collect();
+    assert_eq!(read_all(&new, "from"), (expected, true));
+    let queues = start(&new).queues();
+    let mut others = queues.iter().filter(|(name, ..)| !["from", "other"].contains(&&**name));
+    assert!(others.all(|(_, depth, _)| *depth == 0), "{queues:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 
 mod loss;
 mod make;
+mod tail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

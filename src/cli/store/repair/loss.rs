@@ -4,61 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
+use super::tail::Tail;
 use super::{LogPlan, Plan, by_queue, file_of, names_of};
+use crate::broker::delta::Resolution;
 use crate::cli::store::describe::Names;
 use crate::cli::store::{CliError, Looked, Ticker, needed, pieces_of};
-use crate::ids::{Lsn, QueueId};
-use crate::record::{Gone, Record};
+use crate::ids::{Lsn, QueueId, Xid};
+use crate::record::Record;
 use crate::wal::{self, Item, Peek};
 
 /// Rows of the index read at once.
 const PAGE_ROWS: usize = 4096;
-
-/// What the part of the log says that will not count any more.
-#[derive(Default)]
-struct Tail {
-    records: u64,
-    places: u64,
-    /// Messages born there, and not gone again.
-    born: BTreeMap<Lsn, QueueId>,
-    /// Messages from before that went there: they come back.
-    back: BTreeMap<QueueId, u64>,
-}
-
-impl Tail {
-    fn record(&mut self, lsn: Lsn, record: &Record) {
-        self.records += 1;
-        match record {
-            Record::Sent { queue, .. } | Record::Scheduled { queue, .. } => {
-                self.born.insert(lsn, *queue);
-            }
-            Record::Published(it) => {
-                self.born.extend(it.targets.first().map(|target| (lsn, target.queue)));
-            }
-            Record::Removed { queue, gone, .. } => {
-                gone.iter().for_each(|gone| self.gone(*queue, gone));
-            }
-            Record::Moved { from, gone, to, .. } => {
-                self.gone(*from, gone);
-                self.born.insert(lsn, *to);
-            }
-            Record::Transferred { to, entries, .. } | Record::DeadLettered { to, entries, .. } => {
-                for (_, entry) in entries {
-                    if let Some(queue) = self.born.get_mut(&entry.birth) {
-                        *queue = *to;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn gone(&mut self, queue: QueueId, gone: &Gone) {
-        if self.born.remove(&gone.birth).is_none() {
-            *self.back.entry(queue).or_default() += 1;
-        }
-    }
-}
 
 /// The losses of a plan, a line each.
 pub(super) fn tell(
@@ -112,14 +68,56 @@ fn tell_tail(
             writeln!(text, "  the log after what the index has, which ends at Lsn {through}")?;
         }
     }
-    let mut born: BTreeMap<QueueId, u64> = BTreeMap::new();
-    tail.born.values().for_each(|queue| *born.entry(*queue).or_default() += 1);
     let Tail { records, places, back, .. } = tail;
     writeln!(text, "  there, {records} records can be read, and {places} places cannot")?;
-    writeln!(text, "  messages sent there and not gone: {}", by_queue(&born, names))?;
+    writeln!(text, "  messages sent there and not gone: {}", by_queue(&tail.lost(), names))?;
     writeln!(text, "  messages gone there, which come back: {}", by_queue(back, names))?;
+    let moved = tail.moved_back();
+    if !moved.is_empty() {
+        let moved = by_queue(&moved, names);
+        writeln!(text, "  messages moved there, which are where they were: {moved}")?;
+    }
+    tell_queues(text, tail, names)?;
+    tell_transactions(text, tail)?;
     if *places > 0 {
         text.push_str("  what the places say that cannot be read is not known\n");
+    }
+    Ok(())
+}
+
+fn tell_queues(text: &mut String, tail: &Tail, names: &Names) -> Result<(), CliError> {
+    let name = |id: &QueueId| {
+        names.get(id).map_or_else(|| id.to_string(), |name| name.escape_debug().to_string())
+    };
+    let list = |ids: &BTreeSet<QueueId>| ids.iter().map(name).collect::<Vec<_>>().join(", ");
+    if !tail.begun.is_empty() {
+        let begun = list(&tail.begun);
+        writeln!(text, "  queues and durable subscriptions made there: {begun}")?;
+    }
+    if !tail.ended.is_empty() {
+        let ended = list(&tail.ended);
+        writeln!(text, "  queues and durable subscriptions gone there, which come back: {ended}")?;
+    }
+    Ok(())
+}
+
+fn tell_transactions(text: &mut String, tail: &Tail) -> Result<(), CliError> {
+    let commits = tail.commits();
+    if commits > 0 {
+        writeln!(text, "  commits there, which have not happened then: {commits}")?;
+    }
+    if !tail.votes.is_empty() {
+        let votes: Vec<_> = tail.votes.iter().map(Xid::to_string).collect();
+        let votes = votes.join(", ");
+        writeln!(text, "  votes there of branches, which are gone for their managers: {votes}")?;
+    }
+    if !tail.outcomes.is_empty() {
+        let outcomes = tail.outcomes.iter().map(|(xid, resolution)| match resolution {
+            Resolution::Commit => format!("{xid} (committed)"),
+            Resolution::Rollback => format!("{xid} (rolled back)"),
+        });
+        let outcomes = outcomes.collect::<Vec<_>>().join(", ");
+        writeln!(text, "  outcomes there of branches, which are prepared again: {outcomes}")?;
     }
     Ok(())
 }
@@ -131,7 +129,9 @@ fn read_tail(
     names: &mut Names,
     ticker: &mut Ticker,
 ) -> Result<Tail, CliError> {
-    let mut tail = Tail::default();
+    let base = plan.index.as_ref().map(|(_, base)| base);
+    let replay = base.and_then(|base| base.replay);
+    let mut tail = Tail::new(base);
     let progress = &mut |progress: wal::Progress| {
         let (done, total) = (progress.done >> 20, progress.total >> 20);
         ticker.tick(|| format!("what would be lost: {done} of {total} MiB"));
@@ -144,7 +144,9 @@ fn read_tail(
                         names.insert(*queue, name.clone());
                     }
                     if lsn >= from {
-                        tail.record(lsn, &record);
+                        tail.record(&record);
+                    } else if replay.is_none_or(|replay| lsn > replay.through) {
+                        tail.before(&record);
                     }
                 }
                 Err(_) if lsn >= from => tail.places += 1,
@@ -157,8 +159,9 @@ fn read_tail(
         }
         ControlFlow::Continue(())
     };
-    let needed = plan.index.as_ref().map(|(_, base)| needed(base));
+    let needed = base.map(needed);
     wal::survey(&store.storage, needed.as_ref(), progress, visit)?;
+    tail.end(plan.index.as_ref().map(|(index, _)| &**index))?;
     Ok(tail)
 }
 
