@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use crate::support::broker::{Broker, run_to_end, said};
+use crate::support::damage::find;
 use crate::support::fresh_dir;
 use crate::support::stomp::{Frame, Stomp};
+
+use escrowmq::{Destination, Xid};
 
 const SMALL: &str = "[log]\nsegment_size = \"1MiB\"\ncheckpoint_bytes = \"1MiB\"\n\
                      [limits]\nmessage = \"256KiB\"\n";
@@ -116,6 +119,46 @@ fn the_table_names_queues_and_what_keeps_a_segment() {
         }
         assert_eq!(said.contains("this is a backup"), store == &backup);
     }
+}
+
+#[test]
+fn what_a_branch_has_sent_and_bodies_that_broke_off_are_told_to_keep_their_segments() {
+    let dir = fresh_dir();
+    let data = dir.path().join("data");
+    let builder = escrowmq::Broker::builder(&data).segment_size(SEGMENT).disk_reserve(2 * SEGMENT);
+    let broker = builder.open_blocking().unwrap();
+    let connection = broker.connect().unwrap();
+    let branch = connection.xa().start(&Xid::new(7, b"a", b"b").unwrap()).unwrap();
+    for _ in 0..12 {
+        branch.send(Destination::queue("out"), "x".repeat(BODY)).unwrap();
+    }
+    let xid = branch.xid().clone();
+    branch.end().unwrap();
+    connection.xa().prepare(&xid).unwrap();
+    broker.close().unwrap();
+    let stopped = json(&data, &[]);
+    let first = array(&stopped, "segments")[0];
+    let top = array(first, "top_unsettled");
+    assert_eq!((top.len(), number(first, "unsettled")), (1, 1), "{first}");
+    assert_eq!((text(top[0], "kind"), text(top[0], "xid")), ("\"branch\"", "\"7:61:62\""));
+    assert_eq!(number(top[0], "bytes"), number(first, "live"), "{first}");
+    let table = said(&run_to_end(&["store", "stats", data.to_str().unwrap()]));
+    assert!(table.contains("  branch 7:61:62 "), "{table}");
+
+    let broker = Broker::start_configured(&data, "[log]\nsegment_size = \"1MiB\"\n");
+    let mut stomp = broker.connect();
+    let head = "SEND\ndestination:/queue/large\ncontent-length:1000000\n\n";
+    stomp.write_raw(head.as_bytes()).unwrap();
+    stomp.write_raw(&[b'y'; 700_000]).unwrap();
+    let written = || {
+        let files = std::fs::read_dir(broker.data()).unwrap();
+        let mut files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap_or_default());
+        files.any(|bytes| find(&bytes, &[b'y'; 1000]).is_some())
+    };
+    crate::support::wait_until("some of the body is in the log", written);
+    let killed = said(&run_to_end(&["store", "stats", broker.kill().to_str().unwrap()]));
+    assert!(killed.contains("bodies still arriving "), "{killed}");
+    assert!(killed.contains("branch 7:61:62 "), "{killed}");
 }
 
 fn publish(stomp: &mut Stomp, queue: &str) {

@@ -6,18 +6,20 @@
 
 mod json;
 mod show;
+mod unsettled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use self::unsettled::Unsettled;
 use super::{CliError, Looked, Ticker, freeze, needed, pieces_of, replayed};
 use crate::backup::{MANIFEST_NAME, Manifest};
 use crate::broker;
 use crate::broker::delta::{Delta, Entry, PieceAt};
 use crate::cli::print;
-use crate::ids::{Body, Lsn, Millis, QueueId};
+use crate::ids::{Body, Lsn, Millis, QueueId, UploadId};
 use crate::io::Clock;
 use crate::io::real::SystemClock;
 use crate::store::index::{Base, Index};
@@ -74,7 +76,7 @@ struct QueueStats {
 /// Why a segment is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// Messages lie in it.
+    /// Messages lie in it, or what may come to be one.
     Messages,
     /// A start replays it.
     Replay,
@@ -110,6 +112,8 @@ struct SegmentStats {
     queues: u64,
     /// The queue of the oldest message in it.
     oldest: Option<QueueId>,
+    /// What lies in it beside messages of queues.
+    unsettled: Unsettled,
     need: Need,
 }
 
@@ -182,7 +186,9 @@ fn gather(store: &Looked, quick: bool, ticker: &mut Ticker) -> Result<Stats, Cli
     let (mut broker, through) =
         replayed(&base, &mut records, identity.segment_size, ticker).map_err(|e| refused(&e))?;
     let delta = freeze(&mut broker, through);
+    let mut branches = BTreeMap::new();
     for branch in broker.branches_after(None, usize::MAX) {
+        branches.extend(branch.transaction.map(|id| (id, branch.xid.to_string())));
         let list = if branch.decided.is_some() { &mut stats.decided } else { &mut stats.prepared };
         list.push(branch.xid.to_string());
     }
@@ -190,6 +196,7 @@ fn gather(store: &Looked, quick: bool, ticker: &mut Ticker) -> Result<Stats, Cli
     stats.list_segments(&peek, base.replay);
     stats.list_packs(store, &base)?;
     count(&mut stats, &index, &base, &delta, ticker)?;
+    unsettled::count(&mut stats, &index, &base, &delta, &branches)?;
     for (ordinal, bytes) in broker.live() {
         if let Some(segment) = stats.segments.get_mut(&stats.home(ordinal)) {
             segment.live_bytes += bytes;
@@ -229,6 +236,7 @@ impl Stats {
                 pins: Vec::new(),
                 queues: 0,
                 oldest: None,
+                unsettled: Unsettled::default(),
                 need,
             };
             self.segments.insert(Home::Segment(ordinal), segment);
@@ -256,6 +264,7 @@ impl Stats {
                 pins: Vec::new(),
                 queues: 0,
                 oldest: None,
+                unsettled: Unsettled::default(),
                 need: Need::Nothing,
             };
             self.segments.insert(Home::Pack(*id), pack);
@@ -315,17 +324,7 @@ fn count(
             let home = |birth: Lsn| stats.home(birth.0 / stats.segment_size);
             by_segment.entry(home(entry.birth)).or_default().add(entry);
             let Some(upload) = entry.upload.map(Body::upload) else { return Ok(()) };
-            let mut pieces: BTreeMap<u32, PieceAt> = BTreeMap::new();
-            pieces_of(index, upload, &mut |number, piece| {
-                pieces.insert(number, piece);
-            })?;
-            for ((_, number), piece) in delta.pieces.range((upload, 0)..=(upload, u32::MAX)) {
-                match piece {
-                    Some(piece) => pieces.insert(*number, *piece),
-                    None => pieces.remove(number),
-                };
-            }
-            for piece in pieces.values() {
+            for piece in pieces(index, delta, upload)?.values() {
                 by_segment.entry(home(piece.birth)).or_default().bytes += u64::from(piece.size);
             }
             Ok(())
@@ -351,6 +350,25 @@ fn count(
         stats.add(id, &row.name, &by_segment);
     }
     Ok(())
+}
+
+/// The pieces of a body as they are now.
+fn pieces(
+    index: &Index,
+    delta: &Delta,
+    upload: UploadId,
+) -> Result<BTreeMap<u32, PieceAt>, CliError> {
+    let mut pieces: BTreeMap<u32, PieceAt> = BTreeMap::new();
+    pieces_of(index, upload, &mut |number, piece| {
+        pieces.insert(number, piece);
+    })?;
+    for ((_, number), piece) in delta.pieces.range((upload, 0)..=(upload, u32::MAX)) {
+        match piece {
+            Some(piece) => pieces.insert(*number, *piece),
+            None => pieces.remove(number),
+        };
+    }
+    Ok(pieces)
 }
 
 /// Reads the log for what lies between the messages.

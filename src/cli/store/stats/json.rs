@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::show::Totals;
+use super::unsettled::Holder;
 use super::{Home, Need, SegmentStats, Stats, Tally};
 
 #[derive(Serialize)]
@@ -50,6 +51,18 @@ struct Segment<'a> {
     queues: u64,
     top_queues: Vec<Pin<'a>>,
     oldest: Option<Oldest<'a>>,
+    /// How many have something in it that is no message of a queue, and those with the most.
+    unsettled: u64,
+    top_unsettled: Vec<Unsettled<'a>>,
+}
+
+/// What has sent something that is in no queue.
+#[derive(Serialize)]
+struct Unsettled<'a> {
+    kind: &'static str,
+    /// Of a branch.
+    xid: Option<&'a str>,
+    bytes: u64,
 }
 
 /// What one queue has in a segment.
@@ -124,5 +137,17 @@ fn segment<'a>(stats: &'a Stats, home: Home, segment: &'a SegmentStats) -> Segme
             at: at.0,
             lsn: lsn.0,
         }),
+        unsettled: segment.unsettled.holders,
+        top_unsettled: segment.unsettled.top.iter().map(unsettled).collect(),
     }
+}
+
+fn unsettled((holder, bytes): &(Holder, u64)) -> Unsettled<'_> {
+    let (kind, xid) = match holder {
+        Holder::Branch(xid) => ("branch", Some(xid.as_str())),
+        Holder::Transactions => ("transactions", None),
+        Holder::Arriving => ("arriving", None),
+        Holder::Leaving => ("leaving", None),
+    };
+    Unsettled { kind, xid, bytes: *bytes }
 }

@@ -112,6 +112,14 @@ fn kept_by(stats: &Stats, segment: &SegmentStats, now: Millis) -> String {
     if others > 0 {
         write!(text, " and {others} more queues").expect(ENOUGH);
     }
+    for (holder, bytes) in &segment.unsettled.top {
+        let between = if text.is_empty() { "" } else { ", " };
+        write!(text, "{between}{} {}", holder.words(), size(*bytes)).expect(ENOUGH);
+    }
+    let others = segment.unsettled.holders - segment.unsettled.top.len() as u64;
+    if others > 0 {
+        write!(text, " and {others} more branches and others").expect(ENOUGH);
+    }
     if let (Some((at, lsn)), Some(id)) = (segment.live.oldest, segment.oldest) {
         let (name, age) = (stats.name(id).escape_debug(), age(at, now));
         write!(text, "; oldest {age} in {name} ({lsn})").expect(ENOUGH);
