@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use escrowmq::{Broker, Connection, Consumer, Delivery, Destination};
+use escrowmq::{Broker, Connection, Consumer, Delivery, Destination, Message};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -20,21 +20,19 @@ async fn main() -> Outcome<()> {
 
 /// Moves money there and back, and tells what each has in the end.
 pub async fn run(directory: &Path) -> Outcome<(i64, i64)> {
-    let new = !directory.exists();
     let broker = Broker::open(directory).await?;
     let connection = broker.connect()?;
     let (alice, bob) = (Destination::queue("accounts.alice"), Destination::queue("accounts.bob"));
-    let mut from = connection.subscribe_with(&alice, 1).await?;
-    let mut to = connection.subscribe_with(&bob, 1).await?;
 
-    // Both accounts are opened together: there are both or none. (A first run that was ended before
-    // this leaves none, and needs another directory.)
-    if new {
+    // Both accounts are opened together: there are both or none.
+    if !is_open(&connection, &alice).await? {
         let opening = connection.transaction().await?;
         opening.send(&alice, "100").await?;
         opening.send(&bob, "100").await?;
         opening.commit().await?;
     }
+    let mut from = connection.subscribe_with(&alice, 1).await?;
+    let mut to = connection.subscribe_with(&bob, 1).await?;
 
     for amount in [30, 500, 20] {
         if transfer(&connection, &mut from, &mut to, amount).await.is_err() {
@@ -46,6 +44,23 @@ pub async fn run(directory: &Path) -> Outcome<(i64, i64)> {
     put_back(&connection, [payer, payee]).await?;
     broker.close().await?;
     Ok(balances)
+}
+
+/// Whether there is a balance. What is sent behind it shows where the queue ends, and outlives no
+/// crash.
+async fn is_open(connection: &Connection, account: &Destination) -> Outcome<bool> {
+    connection.send(account, Message::text("the end").non_persistent()).await?;
+    let mut look = connection.subscribe_with(account, 2).await?;
+    let first = look.recv().await?;
+    let open = first.is_persistent();
+    if open {
+        look.recv().await?.acknowledge().await?;
+        first.give_back().await?;
+    } else {
+        first.acknowledge().await?;
+    }
+    look.close().await?;
+    Ok(open)
 }
 
 async fn transfer(

@@ -22,6 +22,14 @@ fn transfers_move_money_and_make_none() {
 }
 
 #[test]
+fn transfers_begin_where_a_first_run_ended_before_it_opened_the_accounts() {
+    let dir = fresh_dir();
+    let accounts = dir.path().join("accounts");
+    super::story(async { escrowmq::Broker::open(&accounts).await.unwrap().close().await.unwrap() });
+    assert_eq!(super::story(transfer::run(&accounts)).unwrap(), (50, 150));
+}
+
+#[test]
 fn the_work_queue_does_every_job_once_and_sets_apart_what_cannot_be_done() {
     let dir = fresh_dir();
     let done = super::story(work_queue::run(&dir.path().join("jobs"))).unwrap();
