@@ -49,7 +49,8 @@ impl Broker {
     }
 
     pub(super) fn new(opened: Opened) -> Self {
-        Self { way: opened.way, addresses: opened.addresses }
+        let (way, addresses) = opened.own();
+        Self { way, addresses }
     }
 
     /// A connection to it.

@@ -14,7 +14,7 @@ use super::builder::Plan;
 use super::error::{Failure, OpenError};
 use super::link::{Life, Way};
 use super::listen::Listening;
-use crate::engine::{self, Store};
+use crate::engine::{self, Handle, Store};
 use crate::io::real::{DirStorage, LockError, StoreLock};
 use crate::io::{Clock, Storage};
 use crate::limits;
@@ -22,8 +22,31 @@ use crate::limits;
 /// What a broker is when it has been opened.
 #[derive(Debug)]
 pub(super) struct Opened {
-    pub(super) way: Way,
-    pub(super) addresses: Vec<std::net::SocketAddr>,
+    way: Way,
+    addresses: Vec<std::net::SocketAddr>,
+    nobodys: Nobodys,
+}
+
+impl Opened {
+    /// From here on it ends when its owner says so.
+    pub(super) fn own(self) -> (Way, Vec<std::net::SocketAddr>) {
+        let Self { way, addresses, mut nobodys } = self;
+        nobodys.0 = None;
+        (way, addresses)
+    }
+}
+
+/// A broker that nobody has taken yet. Whoever opened it may not want it any more, and that may be
+/// so when it was told already that it is open.
+#[derive(Debug)]
+struct Nobodys(Option<Handle>);
+
+impl Drop for Nobodys {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            handle.stop();
+        }
+    }
 }
 
 /// Begins the life; what is waited for tells whether it has.
@@ -63,12 +86,9 @@ fn live(plan: Plan, told: oneshot::Sender<Result<Opened, OpenError>>) {
     let addresses = listening.addresses();
     let serving = listening.serve(&plan.config, life_of_store, handle.clone(), clock);
     let message_limit = plan.config.limits.message.bytes();
-    let way = Way { handle: handle.clone(), life, message_limit };
-    if told.send(Ok(Opened { way, addresses })).is_err() {
-        // Whoever opened it does not want it any more.
-        handle.stop();
-    }
-    drop(handle);
+    let nobodys = Nobodys(Some(handle.clone()));
+    let way = Way { handle, life, message_limit };
+    drop(told.send(Ok(Opened { way, addresses, nobodys })));
     let (result, leaving) = running.wait();
     let result = result.map_err(Failure::new);
     if let Err(failure) = &result {

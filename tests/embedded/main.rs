@@ -18,7 +18,8 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use escrowmq::io::Storage;
@@ -28,7 +29,7 @@ use escrowmq::{
     Outcome, SendError, SettleError, SubscribeError, WhenFull, blocking,
 };
 use support::stomp::{Frame, Stomp};
-use support::{PATIENCE, fresh_dir};
+use support::{PATIENCE, fresh_dir, wait_until};
 use tokio::time::timeout;
 
 /// Small files, so that a test costs little disk.
@@ -564,6 +565,28 @@ fn a_broker_whose_opening_is_given_up_lets_go_of_its_directory() {
             let mut context = Context::from_waker(Waker::noop());
             assert!(matches!(opening.as_mut().poll(&mut context), Poll::Pending));
         }
+        let broker = small(dir.path()).open().await.unwrap();
+        broker.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_broker_that_is_open_before_its_opener_has_looked_ends_when_that_gives_up() {
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let dir = fresh_dir();
+    let told = Arc::new(Flag(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&told));
+    let mut opening = Box::pin(small(dir.path()).open());
+    let polled = opening.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(matches!(polled, Poll::Pending));
+    wait_until("the broker is open", || told.0.load(Ordering::SeqCst));
+    drop(opening);
+    story(async {
         let broker = small(dir.path()).open().await.unwrap();
         broker.close().await.unwrap();
     });
