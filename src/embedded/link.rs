@@ -74,6 +74,8 @@ pub(super) struct Link {
     last_transaction: AtomicU64,
     /// Deliveries that were handed over to transactions, until it is known that these have them.
     handed: Mutex<VecDeque<(Asked, SubscriptionId, Tag)>>,
+    /// Commits whose answers nobody awaits any more, and what is to follow a refusal.
+    unawaited: Mutex<Vec<(Asked, Command)>>,
 }
 
 /// An answer to come.
@@ -94,6 +96,7 @@ impl Link {
             last_stage: AtomicU64::new(0),
             last_transaction: AtomicU64::new(0),
             handed: Mutex::default(),
+            unawaited: Mutex::default(),
         })
     }
 
@@ -157,10 +160,40 @@ impl Link {
         }
     }
 
+    /// Leaves a request to follow another, whose answer nobody awaits any more, if that is refused.
+    pub(super) fn leave_if_refused(&self, asked: Asked, command: Command) {
+        self.unawaited.lock().expect("no panic holds it").push((asked, command));
+        self.follow_refused();
+    }
+
+    /// Asks for what is to follow refusals. Whoever brings the answer calls this, and whoever may
+    /// have been overtaken by it.
+    fn follow_refused(&self) {
+        let mut unawaited = self.unawaited.lock().expect("no panic holds it");
+        for (mut asked, command) in std::mem::take(&mut *unawaited) {
+            match asked.0.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => unawaited.push((asked, command)),
+                Ok(Ok(Err(_))) => self.leave(command),
+                Ok(_) | Err(oneshot::error::TryRecvError::Closed) => {}
+            }
+        }
+    }
+
+    /// Something was refused, perhaps what nobody waits for.
+    pub(super) fn refused(&self) {
+        self.return_refused();
+        self.follow_refused();
+    }
+
     /// The answer to a request.
-    pub(super) async fn answer(&self, asked: Asked) -> Result<Reply, AskError> {
+    pub(super) async fn answer(&self, mut asked: Asked) -> Result<Reply, AskError> {
+        self.answer_to(&mut asked).await
+    }
+
+    /// The same for who may stop waiting for it.
+    pub(super) async fn answer_to(&self, asked: &mut Asked) -> Result<Reply, AskError> {
         // Whoever would have answered is gone where the engine has panicked.
-        let answer = asked.0.await.unwrap_or(Err(Closed::Failed));
+        let answer = (&mut asked.0).await.unwrap_or(Err(Closed::Failed));
         match answer {
             Ok(result) => result.map_err(AskError::Refused),
             Err(why) => Err(AskError::Ended(self.way.why(why).await)),

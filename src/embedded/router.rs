@@ -222,7 +222,7 @@ impl Listener for Router {
         news.tell();
         // Perhaps nobody asks for anything any more who would look at it.
         let link = self.link.get().filter(|_| refused).and_then(Weak::upgrade);
-        link.iter().for_each(|link| link.return_refused());
+        link.iter().for_each(|link| link.refused());
     }
 
     fn forget(&self, subscription: SubscriptionId) -> Unseen {

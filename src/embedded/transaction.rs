@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::delivery::Delivery;
 use super::error::{SendError, TransactionError};
-use super::link::Link;
+use super::link::{Asked, Link};
 use super::message::Message;
 use super::outcome::id_of;
 use super::upload::Part;
@@ -42,13 +42,16 @@ pub struct Transaction {
     /// What was done in it, for a commit under an id.
     done: Mutex<Done>,
     open: bool,
+    /// A commit that is handed in and not answered.
+    commit: Option<Asked>,
 }
 
 impl Transaction {
     pub(super) async fn begin(link: &Arc<Link>) -> Result<Self, TransactionError> {
         let name = link.transaction();
         // From here on, dropping this future rolls it back again.
-        let mut this = Self { link: Arc::clone(link), name, done: Mutex::default(), open: true };
+        let done = Mutex::default();
+        let mut this = Self { link: Arc::clone(link), name, done, open: true, commit: None };
         match link.answer(link.ask_small(Command::Begin { transaction: name })).await {
             Ok(_) => Ok(this),
             Err(error) => {
@@ -101,8 +104,8 @@ impl Transaction {
     /// [`TransactionError::Ended`] all of it may have happened, or nothing.
     ///
     /// # Dropping the future
-    /// Polled once, it has committed, unless that is refused; before, the transaction is rolled
-    /// back.
+    /// Polled once, it commits, and waits for room if it must, unless that is refused or the
+    /// connection ends first; before, the transaction is rolled back.
     pub async fn commit(self) -> Result<(), TransactionError> {
         let transaction = self.name;
         self.end_by(Command::Commit { transaction }).await
@@ -165,9 +168,10 @@ impl Transaction {
     }
 
     async fn end_by(mut self, commit: Command) -> Result<(), TransactionError> {
-        let asked = self.link.ask_small(commit);
+        let asked = self.commit.insert(self.link.ask_small(commit));
         // Refused, it can only be rolled back; done, there is nothing that this could roll back.
-        let result = self.link.answer(asked).await;
+        let result = self.link.answer_to(asked).await;
+        self.commit = None;
         self.open = result.is_err();
         result?;
         Ok(())
@@ -191,8 +195,11 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if self.open {
-            self.link.leave(self.end());
+        match self.commit.take() {
+            // It waits for room, perhaps, and a rollback would overtake it.
+            Some(commit) => self.link.leave_if_refused(commit, self.end()),
+            None if self.open => self.link.leave(self.end()),
+            None => {}
         }
     }
 }

@@ -3,7 +3,11 @@
 use escrowmq::io::sim::SimDisk;
 use std::time::Duration;
 
-use escrowmq::{Destination, Message, SendError, TransactionError, Xid};
+use escrowmq::{
+    Connection, Delivery, Destination, Limit, Message, SendError, Transaction, TransactionError,
+    Xid,
+};
+use tokio::time::timeout;
 
 use super::support::Moment;
 use super::{drain, next, on_disk, orders, story};
@@ -74,6 +78,64 @@ fn a_delivery_that_a_transaction_or_branch_has_refused_to_take_comes_back() {
         let order = next(&mut consumer).await;
         assert_eq!(order.attempt(), 5);
         order.acknowledge().await.unwrap();
+        broker.close().await.unwrap();
+    });
+}
+
+/// Sends an order, for which there is no room, in place of what it takes.
+async fn order_in_place_of(connection: &Connection, input: &Delivery) -> Transaction {
+    let transaction = connection.transaction().await.unwrap();
+    transaction.acknowledge(input).await.unwrap();
+    transaction.send(orders(), "in a transaction").await.unwrap();
+    transaction
+}
+
+#[test]
+fn a_commit_that_waits_for_room_happens_though_its_future_is_dropped_meanwhile() {
+    story(async {
+        let builder = on_disk(&SimDisk::new()).limit("queue://orders", Limit::messages(1));
+        let broker = builder.open().await.unwrap();
+        let (connection, inputs) = (broker.connect().unwrap(), Destination::queue("inputs"));
+        connection.send(orders(), "before").await.unwrap();
+        connection.send(&inputs, "input").await.unwrap();
+        let mut consumer = connection.subscribe(&inputs).await.unwrap();
+        let input = next(&mut consumer).await;
+        let transaction = order_in_place_of(&connection, &input).await;
+        assert!(timeout(Duration::from_millis(50), transaction.commit()).await.is_err());
+        let mut reader = connection.subscribe(orders()).await.unwrap();
+        for expected in ["before", "in a transaction"] {
+            let order = next(&mut reader).await;
+            assert_eq!(order.text(), Some(expected));
+            order.acknowledge().await.unwrap();
+        }
+        drop(consumer);
+        assert_eq!(drain(&connection, &inputs).await, Vec::<String>::new());
+        broker.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_commit_that_nobody_awaits_any_more_is_rolled_back_when_it_is_refused() {
+    story(async {
+        let builder = on_disk(&SimDisk::new()).limit("queue://orders", Limit::messages(1));
+        let broker = builder.open().await.unwrap();
+        let (connection, inputs) = (broker.connect().unwrap(), Destination::queue("inputs"));
+        connection.send(orders(), "before").await.unwrap();
+        connection.send(&inputs, "input").await.unwrap();
+        let mut consumer = connection.subscribe(&inputs).await.unwrap();
+        let input = next(&mut consumer).await;
+        let transaction = order_in_place_of(&connection, &input).await;
+        let commit = transaction.commit_as("an id");
+        assert!(timeout(Duration::from_millis(50), commit).await.is_err());
+        // Another has that id before there is room.
+        let other = connection.transaction().await.unwrap();
+        other.send(Destination::queue("others"), "other").await.unwrap();
+        other.commit_as("an id").await.unwrap();
+        let mut reader = connection.subscribe(orders()).await.unwrap();
+        next(&mut reader).await.acknowledge().await.unwrap();
+        let again = next(&mut consumer).await;
+        assert_eq!((again.text(), again.attempt()), (Some("input"), 2));
+        again.acknowledge().await.unwrap();
         broker.close().await.unwrap();
     });
 }
