@@ -81,11 +81,16 @@ impl Broker {
         if !durable && !once.is_lenient() {
             return Err(Refusal::NobodyKeeps);
         }
-        if command.works_in().is_some() {
-            self.check_pending(mark)?;
-            if let Mark::Number(it) = mark {
-                self.durable.producers.fits(it, own)?;
-            }
+        if command.works_in().is_some()
+            && let Err(refusal) = self.may_pend(mark, own)
+        {
+            // Such a client says a lost transaction again as a whole, and a repetition within one
+            // is less than one that can never be committed.
+            let goes_without = once.is_lenient() && matches!(mark, Mark::Number(_));
+            return match goes_without {
+                true => self.decide_asked(now, asker, command, facts),
+                false => Err(refusal),
+            };
         }
         let verdict = self.decide_asked(now, asker, command, facts)?;
         // What a transaction has published before is stored first.
@@ -104,13 +109,19 @@ impl Broker {
     }
 
     /// Refuses what waits for a transaction where too much does already.
-    fn check_pending(&self, mark: Mark) -> Result<(), Refusal> {
+    fn may_pend(&self, mark: Mark, transaction: Option<TransactionId>) -> Result<(), Refusal> {
         let limits = &self.limits;
         let (may, of) = match mark {
             Mark::Name(_) => (self.durable.names.may_wait(limits), limits.names_bytes),
             Mark::Number(_) => (self.durable.producers.may_wait(limits), limits.producers_bytes),
         };
-        if may { Ok(()) } else { Err(Refusal::PendingFull { limit: limits::pending_bytes(of) }) }
+        if !may {
+            return Err(Refusal::PendingFull { limit: limits::pending_bytes(of) });
+        }
+        match mark {
+            Mark::Name(_) => Ok(()),
+            Mark::Number(it) => self.durable.producers.fits(it, transaction),
+        }
     }
 
     fn name_standing(

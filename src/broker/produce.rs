@@ -96,8 +96,7 @@ impl Broker {
             Taken::Pending(other) if Some(other) != transaction => Err(Refusal::NumberPending),
             Taken::Pending(other) => Ok(Some(Standing::Pending(other))),
             Taken::Below(floor) => Err(Refusal::BelowWindow { sequence: it.sequence, floor }),
-            Taken::Free if self.durable.producers.has_room(it, transaction) => Ok(None),
-            Taken::Free => Err(Refusal::TooManyGaps { limit: limits::PRODUCER_SPANS_MAX }),
+            Taken::Free => Ok(None),
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) struct Producers {
     /// What is sent in transactions that are not over.
     staged: BTreeMap<(Identity, TransactionId), Sequences>,
     /// The same by transaction.
-    of_transactions: BTreeSet<(TransactionId, Identity)>,
+    of_transactions: BTreeMap<TransactionId, BTreeSet<Identity>>,
     /// Bytes of memory for `rows`, about.
     bytes: u64,
     /// The same for `staged`: these push nobody out.
@@ -122,38 +122,37 @@ impl Producers {
 
     fn stage(&mut self, id: Identity, transaction: TransactionId, set: Sequences) {
         self.staged_bytes += limits::PRODUCER_BYTES + set.bytes();
-        self.of_transactions.insert((transaction, id));
+        self.of_transactions.entry(transaction).or_default().insert(id);
         self.staged.insert((id, transaction), set);
     }
 
     fn unstage(&mut self, id: Identity, transaction: TransactionId) -> Option<Sequences> {
         let set = self.staged.remove(&(id, transaction))?;
         self.staged_bytes -= limits::PRODUCER_BYTES + set.bytes();
-        self.of_transactions.remove(&(transaction, id));
+        let all = self.of_transactions.get_mut(&transaction).expect("both know of it");
+        all.remove(&id);
+        if all.is_empty() {
+            self.of_transactions.remove(&transaction);
+        }
         Some(set)
     }
 
-    /// What a transaction has of a producer can take this number, too.
-    pub(super) fn has_room(&self, it: Numbered, transaction: Option<TransactionId>) -> bool {
-        let set = transaction.and_then(|transaction| self.staged.get(&(it.producer, transaction)));
-        set.is_none_or(|set| set.has_room(it.sequence))
-    }
-
-    /// Refuses one producer more than may count in a transaction: its outcome settles them all in
-    /// one step.
+    /// Refuses a number that what a transaction has of its producer cannot take too, and one
+    /// producer more than may count in a transaction: its outcome settles them all in one step.
     pub(super) fn fits(
         &self,
         it: Numbered,
         transaction: Option<TransactionId>,
     ) -> Result<(), Refusal> {
         let Some(transaction) = transaction else { return Ok(()) };
-        let limit = limits::TRANSACTION_WIDTH_MAX;
-        let all = (transaction, Identity([0; 16]))..=(transaction, Identity([u8::MAX; 16]));
-        let known = self.staged.contains_key(&(it.producer, transaction));
-        if known || self.of_transactions.range(all).take(limit).count() < limit {
-            return Ok(());
+        if let Some(set) = self.staged.get(&(it.producer, transaction)) {
+            let limit = limits::PRODUCER_SPANS_MAX;
+            let fits = set.has_room(it.sequence);
+            return if fits { Ok(()) } else { Err(Refusal::TooManyGaps { limit }) };
         }
-        Err(Refusal::TransactionTooWide { limit })
+        let limit = limits::TRANSACTION_WIDTH_MAX;
+        let width = self.of_transactions.get(&transaction).map_or(0, BTreeSet::len);
+        if width < limit { Ok(()) } else { Err(Refusal::TransactionTooWide { limit }) }
     }
 
     /// Whether transactions may use more numbers.
@@ -301,9 +300,7 @@ impl Durable {
 
     /// A transaction is over: what was sent in it counts, or never was.
     pub(super) fn settle_numbers(&mut self, transaction: TransactionId, how: Resolution) {
-        let range = (transaction, Identity([0; 16]))..=(transaction, Identity([u8::MAX; 16]));
-        let all = self.producers.of_transactions.range(range);
-        let all: Vec<_> = all.map(|(_, id)| *id).collect();
+        let all = self.producers.of_transactions.get(&transaction).cloned().unwrap_or_default();
         for id in all {
             let set = self.producers.unstage(id, transaction).expect("both sets agree");
             self.delta.numbered.insert((transaction, id), None);

@@ -10,9 +10,13 @@ use crate::support::{fresh_dir, wait_until};
 use escrowmq::protocol::openwire::Structure;
 use escrowmq::protocol::openwire::Text;
 use escrowmq::protocol::openwire::message::{Destination, DestinationKind};
-use escrowmq::protocol::openwire::table::DestinationInfo;
+use escrowmq::protocol::openwire::table::{
+    ConnectionId, DestinationInfo, LocalTransactionId, ProducerId, TransactionId,
+};
 
 const BOTH: &[&str] = &["--listen", "stomp://127.0.0.1:0", "--listen", "tcp://127.0.0.1:0"];
+const BEGIN: i8 = 0;
+const COMMIT: i8 = 2;
 
 fn client(broker: &Broker, name: &str) -> OpenWire {
     OpenWire::connect(broker.ports()[1], name)
@@ -38,6 +42,38 @@ fn clients_of_both_wires_read_each_others_messages() {
     stomp.subscribe("s", "/queue/to-stomp", "client").unwrap();
     let frame = stomp.message().unwrap();
     assert_eq!((frame.text(), frame.header("correlation-id")), (text, Some("c-1")));
+}
+
+#[test]
+fn a_transaction_commits_however_many_producers_it_has_and_whatever_is_persistent_in_it() {
+    let dir = fresh_dir();
+    let broker = Broker::start_with(&dir.path().join("data"), BOTH);
+    let connection_id = Some(ConnectionId { value: Text::new("c") });
+    let local = |value| LocalTransactionId { value, connection_id: connection_id.clone() }.into();
+    let mut jms = client(&broker, "c");
+    let send = |jms: &mut OpenWire, id: &TransactionId, producer, sequence, persistent| {
+        let mut message = jms.text(sequence, queue("q"), "a part");
+        let connection_id = Text::new("c");
+        let producer = Some(ProducerId { connection_id, session_id: 1, value: producer });
+        message.head.message_id.as_mut().unwrap().producer_id.clone_from(&producer);
+        message.head.producer_id = producer;
+        message.head.transaction_id = Some(id.clone());
+        message.head.persistent = persistent;
+        message.head.response_required = false;
+        jms.write(&message);
+    };
+    let (many, one, depth) = (local(1), local(2), || broker.queues()[0].1);
+    assert!(matches!(jms.transaction(Some(&many), BEGIN), Structure::Response(_)));
+    // One for each send, as a template makes them.
+    (1..=1100).for_each(|producer| send(&mut jms, &many, producer, 1, true));
+    let answer = jms.transaction(Some(&many), COMMIT);
+    assert!(matches!(answer, Structure::Response(_)), "{answer:?}");
+    assert_eq!(depth(), 1100);
+    assert!(matches!(jms.transaction(Some(&one), BEGIN), Structure::Response(_)));
+    (1..=4400).for_each(|sequence| send(&mut jms, &one, 2000, sequence, sequence % 2 == 0));
+    let answer = jms.transaction(Some(&one), COMMIT);
+    assert!(matches!(answer, Structure::Response(_)), "{answer:?}");
+    assert_eq!(depth(), 5500);
 }
 
 #[test]

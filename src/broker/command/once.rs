@@ -12,7 +12,7 @@ pub struct Once {
     /// What a commit has done.
     operations: Option<Identity>,
     command: Box<Command>,
-    /// Nothing need be remembered where nothing is kept.
+    /// Nothing need be remembered where nothing is kept, or where a transaction has no room for it.
     lenient: bool,
 }
 
@@ -38,14 +38,16 @@ impl Once {
         Self::marked(Mark::Number(it), command)
     }
 
-    /// The same for a client that does so wherever it sends: on a topic of which nobody keeps what
-    /// is published nothing is remembered, and that is not refused.
+    /// The same for a client whose library does so wherever it sends. On a topic of which nobody
+    /// keeps what is published nothing is remembered, and that is not refused. Nor is a number for
+    /// which a transaction has no room, because of its gaps or its many producers: the message is
+    /// sent without it, and another under it later is no repetition.
     #[must_use]
     pub fn leniently(self) -> Self {
         Self { lenient: true, ..self }
     }
 
-    /// Whether a name or number may be given to what nobody keeps.
+    /// Whether a name or number may be given where it cannot be remembered.
     #[must_use]
     pub fn is_lenient(&self) -> bool {
         self.lenient

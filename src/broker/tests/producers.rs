@@ -201,6 +201,34 @@ fn a_number_below_the_window_is_neither_new_nor_a_repetition() {
 }
 
 #[test]
+fn a_transaction_goes_on_without_the_numbers_of_a_library_for_which_it_has_no_room() {
+    let lenient = |producer: &str, sequence| {
+        let Command::Once(once) = send_in("q", producer, sequence) else { unreachable!() };
+        Command::Once(once.leniently())
+    };
+    let gaps = (0..3 * limits::PRODUCER_SPANS_MAX as u64).map(|it| ("gaps".to_owned(), it * 1000));
+    let many = (0..3 * limits::TRANSACTION_WIDTH_MAX).map(|it| (it.to_string(), 1));
+    let cases: [(Vec<_>, u64); 3] =
+        [(gaps.collect(), 1 << 20), (many.clone().collect(), 1 << 20), (many.collect(), 1 << 10)];
+    for (sends, producers_bytes) in cases {
+        let mut bench = Bench::with(Limits { producers_bytes, ..Limits::default() });
+        bench.begin_it();
+        let (last, first) = (sends.last().unwrap(), &sends[0]);
+        for (producer, sequence) in &sends {
+            assert_eq!(bench.ask(1, &lenient(producer, *sequence)), ONCE);
+        }
+        assert_eq!(bench.ask(1, &lenient(&first.0, first.1)), AGAIN, "for it there was room");
+        bench.ask(1, &Command::Commit { transaction: T }).unwrap();
+        bench.rest();
+        assert_eq!(bench.messages(), sends.len() as u64);
+        bench.live_on(Limits::default());
+        assert_eq!(bench.ask(2, &send("q", &first.0, first.1)), AGAIN);
+        assert_eq!(bench.ask(2, &send("q", &last.0, last.1)), ONCE, "it went without");
+        assert_eq!(bench.messages(), sends.len() as u64 + 1);
+    }
+}
+
+#[test]
 fn a_producer_is_forgotten_a_while_after_its_connection_and_not_before() {
     let mut bench = Bench::new();
     bench.ask(1, &send("q", "lost", 1)).unwrap();
