@@ -508,6 +508,9 @@ pub const OPENWIRE_HEAD_BYTES_MAX: usize = 64 << 10;
 /// Producers of one connection that have not been closed.
 pub const SESSION_PRODUCERS_MAX: usize = 16_384;
 
+/// Destinations together with others for which one of them counts, and ends at once.
+pub const PRODUCER_COUNTS_MAX: usize = 16;
+
 /// Messages that a browser sees in one step.
 pub const BROWSER_STEP: usize = 64;
 

@@ -411,6 +411,7 @@ impl Broker {
             Change::Repeated => self.counts.repeated += 1,
             Change::Speaks { connection, producer } => self.apply_speaks(connection, producer),
             Change::Part { connection, closed } => self.apply_part(connection, closed),
+            Change::EndProducers { producers, at } => self.apply_ended(&producers, at),
             Change::Rest { queue, places } => self.apply_rest(queue, places),
             Change::Rested { queue, places } => self.apply_rested(queue, places),
             Change::EndOn { number } => self.apply_end_on(number, effects),

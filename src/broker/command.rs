@@ -221,6 +221,12 @@ pub enum Command {
     /// Says that the producers of this connection will not come back, so that nothing need be
     /// remembered of what they have sent. Its answer confirms like that of [`Command::Barrier`].
     CloseProducers,
+    /// Says the same of some, whose connection goes on. That is believed a while later, for what
+    /// they have sent may not be answered yet: they are lost with a connection that is lost before.
+    EndProducers {
+        /// Which, [`limits::STEP_MESSAGES_MAX`] at most.
+        producers: Vec<Identity>,
+    },
     /// Something that was not allowed, and is refused in its place among what its connection asks.
     Forbidden(Forbidden),
     /// Asks for nothing: its answer confirms what this connection asked before.

@@ -13,6 +13,7 @@ use crate::broker::policy::Shortage;
 use crate::broker::publication::Way;
 use crate::broker::wildcards::check_no_wildcards;
 use crate::broker::{Broker, Room, consumer::Consumer};
+use crate::identity::Identity;
 use crate::ids::{Body, ConnectionId, Millis, QueueId, Tag, Token};
 use crate::limits;
 use crate::message::{Destination, Durability, Message, has_wildcards};
@@ -130,6 +131,7 @@ impl Broker {
             Command::Barrier => DONE,
             Command::Forbidden(forbidden) => Err((*forbidden.refusal).clone()),
             Command::CloseProducers => self.decide_parting(connection, facts),
+            Command::EndProducers { producers } => self.decide_ended(now, asker, producers, facts),
             Command::Begin { .. }
             | Command::Transact { .. }
             | Command::Commit { .. }
@@ -489,6 +491,17 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         self.state_parting(connection, true, facts);
+        DONE
+    }
+
+    fn decide_ended(
+        &self,
+        now: Millis,
+        asker: Asker,
+        producers: &[Identity],
+        facts: &mut Vec<Fact>,
+    ) -> Result<Verdict, Refusal> {
+        self.state_ended(now, asker.connection, producers, facts);
         DONE
     }
 

@@ -402,6 +402,13 @@ pub enum Change {
         /// It has said that they would.
         closed: bool,
     },
+    /// Producers of a connection that goes on have ended; a later turn says so of each.
+    EndProducers {
+        /// Which.
+        producers: Vec<Identity>,
+        /// When.
+        at: Millis,
+    },
     /// A unit that has its outcome gets on with it.
     EndOn {
         /// The number of its ending.

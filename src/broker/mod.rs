@@ -417,8 +417,7 @@ impl Broker {
         let soon = self.expiries.first().map(|(at, _, _)| *at);
         let names = self.durable.names.next_deadline(&self.limits);
         let branches = self.next_branch_deadline();
-        let producers = self.durable.producers.next_deadline(&self.limits);
-        let producers = producers.or_else(|| self.next_producers_read());
+        let producers = self.next_producers_deadline();
         let spreading = self.held.spreading.next_deadline();
         let later = [self.later.next(), self.resting.next_deadline(), spreading];
         let later = later.into_iter().flatten().min();

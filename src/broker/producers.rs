@@ -193,7 +193,7 @@ impl Producers {
         over(Bond::Closed).into_iter().chain(over(Bond::Lost)).min()
     }
 
-    fn is_crowded(&self, limits: &Limits) -> bool {
+    pub(super) fn is_crowded(&self, limits: &Limits) -> bool {
         self.is_whole() && self.bytes > limits.producers_bytes && !self.rows.is_empty()
     }
 
@@ -307,9 +307,15 @@ impl Durable {
             if how == Resolution::Rollback && !mutant::is(Mutant::KeepNumbers) {
                 continue;
             }
-            // One that was forgotten meanwhile has had its time.
+            // One that was forgotten meanwhile has had its time; one that has closed meanwhile has
+            // its time from now on.
             let at = Millis(self.scalars.last_at);
-            self.change_producer(id, at, |row, _| row.seen.extend(&set));
+            self.change_producer(id, at, |row, _| {
+                row.seen.extend(&set);
+                if row.bond == Bond::Closed {
+                    row.at = row.at.max(at);
+                }
+            });
         }
     }
 

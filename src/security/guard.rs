@@ -104,6 +104,7 @@ impl Guard {
             | Command::Xa(_)
             | Command::Once(_)
             | Command::CloseProducers
+            | Command::EndProducers { .. }
             | Command::Barrier
             | Command::Forbidden(_) => Ok(()),
         }

@@ -7,6 +7,7 @@ use crate::broker::sequences::Seen;
 use crate::identity::{Identity, Numbered};
 use crate::ids::TransactionName;
 use crate::limits;
+use crate::record::ProducersRecord;
 use crate::schedule::When;
 
 const T: TransactionName = TransactionName(1);
@@ -324,6 +325,96 @@ fn a_producer_that_speaks_elsewhere_meanwhile_does_not_part_with_the_connection_
         _ => None,
     });
     assert_eq!(parted.collect::<Vec<_>>(), [[Identity::of(b"b")]]);
+}
+
+fn end(producers: &[&str]) -> Command {
+    let producers = producers.iter().map(|name| Identity::of(name.as_bytes())).collect();
+    Command::EndProducers { producers }
+}
+
+/// Whether they were said to have closed, and how many, in the records since.
+fn parted(bench: &Bench, since: usize) -> Vec<(bool, usize)> {
+    let parted = bench.log[since..].iter().filter_map(|(_, record)| match record {
+        Record::Producers(ProducersRecord::Parted { closed, producers, .. }) => {
+            Some((*closed, producers.len()))
+        }
+        _ => None,
+    });
+    parted.collect()
+}
+
+#[test]
+fn producers_that_have_ended_part_together_when_their_connection_has_lived_on_for_a_while() {
+    let mut bench = Bench::new();
+    for producer in ["a", "b", "c", "moved"] {
+        bench.ask(1, &send("q", producer, 1)).unwrap();
+    }
+    let before = bench.log.len();
+    assert_eq!(bench.ask(1, &end(&["a", "b", "moved", "unknown"])), ONCE);
+    assert_eq!(bench.ask(2, &end(&["c"])), ONCE, "it is not that connection's");
+    bench.ask(2, &send("q", "moved", 2)).unwrap();
+    let wait = limits::PRODUCER_CLOSED_MILLIS + limits::FORGET_REST_MILLIS;
+    let at = bench.broker.next_deadline();
+    assert_eq!(at, Some(Millis(bench.now.0 + wait)));
+    bench.pass(wait - 1);
+    assert_eq!(parted(&bench, before), []);
+    bench.pass(1);
+    assert_eq!(parted(&bench, before), [(true, 2)]);
+    assert_eq!(bench.ask(3, &send("q", "a", 1)), AGAIN, "answers may still be on their way");
+    bench.pass(wait);
+    assert_eq!(bench.producers(), 2);
+    // What is sent late is a word of its producer as any other.
+    assert_eq!(bench.ask(1, &send("q", "a", 2)), ONCE);
+    bench.pass(2 * HOUR);
+    assert_eq!(bench.producers(), 3);
+}
+
+#[test]
+fn producers_that_have_ended_are_lost_with_a_connection_that_is_lost_soon() {
+    let mut bench = Bench::new();
+    bench.ask(1, &send("q", "p", 1)).unwrap();
+    bench.ask(1, &end(&["p"])).unwrap();
+    bench.pass(limits::PRODUCER_CLOSED_MILLIS);
+    let before = bench.log.len();
+    bench.close(1);
+    bench.rest();
+    bench.pass(20 * HOUR);
+    assert_eq!(parted(&bench, before), [(false, 1)]);
+    assert_eq!(bench.ask(2, &send("q", "p", 1)), AGAIN);
+}
+
+#[test]
+fn a_connection_with_a_producer_for_each_send_pushes_out_none_that_may_come_back() {
+    let producers_bytes = 4 * (limits::PRODUCER_BYTES + 16);
+    let mut bench = Bench::with(Limits { producers_bytes, ..Limits::default() });
+    bench.ask(1, &send("q", "lost", 1)).unwrap();
+    bench.close(1);
+    bench.rest();
+    for producer in 0..20 {
+        let producer = producer.to_string();
+        bench.ask(2, &send("q", &producer, 1)).unwrap();
+        bench.ask(2, &end(&[&producer])).unwrap();
+        bench.rest();
+    }
+    assert_eq!((bench.producers(), bench.broker.producer_counts().forgotten_early), (4, 0));
+    assert_eq!(bench.ask(3, &send("q", "lost", 1)), AGAIN);
+}
+
+#[test]
+fn what_a_producer_that_has_ended_commits_is_remembered_from_the_commit_on() {
+    let mut bench = Bench::new();
+    let wait = limits::PRODUCER_CLOSED_MILLIS + limits::FORGET_REST_MILLIS;
+    bench.begin_it();
+    assert_eq!(bench.ask(1, &send_in("q", "p", 1)), ONCE);
+    bench.ask(1, &end(&["p"])).unwrap();
+    bench.pass(wait);
+    bench.pass(limits::PRODUCER_CLOSED_MILLIS);
+    bench.ask(2, &send("q", "another", 1)).unwrap();
+    bench.commit_it();
+    bench.pass(limits::PRODUCER_CLOSED_MILLIS);
+    assert_eq!(bench.ask(2, &send("q", "p", 1)), AGAIN);
+    bench.pass(wait);
+    assert_eq!(bench.producers(), 1);
 }
 
 #[test]

@@ -177,13 +177,13 @@ impl OpenWireSession {
     fn remove(&mut self, head: CommandHead, info: &RemoveInfo) {
         let last = info.last_delivered_sequence_id;
         match &info.object_id {
-            Some(RemovedId::Producer(id)) => self.remove_producer(id),
+            Some(RemovedId::Producer(id)) => self.end_producer(id),
             Some(RemovedId::Consumer(id)) => self.remove_consumer(&ConsumerKey::of(id), last),
             Some(RemovedId::Session(id)) => {
                 for consumer in self.consumers.of_session(id.value) {
                     self.remove_consumer(&consumer, last);
                 }
-                self.remove_producers_of(id.value);
+                self.end_producers_of(id.value);
             }
             Some(RemovedId::Connection(_)) => {
                 self.leave(last);

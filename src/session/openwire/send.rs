@@ -65,6 +65,7 @@ impl OpenWireSession {
         message.head.message_id = id;
         let grouped = message.head.group_id.is_some();
         let (body, bytes) = JmsBody::of(&message);
+        let producer = message.head.producer_id.clone();
         let stored = Jms::Whole(head_to_keep(message, body), bytes);
         let content = stored.encode().map_err(|why| Problem::jms(why.to_string()))?;
         let mut commands = Vec::new();
@@ -81,6 +82,7 @@ impl OpenWireSession {
                 self.identify();
             }
             let marks = marks(&envelope, numbers.as_ref(), &to, several);
+            self.note_counted(producer.as_ref(), &marks);
             let command = Command::Send { to, message };
             commands.push(marks.apply(command.within(route.transaction)));
         }

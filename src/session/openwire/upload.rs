@@ -213,6 +213,7 @@ impl OpenWireSession {
         });
         let numbers = numbers(&message.head, message.head.message_id.as_ref());
         let marks = marks(&envelope, numbers.as_ref(), &to, false);
+        self.note_counted(message.head.producer_id.as_ref(), &marks);
         let body = JmsBody { present, cut, utf8: false };
         let grouped = message.head.group_id.is_some();
         let stored = Jms::Large(head_to_keep(message, body), bytes);

@@ -37,6 +37,42 @@ fn a_persistent_message_is_sent_under_its_producers_number_and_answered_by_the_b
 }
 
 #[test]
+fn the_broker_hears_of_the_end_of_a_producer_that_has_counted() {
+    let session = SessionId { connection_id: Text::new("c"), value: 1 };
+    let ends: [fn(&mut Wire, SessionId); 2] = [
+        |wire, _| wire.say(&removal(producer_id(), -2)),
+        |wire, session| wire.say(&removal(session, -2)),
+    ];
+    for end in ends {
+        let mut wire = Wire::alone();
+        let info = ProducerInfo { producer_id: Some(producer_id()), ..ProducerInfo::default() };
+        wire.say(&info);
+        wire.say(&text(1, queue("q")));
+        wire.say(&text(2, queue("q")));
+        wire.say(&text(3, queue("a,b")));
+        // It is there already.
+        wire.say(&info);
+        let _ = wire.asks();
+        end(&mut wire, session.clone());
+        let asks = wire.asks();
+        let [Command::EndProducers { producers }, Command::Barrier] = &asks[..] else {
+            panic!("{asks:?}")
+        };
+        let names = ["c:1:1", "c:1:1 queue://a", "c:1:1 queue://b"];
+        assert_eq!(*producers, names.map(|name| Identity::of(name.as_bytes())));
+        // One that has said nothing persistent has counted nothing.
+        wire.say(&info);
+        let mut message = text(4, queue("q"));
+        message.head.persistent = false;
+        wire.say(&message);
+        let _ = wire.asks();
+        end(&mut wire, session.clone());
+        let asks = wire.asks();
+        assert!(matches!(asks[..], [Command::Barrier]), "{asks:?}");
+    }
+}
+
+#[test]
 fn what_a_bridge_sends_on_has_no_number_here() {
     let mut wire = Wire::alone();
     let mut message = text(3, queue("q"));
