@@ -16,7 +16,11 @@ use escrowmq::protocol::openwire::table::{
 
 const BOTH: &[&str] = &["--listen", "stomp://127.0.0.1:0", "--listen", "tcp://127.0.0.1:0"];
 const BEGIN: i8 = 0;
+const PREPARE: i8 = 1;
 const COMMIT: i8 = 2;
+const COMMIT_TWO_PHASE: i8 = 3;
+const ROLLBACK: i8 = 4;
+const END: i8 = 7;
 
 fn client(broker: &Broker, name: &str) -> OpenWire {
     OpenWire::connect(broker.ports()[1], name)
@@ -126,6 +130,31 @@ fn a_branch_that_has_voted_is_found_after_a_kill_and_ended_by_another_client() {
     let Structure::ExceptionResponse(no) = unknown else { panic!("there is no such branch") };
     let words = no.exception.unwrap().thrown.message.unwrap().to_string();
     assert!(words.ends_with("xaErrorCode:-4"), "{words}");
+}
+
+#[test]
+fn a_vote_is_given_again_while_the_branch_is_there_and_not_when_another_has_ended_it() {
+    let dir = fresh_dir();
+    let broker = Broker::start_with(&dir.path().join("data"), BOTH);
+    let (mut jms, mut manager) = (client(&broker, "c"), client(&broker, "m"));
+    for (number, end, code) in [(1, ROLLBACK, 100), (2, COMMIT_TWO_PHASE, -4)] {
+        let id = branch(number);
+        let _ = jms.transaction(Some(&id), BEGIN);
+        let mut sent = jms.text(number.into(), queue("to"), "sent");
+        sent.head.transaction_id = Some(id.clone());
+        assert!(matches!(jms.ask(&sent), Structure::Response(_)));
+        let _ = jms.transaction(Some(&id), END);
+        for _ in 0..2 {
+            let answer = jms.transaction(Some(&id), PREPARE);
+            let Structure::IntegerResponse(vote) = answer else { panic!("{answer:?}") };
+            assert_eq!(vote.result, 0);
+        }
+        assert!(matches!(manager.transaction(Some(&id), end), Structure::Response(_)));
+        let answer = jms.transaction(Some(&id), PREPARE);
+        let Structure::ExceptionResponse(no) = answer else { panic!("{answer:?}") };
+        let words = no.exception.unwrap().thrown.message.unwrap().to_string();
+        assert!(words.ends_with(&format!("xaErrorCode:{code}")), "{words}");
+    }
 }
 
 #[test]

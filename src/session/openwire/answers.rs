@@ -53,6 +53,10 @@ pub(super) enum BranchStep {
     Start,
     End,
     Prepare,
+    /// Its client asks for a vote that it has had: whether the branch is still there.
+    PrepareAgain,
+    /// It is not, and what has become of it.
+    PrepareGone,
     CommitOnePhase,
     Commit,
     Rollback,

@@ -10,7 +10,8 @@ use super::answers::{Asked, BranchStep};
 use super::fault::Problem;
 use super::transactions::{Branch, Work, xid};
 use crate::broker::command::{
-    BranchInfo, Command, Disposition, EndAs, Refusal, Reply, StartAs, Vote, XaCommand, XaError,
+    BranchInfo, Command, Disposition, EndAs, Refusal, Reply, Resolution, StartAs, Vote, XaCommand,
+    XaError,
 };
 use crate::ids::Xid;
 use crate::limits;
@@ -31,8 +32,9 @@ impl OpenWireSession {
             TransactionVerb::Begin => self.start(head, xid),
             TransactionVerb::End => self.end_work(head, xid),
             TransactionVerb::Prepare => {
+                // Its answer may be lost. Others may have ended the branch since.
                 if self.transactions.branches.get(&xid).is_some_and(|branch| branch.prepared) {
-                    return self.voted(head, Vote::Ok);
+                    return self.step(head, xid, BranchStep::PrepareAgain);
                 }
                 self.leave_branch(&xid);
                 self.step(head, xid, BranchStep::Prepare);
@@ -126,7 +128,8 @@ impl OpenWireSession {
     fn step(&mut self, head: CommandHead, xid: Xid, step: BranchStep) {
         let name = Arc::new(xid.clone());
         let command = match step {
-            BranchStep::Prepare => XaCommand::Prepare { xid: name },
+            BranchStep::Prepare | BranchStep::PrepareGone => XaCommand::Prepare { xid: name },
+            BranchStep::PrepareAgain => XaCommand::Find { xid: name },
             BranchStep::CommitOnePhase => XaCommand::Commit { xid: name, one_phase: true },
             BranchStep::Commit => XaCommand::Commit { xid: name, one_phase: false },
             BranchStep::Rollback => {
@@ -151,7 +154,10 @@ impl OpenWireSession {
         result: Result<Reply, Refusal>,
     ) {
         match (step, result) {
-            (BranchStep::Prepare, Ok(Reply::Vote(vote))) => {
+            (BranchStep::PrepareAgain, Ok(Reply::Branches(found))) => {
+                self.stands(head, xid, found.first());
+            }
+            (BranchStep::Prepare | BranchStep::PrepareGone, Ok(Reply::Vote(vote))) => {
                 if vote == Vote::ReadOnly {
                     self.transactions.branches.remove(&xid);
                 } else if let Some(branch) = self.transactions.branches.get_mut(&xid) {
@@ -178,26 +184,54 @@ impl OpenWireSession {
                 };
                 self.fail(head, &Problem::xa(code));
             }
-            (step, Err(refusal)) => {
-                let name = Arc::new(xid.clone());
-                let command = match step {
-                    BranchStep::Prepare => XaCommand::Prepare { xid: name },
-                    BranchStep::Commit => XaCommand::Commit { xid: name, one_phase: false },
-                    BranchStep::CommitOnePhase => XaCommand::Commit { xid: name, one_phase: true },
-                    _ => XaCommand::Forget { xid: name },
-                };
-                let code = command.code_of(&refusal);
-                // A branch that was rolled back is over; its client is told so now or by its vote.
-                let over = (100..=107).contains(&code.code())
-                    && matches!(step, BranchStep::Prepare | BranchStep::CommitOnePhase);
-                if over || code == XaError::NotA {
-                    self.branch_over(&xid, BranchStep::Rollback);
-                }
-                let quiet = !head.response_required && step == BranchStep::End;
-                if !quiet {
-                    self.fail(head, &Problem::xa(code));
-                }
+            // It was committed, or its name is another's now.
+            (BranchStep::PrepareGone, Err(Refusal::Xa(XaError::Proto))) => {
+                self.branch_refused(head, &xid, BranchStep::Prepare, &Refusal::Xa(XaError::NotA));
             }
+            (BranchStep::PrepareGone, Err(refusal)) => {
+                self.branch_refused(head, &xid, BranchStep::Prepare, &refusal);
+            }
+            (step, Err(refusal)) => self.branch_refused(head, &xid, step, &refusal),
+        }
+    }
+
+    /// A vote that its client asks for again is true while the branch waits for its outcome, or for
+    /// its manager to hear that an operator has committed it.
+    fn stands(&mut self, head: CommandHead, xid: Xid, found: Option<&BranchInfo>) {
+        match found.map(|branch| branch.decided) {
+            None => self.step(head, xid, BranchStep::PrepareGone),
+            Some(Some(Resolution::Rollback)) => {
+                let refusal = Refusal::Xa(XaError::RbRollback);
+                self.branch_refused(head, &xid, BranchStep::Prepare, &refusal);
+            }
+            Some(None | Some(Resolution::Commit)) => self.voted(head, Vote::Ok),
+        }
+    }
+
+    fn branch_refused(
+        &mut self,
+        head: CommandHead,
+        xid: &Xid,
+        step: BranchStep,
+        refusal: &Refusal,
+    ) {
+        let name = Arc::new(xid.clone());
+        let command = match step {
+            BranchStep::Prepare => XaCommand::Prepare { xid: name },
+            BranchStep::Commit => XaCommand::Commit { xid: name, one_phase: false },
+            BranchStep::CommitOnePhase => XaCommand::Commit { xid: name, one_phase: true },
+            _ => XaCommand::Forget { xid: name },
+        };
+        let code = command.code_of(refusal);
+        // A branch that was rolled back is over; its client is told so now or by its vote.
+        let over = (100..=107).contains(&code.code())
+            && matches!(step, BranchStep::Prepare | BranchStep::CommitOnePhase);
+        if over || code == XaError::NotA {
+            self.branch_over(xid, BranchStep::Rollback);
+        }
+        let quiet = !head.response_required && step == BranchStep::End;
+        if !quiet {
+            self.fail(head, &Problem::xa(code));
         }
     }
 

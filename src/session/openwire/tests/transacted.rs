@@ -1,7 +1,9 @@
 //! Transactions of clients and of their managers.
 
 use super::*;
-use crate::broker::command::{BranchInfo, Disposition, EndAs, StartAs, Vote, XaCommand, XaError};
+use crate::broker::command::{
+    BranchInfo, Disposition, EndAs, Resolution, StartAs, Vote, XaCommand, XaError,
+};
 use crate::ids::{TransactionName, Xid};
 use crate::protocol::openwire::table::XaTransactionId;
 
@@ -21,6 +23,19 @@ fn branch(number: u8) -> TransactionId {
         branch_qualifier: Some(Bytes::from_static(b"b")),
     }
     .into()
+}
+
+/// What a broker tells of the branch of that number.
+fn waiting(number: u8, decided: Option<Resolution>) -> BranchInfo {
+    BranchInfo {
+        xid: Xid::new(7, &[number], b"b").unwrap(),
+        decided,
+        at: Millis(1),
+        transaction: None,
+        sent: 0,
+        settled: 0,
+        client: "c".into(),
+    }
 }
 
 fn within(mut message: Message, id: TransactionId) -> Message {
@@ -269,6 +284,7 @@ fn a_branch_is_begun_or_joined_and_voted_on_and_ends_by_its_outcome() {
     wire.say(&transaction(branch(1), PREPARE));
     wire.answer(Ok(Reply::Vote(Vote::Ok)));
     wire.say(&transaction(branch(1), PREPARE));
+    wire.answer(Ok(Reply::Branches(vec![waiting(1, None)])));
     let answers: Vec<_> = wire.frames().into_iter().skip(1).collect();
     let [Structure::IntegerResponse(vote), Structure::IntegerResponse(again)] = &answers[..] else {
         panic!("{answers:?}")
@@ -282,6 +298,47 @@ fn a_branch_is_begun_or_joined_and_voted_on_and_ends_by_its_outcome() {
     wire.answer(Ok(Reply::Done));
     wire.say(&ack(&message, 4, 1));
     assert_eq!(settled(&wire.asks()).len(), 1, "it is in the same hands");
+}
+
+#[test]
+fn a_vote_that_is_asked_for_again_is_true_of_the_branch_as_it_is_by_then() {
+    let refused = |code| Some(Err(Refusal::Xa(code)));
+    for (found, then, code) in [
+        (vec![waiting(1, None)], None, 0),
+        // Its manager hears at the commit what an operator has done.
+        (vec![waiting(1, Some(Resolution::Commit))], None, 0),
+        (vec![waiting(1, Some(Resolution::Rollback))], None, 100),
+        (Vec::new(), refused(XaError::RbRollback), 100),
+        (Vec::new(), refused(XaError::NotA), -4),
+        (Vec::new(), refused(XaError::Proto), -4),
+    ] {
+        let (mut wire, message) = taken(&branch(1));
+        wire.say(&transaction(branch(1), PREPARE));
+        wire.answer(Ok(Reply::Done));
+        wire.answer(Ok(Reply::Vote(Vote::Ok)));
+        let _ = (wire.frames(), wire.asks());
+        wire.say(&transaction(branch(1), PREPARE));
+        let asks = wire.asks();
+        assert!(matches!(xa(&asks)[..], [XaCommand::Find { .. }]), "{asks:?}");
+        assert_eq!(wire.frames(), []);
+        wire.answer(Ok(Reply::Branches(found)));
+        if let Some(result) = then {
+            let asks = wire.asks();
+            assert!(matches!(xa(&asks)[..], [XaCommand::Prepare { .. }]), "{asks:?}");
+            wire.answer(result);
+        }
+        let frames = wire.frames();
+        if let [Structure::IntegerResponse(vote)] = &frames[..] {
+            assert_eq!((vote.result, code), (0, 0));
+            continue;
+        }
+        let words = exception(&frames[0]).1;
+        assert!(words.ends_with(&format!("xaErrorCode:{code}")), "{words}");
+        // It is over, and its client delivers again what it has taken.
+        wire.deliver_again(1, 2, 1, stored("text"));
+        wire.say(&ack(&message, 4, 1));
+        assert_eq!(settled(&wire.asks()), [(Which::One(Tag(2)), Outcome::Accepted)]);
+    }
 }
 
 #[test]
@@ -352,16 +409,7 @@ fn a_scan_tells_of_all_branches_however_many_pages_they_are() {
     let scan = TransactionInfo { transaction_id: None, ..transaction(branch(0), RECOVER) };
     wire.say(&scan);
     for number in 1..=2 {
-        let info = BranchInfo {
-            xid: Xid::new(7, &[number], b"b").unwrap(),
-            decided: None,
-            at: Millis(1),
-            transaction: None,
-            sent: 0,
-            settled: 0,
-            client: "c".into(),
-        };
-        wire.answer(Ok(Reply::Branches(vec![info])));
+        wire.answer(Ok(Reply::Branches(vec![waiting(number, None)])));
         assert_eq!(wire.frames(), []);
     }
     wire.answer(Ok(Reply::Branches(Vec::new())));
