@@ -162,7 +162,8 @@ impl Broker {
         self.loans.all < self.limits.loans_of_all && !self.loans.crowded.is_empty()
     }
 
-    /// Lets the next one of these stand in line again; false where there is none.
+    /// Lets the next one of these stand in line again, one in each step: the others have to wait
+    /// again if that takes the room. False where there is none.
     pub(super) fn tend_crowded(&mut self) -> bool {
         if !self.has_crowded() {
             return false;
@@ -187,6 +188,10 @@ impl Broker {
         self.loans.all -= count;
         known.count -= count;
         if known.count > max - max.div_ceil(limits::LOANS_REST_PART) {
+            // Those that waited for their own connection may wait for all together from now on.
+            if max < self.limits.loans && known.count < self.limits.loans {
+                self.loans.crowded.extend(known.waiting.iter().copied());
+            }
             return;
         }
         let waiting = std::mem::take(&mut known.waiting);

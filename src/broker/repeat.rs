@@ -76,7 +76,7 @@ impl Broker {
         }
         let at = self.time(now);
         let place = Place { rank: from.rank, seq: self.queues[&queue].row.last_seq + 1 };
-        let expires = expires_when_new(&entry, now);
+        let expires = expires_when_new(&entry, at);
         // One that was due before a backup was restored may have come in the store before.
         let scalars = &self.durable.scalars;
         let millis = due.at.millis();

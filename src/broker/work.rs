@@ -120,7 +120,8 @@ impl Broker {
         if !std::mem::take(&mut self.bulk.rests) && self.state_bulk(now, facts, effects) {
             return true;
         }
-        if self.tend_crowded() || self.tend_family() || self.tend_groups() {
+        let tended = self.tend_crowded();
+        if self.tend_family() || self.tend_groups() {
             return true;
         }
         // Queues take turns, one step each, so that a busy one keeps no other waiting.
@@ -157,6 +158,7 @@ impl Broker {
             || self.state_later(now, facts, effects)
             || self.state_forgotten(now, facts)
             || self.state_producers(now, facts)
+            || tended
     }
 
     /// One step of what may be very much: what large transactions have published for subscriptions,

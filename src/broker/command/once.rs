@@ -40,8 +40,9 @@ impl Once {
 
     /// The same for a client whose library does so wherever it sends. On a topic of which nobody
     /// keeps what is published nothing is remembered, and that is not refused. Nor is a number for
-    /// which a transaction has no room, because of its gaps or its many producers: the message is
-    /// sent without it, and another under it later is no repetition.
+    /// which a transaction has no room, because of its gaps or its many producers, or because all
+    /// transactions together have taken what there is for what waits in them: the message is sent
+    /// without it, and another under it later is no repetition.
     #[must_use]
     pub fn leniently(self) -> Self {
         Self { lenient: true, ..self }

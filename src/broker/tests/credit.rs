@@ -71,6 +71,31 @@ fn who_was_given_few_because_all_had_too_many_gets_the_rest_when_others_have_end
 }
 
 #[test]
+fn who_waited_for_its_own_when_all_came_to_have_too_many_waits_for_all_from_then_on() {
+    let limits = Limits { loans: 4, loans_of_all: 8, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    for _ in 0..20 {
+        bench.send("q");
+    }
+    bench.send("other");
+    bench.subscribe(1, queue("q"), 4);
+    let (subscription, from) = (SubscriptionId(2), queue("other"));
+    let waits = Command::Subscribe { subscription, from, prefetch: 1, selector: None };
+    bench.ask(1, &waits).unwrap();
+    bench.subscribe(2, queue("q"), 4);
+    bench.subscribe(3, queue("q"), 2);
+    assert_eq!(bench.delivered.drain(..).count(), 10);
+    for connection in [1, 2] {
+        bench.credit(connection, 0);
+    }
+    bench.settle(1, Which::One(Tag(1)), Outcome::Accepted).unwrap();
+    assert_eq!(bench.delivered.len(), 0);
+    bench.settle(2, Which::Through(Tag(4)), Outcome::Accepted).unwrap();
+    let given: Vec<_> = bench.delivered.drain(..).map(|given| given.key.1).collect();
+    assert_eq!(given, [SubscriptionId(2)]);
+}
+
+#[test]
 fn a_range_settles_what_is_in_it_and_nothing_before_or_after() {
     let mut bench = Bench::new();
     for _ in 0..20 {

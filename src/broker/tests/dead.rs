@@ -75,7 +75,7 @@ fn a_clock_that_was_ahead_once_puts_nothing_off() {
     let again = Message {
         durability: Durability::Persistent,
         priority: Priority::DEFAULT,
-        expires: None,
+        expires: Some(Millis(now + 600_000)),
         when: again,
         grouped: false,
         content: content.encode(),

@@ -290,9 +290,14 @@ impl Tail {
         self.settle(settled);
         for outcome in settled.outcomes.iter().filter(|_| !again) {
             match *outcome {
-                Settlement::Enter { queue, place, .. } => self.born(queue, place),
+                Settlement::Enter { queue, place, .. }
+                    if settled.resolution == Resolution::Commit =>
+                {
+                    self.born(queue, place);
+                }
                 Settlement::Leave { queue, gone } => self.gone(queue, gone.place),
-                Settlement::Free { .. } | Settlement::Drop { .. } => {}
+                // What comes back by a rollback is the branch's again.
+                Settlement::Enter { .. } | Settlement::Free { .. } | Settlement::Drop { .. } => {}
             }
         }
     }
