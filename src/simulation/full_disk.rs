@@ -356,13 +356,16 @@ fn a_large_message_that_is_refused_at_its_end_leaves_nothing_of_its_body() {
 fn a_move_leaves_free_what_sends_leave_free() {
     let reserve = 2 * options().segment_size;
     let mut bench = Bench::with(|settings| settings.disk_reserve = reserve);
-    bench.send().unwrap();
-    bench.disk.set_capacity(bench.disk.used() + reserve - 1);
-    bench.node.disk.look();
     let shift = |from: &str, to: &str| {
         let (from, to, pick) = (from.into(), to.into(), Pick::First(9));
         Command::Move { from, to, pick, returns: Returns::Keep }
     };
+    bench.send().unwrap();
+    // From now on it is there.
+    bench.ask(shift("q", "other")).unwrap();
+    bench.send().unwrap();
+    bench.disk.set_capacity(bench.disk.used() + reserve - 1);
+    bench.node.disk.look();
     let refused = bench.ask(shift("q", "other"));
     assert_eq!(refused, Err(Refusal::DiskLow { reserve }));
     bench.disk.set_capacity(u64::MAX);
