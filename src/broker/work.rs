@@ -43,8 +43,6 @@ pub(super) struct Bulk {
     turn: u8,
     /// All else comes first this time.
     rests: bool,
-    /// And so it does before what has waited for its time, of which very much may be due at once.
-    later_rests: bool,
 }
 
 impl Sweep {
@@ -107,8 +105,7 @@ impl Broker {
             self.state_take_back(now, *key, facts);
             return true;
         }
-        if !std::mem::take(&mut self.bulk.later_rests) && self.state_later(now, facts, effects) {
-            self.bulk.later_rests = true;
+        if self.state_later(now, facts, effects) {
             return true;
         }
         if self.state_resting(now, facts) {
@@ -155,7 +152,6 @@ impl Broker {
             || self.state_remnant(facts)
             || self.state_scan(now, effects)
             || self.state_bulk(now, facts, effects)
-            || self.state_later(now, facts, effects)
             || self.state_forgotten(now, facts)
             || self.state_producers(now, facts)
             || tended

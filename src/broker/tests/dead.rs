@@ -5,7 +5,7 @@ use crate::broker::command::{DeadLetter, Pick, Returns};
 use crate::broker::delta::Why;
 use crate::broker::policy::{Limit, Pattern, Policies, WhenFull};
 use crate::broker::redelivery::{Ending, Redelivery};
-use crate::limits::{DEAD_RETRY_MILLIS, DELAYED_WINDOW, STEP_MESSAGES_MAX};
+use crate::limits::{DEAD_RETRY_MILLIS, DELAYED_WINDOW};
 use crate::message::{BodyKind, Content};
 
 pub(super) const DLQ: &str = "ActiveMQ.DLQ";
@@ -88,43 +88,6 @@ fn a_clock_that_was_ahead_once_puts_nothing_off() {
     let attempts: Vec<_> = bench.delivered.drain(..).map(|given| given.attempt).collect();
     assert_eq!(attempts.iter().filter(|attempt| **attempt == 2).count(), 2, "{attempts:?}");
     assert_eq!(attempts.len(), 4, "{attempts:?}");
-}
-
-#[test]
-fn what_is_due_and_what_is_there_take_turns() {
-    let mut bench = Bench::new();
-    let later = Message {
-        durability: Durability::Persistent,
-        priority: Priority::DEFAULT,
-        expires: None,
-        when: When::After(1000),
-        grouped: false,
-        content: Bytes::from_static(b"later"),
-    };
-    for _ in 0..4 * STEP_MESSAGES_MAX {
-        bench.ask(9, &Command::Send { to: queue("later"), message: later.clone() }).unwrap();
-    }
-    bench.subscribe(1, queue("q"), 1);
-    bench.send("q");
-    bench.send("q");
-    bench.now.0 += 1000;
-    let (mut facts, mut effects) = (Vec::new(), Effects::new());
-    let accept = Command::Settle {
-        subscription: SubscriptionId(1),
-        which: Which::One(Tag(1)),
-        outcome: Outcome::Accepted,
-    };
-    bench.broker.decide(bench.now, ConnectionId(1), Token(1), &accept, &mut facts).unwrap();
-    bench.commit(facts, &mut effects);
-    let mut steps = 0;
-    while !effects.iter().any(|effect| matches!(effect, Effect::Deliver(_))) {
-        let mut facts = Vec::new();
-        assert!(bench.broker.work(bench.now, &mut facts, &mut effects));
-        bench.commit(facts, &mut effects);
-        steps += 1;
-    }
-    assert!(steps <= 2, "{steps} steps");
-    assert!(bench.depths("later").1 > 0, "all of them went before");
 }
 
 #[test]
