@@ -4,8 +4,8 @@ use escrowmq::io::sim::SimDisk;
 use std::time::Duration;
 
 use escrowmq::{
-    Connection, Delivery, Destination, Limit, Message, SendError, Transaction, TransactionError,
-    Xid,
+    Broker, Connection, Consumer, Destination, Limit, Message, SendError, Transaction,
+    TransactionError, Xid,
 };
 use tokio::time::timeout;
 
@@ -82,25 +82,29 @@ fn a_delivery_that_a_transaction_or_branch_has_refused_to_take_comes_back() {
     });
 }
 
-/// Sends an order, for which there is no room, in place of what it takes.
-async fn order_in_place_of(connection: &Connection, input: &Delivery) -> Transaction {
+fn inputs() -> Destination {
+    Destination::queue("inputs")
+}
+
+/// A transaction that takes an input, and sends an order for which there is no room.
+async fn order_without_room() -> (Broker, Connection, Consumer, Transaction) {
+    let builder = on_disk(&SimDisk::new()).limit("queue://orders", Limit::messages(1));
+    let broker = builder.open().await.unwrap();
+    let connection = broker.connect().unwrap();
+    connection.send(orders(), "before").await.unwrap();
+    connection.send(inputs(), "input").await.unwrap();
+    let mut consumer = connection.subscribe(inputs()).await.unwrap();
+    let input = next(&mut consumer).await;
     let transaction = connection.transaction().await.unwrap();
-    transaction.acknowledge(input).await.unwrap();
+    transaction.acknowledge(&input).await.unwrap();
     transaction.send(orders(), "in a transaction").await.unwrap();
-    transaction
+    (broker, connection, consumer, transaction)
 }
 
 #[test]
 fn a_commit_that_waits_for_room_happens_though_its_future_is_dropped_meanwhile() {
     story(async {
-        let builder = on_disk(&SimDisk::new()).limit("queue://orders", Limit::messages(1));
-        let broker = builder.open().await.unwrap();
-        let (connection, inputs) = (broker.connect().unwrap(), Destination::queue("inputs"));
-        connection.send(orders(), "before").await.unwrap();
-        connection.send(&inputs, "input").await.unwrap();
-        let mut consumer = connection.subscribe(&inputs).await.unwrap();
-        let input = next(&mut consumer).await;
-        let transaction = order_in_place_of(&connection, &input).await;
+        let (broker, connection, consumer, transaction) = order_without_room().await;
         assert!(timeout(Duration::from_millis(50), transaction.commit()).await.is_err());
         let mut reader = connection.subscribe(orders()).await.unwrap();
         for expected in ["before", "in a transaction"] {
@@ -109,7 +113,7 @@ fn a_commit_that_waits_for_room_happens_though_its_future_is_dropped_meanwhile()
             order.acknowledge().await.unwrap();
         }
         drop(consumer);
-        assert_eq!(drain(&connection, &inputs).await, Vec::<String>::new());
+        assert_eq!(drain(&connection, &inputs()).await, Vec::<String>::new());
         broker.close().await.unwrap();
     });
 }
@@ -117,14 +121,7 @@ fn a_commit_that_waits_for_room_happens_though_its_future_is_dropped_meanwhile()
 #[test]
 fn a_commit_that_nobody_awaits_any_more_is_rolled_back_when_it_is_refused() {
     story(async {
-        let builder = on_disk(&SimDisk::new()).limit("queue://orders", Limit::messages(1));
-        let broker = builder.open().await.unwrap();
-        let (connection, inputs) = (broker.connect().unwrap(), Destination::queue("inputs"));
-        connection.send(orders(), "before").await.unwrap();
-        connection.send(&inputs, "input").await.unwrap();
-        let mut consumer = connection.subscribe(&inputs).await.unwrap();
-        let input = next(&mut consumer).await;
-        let transaction = order_in_place_of(&connection, &input).await;
+        let (broker, connection, mut consumer, transaction) = order_without_room().await;
         let commit = transaction.commit_as("an id");
         assert!(timeout(Duration::from_millis(50), commit).await.is_err());
         // Another has that id before there is room.
