@@ -301,9 +301,12 @@ impl Client {
         let refusal = refusal.filter(|_| !told);
         let model = &mut *around.model;
         let unheard = refusal == Some(&Refusal::Xa(XaError::NotA)) && !branch.heard;
-        // Where nothing was done in it, nothing is durable of its having taken the name.
+        // Where nothing was done in it, nothing is durable of its having taken the name: this may
+        // be told of the one that had the name before, or of it as long as its connection, which
+        // has gone, waits for what is read. So the name is not given to another.
         let empty = branch.sends.is_empty() && branch.takes.is_empty() && !branch.heard;
-        let unheard = unheard || (empty && refusal == Some(&Refusal::Xa(XaError::Proto)));
+        let lost = empty && refusal == Some(&Refusal::Xa(XaError::Proto));
+        let unheard = unheard || lost;
         // The connection that worked in it has gone, and may still wait for what is read of a
         // producer of its own: until then the branch is associated with it.
         let waits = !branch.heard && resolution == Resolution::Rollback && !unheard;
@@ -333,7 +336,7 @@ impl Client {
             // Its manager will ask, and is told so.
             (branch.stage, branch.operator) = (Stage::Again(resolution), Operator::Decided);
             model.branches.insert(number, branch);
-        } else if !told {
+        } else if !told && !lost {
             model.over.push(number);
         }
         Ok(())
