@@ -44,6 +44,10 @@ pub const PART_EFFORT: usize = 256;
 /// What handing one answer or delivery to its connection takes.
 pub const RELEASE_EFFORT: usize = 2;
 
+/// What looking through one chunk of what waits for a connection's window takes, in answers and
+/// deliveries handed out.
+pub const READY_SIFTED_STEPS: usize = 256;
+
 /// Sends that have waited for room and are tried again in one turn at most.
 pub const TURN_UNPARKED_MAX: usize = 256;
 

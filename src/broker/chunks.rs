@@ -86,10 +86,21 @@ impl<T> Chunks<T> {
         self.chunks.iter_mut().flatten()
     }
 
-    pub(crate) fn retain(&mut self, keeps: impl Fn(&T) -> bool) {
-        self.chunks.iter_mut().for_each(|chunk| chunk.retain(&keeps));
-        self.chunks.retain(|chunk| !chunk.is_empty());
-        self.len = self.chunks.iter().map(VecDeque::len).sum();
+    /// How many chunks there are.
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Keeps what `keeps` says of one chunk, counted from the front. Those behind it come one
+    /// nearer where nothing is left of it.
+    pub(crate) fn retain_in(&mut self, chunk: usize, keeps: impl Fn(&T) -> bool) {
+        let Some(items) = self.chunks.get_mut(chunk) else { return };
+        let before = items.len();
+        items.retain(keeps);
+        self.len -= before - items.len();
+        if items.is_empty() {
+            self.chunks.remove(chunk);
+        }
     }
 
     /// Drops the first chunk; false when nothing is left.
@@ -120,7 +131,9 @@ mod tests {
                 expected += 1;
             }
         }
-        chunks.retain(|number| number % 3 == 0);
+        for chunk in (0..chunks.chunks()).rev() {
+            chunks.retain_in(chunk, |number| number % 3 == 0);
+        }
         let left: Vec<_> = chunks.iter_mut().map(|number| *number).collect();
         assert!(left.iter().copied().eq((expected..next).filter(|number| number % 3 == 0)));
         assert_eq!(chunks.len(), left.len());

@@ -21,6 +21,7 @@ mod gauges;
 mod inbox;
 mod input;
 mod kept;
+mod line;
 mod linger;
 mod look;
 mod mailbox;

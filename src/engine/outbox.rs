@@ -4,7 +4,7 @@
 //! of dispatch. A delivery whose time has come then waits for its payload and for room in its
 //! connection's window. Owns no rule of the broker and no byte of the wire.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::broker::command::{Delivery, MessageId, Output, Refusal, Reply};
 use crate::broker::delta::PieceAt;
 use crate::broker::fact::{Assignment, ConsumerKey, Lent};
 use crate::engine::cache::Cache;
+use crate::engine::line::Line;
 use crate::engine::mailbox::{Closed, Mailbox, window_bytes};
 use crate::engine::stream::{End, Lookup, Stream};
 use crate::ids::{ConnectionId, IdMap, IdTables, Lsn, SubscriptionId, Tag, Token, UploadId};
@@ -30,7 +31,7 @@ pub(crate) struct Outbox {
     consuming: usize,
     epoch: u64,
     connections: IdTables<ConnectionId, Connection>,
-    held: Line,
+    held: Line<(ConnectionId, Held)>,
     /// Connections with deliveries that could move on.
     lively: BTreeSet<ConnectionId>,
     /// The last of them that was served: they take turns.
@@ -51,6 +52,8 @@ struct Connection {
     subscriptions: IdMap<SubscriptionId, Subscription>,
     /// Durable deliveries that wait for payload or window.
     ready: Chunks<Ready>,
+    /// So many chunks of them, from the front, may still have some whose subscription is over.
+    sift: usize,
     /// Which of them is likely to get its payload next: they are read in order.
     loads_next: usize,
     /// The large body that is under way: no other delivery leaves before its end.
@@ -71,56 +74,6 @@ struct Subscription {
 enum Held {
     Answer(Token, Result<Reply, Refusal>),
     Delivery(Assignment),
-}
-
-/// What is held, by what must be durable first, then in the order of arrival.
-///
-/// Nearly all of it comes in that order, as the log grows; only what waits for less than what came
-/// before it (a non-persistent message, a barrier) has to be sorted in.
-#[derive(Debug, Default)]
-struct Line {
-    in_order: Chunks<(Lsn, u64, ConnectionId, Held)>,
-    sorted: BTreeMap<(Lsn, u64), (ConnectionId, Held)>,
-    arrivals: u64,
-}
-
-impl Line {
-    fn push(&mut self, need: Lsn, id: ConnectionId, held: Held) {
-        self.arrivals += 1;
-        if self.in_order.back().is_none_or(|last| last.0 <= need) {
-            self.in_order.push_back((need, self.arrivals, id, held));
-        } else {
-            self.sorted.insert((need, self.arrivals), (id, held));
-        }
-    }
-
-    /// Whether there is one that needs more than `durable` (exclusive).
-    fn awaits(&self, durable: Lsn) -> bool {
-        let last = self.in_order.back().map(|(need, ..)| *need);
-        let other = self.sorted.last_key_value().map(|((need, _), _)| *need);
-        last.into_iter().chain(other).any(|need| need > durable)
-    }
-
-    /// Whether there is one that needs no more than `durable` (exclusive).
-    fn has(&self, durable: Lsn) -> bool {
-        let first = self.in_order.front().map(|(need, ..)| *need);
-        let other = self.sorted.first_key_value().map(|((need, _), _)| *need);
-        first.into_iter().chain(other).any(|need| need <= durable)
-    }
-
-    /// Takes the first, if it needs no more than `durable` (exclusive).
-    fn pop(&mut self, durable: Lsn) -> Option<(ConnectionId, Held)> {
-        let first = self.in_order.front().map(|(need, arrival, ..)| (*need, *arrival));
-        let other = self.sorted.first_key_value().map(|(key, _)| *key);
-        let next = [first, other].into_iter().flatten().min()?;
-        if next.0 > durable {
-            return None;
-        }
-        if first == Some(next) {
-            return self.in_order.pop_front().map(|(_, _, id, held)| (id, held));
-        }
-        self.sorted.pop_first().map(|(_, held)| held)
-    }
 }
 
 #[derive(Debug)]
@@ -184,6 +137,7 @@ impl Outbox {
             need: Lsn::default(),
             subscriptions: IdMap::default(),
             ready: Chunks::default(),
+            sift: 0,
             loads_next: 0,
             stream: None,
             ending: false,
@@ -229,7 +183,7 @@ impl Outbox {
     /// Ends a subscription: what it has not got, it never gets. Returns the first such delivery.
     pub(crate) fn unsubscribe(&mut self, key: ConsumerKey) -> Option<Tag> {
         let connection = self.connections.get_mut(&key.0)?;
-        connection.ready.retain(|ready| ready.assignment.key != key);
+        connection.sift = connection.ready.chunks();
         connection.stream.take_if(|stream| stream.key == key);
         self.lively.insert(key.0);
         let ended = connection.subscriptions.remove(&key.1)?;
@@ -247,7 +201,7 @@ impl Outbox {
     ) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.need = connection.need.max(need);
-        self.held.push(connection.need, id, Held::Answer(token, result));
+        self.held.push(connection.need, (id, Held::Answer(token, result)));
     }
 
     /// Makes every later answer to a connection wait for `need`.
@@ -263,7 +217,7 @@ impl Outbox {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(subscription) = connection.subscriptions.get_mut(&subscription) else { return };
         subscription.need = subscription.need.max(need);
-        self.held.push(subscription.need, id, Held::Delivery(assignment));
+        self.held.push(subscription.need, (id, Held::Delivery(assignment)));
     }
 
     /// Whether an answer or a delivery needs more than `durable` (exclusive).
@@ -421,10 +375,22 @@ impl Connection {
         self.ready.pop_front()
     }
 
+    /// Throws away what ended subscriptions have not got, a chunk at a time and the last first: a
+    /// window takes tens of thousands. No other subscription ever has their number.
+    fn sift(&mut self, left: &mut usize) {
+        self.sift -= 1;
+        let Self { ready, subscriptions, .. } = self;
+        ready.retain_in(self.sift, |it| subscriptions.contains_key(&it.assignment.key.1));
+        *left = left.saturating_sub(limits::READY_SIFTED_STEPS);
+    }
+
     /// Moves deliveries into the mailbox while window and payloads last; true if it stopped
     /// because enough was done.
     fn pump(&mut self, pump: Pump<'_>, loads: &mut Vec<Load>, lookups: &mut Vec<Lookup>) -> bool {
         let Pump { window, epoch, cache, left } = pump;
+        while self.sift > 0 && *left > 0 {
+            self.sift(left);
+        }
         loop {
             if *left == 0 {
                 return true;
@@ -569,7 +535,6 @@ mod tests {
     use crate::broker::fact::Volatile;
     use crate::ids::{Body, Millis};
     use crate::message::{BodyKind, LargeHead};
-    use proptest::prelude::*;
 
     fn published(key: ConsumerKey, tag: u64, body: Option<Body>, content: Bytes) -> Assignment {
         let message = Volatile {
@@ -622,26 +587,43 @@ mod tests {
         assert_eq!((came(1), came(2)), (1, 1), "{outputs:?}");
     }
 
-    proptest! {
-        #[test]
-        fn what_is_held_leaves_by_need_and_then_by_arrival(
-            needs in proptest::collection::vec(0u64..8, 0..60),
-            durable in 0u64..9,
-        ) {
-            let answer = || Held::Answer(Token(0), Ok(Reply::Done));
-            let mut line = Line::default();
-            let mut expected = Vec::new();
-            for (number, need) in (0..).zip(needs) {
-                line.push(Lsn(need), ConnectionId(number), answer());
-                if need <= durable {
-                    expected.push((need, number));
-                }
-            }
-            expected.sort_unstable();
-            let left = std::iter::from_fn(|| line.pop(Lsn(durable)));
-            let left: Vec<_> = left.map(|(id, _)| id.0).collect();
-            let expected: Vec<_> = expected.into_iter().map(|(_, number)| number).collect();
-            prop_assert_eq!(left, expected);
+    #[test]
+    fn what_an_ended_subscription_has_not_got_goes_bit_by_bit_and_the_rest_comes_in_order() {
+        // A window that takes one delivery, and is not emptied before the end.
+        let (mut outbox, mailbox) = (Outbox::new(1, 1), Arc::new(Mailbox::default()));
+        let id = ConnectionId(1);
+        let [ended, other] = [(id, SubscriptionId(1)), (id, SubscriptionId(2))];
+        outbox.connect(id, Arc::clone(&mailbox));
+        outbox.subscribe(ended);
+        outbox.subscribe(other);
+        for number in 1..=5000 {
+            let key = if number % 5 == 0 { other } else { ended };
+            outbox.deliver(Lsn(0), published(key, number, None, Bytes::from_static(b"it")));
         }
+        let (cache, mut loads) = (Cache::new(0), Vec::new());
+        while outbox.release(Lsn(1), 2000, &cache, &mut loads) {}
+        let waits = |outbox: &Outbox| outbox.connections[&id].ready.len();
+        let before = waits(&outbox);
+        assert_eq!(outbox.unsubscribe(ended), Some(Tag(2)));
+        assert_eq!(waits(&outbox), before, "nothing goes in the turn of the end itself");
+        let more = outbox.release(Lsn(1), 100, &cache, &mut loads);
+        assert!(more && waits(&outbox) >= before - 1024, "a chunk in a short turn");
+        let mut came = Vec::new();
+        loop {
+            while outbox.release(Lsn(1), 100, &cache, &mut loads) {}
+            let mut outputs = Vec::new();
+            mailbox.take(&mut outputs).unwrap();
+            if outputs.is_empty() {
+                break;
+            }
+            came.extend(outputs.iter().filter_map(|output| match output {
+                Output::Delivery(it) if it.subscription == other.1 => Some(it.tag.0),
+                _ => None,
+            }));
+            mailbox.written(usize::MAX);
+            outbox.writable(id);
+        }
+        assert_eq!(waits(&outbox), 0);
+        assert!(came.into_iter().eq((1..=1000).map(|it| it * 5)));
     }
 }
