@@ -55,8 +55,10 @@ fn send_of(queue: &str, content: Bytes) -> Request {
 #[derive(Debug)]
 pub(crate) struct Producer {
     connection: Connection,
-    sends: Vec<Request>,
+    /// The queues one behind the other, each with its end of line.
+    names: String,
     next: usize,
+    content: Bytes,
     outstanding: usize,
     outputs: Vec<Output>,
 }
@@ -64,11 +66,10 @@ pub(crate) struct Producer {
 impl Producer {
     pub(crate) fn new(running: &Running, queues: &[&str], outstanding: usize) -> Self {
         let connection = running.handle().connect().expect("a connection");
-        // One content for all: with one for each queue, a producer to many of them would measure
-        // reading its own bodies too.
-        let content = content();
-        let sends = queues.iter().map(|queue| send_of(queue, content.clone())).collect();
-        Self { connection, sends, next: 0, outstanding, outputs: Vec::new() }
+        // One content for all, and a name that is made for each send, as a session makes it of what
+        // it has just read: a producer to many queues would measure reading what it keeps itself.
+        let names = queues.iter().map(|queue| format!("{queue}\n")).collect();
+        Self { connection, names, next: 0, content: content(), outstanding, outputs: Vec::new() }
     }
 
     pub(crate) async fn produce(&mut self, turn: Duration) -> Done {
@@ -93,7 +94,8 @@ impl Producer {
     }
 
     fn next_send(&mut self) -> Request {
-        self.next = (self.next + 1) % self.sends.len();
-        self.sends[self.next].clone()
+        let (name, _) = self.names[self.next..].split_once('\n').expect("each has one");
+        self.next = (self.next + name.len() + 1) % self.names.len();
+        send_of(name, self.content.clone())
     }
 }
