@@ -23,8 +23,8 @@ const LONG_ABOUT: &str = "\
 A durable message broker.
 
 `escrowmq run` starts a broker with its store in ./escrowmq-data, for STOMP clients on \
-127.0.0.1:61613. What it has confirmed survives a crash and a power cut. Logs go to standard \
-error; ESCROWMQ_LOG=debug says more.";
+127.0.0.1:61613 and OpenWire clients on 127.0.0.1:61616. What it has confirmed survives a \
+crash and a power cut. Logs go to standard error; ESCROWMQ_LOG=debug says more.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -63,7 +63,7 @@ enum Command {
     /// do with a copy on a read-only disk and with a backup; a store in use is refused, and while
     /// they run no broker starts on it. Exit codes: 0, done (`verify`: no damage); 1, not done
     /// (`verify`: damage), with the reason and what to do on standard error; 2, the command line
-    /// makes no sense.
+    /// makes no sense; 3, `repair` has changed nothing, and can with `--into`.
     #[command(subcommand)]
     Store(StoreCommand),
     /// Prints every setting with its default and its cost, as a configuration to start from.

@@ -135,7 +135,7 @@ impl Message {
     /// counting. Sent again with both the same, to whatever queue and over whatever crash, it is
     /// confirmed, and nothing more happens. In a transaction the sequence is taken by the commit,
     /// and free again after a rollback. The message is persistent whatever it asks for; a topic
-    /// refuses it.
+    /// where nobody keeps what is published refuses it, unless it is for later.
     ///
     /// Sequences may have gaps and come in any order; one that is too far behind what the producer
     /// has sent since, thousands at least, is refused. A producer is remembered for 24 hours after

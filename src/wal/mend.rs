@@ -2,9 +2,10 @@
 //! there.
 //!
 //! Owns the good prefix of a replay, the segments that cannot be opened, and stand-ins for them: a
-//! segment with a good head and nothing in it, of which every frame reads as damaged, so that each
-//! message in it is set apart when its turn comes. A recovery may be told where the log ends; its
-//! seal then says so, and no byte that was written is changed for it.
+//! segment with a good head and what it had where that head was good, else nothing. What is missing
+//! of it reads as damaged, so that each message there is set apart when its turn comes. A recovery
+//! may be told where the log ends; its seal then says so, and no byte that was written is changed
+//! for it.
 //! Leaves to others: what is lost, and whether that is wanted.
 
 use std::collections::{BTreeMap, VecDeque};
