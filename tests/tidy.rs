@@ -175,6 +175,29 @@ fn no_source_file_is_longer_than_a_reader_can_hold() {
 }
 
 #[test]
+fn every_file_of_code_is_a_module_of_another() {
+    let mut alone = Vec::new();
+    for file in rust_files() {
+        let (Some(name), Some(dir)) = (file.file_stem(), file.parent()) else { continue };
+        let (name, dir) = match name.to_str().expect("a name in letters") {
+            "lib" | "main" => continue,
+            "mod" => (dir.file_name().and_then(|it| it.to_str()).expect("a name"), dir.parent()),
+            name => (name, Some(dir)),
+        };
+        let dir = dir.expect("below the root");
+        let beside = ["mod.rs", "main.rs", "lib.rs"].map(|it| dir.join(it));
+        let parents: Vec<_> = beside.into_iter().chain([dir.with_extension("rs")]).collect();
+        // Where none of them is, as among benchmarks and examples, each file is a target.
+        let mut parents = parents.iter().filter(|it| it.is_file()).peekable();
+        let declares = |line: &str| format!(" {line}").ends_with(&format!(" mod {name};"));
+        if parents.peek().is_some() && !parents.any(|it| read(it).lines().any(declares)) {
+            alone.push(format!("{}: no `mod {name};` beside it", file.display()));
+        }
+    }
+    assert_none(&alone);
+}
+
+#[test]
 fn no_function_is_longer_than_a_screen() {
     let mut wrong = Vec::new();
     for file in source_files() {

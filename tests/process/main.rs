@@ -23,6 +23,7 @@ mod repair;
 mod rights;
 mod schedule;
 mod security;
+mod selectors;
 mod stats;
 mod store_tools;
 mod stories;

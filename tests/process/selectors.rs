@@ -1,13 +1,11 @@
 //! Stories of consumers that want a part of what a queue or a topic holds, and say so by a
 //! selector.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::broker::{Broker, assert_no_damage, said};
-use support::fresh_dir;
-use support::stomp::{Frame, Stomp};
+use crate::support::broker::{Broker, assert_no_damage, said};
+use crate::support::stomp::{Frame, Stomp};
+use crate::support::{fresh_dir, wait_until};
 
 fn send(colour: &str, body: &str) -> Frame {
     let send = Frame::new("SEND").with("destination", "/queue/paint").with("persistent", "true");
@@ -65,7 +63,7 @@ fn each_gets_what_its_selector_matches_in_order_and_another_gets_the_rest() {
     for number in (0..400).filter(|number| matches!(number % 4, 1 | 2)) {
         assert_eq!(take(&mut blue), number.to_string());
     }
-    support::wait_until("the rest is left", || depth(&broker) == 101);
+    wait_until("the rest is left", || depth(&broker) == 101);
     let mut rest = broker.connect();
     rest.subscribe("s", "/queue/paint", "client-individual").unwrap();
     for number in (3..400).step_by(4) {
