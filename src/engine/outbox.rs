@@ -608,6 +608,8 @@ mod tests {
         assert_eq!(waits(&outbox), before, "nothing goes in the turn of the end itself");
         let more = outbox.release(Lsn(1), 100, &cache, &mut loads);
         assert!(more && waits(&outbox) >= before - 1024, "a chunk in a short turn");
+        while outbox.release(Lsn(1), 100, &cache, &mut loads) {}
+        assert_eq!(waits(&outbox), 1000, "all that is over, though nothing can leave");
         let mut came = Vec::new();
         loop {
             while outbox.release(Lsn(1), 100, &cache, &mut loads) {}
