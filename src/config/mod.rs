@@ -4,7 +4,7 @@
 //! default and its cost; a test holds that it says what the code does.
 
 mod listener;
-mod memory;
+pub(crate) mod memory;
 mod openwire;
 mod redelivery;
 mod security;
@@ -207,8 +207,8 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             segment_size: Size::mib(64),
-            checkpoint_bytes: Size::mib(64),
-            checkpoint_changes: 100_000,
+            checkpoint_bytes: Size::mib(128),
+            checkpoint_changes: 120_000,
             checkpoint_seconds: 30,
             spare_segments: 4,
             disk_reserve: Size::mib(256),

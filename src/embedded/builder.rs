@@ -8,6 +8,7 @@ use super::broker::Broker;
 use super::error::OpenError;
 use super::life;
 use crate::broker::policy::WhenFull;
+use crate::config::memory::CHANGE_BYTES;
 use crate::config::{AccessConfig, Config, DestinationConfig, Size};
 use crate::io::real::SystemClock;
 use crate::io::{Clock, Storage};
@@ -50,9 +51,6 @@ const MIB: u64 = 1 << 20;
 /// them is divided once more), four are non-persistent messages, and the rest is for queues and
 /// consumers.
 const PARTS: u64 = 16;
-
-/// What a change between two checkpoints costs, about: see `memory.limit` in the settings.
-const CHANGE_BYTES: u64 = 750;
 
 impl Builder {
     pub(super) fn new(directory: PathBuf) -> Self {
