@@ -228,7 +228,7 @@ pub const GATHER_BYTES_MAX: usize = 4 << 20;
 
 /// Changes that may gather in memory, and bytes of log, while a checkpoint runs, in multiples of
 /// what makes the next one due: beyond it, requests wait for the checkpoint.
-pub const CHECKPOINTS_AHEAD_MAX: usize = 3;
+pub const CHECKPOINTS_AHEAD_MAX: usize = 4;
 
 /// What a request is taken to cost beside its content.
 pub const REQUEST_OVERHEAD_BYTES: usize = 256;

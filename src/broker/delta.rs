@@ -5,6 +5,7 @@
 //! index; the durable state is always index, then deltas in order, the later one winning.
 
 mod branch;
+mod change;
 mod entries;
 mod many;
 
@@ -470,8 +471,9 @@ pub struct Delta {
     pub pieces: BTreeMap<(UploadId, u32), Option<PieceAt>>,
     /// The upload as it is now, or `None` where a message owns it or it is gone.
     pub uploads: BTreeMap<UploadId, Option<UploadRow>>,
-    /// The delayed messages, each as it is now, or `None` where it is delayed no longer.
-    pub due: BTreeMap<Due, Option<Entry>>,
+    /// The delayed messages, or `None` where one is delayed no longer. Always: what one is like
+    /// stands in `entries`, of this delta or of one that the index has taken since.
+    pub due: BTreeMap<Due, Option<()>>,
     /// The note as it is now, or `None` where it is gone.
     pub notes: BTreeMap<NoteId, Option<NoteRow>>,
     /// The operation with that number, or `None` where it has had its outcome.

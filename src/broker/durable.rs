@@ -128,7 +128,7 @@ impl Durable {
 
     /// A message as the record says that has just changed it; `None` if it has left its queue.
     pub(crate) fn as_stated(&self, queue: QueueId, place: Place) -> Option<Entry> {
-        self.delta.entries.get(&(queue, place)).flatten().copied()
+        self.delta.entries.get(&(queue, place)).flatten()
     }
 
     /// The index need not hear of a message that lived and died since it last did.
@@ -270,9 +270,9 @@ impl Durable {
         let frozen = self.frozen.as_deref().unwrap_or(&nothing);
         let new = self.delta.entries.range(queue, range);
         let old = frozen.entries.range(queue, range);
-        let index = rows.iter().map(|(place, entry)| (*place, Some(entry)));
+        let index = rows.iter().map(|(place, entry)| (*place, Some(*entry)));
         for (looked, (place, entry)) in (1..).zip(newest(new, old, index)) {
-            let go_on = entry.is_none_or(|entry| visit(place, entry));
+            let go_on = entry.is_none_or(|entry| visit(place, &entry));
             if !go_on || looked == limits::OVERLAY_PLACES_MAX {
                 return Some(place);
             }
@@ -282,11 +282,11 @@ impl Durable {
 }
 
 /// The newest word on each place, in the order of places; the older ones are passed over.
-pub(super) fn newest<'a, P: Ord + Copy, T: 'a>(
-    new: impl Iterator<Item = (P, Option<&'a T>)>,
-    old: impl Iterator<Item = (P, Option<&'a T>)>,
-    index: impl Iterator<Item = (P, Option<&'a T>)>,
-) -> impl Iterator<Item = (P, Option<&'a T>)> {
+pub(super) fn newest<P: Ord + Copy, T>(
+    new: impl Iterator<Item = (P, T)>,
+    old: impl Iterator<Item = (P, T)>,
+    index: impl Iterator<Item = (P, T)>,
+) -> impl Iterator<Item = (P, T)> {
     let (mut new, mut old, mut index) = (new.peekable(), old.peekable(), index.peekable());
     std::iter::from_fn(move || {
         let places = [new.peek(), old.peek(), index.peek()];
@@ -388,7 +388,7 @@ mod tests {
                     if let Some(frozen) = durable.frozen.clone() {
                         for ((_, place), entry) in frozen.entries.iter() {
                             match entry {
-                                Some(entry) => { index.insert(place, *entry); }
+                                Some(entry) => { index.insert(place, entry); }
                                 None => { index.remove(&place); }
                             }
                         }

@@ -83,8 +83,9 @@ impl Later {
 }
 
 impl Durable {
-    fn delay(&mut self, due: Due, entry: Entry) {
-        self.delta.due.insert(due, Some(entry));
+    /// A message that the delta has among its entries is delayed.
+    fn delay(&mut self, due: Due) {
+        self.delta.due.insert(due, Some(()));
     }
 
     fn undelay(&mut self, due: Due) {
@@ -107,11 +108,18 @@ impl Durable {
         let range = (Excluded(after), if exhausted { Unbounded } else { Included(end) });
         let nothing = Delta::default();
         let frozen = self.frozen.as_deref().unwrap_or(&nothing);
-        let new = self.delta.due.range(range).map(|(due, entry)| (*due, entry.as_ref()));
-        let old = frozen.due.range(range).map(|(due, entry)| (*due, entry.as_ref()));
-        let index = rows.iter().map(|(due, entry)| (*due, Some(entry)));
-        for (looked, (due, entry)) in (1..).zip(newest(new, old, index)) {
-            let go_on = entry.is_none_or(|entry| visit(due, entry));
+        let new = self.delta.due.range(range).map(|(due, waits)| (*due, *waits));
+        let old = frozen.due.range(range).map(|(due, waits)| (*due, *waits));
+        let index = rows.iter().map(|(due, _)| (*due, Some(())));
+        let entry = |due: &Due| {
+            let key = (due.queue, due.place);
+            let changed = self.delta.entries.get(&key).or_else(|| frozen.entries.get(&key));
+            let row = || rows.binary_search_by_key(due, |row| row.0).map(|at| rows[at].1);
+            let found = changed.unwrap_or_else(|| row().ok());
+            found.expect("a delayed message has an entry")
+        };
+        for (looked, (due, waits)) in (1..).zip(newest(new, old, index)) {
+            let go_on = waits.is_none_or(|()| visit(due, &entry(&due)));
             if !go_on || looked == limits::OVERLAY_PLACES_MAX {
                 return Some(due);
             }
@@ -196,7 +204,7 @@ impl Broker {
         let waited = queue.release(place, &mut self.expiries);
         self.resident -= usize::from(waited.is_some());
         let due = Due { at, queue: id, place };
-        self.durable.delay(due, entry);
+        self.durable.delay(due);
         self.durable.follow(id, place, entry);
         self.later.admit(due, entry);
     }

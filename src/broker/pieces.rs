@@ -184,7 +184,7 @@ impl Bench {
         let delta = self.broker.freeze_rows(usize::MAX).expect("all rows are taken");
         for (place, entry) in delta.entries.iter() {
             match entry {
-                Some(entry) => drop(self.index.insert(place, *entry)),
+                Some(entry) => drop(self.index.insert(place, entry)),
                 None => drop(self.index.remove(&place)),
             }
         }

@@ -195,7 +195,7 @@ struct Bench {
     limits: Limits,
     now: Millis,
     index: BTreeMap<(QueueId, Place), Entry>,
-    due: BTreeMap<Due, Entry>,
+    due: BTreeMap<Due, ()>,
     operations: BTreeMap<(TransactionId, u64), Operation>,
     outcomes: BTreeMap<Xid, OutcomeRow>,
     /// Whether checkpoints happen: without them everything stays in the delta.
@@ -512,7 +512,8 @@ impl Bench {
             }
             Effect::Later(request) => {
                 let rows = self.due.range((Excluded(request.after), Unbounded));
-                let rows = rows.take(request.limit).map(|(due, it)| (*due, *it)).collect();
+                let entry = |due: &Due| self.index[&(due.queue, due.place)];
+                let rows = rows.take(request.limit).map(|(due, ())| (*due, entry(due))).collect();
                 self.broker.later_in(&LaterPage { request, rows });
             }
             Effect::Operations(request) => {
@@ -549,7 +550,7 @@ impl Bench {
         merge(&mut self.operations, taken);
         merge(&mut self.due, due.iter().map(|(key, row)| (*key, *row)));
         merge(&mut self.outcomes, outcomes.iter().map(|(key, row)| (key.clone(), *row)));
-        merge(&mut self.index, entries.iter().map(|(key, row)| (key, row.copied())));
+        merge(&mut self.index, entries.iter());
         self.broker.install();
     }
 }

@@ -6,7 +6,7 @@ use crate::limits;
 
 /// What the changes for one that begins a checkpoint cost, about: there are those that a checkpoint
 /// is taking, and the many that may gather behind it.
-pub(crate) const CHANGE_BYTES: u64 = (1 + limits::CHECKPOINTS_AHEAD_MAX as u64) * 150;
+pub(crate) const CHANGE_BYTES: u64 = (1 + limits::CHECKPOINTS_AHEAD_MAX as u64) * 120;
 
 /// What the windows need at least, together.
 const WINDOWS_BYTES_MIN: u64 = 16 << 20;

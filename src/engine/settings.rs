@@ -18,7 +18,7 @@ pub struct Settings {
     pub windows_bytes: usize,
     /// Bytes of log after which a checkpoint begins: what a restart reads at most, about.
     pub checkpoint_bytes: u64,
-    /// Changes in memory after which a checkpoint begins; about 150 bytes each.
+    /// Changes in memory after which a checkpoint begins; about 120 bytes each.
     pub checkpoint_changes: usize,
     /// Milliseconds after which a checkpoint begins if anything has changed.
     pub checkpoint_millis: u64,

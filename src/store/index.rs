@@ -633,7 +633,7 @@ fn write_entries(entries: &mut Entries<'_>, delta: &Delta) -> Result<(), IndexEr
     for ((queue, place), entry) in delta.entries.iter() {
         let key = row::entry_key(queue, place);
         if let Some(entry) = entry {
-            entries.put(key, entry)?;
+            entries.put(key, &entry)?;
             continue;
         }
         gone = match gone {

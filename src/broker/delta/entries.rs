@@ -8,7 +8,8 @@
 use std::ops::Bound::{self, Unbounded};
 use std::ops::RangeBounds;
 
-use crate::broker::delta::many::{Change, Many, is_before, within};
+use crate::broker::delta::change::Change;
+use crate::broker::delta::many::{Many, is_before, within};
 use crate::broker::delta::{Entry, Place};
 use crate::ids::{ByQueue, QueueId};
 
@@ -61,9 +62,9 @@ impl Entries {
 
     /// What is known of a place; `None` where it has not changed.
     #[must_use]
-    pub fn get(&self, (queue, place): &(QueueId, Place)) -> Option<Option<&Entry>> {
+    pub fn get(&self, (queue, place): &(QueueId, Place)) -> Option<Option<Entry>> {
         match self.queues.get(queue)? {
-            Places::Few(few) => find(few, *place).ok().map(|at| few[at].1.as_ref()),
+            Places::Few(few) => find(few, *place).ok().map(|at| few[at].entry()),
             Places::Many(many) => many.get(*place),
         }
     }
@@ -92,14 +93,14 @@ impl Entries {
         &self,
         queue: QueueId,
         range: impl RangeBounds<Place>,
-    ) -> impl Iterator<Item = (Place, Option<&Entry>)> {
+    ) -> impl Iterator<Item = (Place, Option<Entry>)> {
         self.queues.get(&queue).into_iter().flat_map(move |places| {
             places.range((range.start_bound().cloned(), range.end_bound().cloned()))
         })
     }
 
     /// What is known of all places.
-    pub fn iter(&self) -> impl Iterator<Item = ((QueueId, Place), Option<&Entry>)> {
+    pub fn iter(&self) -> impl Iterator<Item = ((QueueId, Place), Option<Entry>)> {
         self.queues.iter().flat_map(|(queue, places)| {
             let all = places.range((Unbounded, Unbounded));
             all.map(move |(place, entry)| ((queue, place), entry))
@@ -114,7 +115,7 @@ impl IntoIterator for Entries {
     /// All of them, to be dropped one by one.
     fn into_iter(self) -> Self::IntoIter {
         Box::new(self.queues.into_values().flat_map(|places| match places {
-            Places::Few(few) => Either::One(few.into_iter().map(|(_, entry)| entry)),
+            Places::Few(few) => Either::One(few.into_iter().map(|change| change.entry())),
             Places::Many(many) => Either::Other(many.into_values()),
         }))
     }
@@ -137,11 +138,11 @@ impl Places {
         };
         // Nearly all messages come behind all others.
         let at = match few.last() {
-            Some((last, _)) if *last >= place => find(few, place),
+            Some(last) if last.place() >= place => find(few, place),
             _ => Err(few.len()),
         };
         match at {
-            Ok(at) => few[at].1 = entry,
+            Ok(at) => few[at] = Change::new(place, entry),
             Err(_) if few.len() == FEW => {
                 let mut many = Many::new(std::mem::take(few));
                 many.insert(place, entry);
@@ -153,7 +154,7 @@ impl Places {
                 if few.capacity() == 0 {
                     few.reserve_exact(1);
                 }
-                few.insert(at, (place, entry));
+                few.insert(at, Change::new(place, entry));
             }
         }
         at.is_err()
@@ -182,7 +183,7 @@ impl Places {
     fn range(
         &self,
         range: (Bound<Place>, Bound<Place>),
-    ) -> impl Iterator<Item = (Place, Option<&Entry>)> {
+    ) -> impl Iterator<Item = (Place, Option<Entry>)> {
         match self {
             Self::Few(few) => {
                 let at = few.partition_point(|change| is_before(change, range.0));
@@ -195,7 +196,7 @@ impl Places {
 }
 
 fn find(few: &[Change], place: Place) -> Result<usize, usize> {
-    few.binary_search_by_key(&place, |(place, _)| *place)
+    few.binary_search_by_key(&place, Change::place)
 }
 
 #[cfg(test)]
@@ -234,12 +235,12 @@ mod tests {
                         model.remove(&key);
                     }
                 }
-                prop_assert_eq!(entries.get(&key), model.get(&key).map(Option::as_ref));
+                prop_assert_eq!(entries.get(&key), model.get(&key).copied());
                 prop_assert_eq!(entries.len(), model.len());
                 prop_assert_eq!(entries.is_empty(), model.is_empty());
             }
             let all: Vec<_> = entries.iter().collect();
-            let expected: Vec<_> = model.iter().map(|(key, it)| (*key, it.as_ref())).collect();
+            let expected: Vec<_> = model.iter().map(|(key, it)| (*key, *it)).collect();
             prop_assert_eq!(all, expected);
             let place = |rank, seq| Place { rank, seq };
             let bounds = (Excluded(place(0, after)), Included(place(1, through)));
@@ -248,7 +249,7 @@ mod tests {
             let expected = model.iter().filter(|((queue, at), _)| {
                 *queue == QueueId(1) && *at > first && *at <= last
             });
-            let expected: Vec<_> = expected.map(|((_, at), it)| (*at, it.as_ref())).collect();
+            let expected: Vec<_> = expected.map(|((_, at), it)| (*at, *it)).collect();
             prop_assert_eq!(some, expected);
             prop_assert_eq!(entries.into_iter().count(), model.len());
         }

@@ -9,13 +9,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 
+use crate::broker::delta::change::Change;
 use crate::broker::delta::{Entry, Place};
 
 /// Changes in one chunk at most: to make room in the middle of it is a matter of a microsecond.
 const CHUNK: usize = 128;
-
-/// A place and what is known of it.
-pub(super) type Change = (Place, Option<Entry>);
 
 #[derive(Clone, Debug)]
 pub(super) struct Many {
@@ -44,9 +42,9 @@ impl Many {
         (*key, chunk)
     }
 
-    pub(super) fn get(&self, place: Place) -> Option<Option<&Entry>> {
+    pub(super) fn get(&self, place: Place) -> Option<Option<Entry>> {
         let chunk = self.chunk(place);
-        find(chunk, place).ok().map(|at| chunk[at].1.as_ref())
+        find(chunk, place).ok().map(|at| chunk[at].entry())
     }
 
     /// True where the place has not changed before.
@@ -54,32 +52,32 @@ impl Many {
         let (_, chunk) = self.chunk_mut(place);
         let at = match chunk.back() {
             // Nearly all messages come behind all others.
-            Some((last, _)) if *last < place => chunk.len(),
+            Some(last) if last.place() < place => chunk.len(),
             _ => match find(chunk, place) {
                 Ok(at) => {
-                    chunk[at].1 = entry;
+                    chunk[at] = Change::new(place, entry);
                     return false;
                 }
                 Err(at) => at,
             },
         };
         if chunk.len() < CHUNK {
-            chunk.insert(at, (place, entry));
+            chunk.insert(at, Change::new(place, entry));
             return true;
         }
         // What comes behind a full chunk begins the next one, so that chunks filled in order stay
         // full; what belongs between others parts it in the middle.
         let mut next = VecDeque::with_capacity(CHUNK);
         if at == CHUNK {
-            next.push_back((place, entry));
+            next.push_back(Change::new(place, entry));
         } else {
             next.extend(chunk.drain(CHUNK / 2..));
             match at.checked_sub(CHUNK / 2) {
-                Some(at) if at > 0 => next.insert(at, (place, entry)),
-                _ => chunk.insert(at, (place, entry)),
+                Some(at) if at > 0 => next.insert(at, Change::new(place, entry)),
+                _ => chunk.insert(at, Change::new(place, entry)),
             }
         }
-        self.chunks.insert(next[0].0, next);
+        self.chunks.insert(next[0].place(), next);
         true
     }
 
@@ -102,7 +100,7 @@ impl Many {
     pub(super) fn range(
         &self,
         (from, to): (Bound<Place>, Bound<Place>),
-    ) -> impl Iterator<Item = (Place, Option<&Entry>)> {
+    ) -> impl Iterator<Item = (Place, Option<Entry>)> {
         let first = match from {
             Included(place) | Excluded(place) => place,
             Unbounded => Place::START,
@@ -117,29 +115,30 @@ impl Many {
     }
 
     pub(super) fn into_values(self) -> impl Iterator<Item = Option<Entry>> {
-        self.chunks.into_values().flatten().map(|(_, entry)| entry)
+        self.chunks.into_values().flatten().map(|change| change.entry())
     }
 }
 
 fn find(chunk: &VecDeque<Change>, place: Place) -> Result<usize, usize> {
-    chunk.binary_search_by_key(&place, |(place, _)| *place)
+    chunk.binary_search_by_key(&place, Change::place)
 }
 
 /// Whether a change comes before all that begins at a bound.
-pub(super) fn is_before((place, _): &Change, from: Bound<Place>) -> bool {
+pub(super) fn is_before(change: &Change, from: Bound<Place>) -> bool {
     match from {
-        Included(from) => *place < from,
-        Excluded(from) => *place <= from,
+        Included(from) => change.place() < from,
+        Excluded(from) => change.place() <= from,
         Unbounded => false,
     }
 }
 
 /// A change, if its place is not behind a bound.
-pub(super) fn within((place, entry): &Change, to: Bound<Place>) -> Option<(Place, Option<&Entry>)> {
+pub(super) fn within(change: &Change, to: Bound<Place>) -> Option<(Place, Option<Entry>)> {
+    let place = change.place();
     let is_within = match to {
-        Included(to) => *place <= to,
-        Excluded(to) => *place < to,
+        Included(to) => place <= to,
+        Excluded(to) => place < to,
         Unbounded => true,
     };
-    is_within.then_some((*place, entry.as_ref()))
+    is_within.then(|| (place, change.entry()))
 }

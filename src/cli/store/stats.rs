@@ -346,7 +346,7 @@ fn count(
         }
         let first = broker::delta::Place { rank: 0, seq: 0 };
         let changed = delta.entries.range(id, first..=broker::delta::Place::END);
-        changed.filter_map(|(_, entry)| entry).try_for_each(add)?;
+        changed.filter_map(|(_, entry)| entry).try_for_each(|entry| add(&entry))?;
         stats.add(id, &row.name, &by_segment);
     }
     Ok(())

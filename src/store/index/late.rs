@@ -81,8 +81,8 @@ pub(super) fn read_notes(read: &ReadTransaction) -> Result<BTreeMap<NoteId, Note
 /// Merges what a delta says of delays and notes.
 pub(super) fn write(write: &WriteTransaction, delta: &Delta) -> Result<(), IndexError> {
     let mut due = write.open_table(DUE).map_err(error)?;
-    for (key, entry) in &delta.due {
-        if entry.is_some() {
+    for (key, waits) in &delta.due {
+        if waits.is_some() {
             due.insert(row::due_key(key), ()).map_err(error)?;
         } else {
             due.remove(row::due_key(key)).map_err(error)?;

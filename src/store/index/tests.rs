@@ -83,7 +83,7 @@ impl Model {
         }
         for (key, entry) in delta.entries.iter() {
             match entry {
-                Some(entry) => next.entries.insert(key, *entry),
+                Some(entry) => next.entries.insert(key, entry),
                 None => next.entries.remove(&key),
             };
         }
@@ -170,7 +170,7 @@ fn delta(number: u64, size: u64, before: &Model) -> Delta {
     if number.is_multiple_of(3) {
         delta.queues.insert(QueueId(1 + number % 4), None);
         let others = delta.entries.iter().filter(|(key, _)| key.0 != QueueId(1 + number % 4));
-        delta.entries = others.map(|(key, entry)| (key, entry.copied())).collect();
+        delta.entries = others.collect();
     }
     let live = before.base.live.get(&(number / 2)).copied().unwrap_or_default();
     delta.live.insert(number / 2, if live == 0 { 4096 } else { -(live as i64) });
