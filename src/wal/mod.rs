@@ -6,7 +6,7 @@
 //!
 //! The life of a log:
 //!
-//! 1. [`claim`] makes this process the owner, as one epoch.
+//! 1. `claim` makes this process the owner, as one epoch.
 //! 2. [`Claim::recover`] reads the past; [`Recovery::next`] gives its records in order.
 //! 3. [`Recovery::finish`] seals the past and begins a segment of its own.
 //! 4. [`Log::append`] gathers; the log thread takes a [`Group`], writes it, syncs it, completes it.
