@@ -337,6 +337,7 @@ stories! {
         a_selector_that_is_none_is_refused,
         a_browser_takes_nothing,
         a_browser_chooses,
+        a_browser_looks_at_many,
         an_exclusive_consumer_gets_all,
         the_consumer_of_higher_priority_goes_first,
         what_an_exclusive_consumer_held_goes_to_the_next,

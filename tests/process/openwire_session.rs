@@ -177,6 +177,29 @@ fn a_message_of_many_mebibytes_goes_in_and_out_and_a_browser_takes_nothing() {
 }
 
 #[test]
+fn a_browser_of_many_names_sees_one_queue_after_the_other() {
+    let dir = fresh_dir();
+    let broker = Broker::start_with(&dir.path().join("data"), BOTH);
+    let mut jms = client(&broker, "c");
+    let sent = ["z", "a.2", "a.1", "b.1", "a.2"];
+    for (number, to) in (1..).zip(sent) {
+        jms.send(number, to, &format!("{number} to {to}"));
+    }
+    let seen = |from: &str| {
+        let mut browser = client(&broker, "b");
+        browser.consume(from, 500, true);
+        let all = std::iter::from_fn(|| {
+            let (message, _) = browser.message();
+            message.head.message_id.is_some().then(|| characters(&message))
+        });
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(seen("a.*"), ["3 to a.1", "2 to a.2", "5 to a.2"]);
+    assert_eq!(seen("z,b.>,nothing.here"), ["1 to z", "4 to b.1"]);
+    assert_eq!(seen("c.>"), [] as [String; 0]);
+}
+
+#[test]
 fn what_a_client_gives_up_is_set_apart_and_what_a_lost_one_had_comes_again() {
     let dir = fresh_dir();
     let broker = Broker::start_with(&dir.path().join("data"), BOTH);

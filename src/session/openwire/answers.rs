@@ -30,8 +30,10 @@ pub(super) enum Asked {
     Subscribe { head: CommandHead, consumer: ConsumerKey, subscription: SubscriptionId },
     /// Whether there is something for a consumer that has asked for one message.
     Pull { consumer: ConsumerKey, pull: u64 },
-    /// A piece of what a browser sees.
-    Browse { consumer: ConsumerKey, head: Option<CommandHead> },
+    /// Whether a browser may look at the nth of its destinations.
+    MayBrowse { head: CommandHead, consumer: ConsumerKey, nth: usize },
+    /// A piece of what a browser sees, or which queues there are.
+    Browsed { consumer: ConsumerKey },
     /// A page of what a listener to advisories is told.
     Replay(Replay),
     /// Which durable subscriptions there are.
@@ -133,7 +135,10 @@ impl OpenWireSession {
                 self.subscribed(head, &consumer, subscription, result.map(drop));
             }
             Asked::Pull { consumer, pull } => self.pull_answered(&consumer, pull, &result),
-            Asked::Browse { consumer, head } => self.browsed(head, &consumer, result),
+            Asked::MayBrowse { head, consumer, nth } => {
+                self.may_be_browsed(head, &consumer, nth, &result);
+            }
+            Asked::Browsed { consumer } => self.browsed(&consumer, result),
             Asked::Replay(replay) => self.replay_on(replay, result),
             Asked::Kept(what) => self.kept(what, result),
             Asked::EndKept { head, of, topic } => self.kept_ended(head, of, topic, result),

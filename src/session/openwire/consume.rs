@@ -59,9 +59,8 @@ impl OpenWireSession {
             self.check_source(destination)?;
         }
         let topic = destinations.iter().any(|to| matches!(to, Destination::Topic(_)));
-        let pattern = destinations.iter().any(names::is_pattern);
-        if info.browser && (topic || pattern || destinations.len() > 1) {
-            return Err(Problem::destination("a browser looks at one queue"));
+        if info.browser && topic {
+            return Err(Problem::destination("a browser looks at queues"));
         }
         check_durable(info, &destinations)?;
         Ok(Some((destinations, selector)))

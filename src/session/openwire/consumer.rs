@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::Group;
+use super::browse::Look;
 use super::produce::compact;
 use crate::broker::command::Standing;
 use crate::ids::{SubscriptionId, Tag};
@@ -106,6 +107,8 @@ pub(super) struct Consumer {
     pub(super) pull: Option<Pull>,
     /// Its parts that have not begun.
     pub(super) beginning: Group,
+    /// What it has still to look at, as a browser.
+    pub(super) look: Look,
 }
 
 impl Consumer {
@@ -135,6 +138,7 @@ impl Consumer {
             singly: false,
             pull: None,
             beginning: Group::default(),
+            look: Look::default(),
         }
     }
 

@@ -134,6 +134,17 @@ final class Choosing {
         Stage.expect(List.of("0", "2"), seen);
     }
 
+    static void a_browser_looks_at_many(Stage stage) throws JMSException {
+        Session session = stage.session(Session.AUTO_ACKNOWLEDGE);
+        stage.send(stage.queue("b.2"), "second");
+        stage.send(stage.queue("b.1"), "first");
+        stage.send(stage.queue("c"), "third");
+        Stage.expect(List.of("first", "second"), browse(session.createBrowser(stage.queue("b.>"))));
+        ActiveMQQueue both = new ActiveMQQueue(stage.named("c") + "," + stage.named("b.*"));
+        Stage.expect(List.of("third", "first", "second"), browse(session.createBrowser(both)));
+        Stage.expectTexts(session.createConsumer(stage.queue("b.1")), "first");
+    }
+
     private static List<String> browse(QueueBrowser browser) throws JMSException {
         List<String> texts = new ArrayList<>();
         for (var all = browser.getEnumeration(); all.hasMoreElements();) {
