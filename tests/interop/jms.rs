@@ -392,6 +392,7 @@ stories! {
         a_branch_without_work_is_read_only,
         a_suspended_branch_goes_on,
         sessions_join_a_branch,
+        sessions_of_a_branch_overlap,
         errors_have_their_codes,
         brokers_are_the_same_or_not,
         a_vote_outlives_its_connection,

@@ -45,10 +45,18 @@ pub(super) struct Work {
 #[derive(Debug)]
 pub(super) struct Branch {
     pub(super) work: Work,
-    /// The association has not ended.
-    pub(super) associated: bool,
+    /// Sessions of the connection that are associated with it: the wire does not say which begins
+    /// or ends, and to the broker they are one association.
+    pub(super) sessions: usize,
     /// It has voted.
     pub(super) prepared: bool,
+}
+
+impl Branch {
+    /// An association has not ended.
+    pub(super) fn is_associated(&self) -> bool {
+        self.sessions > 0
+    }
 }
 
 impl Work {
@@ -84,7 +92,7 @@ impl Transactions {
             TransactionId::Local(id) => self.local.get(&id.value).map(|work| work.name),
             TransactionId::Xa(id) => {
                 let branch = xid(id).and_then(|xid| self.branches.get(&xid));
-                branch.filter(|branch| branch.associated).map(|branch| branch.work.name)
+                branch.filter(|branch| branch.is_associated()).map(|branch| branch.work.name)
             }
         };
         found.ok_or_else(|| match id {
@@ -249,8 +257,17 @@ impl OpenWireSession {
 
     /// A part of a transaction was refused here: what is left of it must not be committed.
     pub(super) fn spoil(&mut self, id: Option<&TransactionId>, because: &Problem) {
-        let Some(name) = id.and_then(|id| self.transactions.named(id).ok()) else { return };
-        if let Some(work) = self.transactions.work_mut(name) {
+        let Transactions { local, branches, .. } = &mut self.transactions;
+        let work = match id {
+            None => None,
+            Some(TransactionId::Local(id)) => local.get_mut(&id.value),
+            // Whether anybody is associated with it or not.
+            Some(TransactionId::Xa(id)) => {
+                let branch = xid(id).and_then(|xid| branches.get_mut(&xid));
+                branch.map(|branch| &mut branch.work)
+            }
+        };
+        if let Some(work) = work {
             work.spoiled.get_or_insert_with(|| because.message().to_owned());
         }
     }

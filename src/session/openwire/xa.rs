@@ -36,11 +36,11 @@ impl OpenWireSession {
                 if self.transactions.branches.get(&xid).is_some_and(|branch| branch.prepared) {
                     return self.step(head, xid, BranchStep::PrepareAgain);
                 }
-                self.leave_branch(&xid);
+                self.leave_to_vote(&xid);
                 self.step(head, xid, BranchStep::Prepare);
             }
             TransactionVerb::CommitOnePhase => {
-                self.leave_branch(&xid);
+                self.leave_to_vote(&xid);
                 self.step(head, xid, BranchStep::CommitOnePhase);
             }
             TransactionVerb::CommitTwoPhase => self.step(head, xid, BranchStep::Commit),
@@ -54,10 +54,12 @@ impl OpenWireSession {
     }
 
     fn start(&mut self, head: CommandHead, xid: Xid) {
-        let known = self.transactions.branches.get(&xid);
-        if known.is_some_and(|branch| branch.associated) {
+        let known = self.transactions.branches.get_mut(&xid);
+        if let Some(branch) = known.filter(|branch| branch.is_associated()) {
+            branch.sessions += 1;
             return self.done(head);
         }
+        let known = self.transactions.branches.get(&xid);
         if known.is_some_and(|branch| branch.prepared) {
             return self.fail(head, &Problem::xa(XaError::Proto));
         }
@@ -69,7 +71,7 @@ impl OpenWireSession {
         let taken = before.map(|branch| branch.work.taken).unwrap_or_default();
         let again = self.transactions.said.again.then_some(head.command_id);
         let work = Work { taken, again, ..Work::new(transaction) };
-        let branch = Branch { work, associated: true, prepared: false };
+        let branch = Branch { work, sessions: 1, prepared: false };
         self.transactions.branches.insert(xid.clone(), branch);
         let command = XaCommand::Start {
             xid: Arc::new(xid.clone()),
@@ -89,12 +91,17 @@ impl OpenWireSession {
         if branches.len() < limits::TRANSACTIONS_MAX {
             return true;
         }
-        let done = branches.iter().find(|(_, branch)| !branch.associated);
+        let done = branches.iter().find(|(_, branch)| !branch.is_associated());
         let done = done.map(|(xid, _)| xid.clone());
         done.is_some_and(|xid| branches.remove(&xid).is_some())
     }
 
     fn end_work(&mut self, head: CommandHead, xid: Xid) {
+        let known = self.transactions.branches.get_mut(&xid);
+        if let Some(branch) = known.filter(|branch| branch.sessions > 1) {
+            branch.sessions -= 1;
+            return self.done(head);
+        }
         match self.leaving(&xid) {
             Some(command) => {
                 let asked = Asked::Branch { head, xid: Box::new(xid), step: BranchStep::End };
@@ -104,7 +111,7 @@ impl OpenWireSession {
         }
     }
 
-    /// Ends the association with a branch, if there is one: it cannot vote before.
+    /// Ends all association with a branch, if there is any: it cannot vote before.
     fn leave_branch(&mut self, xid: &Xid) {
         if let Some(command) = self.leaving(xid) {
             let head = CommandHead { command_id: 0, response_required: false };
@@ -113,9 +120,31 @@ impl OpenWireSession {
         }
     }
 
+    /// The same before a vote, which is no where something was refused after the association ended:
+    /// then it is joined once more to say so.
+    fn leave_to_vote(&mut self, xid: &Xid) {
+        let spoiled = |branch: &Branch| !branch.is_associated() && branch.work.spoiled.is_some();
+        if self.transactions.branches.get(xid).is_some_and(spoiled) {
+            self.doom(Arc::new(xid.clone()));
+        }
+        self.leave_branch(xid);
+    }
+
+    /// A branch that this connection is not associated with can only be rolled back, unless it has
+    /// voted: then it takes nobody in.
+    fn doom(&mut self, xid: Arc<Xid>) {
+        let transaction = self.transactions.next_name();
+        let client = self.client.words.as_str().into();
+        let (how, timeout) = (StartAs::Join, None);
+        let join = XaCommand::Start { xid: Arc::clone(&xid), how, transaction, timeout, client };
+        self.submit(None, Command::Xa(join));
+        let how = EndAs::Fail;
+        self.submit(None, Command::Xa(XaCommand::End { xid, transaction, how }));
+    }
+
     fn leaving(&mut self, xid: &Xid) -> Option<XaCommand> {
         let branch = self.transactions.branches.get_mut(xid)?;
-        if !std::mem::replace(&mut branch.associated, false) {
+        if std::mem::take(&mut branch.sessions) == 0 {
             return None;
         }
         branch.work.miss(&self.transactions.said);
@@ -171,10 +200,7 @@ impl OpenWireSession {
             }
             (BranchStep::Start, Err(refusal)) => {
                 // The broker knows of no association: the next start is to ask again.
-                self.transactions
-                    .branches
-                    .entry(xid.clone())
-                    .and_modify(|it| it.associated = false);
+                self.transactions.branches.entry(xid.clone()).and_modify(|it| it.sessions = 0);
                 if refusal == Refusal::Xa(XaError::NotA) {
                     self.branch_over(&xid, BranchStep::Rollback);
                 }
@@ -295,16 +321,12 @@ impl OpenWireSession {
             if branch.prepared {
                 continue;
             }
-            let (xid, mut transaction) = (Arc::new(xid), branch.work.name);
-            if !branch.associated {
-                transaction = self.transactions.next_name();
-                let (xid, how) = (Arc::clone(&xid), StartAs::Join);
-                let client = self.client.words.as_str().into();
-                let timeout = None;
-                let join = XaCommand::Start { xid, how, transaction, timeout, client };
-                self.submit(None, Command::Xa(join));
+            let xid = Arc::new(xid);
+            if !branch.is_associated() {
+                self.doom(xid);
+                continue;
             }
-            let how = EndAs::Fail;
+            let (transaction, how) = (branch.work.name, EndAs::Fail);
             self.submit(None, Command::Xa(XaCommand::End { xid, transaction, how }));
         }
     }

@@ -5,6 +5,7 @@ import java.util.concurrent.Callable;
 import javax.jms.JMSException;
 import javax.jms.Message;
 import javax.jms.MessageConsumer;
+import javax.jms.TextMessage;
 import javax.jms.XAConnection;
 import javax.jms.XASession;
 import javax.transaction.xa.XAException;
@@ -147,6 +148,31 @@ final class Branches {
         one.getXAResource().prepare(branch);
         one.getXAResource().commit(branch, false);
         Stage.expect(List.of("a", "b"), stage.drain(stage.queue("out")));
+    }
+
+    static void sessions_of_a_branch_overlap(Stage stage) throws Exception {
+        stage.send(stage.queue("in"), "x");
+        Branch branch = new Branch(stage, "1");
+        XAConnection connection = stage.connectXa();
+        connection.start();
+        XASession one = connection.createXASession();
+        XASession two = connection.createXASession();
+        MessageConsumer consumer = two.createConsumer(stage.queue("in"));
+        one.getXAResource().start(branch, XAResource.TMNOFLAGS);
+        two.getXAResource().start(branch, XAResource.TMJOIN);
+        one.createProducer(stage.queue("out")).send(one.createTextMessage("a"));
+        one.getXAResource().end(branch, XAResource.TMSUCCESS);
+        Stage.expect("x", ((TextMessage) consumer.receive(Stage.PATIENCE)).getText());
+        two.createProducer(stage.queue("out")).send(two.createTextMessage("b"));
+        two.getXAResource().end(branch, XAResource.TMSUSPEND);
+        two.getXAResource().start(branch, XAResource.TMRESUME);
+        two.createProducer(stage.queue("out")).send(two.createTextMessage("c"));
+        two.getXAResource().end(branch, XAResource.TMSUCCESS);
+        one.getXAResource().prepare(branch);
+        one.getXAResource().commit(branch, false);
+        connection.close();
+        Stage.expect(List.of("a", "b", "c"), stage.drain(stage.queue("out")));
+        Stage.expect(List.of(), stage.drain(stage.queue("in")));
     }
 
     static void errors_have_their_codes(Stage stage) throws Exception {

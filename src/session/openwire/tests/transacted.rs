@@ -275,6 +275,43 @@ fn what_was_refused_here_spoils_its_transaction() {
 }
 
 #[test]
+fn a_branch_of_two_sessions_is_left_with_the_last_of_them() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(branch(1), BEGIN));
+    wire.answer_all();
+    wire.say(&transaction(branch(1), BEGIN));
+    wire.say(&transaction(branch(1), END));
+    assert!(wire.asks().is_empty(), "one association, and it goes on");
+    wire.say(&within(text(1, queue("q")), branch(1)));
+    assert!(wire.asks().iter().any(|command| command.works_in().is_some()));
+    wire.say(&transaction(branch(1), END));
+    let asks = wire.asks();
+    let [XaCommand::End { how: EndAs::Success, .. }] = xa(&asks)[..] else { panic!("{asks:?}") };
+}
+
+#[test]
+fn what_was_refused_when_all_had_left_a_branch_makes_its_vote_a_no() {
+    let mut wire = Wire::alone();
+    for verb in [BEGIN, END] {
+        wire.say(&transaction(branch(1), verb));
+        wire.answer_all();
+    }
+    let _ = wire.frames();
+    wire.say(&within(text(1, queue("q")), branch(1)));
+    assert!(exception(&wire.frames()[0]).1.ends_with("xaErrorCode:-4"));
+    wire.say(&transaction(branch(1), PREPARE));
+    let asks = wire.asks();
+    let [
+        XaCommand::Start { how: StartAs::Join, .. },
+        XaCommand::End { how: EndAs::Fail, .. },
+        XaCommand::Prepare { .. },
+    ] = xa(&asks)[..]
+    else {
+        panic!("{asks:?}")
+    };
+}
+
+#[test]
 fn a_branch_is_begun_or_joined_and_voted_on_and_ends_by_its_outcome() {
     let (mut wire, message) = taken(&branch(1));
     wire.say(&transaction(branch(1), END));
