@@ -549,6 +549,11 @@ pub enum Reply {
     Repeated,
     /// Nothing was committed under that name, and nothing ever will be.
     NotCommitted,
+    /// The same of the time since then; what was before is not remembered any more.
+    OutcomeForgotten {
+        /// How many milliseconds ago that was.
+        millis: u64,
+    },
     /// The queues, by name.
     Queues(Vec<QueueInfo>),
     /// A queue.

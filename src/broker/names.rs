@@ -33,7 +33,17 @@ pub(crate) struct Names {
     count: usize,
     /// Of these, how many wait for a transaction.
     pending: usize,
+    /// When the newest of the commits was made that are not remembered any more. In the durable
+    /// state it is a row of its own, [`UNTIL`].
+    commits_until: Option<Millis>,
+    /// The newest of the answers of this life that there never will be a commit and that are not
+    /// remembered any more.
+    void_until: Option<Lsn>,
 }
+
+/// The number of the row among the commits that names none of them: its time is that of the newest
+/// that is not remembered any more.
+const UNTIL: u64 = 0;
 
 /// The names of a scope.
 #[derive(Debug, Default)]
@@ -60,6 +70,14 @@ pub(super) struct Excess {
     pub(super) forgotten: Forgotten,
     /// How many of them are younger than they should get.
     pub(super) early: u64,
+}
+
+impl NameRow {
+    /// Of no name: only its time means something.
+    fn until(at: Millis) -> Self {
+        let (id, birth) = (Identity([0; 16]), Lsn(0));
+        Self { id, birth, at, transaction: None, operations: None }
+    }
 }
 
 impl Known {
@@ -93,9 +111,23 @@ impl Names {
     pub(super) fn new(rows: &BTreeMap<(Scope, u64), NameRow>) -> Self {
         let mut names = Self::default();
         for ((scope, number), row) in rows {
-            names.add(*scope, *number, *row);
+            match (scope, *number) {
+                (Scope::Commits, UNTIL) => names.commits_until = Some(row.at),
+                (_, number) => names.add(*scope, number, *row),
+            }
         }
         names
+    }
+
+    /// When the newest of the commits was made that are not remembered any more.
+    pub(super) fn commits_until(&self) -> Option<Millis> {
+        self.commits_until
+    }
+
+    /// Whether it may have been said of a commit, since its transaction began there, that there
+    /// never will be one.
+    pub(super) fn may_be_void(&self, began: Lsn) -> bool {
+        self.void_until.is_some_and(|said| said > began)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -286,9 +318,25 @@ impl Durable {
     /// The names up to a number are not remembered any more, but for those that wait.
     pub(super) fn forget_names(&mut self, scope: Scope, through: u64) {
         while let Some(number) = self.names.first_of(scope, 1, |_| true).filter(|n| *n <= through) {
+            if scope == Scope::Commits {
+                self.commit_forgotten(number);
+            }
             self.names.remove(scope, number);
             self.delta.names.insert((scope, number), None);
         }
+    }
+
+    fn commit_forgotten(&mut self, number: u64) {
+        let scopes = self.names.scopes.get(&Scope::Commits);
+        let Some(row) = scopes.and_then(|known| known.rows.get(&number)).copied() else { return };
+        if row.operations.is_none() {
+            self.names.void_until = self.names.void_until.max(Some(row.birth));
+        }
+        if self.names.commits_until >= Some(row.at) {
+            return;
+        }
+        self.names.commits_until = Some(row.at);
+        self.delta.names.insert((Scope::Commits, UNTIL), Some(NameRow::until(row.at)));
     }
 
     /// A queue is gone: its names mean nothing any more. The index forgets them with the queue.
@@ -325,12 +373,14 @@ impl Durable {
             }
         }
         all.retain(|(scope, _), _| !matches!(scope, Scope::Queue(id) if !queues(*id)));
+        let until = all.remove(&(Scope::Commits, UNTIL)).map(|row| row.at);
         let scopes = self.names.scopes.iter();
         let rows = |it: &'_ Known| it.rows.clone().into_iter().chain(it.pending.clone());
         let known = scopes.flat_map(|(scope, it)| rows(it).map(|(n, row)| ((*scope, n), row)));
         let pending = all.values().filter(|row| row.transaction.is_some()).count();
         let counted = (self.names.count, self.names.pending) == (all.len(), pending);
-        known.collect::<BTreeMap<_, _>>() == all && counted
+        let same = until == self.names.commits_until;
+        known.collect::<BTreeMap<_, _>>() == all && counted && same
     }
 }
 

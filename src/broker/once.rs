@@ -184,6 +184,10 @@ impl Broker {
             }
             Some((Standing::Done, _)) => return Err(Refusal::CommitNameTaken),
         }
+        let row = transaction.and_then(|id| self.durable.transactions.get(id));
+        if row.is_some_and(|row| self.durable.names.may_be_void(row.began)) {
+            return Err(Refusal::CommitVoid);
+        }
         let commit = Command::Commit { transaction: name };
         let verdict = self.decide_asked(now, asker, &commit, facts)?;
         if verdict.is_hold() || verdict == Verdict::Part {
@@ -196,7 +200,8 @@ impl Broker {
     }
 
     /// What became of a commit. Where it has not happened it never will: who hears so may do all
-    /// of it again under another name.
+    /// of it again under another name. Nobody hears so where it may have been forgotten before its
+    /// time.
     fn decide_outcome(
         &self,
         now: Millis,
@@ -204,17 +209,22 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
         match self.durable.standing(Scope::Commits, id) {
-            Some((Standing::Pending(_), _)) => Err(Refusal::NamePending),
+            Some((Standing::Pending(_), _)) => return Err(Refusal::NamePending),
             Some((Standing::Done, row)) if row.operations.is_some() => {
-                Ok(Verdict::Answer(Reply::Repeated))
+                return Ok(Verdict::Answer(Reply::Repeated));
             }
-            Some(_) => Ok(Verdict::Answer(Reply::NotCommitted)),
+            Some(_) => {}
             None => {
                 let named = Named { id, at: self.time(now), transaction: None, operations: None };
                 facts.push(Fact::Log(Record::Named(named), Bytes::new()));
-                Ok(Verdict::Answer(Reply::NotCommitted))
             }
         }
+        let until = self.durable.names.commits_until();
+        let ago = until.map(|at| self.time(now).0.saturating_sub(at.0));
+        Ok(Verdict::Answer(match ago.filter(|ago| *ago < self.limits.names_millis) {
+            Some(millis) => Reply::OutcomeForgotten { millis },
+            None => Reply::NotCommitted,
+        }))
     }
 }
 

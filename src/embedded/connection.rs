@@ -134,7 +134,9 @@ impl Connection {
     ///
     /// To ask is to decide: where nothing was committed under this id, nothing ever will be. Who
     /// hears [`Outcome::NotCommitted`] can rely on it over any crash, for as long as ids are kept.
-    /// An id that was forgotten is answered so too: ask in time. Waits until the answer is durable.
+    /// An id that is older than that is answered so too: ask in time. One that may have been
+    /// forgotten before, for want of room, is [`Outcome::Forgotten`]. Waits until the answer is
+    /// durable.
     ///
     /// # Errors
     /// See [`OutcomeError`].

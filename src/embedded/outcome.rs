@@ -1,5 +1,7 @@
 //! What became of a commit: the answer that a program asks for when it has lost the first.
 
+use std::time::Duration;
+
 use super::error::{AskError, OutcomeError};
 use super::link::Link;
 use crate::broker::command::{Command, Once, Reply};
@@ -15,6 +17,13 @@ pub enum Outcome {
     /// Nothing of it has happened, and nothing ever will: a commit under this id that is still on
     /// its way is refused, whatever crash comes. To do the work again takes another id.
     NotCommitted,
+    /// The same of the time since then; what was before is not known any more, because the oldest
+    /// commits are forgotten where there is no room for them
+    /// ([`Builder::ids`](crate::Builder::ids)).
+    Forgotten {
+        /// The commits of so long are remembered.
+        within: Duration,
+    },
 }
 
 /// The id of a commit as the broker knows it; none where the text is empty.
@@ -29,6 +38,9 @@ impl Link {
         let asked = self.ask_small(Command::Once(Once::outcome(id)));
         match self.answer(asked).await {
             Ok(Reply::NotCommitted) => Ok(Outcome::NotCommitted),
+            Ok(Reply::OutcomeForgotten { millis }) => {
+                Ok(Outcome::Forgotten { within: Duration::from_millis(millis) })
+            }
             Ok(_) => Ok(Outcome::Committed),
             Err(AskError::Refused(why)) => Err(why.into()),
             Err(AskError::Ended(ended)) => Err(ended.into()),

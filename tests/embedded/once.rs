@@ -115,6 +115,7 @@ fn whenever_the_power_goes_the_outcome_that_is_told_is_the_one_that_is_there() {
             match outcome {
                 Outcome::Committed => assert_eq!(there, [vec![], vec!["invoice"]]),
                 Outcome::NotCommitted => assert_eq!(there, [vec!["order"], vec![]]),
+                Outcome::Forgotten { .. } => panic!("there is room for all of them"),
             }
         });
         told.push((answer.is_ok(), outcome));

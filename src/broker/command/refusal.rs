@@ -194,8 +194,8 @@ pub enum Refusal {
     CommitNameTaken,
     /// Somebody has asked for a commit of that name and heard that it had not happened.
     #[error(
-        "it was asked before what became of this commit-id, and answered that nothing ever will: \
-         nothing of the transaction has happened; do it again under another id"
+        "it was asked before what became of this commit-id, or may have been, and answered that \
+         nothing ever will: nothing of the transaction has happened; do it again under another id"
     )]
     CommitVoid,
     /// The user has no right to do that.

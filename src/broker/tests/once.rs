@@ -353,6 +353,52 @@ fn the_outcome_of_a_commit_is_remembered_by_the_next_life_and_only_with_it() {
     assert!(bench.names_agree());
 }
 
+/// Commits that came after, more than are remembered.
+fn many_commits(bench: &mut Bench) {
+    for number in 0..100 {
+        bench.ask(3, &Command::Begin { transaction: T }).unwrap();
+        bench.ask(3, &commit_as(100 + number, 5)).unwrap();
+    }
+}
+
+#[test]
+fn nobody_hears_of_a_commit_that_may_be_forgotten_that_it_was_none() {
+    let limits = Limits { names_per_scope: 16, names_millis: 1000, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    bench.ask(1, &send_once_in("q", 1)).unwrap();
+    assert_eq!(bench.ask(1, &commit_as(1, 5)), ONCE);
+    assert_eq!(bench.ask(2, &outcome(2)), Ok(Verdict::Answer(Reply::NotCommitted)));
+    many_commits(&mut bench);
+    bench.now.0 += 400;
+    for _ in 0..2 {
+        for asked in [1, 2, 7, 7] {
+            let Ok(Verdict::Answer(Reply::OutcomeForgotten { millis })) =
+                bench.ask(2, &outcome(asked))
+            else {
+                panic!("a definite answer")
+            };
+            assert!((400..1000).contains(&millis), "{millis}");
+        }
+        assert!(bench.names_agree());
+        bench.live_again(limits);
+    }
+    // As old as that nothing is remembered anyway.
+    bench.now.0 += 1000;
+    assert_eq!(bench.ask(2, &outcome(8)), Ok(Verdict::Answer(Reply::NotCommitted)));
+}
+
+#[test]
+fn a_commit_of_which_it_may_have_been_said_that_there_never_will_be_one_is_refused() {
+    let limits = Limits { names_per_scope: 16, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+    bench.ask(1, &send_once_in("q", 1)).unwrap();
+    assert_eq!(bench.ask(2, &outcome(1)), Ok(Verdict::Answer(Reply::NotCommitted)));
+    many_commits(&mut bench);
+    assert_eq!(bench.ask(1, &commit_as(1, 5)), Err(Refusal::CommitVoid));
+}
+
 #[test]
 fn a_large_body_sent_again_is_given_back() {
     let mut bench = Bench::new();

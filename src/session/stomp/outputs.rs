@@ -50,6 +50,10 @@ impl StompSession {
         }
         match result {
             Ok(Reply::NotCommitted) => self.fail_from_the_broker(Fault::NotCommitted, receipt),
+            Ok(Reply::OutcomeForgotten { millis }) => {
+                let fault = Fault::OutcomeForgotten { seconds: millis / 1000 };
+                self.fail_from_the_broker(fault, receipt);
+            }
             Ok(_) => {
                 if let Some(receipt) = receipt {
                     let command = stomp::Command::Receipt;
