@@ -389,8 +389,16 @@ pub const METRICS_REQUEST_BYTES_MAX: u64 = 8 << 10;
 /// How long the page of metrics waits for what only the index knows.
 pub const METRICS_INDEX_MILLIS: u64 = 1_000;
 
-/// How long an operator's tool may take to say what it wants, and to read the reply.
+/// How long an operator's tool may take to say what it wants; and to read on, where it is told of a
+/// backup, or the broker stops.
 pub const ADMIN_PEER_MILLIS: u64 = 10_000;
+
+/// How long an operator's tool may read nothing of a reply: a person behind it looks at the last
+/// page. It takes one of [`ADMIN_CONNECTIONS_MAX`] places meanwhile.
+pub const ADMIN_READ_MILLIS: u64 = if cfg!(test) { 50 } else { 600_000 };
+
+/// Seconds over which `queue show` takes rates at most: with more it looks like one that hangs.
+pub const RATE_SECONDS_MAX: f64 = 3600.0;
 
 /// Transactions of one connection that have not ended, at most.
 pub const TRANSACTIONS_MAX: usize = 256;

@@ -13,7 +13,7 @@ use crate::broker::command::{MessageId, Refusal, Reply};
 use crate::broker::dead::DeadLetter;
 use crate::broker::fact::{Asker, Change, Fact, Page, PageWish, Purpose, Spot};
 use crate::broker::walk::{What, place_before};
-use crate::ids::{DueTime, Lsn, Millis, QueueId};
+use crate::ids::{Body, DueTime, Lsn, Millis, QueueId};
 use crate::limits;
 
 /// A browse that waits for a page.
@@ -61,6 +61,9 @@ pub struct Browsable {
     pub dead: Option<Arc<DeadLetter>>,
     /// The topic on which it was published, where its queue reads that.
     pub origin: Option<Arc<str>>,
+    /// Bytes of its body in whole KiB, where that is in pieces: its content is a head that says how
+    /// many they are.
+    pub pieces: Option<u64>,
     /// Its content.
     pub content: Held,
 }
@@ -118,6 +121,7 @@ impl Broker {
                     due: entry.due.map(DueTime::millis),
                     dead: self.dead_letter(&queue.row.name, &entry),
                     origin: queue.origin(entry.shared),
+                    pieces: entry.upload.map(Body::bytes),
                     content: Held::Log { birth: entry.birth, size: entry.size },
                 },
                 (Spot::Volatile(place), What::Volatile(message, returns)) => {
@@ -134,6 +138,7 @@ impl Broker {
                         due: None,
                         dead: None,
                         origin: queue.origin(message.published),
+                        pieces: None,
                         content: Held::Memory(message.content.clone()),
                     }
                 }

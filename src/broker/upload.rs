@@ -250,9 +250,12 @@ impl Broker {
         self.check_large(to, bytes)?;
         // One that would only be held comes in all the same, and is held at its end: who does not
         // read its body does not read the acknowledgements behind it, either.
-        let full = self.stages.of(key.0).count() >= limits::STAGES_MAX;
-        if full || self.stages.stages.contains_key(&key) {
+        if self.stages.stages.contains_key(&key) {
             return Err(Refusal::StageExists(key.1));
+        }
+        let limit = limits::STAGES_MAX;
+        if self.stages.of(key.0).count() >= limit {
+            return Err(Refusal::TooManyStages { limit });
         }
         facts.push(Fact::Memory(Change::StageBegin { key }));
         DONE

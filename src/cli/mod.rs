@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::limits;
+
 /// A durable message broker.
 #[derive(Debug, Parser)]
 #[command(name = "escrowmq", version, about, long_about = LONG_ABOUT)]
@@ -136,8 +138,8 @@ enum QueueCommand {
         json: bool,
         /// The queue, without `/queue/`.
         name: String,
-        /// Seconds over which rates are taken.
-        #[arg(long, value_name = "SECONDS", default_value = "1")]
+        /// Seconds over which rates are taken, 3600 at most.
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
         over: f64,
     },
     /// Shows messages of a queue in the order of delivery, and disturbs nobody.
@@ -382,6 +384,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The argument of `--over`.
+fn seconds(text: &str) -> Result<f64, String> {
+    let most = limits::RATE_SECONDS_MAX;
+    let seconds: Option<f64> = text.parse().ok();
+    let fits = |seconds: &f64| (0.0..=most).contains(seconds);
+    seconds.filter(fits).ok_or_else(|| format!("it must be a number of seconds from 0 to {most}"))
+}
+
 /// Why a command could not do its work; the text is for the person who gave it.
 type CliError = Box<dyn std::error::Error>;
 
@@ -391,5 +401,21 @@ fn print(text: &str) -> Result<ExitCode, CliError> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_taken_over_a_time_that_ends() {
+        for (text, expected) in [("0", 0.0), ("0.5", 0.5), ("3600", 3600.0)] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in ["nan", "inf", "-inf", "1e300", "3600.1", "-1", "soon", ""] {
+            let refused = Err("it must be a number of seconds from 0 to 3600".to_owned());
+            assert_eq!(seconds(text), refused, "{text}");
+        }
     }
 }

@@ -146,12 +146,11 @@ impl Teller {
         print(&print::schedules(&all))
     }
 
-    fn show(&self, name: String, over: f64) -> Result<ExitCode, CliError> {
+    fn show(&self, name: String, seconds: f64) -> Result<ExitCode, CliError> {
         let ask = QueueAsk::Show { queue: name };
         if self.json {
             return self.tell_all(ask);
         }
-        let seconds = if over.is_finite() { over.clamp(0.0, 3600.0) } else { 0.0 };
         let clock = SystemClock::new();
         let first = self.details(ask.clone())?;
         let begun = clock.monotonic();

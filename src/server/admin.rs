@@ -156,7 +156,7 @@ async fn serve_one(
     if let Some(ask) = backup::parse_request(&line) {
         return backup::serve(ask, backups, &mut write, stop).await;
     }
-    let mut out = Out { write };
+    let mut out = Out::new(write, stop);
     let last = match (read, parse_request(&line)) {
         (Err(_) | Ok(Err(_)), _) => return,
         (Ok(Ok(_)), None) => "error this is no request that this broker knows\n".to_owned(),

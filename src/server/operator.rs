@@ -7,10 +7,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::{Duration, timeout};
+use tokio::sync::watch;
+use tokio::time::{Duration, sleep, timeout};
 
 use super::branches::BranchFailure;
+use super::stopped;
 use super::words::{BodyLine, Details, MessageLine, Progress, QueueAsk, ReaderLine, Told};
 use crate::broker::command::{
     Browsable, Browsed, Command, Confirm, DeadLetter, Held, MessageId, MovedReply, Output, Pick,
@@ -50,6 +53,13 @@ pub(super) enum Failure {
     Branch(#[from] BranchFailure),
     #[error("the operator has hung up")]
     HungUp,
+    #[error(
+        "next to nothing of the reply was read for {} minutes, and its rest is not sent",
+        limits::ADMIN_READ_MILLIS / 60_000
+    )]
+    NotRead,
+    #[error("the broker is stopping, and the reply was not read in time")]
+    Stopping,
 }
 
 impl From<Refusal> for Failure {
@@ -63,16 +73,42 @@ impl From<Refusal> for Failure {
 
 /// Where the lines of a reply go.
 pub(super) struct Out<W> {
-    pub(super) write: W,
+    write: W,
+    /// What is not written yet: a line that was given up half-way is ended before the next.
+    rest: BytesMut,
+    /// Turns true when the broker stops, which waits for nobody for long.
+    stop: watch::Receiver<bool>,
 }
 
 impl<W: AsyncWrite + Unpin> Out<W> {
+    pub(super) fn new(write: W, stop: watch::Receiver<bool>) -> Self {
+        Self { write, rest: BytesMut::new(), stop }
+    }
+
     /// Writes, if the operator's tool reads in time.
     pub(super) async fn write(&mut self, text: &str) -> Result<(), Failure> {
-        let patience = Duration::from_millis(limits::ADMIN_PEER_MILLIS);
-        match timeout(patience, self.write.write_all(text.as_bytes())).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Failure::HungUp),
+        self.rest.extend_from_slice(text.as_bytes());
+        while !self.rest.is_empty() {
+            self.write_some().await?;
+        }
+        Ok(())
+    }
+
+    async fn write_some(&mut self) -> Result<(), Failure> {
+        let Self { write, rest, stop } = self;
+        let stopping = async {
+            stopped(stop).await;
+            sleep(Duration::from_millis(limits::ADMIN_PEER_MILLIS)).await;
+        };
+        let patience = Duration::from_millis(limits::ADMIN_READ_MILLIS);
+        tokio::select! {
+            biased;
+            written = timeout(patience, write.write_buf(rest)) => match written {
+                Ok(Ok(count)) if count > 0 => Ok(()),
+                Ok(_) => Err(Failure::HungUp),
+                Err(_) => Err(Failure::NotRead),
+            },
+            () = stopping => Err(Failure::Stopping),
         }
     }
 
@@ -119,6 +155,11 @@ pub(super) async fn perform<W: AsyncWrite + Unpin>(
         QueueAsk::Browse { queue, from, skip, count, properties, body } => {
             let wanted = Wanted { properties, body };
             session.browse(&queue, from.as_deref(), skip, count, wanted).await
+        }
+        // Not even a queue is made for nothing.
+        QueueAsk::Move { from, count: Some(0), ids, .. } if ids.is_empty() => {
+            request(&session.connection, Command::ShowQueue { queue: from.into() }).await?;
+            session.progress(0, 0, true).await
         }
         QueueAsk::Move { from, to, count, ids } if ids.is_empty() => {
             session.move_first(&from, &to, count.unwrap_or(u64::MAX)).await
@@ -279,12 +320,14 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
             at: message.at.0,
             expires: message.expires.map(|at| at.0),
             due: message.due.map(|at| at.0),
-            bytes,
+            bytes: message.pieces.unwrap_or(bytes),
             properties: None,
             body: None,
             problem: None,
         };
-        if !wanted.properties && !wanted.body {
+        // How large a body in pieces is to the byte, only its head says.
+        let read = wanted.properties || wanted.body;
+        if !read && message.pieces.is_none() {
             return Ok(Some(line));
         }
         match self.content(queue, before, message).await? {
@@ -295,11 +338,14 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
             Found::Large(head) => {
                 let bytes = head.bytes;
                 line.bytes = bytes;
-                let said = || format!("its body has {bytes} bytes, which are not shown");
+                let said = || format!("its body has {bytes} bytes and is too large to be shown");
                 line.problem = wanted.body.then(said);
                 line.properties = wanted.properties.then_some(head.properties);
             }
-            Found::Problem(problem) => line.problem = Some(problem),
+            Found::Problem(problem) => {
+                let said = || format!("its content cannot be read: {problem}");
+                line.problem = read.then(said);
+            }
             Found::Gone => return Ok(None),
         }
         Ok(Some(line))
@@ -544,5 +590,26 @@ fn body(content: &Content) -> BodyLine {
             BodyLine::Text(text.to_owned())
         }
         _ => BodyLine::Hex(content.body.iter().map(|byte| format!("{byte:02x}")).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_is_not_read_in_time_is_ended_before_that_is_told() {
+        let (write, mut read) = tokio::io::duplex(4);
+        let (_go_on, stop) = watch::channel(false);
+        let mut out = Out::new(write, stop);
+        let failure = out.write("a line\n").await.unwrap_err();
+        assert!(matches!(failure, Failure::NotRead), "{failure}");
+        let telling = async move { out.write("the last\n").await.unwrap() };
+        let mut text = String::new();
+        let ((), read) = tokio::join!(telling, read.read_to_string(&mut text));
+        read.unwrap();
+        assert_eq!(text, "a line\nthe last\n");
     }
 }

@@ -224,13 +224,14 @@ pub struct MessageLine {
     pub expires: Option<u64>,
     /// It is delayed until then.
     pub due: Option<u64>,
-    /// Bytes: of its frame in the log, or of its content where that lives in memory alone.
+    /// Bytes: of its body where that is large, else of its frame in the log, or of its content
+    /// where that lives in memory alone.
     pub bytes: u64,
     /// Its properties in order, if they were asked for.
     pub properties: Option<Vec<(String, String)>>,
     /// Its body, if it was asked for.
     pub body: Option<BodyLine>,
-    /// Why its content cannot be shown.
+    /// Why its content, or its body, is not shown.
     pub problem: Option<String>,
 }
 

@@ -129,6 +129,14 @@ fn a_browse_shows_any_part_of_a_queue_and_disturbs_nobody() {
     assert_eq!((next.text(), next.is_redelivered()), ("3", false));
     let text = said(&broker.queue_command(&["browse", "b", "--skip", "1400", "--body"]));
     assert!(text.contains("| 1499"), "{text}");
+
+    // What came in pieces is as large as its body, which is too large to be shown.
+    let send = Frame::new("SEND").with("destination", "/queue/large");
+    broker.connect().confirm(send.body("x".repeat(5_000_001))).unwrap();
+    let large = lines(&broker, &["browse", "large"]);
+    assert_eq!((&large[0]["bytes"], &large[0]["problem"]), (&5_000_001.into(), &Value::Null));
+    let text = said(&broker.queue_command(&["browse", "large", "--body"]));
+    assert!(text.contains("  5000001 bytes\n    its body has 5000001 bytes and is too"), "{text}");
 }
 
 #[test]
@@ -139,6 +147,8 @@ fn a_move_takes_what_waits_in_order_and_a_kill_finds_all_of_it_where_it_was_told
     let mut stomp = broker.connect();
     send_numbers(&mut stomp, "from", 0..2000);
     let held = hold(&mut stomp, "from", 2);
+    assert_eq!(moved(&broker, &["move", "from", "to", "--count", "0"]), (0, 0));
+    assert_eq!(broker.queues().len(), 1, "no queue is made for nothing");
     assert_eq!(moved(&broker, &["move", "from", "to", "--count", "300"]), (300, 0));
     assert_eq!(bodies(&broker, "to"), numbers(2..302));
     assert_eq!(moved(&broker, &["move", "from", "to"]), (1698, 0));
@@ -217,9 +227,15 @@ fn what_cannot_be_done_is_refused_with_what_to_do_next() {
     check(&["move", "there", "there"], "to itself");
     check(&["move", "there", ""], "destination name");
     check(&["move", "there", "else", "--id", "d99"], "no message d99 in there");
+    check(&["move", "nowhere", "else", "--count", "0"], "no queue nowhere");
     check(&["retry", "nowhere"], "no queue nowhere");
     check(&["retry", "ActiveMQ.DLQ.Damaged"], "cannot be retried");
     assert_eq!(bodies(&broker, "there"), ["one"]);
+    for over in ["nan", "inf", "1e300", "3601"] {
+        let output = broker.queue_command(&["show", "there", "--over", over]);
+        assert_eq!(output.status.code(), Some(2), "{over}: {output:?}");
+        assert!(said(&output).contains("from 0 to 3600"), "{over}: {output:?}");
+    }
 }
 
 #[test]

@@ -81,9 +81,18 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The session used the id of a stage twice, or has too many at a time.
-    #[error("the message {0} has begun already, or too many have on this connection")]
+    /// The session used the id of a stage twice.
+    #[error("the message {0} has begun already on this connection")]
     StageExists(StageId),
+    /// As many large messages as a connection may have under way.
+    #[error(
+        "this connection has {limit} large messages under way, which is the limit: wait for the \
+         receipts of some before sending more"
+    )]
+    TooManyStages {
+        /// The limit.
+        limit: usize,
+    },
     /// No such stage on this connection.
     #[error("the message {0} has not begun on this connection")]
     NoSuchStage(StageId),

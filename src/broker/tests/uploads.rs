@@ -136,11 +136,12 @@ fn what_is_too_large_is_refused_when_it_is_known() {
         bench.ask(1, &piece(number, 60)).unwrap();
     }
     assert_eq!(bench.ask(1, &piece(4, 21)), too_large(201, 200));
-    for stage in 2..=crate::limits::STAGES_MAX as u64 + 1 {
+    let limit = crate::limits::STAGES_MAX;
+    for stage in 2..=limit as u64 + 1 {
         let stage = StageId(stage);
         let begun = bench.ask(1, &Command::Stage { stage, to: queue("q"), bytes: 0 });
-        let last = stage.0 > crate::limits::STAGES_MAX as u64;
-        assert_eq!(begun.err(), last.then_some(Refusal::StageExists(stage)));
+        let last = stage.0 > limit as u64;
+        assert_eq!(begun.err(), last.then_some(Refusal::TooManyStages { limit }));
     }
 }
 

@@ -161,7 +161,7 @@ pub(super) fn message(message: &MessageLine) -> String {
         None => {}
     }
     if let Some(problem) = &message.problem {
-        add(format!("    its content cannot be read: {}\n", plain(problem)));
+        add(format!("    {}\n", plain(problem)));
     }
     text
 }

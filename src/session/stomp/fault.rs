@@ -109,6 +109,12 @@ pub enum Fault {
         /// What it asks for.
         what: &'static str,
     },
+    /// SUBSCRIBE as ActiveMQ's browsers do: to ignore that would take what is to be looked at.
+    #[error(
+        "this broker does not browse over STOMP (the header browser): `escrowmq queue browse` \
+         shows a queue, and so does a browser over OpenWire"
+    )]
+    Browser,
     /// SUBSCRIBE to what only the connection that has made it may read, and STOMP makes none.
     #[error("{destination} is a temporary destination of another connection")]
     Temporary {

@@ -117,6 +117,9 @@ fn parse_standing(headers: &Headers) -> Result<Option<Standing>, Fault> {
 
 /// To ignore these would give a consumer messages it did not ask for, or keep none it relies on.
 fn refuse_unsupported(headers: &Headers) -> Result<(), Fault> {
+    if headers.get("browser") == Some("true") {
+        return Err(Fault::Browser);
+    }
     const UNSUPPORTED: [(&str, &str); 1] =
         [("durable", "durable subscriptions without activemq.subscriptionName")];
     for (header, what) in UNSUPPORTED {

@@ -195,7 +195,7 @@ fn version_1_2_in_transcripts() {
             },
             Case {
                 name: "subscriptions",
-                sent: "SUBSCRIBE\nid:1\ndestination:/queue/a\nreceipt:s\n\n^\
+                sent: "SUBSCRIBE\nid:1\ndestination:/queue/a\nbrowser:false\nreceipt:s\n\n^\
                        SUBSCRIBE\nid:2\ndestination:/topic/t\nack:client-individual\n\
                        activemq.prefetchSize:1\nselector:\n\n^\
                        SUBSCRIBE\nid:3\ndestination:/queue/a\nack:client\n\
@@ -289,6 +289,11 @@ fn every_mistake_is_told_in_plain_words() {
         (
             with("activemq.prefetchSize:0"),
             "the header activemq.prefetchSize is \"0\", but must be a number of at least 1",
+        ),
+        (
+            with("browser:true"),
+            "this broker does not browse over STOMP (the header browser): `escrowmq queue browse` \
+             shows a queue, and so does a browser over OpenWire",
         ),
         (
             with("selector:a = 1 b"),
