@@ -39,7 +39,7 @@ pub(crate) struct Unit {
     /// The transaction that its first operation in the log has begun.
     id: Option<TransactionId>,
     /// Why it can only be rolled back.
-    doomed: Option<Refusal>,
+    pub(super) doomed: Option<Refusal>,
     /// What of it lives in memory alone.
     pub(super) volatile: Chunks<VolatileWork>,
     /// What came before that, and stays in memory when its branch votes.

@@ -1,8 +1,8 @@
 //! Promises of transactions: all or nothing, in every way they can end.
 
 use super::*;
-use crate::broker::command::{Disposition, Work};
-use crate::ids::TransactionName;
+use crate::broker::command::{Disposition, EndAs, StartAs, Work, XaCommand};
+use crate::ids::{TransactionName, Xid};
 
 const T: TransactionName = TransactionName(1);
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
@@ -239,6 +239,26 @@ fn a_transaction_beyond_its_limit_is_refused() {
     (0..3).for_each(|_| bench.send_in(1, queue("q")));
     let work = Work::Send { to: queue("q"), message: text(Durability::Persistent) };
     assert_eq!(bench.work(1, work), Err(Refusal::TransactionTooLarge { limit: 3 }));
+}
+
+#[test]
+fn a_branch_in_which_something_was_refused_says_what_at_its_end_and_its_vote() {
+    let mut bench = Bench::new();
+    let xid = Arc::new(Xid::new(1, b"global", b"branch").unwrap());
+    let (how, client) = (StartAs::New, Arc::from("a client"));
+    let start =
+        XaCommand::Start { xid: Arc::clone(&xid), how, transaction: T, timeout: None, client };
+    bench.xa(1, start).unwrap();
+    bench.send_in(1, queue("q"));
+    let refusal = Refusal::TransactionTooLarge { limit: 1 };
+    let mut facts = Vec::new();
+    bench.broker.decide_doom(ConnectionId(1), T, &refusal, &mut facts);
+    bench.commit(facts, &mut Effects::new());
+    let said = Err(Refusal::RollbackOnly { because: Box::new(refusal) });
+    let end = XaCommand::End { xid: Arc::clone(&xid), transaction: T, how: EndAs::Success };
+    assert_eq!(bench.xa(1, end), said);
+    assert_eq!(bench.xa(2, XaCommand::Prepare { xid }), said);
+    assert_eq!(bench.left("q"), (0, 0));
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Broker {
             Step::Suspend => facts.push(of(xid, BranchChange::Suspend { by, rests: true })),
             Step::LeaveBroken(why) => {
                 facts.push(of(xid, BranchChange::Leave { by }));
-                return Ok(tell(asker, Err(Refusal::Xa(why)), facts));
+                return Ok(tell(asker, Err(self.broken(xid, why)), facts));
             }
             Step::Leave(broken) => {
                 facts.push(of(xid, BranchChange::Leave { by }));
@@ -165,7 +165,7 @@ impl Broker {
             }
             Step::Break(why) => {
                 self.state_end_open(now, xid, UNDO, None, facts);
-                Ok(tell(asker, Err(Refusal::Xa(why)), facts))
+                Ok(tell(asker, Err(self.broken(xid, why)), facts))
             }
             Step::Prepare => {
                 let branch = &self.branches.open[xid];
@@ -234,7 +234,7 @@ impl Broker {
             Step::Repeat => Ok(tell(asker, Ok(Reply::Done), facts)),
             Step::Break(why) => {
                 self.state_end_open(now, xid, UNDO, None, facts);
-                Ok(tell(asker, Err(Refusal::Xa(why)), facts))
+                Ok(tell(asker, Err(self.broken(xid, why)), facts))
             }
             Step::RollbackOpen => {
                 let how = (Resolution::Rollback, disposition);
@@ -307,6 +307,16 @@ impl Broker {
         let end = BranchChange::End { transaction, resolution, disposition, asker, at_once };
         facts.push(of(xid, end));
         if waits { Verdict::Fence } else { Verdict::Answer(Reply::Done) }
+    }
+
+    /// What a branch is refused with that can only be rolled back: what was refused in it, where
+    /// that is why.
+    fn broken(&self, xid: &Arc<Xid>, why: XaError) -> Refusal {
+        let unit = self.unit_of_branch(xid).and_then(|key| self.units.get(key));
+        match unit.and_then(|unit| unit.doomed.clone()) {
+            None | Some(Refusal::Xa(_)) => Refusal::Xa(why),
+            Some(because) => Refusal::RollbackOnly { because: Box::new(because) },
+        }
     }
 
     /// The work of a branch is undone, and it waits for its manager to hear of that. Gives how much

@@ -53,6 +53,11 @@ impl Problem {
         Self::new(XA, format!("{code} xaErrorCode:{}", code.code()))
     }
 
+    /// The same with a reason.
+    pub(super) fn xa_because(code: XaError, because: &str) -> Self {
+        Self::new(XA, format!("{code}, because {because} xaErrorCode:{}", code.code()))
+    }
+
     /// A transaction of which a part was refused.
     pub(super) fn rollback_only(because: &str) -> Self {
         let code = XaError::RbRollback.code();

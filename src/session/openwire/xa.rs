@@ -249,6 +249,8 @@ impl OpenWireSession {
             _ => XaCommand::Forget { xid: name },
         };
         let code = command.code_of(refusal);
+        let known = self.transactions.branches.get(xid);
+        let here = known.and_then(|branch| branch.work.spoiled.clone());
         // A branch that was rolled back is over; its client is told so now or by its vote.
         let over = (100..=107).contains(&code.code())
             && matches!(step, BranchStep::Prepare | BranchStep::CommitOnePhase);
@@ -257,7 +259,17 @@ impl OpenWireSession {
         }
         let quiet = !head.response_required && step == BranchStep::End;
         if !quiet {
-            self.fail(head, &Problem::xa(code));
+            let problem = match (refusal, here) {
+                (Refusal::Xa(XaError::RbRollback), Some(because)) => {
+                    Problem::xa_because(code, &because)
+                }
+                (Refusal::Xa(_), _) => Problem::xa(code),
+                (Refusal::RollbackOnly { because }, _) => {
+                    Problem::xa_because(code, &because.to_string())
+                }
+                (refusal, _) => Problem::xa_because(code, &refusal.to_string()),
+            };
+            self.fail(head, &problem);
         }
     }
 

@@ -262,6 +262,26 @@ fn a_commit_that_is_refused_is_a_rollback_with_a_code() {
 }
 
 #[test]
+fn a_vote_of_no_says_why_and_ends_with_its_code() {
+    for code in [XaError::RbRollback, XaError::RbTransient] {
+        let mut wire = Wire::alone();
+        wire.say(&transaction(branch(1), BEGIN));
+        wire.answer_all();
+        wire.say(&transaction(branch(1), PREPARE));
+        wire.answer(Ok(Reply::Done));
+        let _ = wire.frames();
+        let because = Box::new(Refusal::StorageFull);
+        wire.answer(Err(match code {
+            XaError::RbRollback => Refusal::RollbackOnly { because },
+            _ => *because,
+        }));
+        let words = exception(&wire.frames()[0]).1;
+        assert!(words.contains(&Refusal::StorageFull.to_string()), "{words}");
+        assert!(words.ends_with(&format!("xaErrorCode:{}", code.code())), "{words}");
+    }
+}
+
+#[test]
 fn what_was_refused_here_spoils_its_transaction() {
     let mut wire = Wire::alone();
     wire.say(&transaction(local(1), BEGIN));
@@ -309,6 +329,9 @@ fn what_was_refused_when_all_had_left_a_branch_makes_its_vote_a_no() {
     else {
         panic!("{asks:?}")
     };
+    wire.answer(Err(Refusal::Xa(XaError::RbRollback)));
+    let words = exception(&wire.frames()[0]).1;
+    assert!(words.contains("because") && words.ends_with("xaErrorCode:100"), "{words}");
 }
 
 #[test]
