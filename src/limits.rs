@@ -51,13 +51,14 @@ pub const READY_SIFTED_STEPS: usize = 256;
 /// Sends that have waited for room and are tried again in one turn at most.
 pub const TURN_UNPARKED_MAX: usize = 256;
 
-/// Confirmations of one connection that may wait for a send that waits for room: fewer than a
+/// Confirmations of one connection that may wait for a send that waits for room: the sends of a
+/// producer by default (`limits.held_messages`), and acknowledgements behind them. Fewer than a
 /// session waits for before it stops reading, or it might never read the acknowledgement that makes
 /// room.
-pub const HELD_ANSWERS_MAX: usize = 256;
+pub const HELD_ANSWERS_MAX: usize = 1280;
 
-const _: () = assert!(2 * HELD_ANSWERS_MAX <= SESSION_RECEIPTS_MAX);
-const _: () = assert!(2 * HELD_ANSWERS_MAX * RECEIPT_NAME_BYTES_MAX <= SESSION_RECEIPT_BYTES_MAX);
+const _: () = assert!(HELD_ANSWERS_MAX < SESSION_RECEIPTS_MAX);
+const _: () = assert!(HELD_ANSWERS_MAX * RECEIPT_NAME_BYTES_MAX < SESSION_RECEIPT_BYTES_MAX);
 
 /// Changes that the index has taken and that are dropped at once.
 pub const FORGET_AT_ONCE: usize = 512;
@@ -316,10 +317,10 @@ pub const SESSION_REQUEST_BYTES_MAX: usize = 1 << 20;
 pub const SESSION_OUT_BYTES_MAX: usize = 1 << 20;
 
 /// Receipts a peer may wait for before the session stops reading.
-pub const SESSION_RECEIPTS_MAX: usize = 1024;
+pub const SESSION_RECEIPTS_MAX: usize = 2048;
 
 /// Bytes of the receipts' names a peer may wait for before the session stops reading.
-pub const SESSION_RECEIPT_BYTES_MAX: usize = 256 << 10;
+pub const SESSION_RECEIPT_BYTES_MAX: usize = 704 << 10;
 
 /// Bytes of one receipt's name.
 pub const RECEIPT_NAME_BYTES_MAX: usize = 512;

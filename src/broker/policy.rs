@@ -77,6 +77,8 @@ pub enum Measure {
     Messages(u64),
     /// So many bytes.
     Bytes(u64),
+    /// So many confirmations, of sends and of what came behind them.
+    Confirmations(u64),
 }
 
 impl fmt::Display for Measure {
@@ -84,6 +86,7 @@ impl fmt::Display for Measure {
         match self {
             Self::Messages(count) => write!(f, "{count} messages"),
             Self::Bytes(bytes) => write!(f, "{bytes} bytes"),
+            Self::Confirmations(count) => write!(f, "{count} confirmations"),
         }
     }
 }

@@ -175,7 +175,7 @@ impl Park {
         }
         // While only what was begun is not over, nothing more of the connection is taken.
         let Some((destination, _)) = producer.lines.first_key_value() else { return Ok(()) };
-        Err(held_full(destination, Measure::Messages(limit as u64), "one connection"))
+        Err(held_full(destination, Measure::Confirmations(limit as u64), "one connection"))
     }
 
     /// Parks a send. It begins a line where there is none, for want of what `lacking` says.

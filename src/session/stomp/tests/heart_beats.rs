@@ -96,10 +96,9 @@ fn a_closed_session_sends_no_beats() {
 fn a_client_that_is_not_listened_to_is_not_called_silent() {
     let mut wire = beating("2000,0");
     let receipt = "r".repeat(512);
-    for _ in 0..512 {
+    while wire.session.wants_bytes() {
         wire.feed(&format!("SEND\ndestination:/queue/a\nreceipt:{receipt}\n\n^"));
     }
-    assert!(!wire.session.wants_bytes());
     assert_eq!(timeout(&mut wire, ms(4000)), "");
     assert_eq!(wire.closed(), None);
     assert_eq!(wire.session.poll_timeout(), Some(ms(8000)));
