@@ -208,6 +208,7 @@ fn line_of(finding: &Finding) -> String {
             at(&damage.file, damage.offset, format_args!("the {part} of the frame at {lsn}"))
         }
         Finding::Corrupt { file, offset, reason } => at(file, *offset, reason),
+        Finding::HeaderCopy { .. } => finding.to_string(),
         Finding::Unusable(error) => match error.file() {
             Some(file) => format!("{file}: {error}"),
             None => error.to_string(),

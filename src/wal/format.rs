@@ -335,6 +335,12 @@ impl SegmentHeader {
         }
     }
 
+    /// Where the copy lies that is not this header, if one is not.
+    pub fn damaged_copy(&self, block: &[u8; BLOCK_BYTES]) -> Option<usize> {
+        let copy = |at: usize| Self::decode_copy(&block[at..at + SEGMENT_HEADER_BYTES]).ok();
+        [0, SEGMENT_HEADER_COPY].into_iter().find(|at| copy(*at) != Some(*self))
+    }
+
     fn decode_copy(bytes: &[u8]) -> Result<SegmentHeader, HeadFault> {
         head_check(bytes, SEGMENT_MAGIC)?;
         let mut cursor = Cursor::new(&bytes[MAGIC + U32..]);

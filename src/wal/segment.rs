@@ -100,6 +100,14 @@ impl Segment {
         read_header(&*file, name)
     }
 
+    /// Where the copy of the header lies that is not as it was written, while the other one is.
+    pub(crate) fn damaged_header_copy(&self) -> Option<u64> {
+        let mut block = [0; BLOCK_BYTES];
+        // What cannot be read at all was not opened.
+        self.file.read_at(&mut block, 0).ok()?;
+        self.header.damaged_copy(&block).map(|at| at as u64)
+    }
+
     /// The Lsn of the byte at `offset`.
     pub(crate) fn lsn(&self, offset: u64) -> Lsn {
         Lsn(self.header.first_lsn().0 + offset)

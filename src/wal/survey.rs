@@ -60,6 +60,14 @@ pub enum Finding {
         /// What is wrong there.
         reason: Corruption,
     },
+    /// One of the two copies of a segment's header: the other is read, and nothing is lost.
+    #[error("{file} at offset {offset}: a damaged copy of the header; the other one is good")]
+    HeaderCopy {
+        /// The file.
+        file: String,
+        /// The copy's first byte.
+        offset: u64,
+    },
     /// A whole file.
     #[error(transparent)]
     Unusable(RecoveryError),
@@ -260,6 +268,9 @@ impl Walk<'_> {
                 chain,
                 progress,
             };
+            if let Some(offset) = segment.damaged_header_copy() {
+                self.problem(Finding::HeaderCopy { file: segment.name.clone(), offset })?;
+            }
             let sealed = part.sealed.map(|end| end.length);
             (self.visit)(Item::Segment { file: &segment.name, header: &segment.header, sealed })?;
             match self.leaf(leaf, part.own)? {

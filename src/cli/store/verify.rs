@@ -260,8 +260,9 @@ impl<'a> LogCheck<'a> {
                     // Told, and not to be told again.
                     self.segments.insert(ordinal);
                 }
-                // A bad payload costs one message; anything else leaves a gap in what happened.
-                if !matches!(finding, Finding::Damaged(_)) {
+                // A bad payload costs one message, and a copy of a header nothing; anything else
+                // leaves a gap in what happened.
+                if !matches!(finding, Finding::Damaged(_) | Finding::HeaderCopy { .. }) {
                     self.broker = None;
                 }
             }

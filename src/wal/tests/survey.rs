@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::io::Storage;
 use crate::io::sim::SimDisk;
-use crate::wal::format::Seal;
+use crate::wal::format::{SEGMENT_HEADER_COPY, Seal};
 use crate::wal::tests::bench::{SEGMENT, open};
 use crate::wal::{Corruption, Finding, Item, Needed, Part, Progress, RecoveryError, survey};
 
@@ -90,6 +90,22 @@ fn a_segment_may_be_gone_only_when_nothing_needs_it() {
     };
     assert_eq!(*missing, ordinal(first));
     assert!(!seen(&disk, Some(&Needed::default())).findings.is_empty(), "all is to be replayed");
+}
+
+#[test]
+fn a_damaged_copy_of_a_header_is_found_and_costs_nothing() {
+    let disk = used_store();
+    let names = disk.list().expect("works");
+    let first = names.iter().find(|name| name.starts_with("wal-")).expect("one");
+    for at in [0, SEGMENT_HEADER_COPY as u64] {
+        disk.flip_bit(first, at + 20, 1);
+        let seen = seen(&disk, None);
+        let [Finding::HeaderCopy { file, offset }] = &seen.findings[..] else {
+            panic!("{:?}", seen.findings);
+        };
+        assert_eq!((file, *offset, seen.frames), (first, at, 80));
+        disk.flip_bit(first, at + 20, 1);
+    }
 }
 
 fn seen_positions(disk: &SimDisk) -> Vec<crate::ids::Lsn> {

@@ -153,7 +153,7 @@ fn read_tail(
                 Err(_) => {}
             },
             // What is damaged before the cut is only payloads.
-            Item::Problem(wal::Finding::Damaged(_)) => {}
+            Item::Problem(wal::Finding::Damaged(_) | wal::Finding::HeaderCopy { .. }) => {}
             Item::Problem(_) => tail.places += 1,
             _ => {}
         }
