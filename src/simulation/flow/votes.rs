@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::command::{Disposition, XaError};
 use crate::broker::xa::Vote;
+use crate::engine::Turn;
 
 fn xid(number: u8) -> Arc<Xid> {
     Arc::new(Xid::new(1, b"g", &[number]).unwrap())
@@ -182,6 +183,33 @@ fn a_branch_that_is_refused_its_vote_because_too_much_waits_is_rolled_back_and_n
         bench.quiet();
         bench.yes(2);
     }
+}
+
+#[test]
+fn a_refused_vote_is_told_when_the_log_has_taken_that_its_branch_is_rolled_back() {
+    let other = queue("other");
+    let mut waited = 0;
+    for size in 0..32 {
+        let (mut bench, _) = silenced();
+        bench.branch(2, 1, &other);
+        bench.quiet();
+        // While nothing is written, the memory for what is appended fills up.
+        while bench.node.inputs.is_empty() {
+            let send = sized(&other, 1, Durability::Persistent, 4000 + 8 * size);
+            bench.ask(3, Confirm::RefusalOnly, send);
+            while bench.node.turn(NOW).unwrap() == Turn::Busy {}
+        }
+        bench.node.inputs.clear();
+        bench.prepare(1, 1);
+        while bench.node.turn(NOW).unwrap() == Turn::Busy {}
+        waited += usize::from(!bench.node.inputs.is_empty());
+        bench.quiet();
+        assert!(matches!(bench.no(1), Refusal::HeldFull { .. }));
+        bench.roll_back(2, 1);
+        bench.quiet();
+        assert_eq!(bench.no(2), Refusal::Xa(XaError::NotA));
+    }
+    assert!(waited > 0, "there was always room for it");
 }
 
 #[test]
