@@ -379,7 +379,7 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 8;
 pub const METRICS_QUEUES_MAX: usize = 50;
 
 /// Connections to the page of metrics served at once; more are closed.
-pub const METRICS_CONNECTIONS_MAX: usize = 8;
+pub const METRICS_CONNECTIONS_MAX: usize = 32;
 
 /// How long one connection to the page of metrics may take in all.
 pub const METRICS_PEER_MILLIS: u64 = 10_000;

@@ -201,7 +201,10 @@ impl Broker {
         }
         let sweep = self.sweeps.remove(&id).expect("just seen");
         let result = match self.queues.get(&id) {
-            Some(queue) if sweep.delete => Err(Refusal::QueueInUse((&*queue.row.name).into())),
+            Some(queue) if sweep.delete => Err(Refusal::QueueUsedAgain {
+                queue: (&*queue.row.name).into(),
+                removed: sweep.removed,
+            }),
             _ => Ok(Reply::Removed(sweep.removed)),
         };
         // A line that it has left empty may go.

@@ -110,6 +110,9 @@ impl<'a> Digger<'a> {
 fn is_in_use(refusal: &Refusal) -> bool {
     matches!(
         refusal,
-        Refusal::QueueInUse(_) | Refusal::QueueBusy(_) | Refusal::QueueInTransactions(_)
+        Refusal::QueueInUse(_)
+            | Refusal::QueueUsedAgain { .. }
+            | Refusal::QueueBusy(_)
+            | Refusal::QueueInTransactions(_)
     )
 }

@@ -403,6 +403,19 @@ fn confirmations_that_wait_are_bounded_so_that_a_session_reads_on() {
 }
 
 #[test]
+fn a_delete_into_which_a_held_send_comes_says_how_much_is_gone() {
+    let (mut bench, q) = (Bench::new(&holding(300)), queue("q"));
+    (1..=301).for_each(|number| _ = bench.send(1, &q, number));
+    bench.quiet();
+    assert_eq!(bench.held(), (1, 1));
+    bench.ask(2, Confirm::Always, Command::Delete { queue: "q".into() });
+    bench.quiet();
+    assert_eq!(bench.no(2), Refusal::QueueUsedAgain { queue: "q".into(), removed: 300 });
+    bench.subscribe(3, &q, 10);
+    assert_eq!(bench.numbers(3).len(), 1);
+}
+
+#[test]
 fn a_full_queue_refuses_where_its_limit_says_so_and_names_itself() {
     let limits = [("queue://q", at_most(1, WhenFull::Refuse))];
     let (mut bench, q) = (Bench::new(&limits), queue("q"));

@@ -317,8 +317,19 @@ pub enum Refusal {
     #[error("there is no queue {0}")]
     NoSuchQueue(Box<str>),
     /// Delete of a queue in use.
-    #[error("the queue {0} has consumers, or messages came in while it was being deleted")]
+    #[error("the queue {0} has consumers")]
     QueueInUse(Box<str>),
+    /// Somebody has used a queue while it was being deleted.
+    #[error(
+        "messages or a consumer came to the queue {queue} while it was being deleted: {removed} \
+         messages that it had before are removed, and it stays; try again"
+    )]
+    QueueUsedAgain {
+        /// Its name.
+        queue: Box<str>,
+        /// How many messages are gone.
+        removed: u64,
+    },
     /// Delete of a queue to which transactions without an outcome have sent, or from which they
     /// have settled messages.
     #[error(
