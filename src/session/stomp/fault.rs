@@ -177,8 +177,8 @@ pub enum Fault {
     NotCommitted,
     /// COMMIT asked what became of a commit that may be forgotten.
     #[error(
-        "nothing was committed under this commit-id in the last {seconds} seconds, and nothing ever \
-         will be; whether something was before is not known any more"
+        "nothing was committed under this commit-id in the last {seconds} seconds, and nothing \
+         ever will be; whether something was before is not known any more"
     )]
     OutcomeForgotten {
         /// The commits of so long are remembered.
@@ -235,9 +235,10 @@ impl Fault {
                 "Do all of it again in a new transaction, with another commit-id.\n"
             }
             Self::OutcomeForgotten { .. } => {
-                "Who began to commit within that time may do all of it again in a new transaction, \
-                 with another commit-id; who did so before looks first whether it is there. The \
-                 broker forgets the oldest for want of room: duplicates.ids and duplicates.memory.\n"
+                "Who began to commit within that time may do all of it again in a new \
+                 transaction, with another commit-id; who did so before looks first whether it is \
+                 there. The broker forgets the oldest for want of room: duplicates.ids and \
+                 duplicates.memory.\n"
             }
             Self::Refused { refusal: Refusal::RollbackOnly { .. }, .. } => {
                 "Nothing of the transaction has happened.\n"
