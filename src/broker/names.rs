@@ -36,9 +36,9 @@ pub(crate) struct Names {
     /// When the newest of the commits was made that are not remembered any more. In the durable
     /// state it is a row of its own, [`UNTIL`].
     commits_until: Option<Millis>,
-    /// The newest of the answers of this life that there never will be a commit and that are not
+    /// The number of the newest of the answers that there never will be a commit and that are not
     /// remembered any more.
-    void_until: Option<Lsn>,
+    void_until: u64,
 }
 
 /// The number of the row among the commits that names none of them: its time is that of the newest
@@ -124,10 +124,15 @@ impl Names {
         self.commits_until
     }
 
+    /// The number of the next commit, or answer that there is none: where a transaction begins.
+    pub(super) fn next_commit(&self) -> u64 {
+        self.next(Scope::Commits)
+    }
+
     /// Whether it may have been said of a commit, since its transaction began there, that there
     /// never will be one.
-    pub(super) fn may_be_void(&self, began: Lsn) -> bool {
-        self.void_until.is_some_and(|said| said > began)
+    pub(super) fn may_be_void(&self, began: u64) -> bool {
+        self.void_until >= began
     }
 
     pub(super) fn len(&self) -> usize {
@@ -330,7 +335,7 @@ impl Durable {
         let scopes = self.names.scopes.get(&Scope::Commits);
         let Some(row) = scopes.and_then(|known| known.rows.get(&number)).copied() else { return };
         if row.operations.is_none() {
-            self.names.void_until = self.names.void_until.max(Some(row.birth));
+            self.names.void_until = self.names.void_until.max(number);
         }
         if self.names.commits_until >= Some(row.at) {
             return;

@@ -184,8 +184,8 @@ impl Broker {
             }
             Some((Standing::Done, _)) => return Err(Refusal::CommitNameTaken),
         }
-        let row = transaction.and_then(|id| self.durable.transactions.get(id));
-        if row.is_some_and(|row| self.durable.names.may_be_void(row.began)) {
+        let began = self.units.began(self.unit_named(asker.connection, name)?);
+        if began.is_some_and(|began| self.durable.names.may_be_void(began)) {
             return Err(Refusal::CommitVoid);
         }
         let commit = Command::Commit { transaction: name };

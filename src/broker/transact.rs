@@ -38,6 +38,8 @@ use crate::record::{BranchRecord, Decided, Record, Staged};
 pub(crate) struct Unit {
     /// The transaction that its first operation in the log has begun.
     id: Option<TransactionId>,
+    /// The number of the next commit with a name, when it began.
+    began: u64,
     /// Why it can only be rolled back.
     pub(super) doomed: Option<Refusal>,
     /// What of it lives in memory alone.
@@ -122,8 +124,13 @@ impl Units {
         self.open.range(key(0)..=key(u64::MAX))
     }
 
-    pub(super) fn begin(&mut self, key: UnitKey, anew: Option<Arc<Xid>>) {
-        self.open.insert(key, Unit { anew, ..Unit::default() });
+    pub(super) fn begin(&mut self, key: UnitKey, anew: Option<Arc<Xid>>, began: u64) {
+        self.open.insert(key, Unit { anew, began, ..Unit::default() });
+    }
+
+    /// The number of the next commit with a name, when a unit began.
+    pub(super) fn began(&self, key: UnitKey) -> Option<u64> {
+        self.open.get(&key).map(|unit| unit.began)
     }
 
     /// A unit of which nothing is left, and that can only be rolled back.
@@ -248,15 +255,20 @@ impl Broker {
         if self.unit_named(connection, name) != Ok(key) || self.units.is_open(key) {
             return Err(Refusal::TransactionExists);
         }
-        self.check_units(connection)?;
+        self.check_units(connection, 0)?;
         facts.push(Fact::Memory(Change::Unit(key, UnitChange::Begin)));
         DONE
     }
 
-    pub(super) fn check_units(&self, connection: ConnectionId) -> Result<(), Refusal> {
+    /// Whether a connection may begin something more, of which so much is beyond the limit.
+    pub(super) fn check_units(
+        &self,
+        connection: ConnectionId,
+        spare: usize,
+    ) -> Result<(), Refusal> {
         let limit = limits::TRANSACTIONS_MAX;
         let count = self.units.of(connection).count() + self.associations_of(connection);
-        if count < limit { Ok(()) } else { Err(Refusal::TooManyTransactions { limit }) }
+        if count < limit + spare { Ok(()) } else { Err(Refusal::TooManyTransactions { limit }) }
     }
 
     fn decide_work(
@@ -533,7 +545,7 @@ impl Broker {
 impl Broker {
     pub(super) fn apply_unit(&mut self, key: UnitKey, change: UnitChange, effects: &mut Effects) {
         if let UnitChange::Begin = change {
-            self.units.begin(key, None);
+            self.units.begin(key, None, self.durable.names.next_commit());
             return;
         }
         match change {

@@ -391,12 +391,23 @@ fn nobody_hears_of_a_commit_that_may_be_forgotten_that_it_was_none() {
 #[test]
 fn a_commit_of_which_it_may_have_been_said_that_there_never_will_be_one_is_refused() {
     let limits = Limits { names_per_scope: 16, ..Limits::default() };
-    let mut bench = Bench::with(limits);
-    bench.ask(1, &Command::Begin { transaction: T }).unwrap();
-    bench.ask(1, &send_once_in("q", 1)).unwrap();
-    assert_eq!(bench.ask(2, &outcome(1)), Ok(Verdict::Answer(Reply::NotCommitted)));
-    many_commits(&mut bench);
-    assert_eq!(bench.ask(1, &commit_as(1, 5)), Err(Refusal::CommitVoid));
+    // Whether it has done something by the time of the question, or does later, or nothing at all.
+    for (before, after) in [(true, false), (false, true), (false, false)] {
+        let mut bench = Bench::with(limits);
+        bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+        let send = |bench: &mut Bench| bench.ask(1, &send_once_in("q", 1)).unwrap();
+        before.then(|| send(&mut bench));
+        assert_eq!(bench.ask(2, &outcome(1)), Ok(Verdict::Answer(Reply::NotCommitted)));
+        many_commits(&mut bench);
+        after.then(|| send(&mut bench));
+        assert_eq!(bench.ask(1, &commit_as(1, 5)), Err(Refusal::CommitVoid));
+        bench
+            .ask(1, &Command::Rollback { transaction: T, disposition: Disposition::Return })
+            .unwrap();
+        // One that begins by now has nothing to do with the question.
+        bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+        assert_eq!(bench.ask(1, &commit_as(2, 5)), ONCE);
+    }
 }
 
 #[test]

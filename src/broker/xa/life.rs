@@ -129,7 +129,8 @@ impl Broker {
                 self.branches.wait_until(xid, Some(deadline));
                 // What the index remembers is looked up by nobody who begins: it is not to wait.
                 let known = self.durable.recall(xid) == Recall::Known(None);
-                self.units.begin(UnitKey::Branch(id), (!known).then(|| Arc::clone(xid)));
+                let anew = (!known).then(|| Arc::clone(xid));
+                self.units.begin(UnitKey::Branch(id), anew, self.durable.names.next_commit());
                 self.join(xid, by);
             }
             BranchChange::Join { by } => self.join(xid, by),

@@ -94,7 +94,8 @@ impl Broker {
         if taken {
             return Err(Refusal::TransactionExists);
         }
-        self.check_units(by.0)?;
+        // To join is also how a session makes sure that a branch can only be rolled back.
+        self.check_units(by.0, usize::from(how == StartAs::Join))?;
         if step == Step::Join {
             facts.push(of(xid, BranchChange::Join { by }));
             return DONE;
