@@ -9,7 +9,7 @@ use super::fault::Problem;
 use super::kept::KeptFor;
 use super::replay::Replay;
 use super::send::SendId;
-use crate::broker::command::{BranchInfo, Command, KeptName, Refusal, Reply, Vote};
+use crate::broker::command::{Command, KeptName, Refusal, Reply, Vote};
 use crate::ids::{StageId, SubscriptionId, Token, Xid};
 use crate::message::Destination;
 use crate::protocol::openwire::table::{
@@ -46,9 +46,15 @@ pub(super) enum Asked {
     Commit { head: CommandHead, transaction: i64 },
     /// A step in a branch's life.
     Branch { head: CommandHead, xid: Box<Xid>, step: BranchStep },
+    /// A part of what makes sure that a branch can only be rolled back; where there is no such
+    /// branch any more, nothing is to be done.
+    Doom,
     /// The branches that wait, with those found so far.
-    Recover { head: CommandHead, found: Vec<BranchInfo> },
+    Recover { head: CommandHead, found: Vec<Xid> },
 }
+
+/// Where nobody awaits an answer.
+pub(super) const NOBODY: CommandHead = CommandHead { command_id: 0, response_required: false };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BranchStep {
@@ -150,6 +156,7 @@ impl OpenWireSession {
             }
             Asked::Commit { head, transaction } => self.committed(head, transaction, result),
             Asked::Branch { head, xid, step } => self.branch_answered(head, *xid, step, result),
+            Asked::Doom => {}
             Asked::Recover { head, found } => self.recovered(head, found, result),
         }
     }

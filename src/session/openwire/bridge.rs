@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use self::lasting::Subscriber;
 pub(super) use self::lasting::{Lasting, lasting_name};
 use super::OpenWireSession;
+use super::answers::NOBODY;
 use super::consume::NONE_SEEN;
 use super::consumer::{Consumer, ConsumerKey};
 use super::fault::{CloseReason, Fault};
@@ -249,8 +250,7 @@ impl OpenWireSession {
         let demand = Demand { destination, selector, consumers: 1, unanswered: 0, lasting: None };
         bridge.demands.insert(value, demand);
         let local = ConsumerInfo { selector: info.selector.clone(), ..local };
-        let head = CommandHead { command_id: 0, response_required: false };
-        self.begin_consumer(head, Consumer::new(local, destinations, condition));
+        self.begin_consumer(NOBODY, Consumer::new(local, destinations, condition));
     }
 
     /// Whether another bridge waits for what a consumer of the other side does, so that this one
@@ -321,8 +321,7 @@ impl OpenWireSession {
                 false => self.config.registry.add(self.connection, destination.clone()),
             };
             if changed {
-                let quiet = CommandHead { command_id: 0, response_required: false };
-                self.told_of_temporary(quiet, destination, remove);
+                self.told_of_temporary(NOBODY, destination, remove);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::answers::Asked;
+use super::answers::{Asked, NOBODY};
 use super::consumer::ConsumerKey;
 use super::fault::{CloseReason, Fault, Problem};
 use super::network::Network;
@@ -88,7 +88,7 @@ impl OpenWireSession {
             (Phase::Greeting | Phase::Open, Structure::BrokerSubscriptionInfo(info))
                 if self.network.is_some() =>
             {
-                let head = info.command().unwrap_or(QUIET);
+                let head = info.command().unwrap_or(NOBODY);
                 self.told_subscriptions(info);
                 self.done(head);
                 Ok(())
@@ -100,7 +100,7 @@ impl OpenWireSession {
                 | Structure::BrokerInfo(_)
                 | Structure::ControlCommand(_)),
             ) => {
-                self.done(structure.command().unwrap_or(QUIET));
+                self.done(structure.command().unwrap_or(NOBODY));
                 Ok(())
             }
             (_, Structure::ShutdownInfo(_)) => {
@@ -117,7 +117,7 @@ impl OpenWireSession {
 
     /// A command of a client that is known.
     fn command(&mut self, now: Duration, structure: Structure) {
-        let head = structure.command().unwrap_or(QUIET);
+        let head = structure.command().unwrap_or(NOBODY);
         match structure {
             Structure::SessionInfo(_) => self.done(head),
             Structure::ProducerInfo(info) => self.add_producer(head, info),
@@ -217,6 +217,3 @@ impl OpenWireSession {
         }
     }
 }
-
-/// What is said of something that is no command.
-const QUIET: CommandHead = CommandHead { command_id: 0, response_required: false };

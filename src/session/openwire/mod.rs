@@ -202,7 +202,7 @@ impl OpenWireSession {
         matches!(self.phase, Phase::Opening | Phase::Greeting | Phase::Open)
             && self.requests.len() < limits::SESSION_REQUESTS_MAX
             && self.request_bytes < limits::SESSION_REQUEST_BYTES_MAX
-            && self.asked.len() < limits::SESSION_RECEIPTS_MAX
+            && self.asked.len() + self.transactions.recovers.len() < limits::SESSION_RECEIPTS_MAX
             && self.takes_body()
             && self.out.len() < limits::SESSION_OUT_BYTES_MAX
             && self.behind_bytes() < limits::SESSION_OUT_BYTES_MAX
@@ -288,6 +288,7 @@ impl OpenWireSession {
 
     /// Takes the requests made so far, for the engine, in order.
     pub fn poll_requests(&mut self) -> Vec<Request> {
+        self.recover_next();
         self.request_bytes = 0;
         std::mem::take(&mut self.requests)
     }
@@ -330,8 +331,11 @@ impl OpenWireSession {
         let token = Token(self.last_token);
         let confirm = match asked {
             Some(asked) => {
+                // What a browser sees says nothing of what was sent before; and what was refused is
+                // never to be committed, however much waits.
+                let alone = matches!(asked, Asked::Browsed { .. } | Asked::Doom);
                 self.asked.insert(token, asked);
-                Confirm::Always
+                if alone { Confirm::Alone } else { Confirm::Always }
             }
             None => Confirm::RefusalOnly,
         };

@@ -5,6 +5,7 @@
 //! hands, and the client delivers it again by itself.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::OpenWireSession;
 use super::answers::Asked;
@@ -27,6 +28,11 @@ pub(super) struct Transactions {
     pub(super) branches: BTreeMap<Xid, Branch>,
     pub(super) last: u64,
     pub(super) said: Said,
+    /// Those who wait to hear which branches there are: an answer may be long, and is made when the
+    /// one before it has left.
+    pub(super) recovers: VecDeque<CommandHead>,
+    /// An answer to one of them is being made.
+    pub(super) recovering: bool,
 }
 
 /// What is done in a transaction.
@@ -257,19 +263,30 @@ impl OpenWireSession {
 
     /// A part of a transaction was refused here: what is left of it must not be committed.
     pub(super) fn spoil(&mut self, id: Option<&TransactionId>, because: &Problem) {
-        let Transactions { local, branches, .. } = &mut self.transactions;
+        let local = &mut self.transactions.local;
         let work = match id {
             None => None,
             Some(TransactionId::Local(id)) => local.get_mut(&id.value),
-            // Whether anybody is associated with it or not.
             Some(TransactionId::Xa(id)) => {
-                let branch = xid(id).and_then(|xid| branches.get_mut(&xid));
-                branch.map(|branch| &mut branch.work)
+                return xid(id).map_or((), |xid| self.spoil_branch(&xid, because.message()));
             }
         };
         if let Some(work) = work {
             work.spoiled.get_or_insert_with(|| because.message().to_owned());
         }
+    }
+
+    /// The same of a branch. Where nobody of this connection is in it, nobody ends its part: the
+    /// broker is told at once, for others may be in it, and vote.
+    pub(super) fn spoil_branch(&mut self, xid: &Xid, because: &str) {
+        if let Some(branch) = self.transactions.branches.get_mut(xid) {
+            let known = branch.work.spoiled.is_some();
+            branch.work.spoiled.get_or_insert_with(|| because.to_owned());
+            if known || branch.prepared || branch.is_associated() {
+                return;
+            }
+        }
+        self.doom(Arc::new(xid.clone()));
     }
 
     /// The client goes: what has no outcome has none of it happen.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::OpenWireSession;
-use super::answers::{Asked, BranchStep};
+use super::answers::{Asked, BranchStep, NOBODY};
 use super::fault::Problem;
 use super::transactions::{Branch, Work, xid};
 use crate::broker::command::{
@@ -36,11 +36,11 @@ impl OpenWireSession {
                 if self.transactions.branches.get(&xid).is_some_and(|branch| branch.prepared) {
                     return self.step(head, xid, BranchStep::PrepareAgain);
                 }
-                self.leave_to_vote(&xid);
+                self.leave_branch(&xid);
                 self.step(head, xid, BranchStep::Prepare);
             }
             TransactionVerb::CommitOnePhase => {
-                self.leave_to_vote(&xid);
+                self.leave_branch(&xid);
                 self.step(head, xid, BranchStep::CommitOnePhase);
             }
             TransactionVerb::CommitTwoPhase => self.step(head, xid, BranchStep::Commit),
@@ -67,10 +67,15 @@ impl OpenWireSession {
             return self.fail(head, &Problem::xa(XaError::RmErr));
         }
         let transaction = self.transactions.next_name();
-        let before = self.transactions.branches.remove(&xid);
-        let taken = before.map(|branch| branch.work.taken).unwrap_or_default();
         let again = self.transactions.said.again.then_some(head.command_id);
-        let work = Work { taken, again, ..Work::new(transaction) };
+        let fresh = Work { again, ..Work::new(transaction) };
+        // What is known of its earlier parts holds for the whole.
+        let work = match self.transactions.branches.remove(&xid) {
+            Some(Branch { work, .. }) => {
+                Work { name: transaction, again: work.again.or(again), ..work }
+            }
+            None => fresh,
+        };
         let branch = Branch { work, sessions: 1, prepared: false };
         self.transactions.branches.insert(xid.clone(), branch);
         let command = XaCommand::Start {
@@ -107,39 +112,35 @@ impl OpenWireSession {
                 let asked = Asked::Branch { head, xid: Box::new(xid), step: BranchStep::End };
                 self.submit(Some(asked), Command::Xa(command));
             }
-            None => self.done(head),
+            None => match self.transactions.branches.get(&xid).map(|it| it.work.spoiled.clone()) {
+                Some(Some(because)) => {
+                    self.fail(head, &Problem::xa_because(XaError::RbRollback, &because));
+                }
+                _ => self.done(head),
+            },
         }
     }
 
     /// Ends all association with a branch, if there is any: it cannot vote before.
     fn leave_branch(&mut self, xid: &Xid) {
         if let Some(command) = self.leaving(xid) {
-            let head = CommandHead { command_id: 0, response_required: false };
-            let asked = Asked::Branch { head, xid: Box::new(xid.clone()), step: BranchStep::End };
+            let (head, xid) = (NOBODY, Box::new(xid.clone()));
+            let asked = Asked::Branch { head, xid, step: BranchStep::End };
             self.submit(Some(asked), Command::Xa(command));
         }
     }
 
-    /// The same before a vote, which is no where something was refused after the association ended:
-    /// then it is joined once more to say so.
-    fn leave_to_vote(&mut self, xid: &Xid) {
-        let spoiled = |branch: &Branch| !branch.is_associated() && branch.work.spoiled.is_some();
-        if self.transactions.branches.get(xid).is_some_and(spoiled) {
-            self.doom(Arc::new(xid.clone()));
-        }
-        self.leave_branch(xid);
-    }
-
     /// A branch that this connection is not associated with can only be rolled back, unless it has
     /// voted: then it takes nobody in.
-    fn doom(&mut self, xid: Arc<Xid>) {
+    pub(super) fn doom(&mut self, xid: Arc<Xid>) {
         let transaction = self.transactions.next_name();
         let client = self.client.words.as_str().into();
         let (how, timeout) = (StartAs::Join, None);
         let join = XaCommand::Start { xid: Arc::clone(&xid), how, transaction, timeout, client };
-        self.submit(None, Command::Xa(join));
+        self.submit(Some(Asked::Doom), Command::Xa(join));
         let how = EndAs::Fail;
-        self.submit(None, Command::Xa(XaCommand::End { xid, transaction, how }));
+        let end = XaCommand::End { xid, transaction, how };
+        self.submit(Some(Asked::Doom), Command::Xa(end));
     }
 
     fn leaving(&mut self, xid: &Xid) -> Option<XaCommand> {
@@ -199,8 +200,10 @@ impl OpenWireSession {
                 self.done(head);
             }
             (BranchStep::Start, Err(refusal)) => {
-                // The broker knows of no association: the next start is to ask again.
+                // The broker knows of no association: the next start is to ask again. What was said
+                // meanwhile has not come into it, and its client need not have waited for this.
                 self.transactions.branches.entry(xid.clone()).and_modify(|it| it.sessions = 0);
+                self.spoil_branch(&xid, &format!("a part of it did not begin: {refusal}"));
                 if refusal == Refusal::Xa(XaError::NotA) {
                     self.branch_over(&xid, BranchStep::Rollback);
                 }
@@ -288,6 +291,16 @@ impl OpenWireSession {
     }
 
     pub(super) fn recover(&mut self, head: CommandHead) {
+        self.transactions.recovers.push_back(head);
+    }
+
+    /// Makes the next answer to those who want to hear of branches, when there is room for it.
+    pub(super) fn recover_next(&mut self) {
+        if self.transactions.recovering || self.out.len() >= limits::SESSION_OUT_BYTES_MAX {
+            return;
+        }
+        let Some(head) = self.transactions.recovers.pop_front() else { return };
+        self.transactions.recovering = true;
         let command = Command::Xa(XaCommand::Recover { after: None });
         self.submit(Some(Asked::Recover { head, found: Vec::new() }), command);
     }
@@ -296,28 +309,32 @@ impl OpenWireSession {
     pub(super) fn recovered(
         &mut self,
         head: CommandHead,
-        mut found: Vec<BranchInfo>,
+        mut found: Vec<Xid>,
         result: Result<Reply, Refusal>,
     ) {
         let page = match result {
             Ok(Reply::Branches(page)) => page,
             Ok(_) => Vec::new(),
-            Err(refusal) => return self.fail(head, &Problem::refused(&refusal)),
+            Err(refusal) => {
+                self.transactions.recovering = false;
+                return self.fail(head, &Problem::refused(&refusal));
+            }
         };
         let more = !page.is_empty() && found.len() < limits::OPENWIRE_RECOVERED_MAX;
-        found.extend(page);
+        found.extend(page.into_iter().map(|branch| branch.xid));
         if let (true, Some(last)) = (more, found.last()) {
-            let after = Some(Arc::new(last.xid.clone()));
+            let after = Some(Arc::new(last.clone()));
             let command = Command::Xa(XaCommand::Recover { after });
             return self.submit(Some(Asked::Recover { head, found }), command);
         }
+        self.transactions.recovering = false;
         found.truncate(limits::OPENWIRE_RECOVERED_MAX);
-        let id = |branch: BranchInfo| {
+        let id = |xid: Xid| {
             let part = |bytes: &[u8]| Some(bytes::Bytes::copy_from_slice(bytes));
             Some(Structure::XaTransactionId(XaTransactionId {
-                format_id: branch.xid.format(),
-                global_transaction_id: part(branch.xid.global()),
-                branch_qualifier: part(branch.xid.branch()),
+                format_id: xid.format(),
+                global_transaction_id: part(xid.global()),
+                branch_qualifier: part(xid.branch()),
             }))
         };
         let data = Some(found.into_iter().map(id).collect());

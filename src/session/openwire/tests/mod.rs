@@ -147,7 +147,7 @@ impl Wire {
     pub(super) fn asks(&mut self) -> Vec<Command> {
         let requests = self.session.poll_requests();
         let commands = requests.iter().map(|request| request.command.clone()).collect();
-        self.owed.extend(requests.into_iter().filter(|it| it.confirm == Confirm::Always));
+        self.owed.extend(requests.into_iter().filter(|it| it.confirm != Confirm::RefusalOnly));
         commands
     }
 

@@ -309,29 +309,82 @@ fn a_branch_of_two_sessions_is_left_with_the_last_of_them() {
     let [XaCommand::End { how: EndAs::Success, .. }] = xa(&asks)[..] else { panic!("{asks:?}") };
 }
 
+/// That a branch is joined, for others may be in it, and left so that it cannot be committed.
+fn is_doomed(asks: &[Command]) -> bool {
+    use EndAs::Fail;
+    matches!(
+        xa(asks)[..],
+        [XaCommand::Start { how: StartAs::Join, .. }, XaCommand::End { how: Fail, .. }, ..]
+    )
+}
+
 #[test]
-fn what_was_refused_when_all_had_left_a_branch_makes_its_vote_a_no() {
+fn what_is_refused_when_all_have_left_a_branch_dooms_it_whoever_asks_for_its_vote() {
     let mut wire = Wire::alone();
     for verb in [BEGIN, END] {
         wire.say(&transaction(branch(1), verb));
         wire.answer_all();
     }
     let _ = wire.frames();
-    wire.say(&within(text(1, queue("q")), branch(1)));
-    assert!(exception(&wire.frames()[0]).1.ends_with("xaErrorCode:-4"));
+    for first in [true, false] {
+        wire.say(&within(text(1, queue("q")), branch(1)));
+        assert!(exception(&wire.frames()[0]).1.ends_with("xaErrorCode:-4"));
+        assert_eq!(is_doomed(&wire.asks()), first);
+    }
+    wire.answer_all();
     wire.say(&transaction(branch(1), PREPARE));
-    let asks = wire.asks();
-    let [
-        XaCommand::Start { how: StartAs::Join, .. },
-        XaCommand::End { how: EndAs::Fail, .. },
-        XaCommand::Prepare { .. },
-    ] = xa(&asks)[..]
-    else {
-        panic!("{asks:?}")
-    };
     wire.answer(Err(Refusal::Xa(XaError::RbRollback)));
     let words = exception(&wire.frames()[0]).1;
     assert!(words.contains("because") && words.ends_with("xaErrorCode:100"), "{words}");
+}
+
+#[test]
+fn what_was_refused_of_a_branch_is_not_forgotten_when_it_begins_again() {
+    let mut wire = Wire::alone();
+    for verb in [BEGIN, END] {
+        wire.say(&transaction(branch(1), verb));
+        wire.answer_all();
+    }
+    wire.say(&within(text(1, queue("q")), branch(1)));
+    wire.answer_all();
+    for verb in [BEGIN, END] {
+        wire.say(&transaction(branch(1), verb));
+    }
+    let asks = wire.asks();
+    let [.., XaCommand::End { how: EndAs::Fail, .. }] = xa(&asks)[..] else { panic!("{asks:?}") };
+}
+
+#[test]
+fn a_part_of_a_branch_that_did_not_begin_dooms_it_and_its_end_says_so() {
+    let mut wire = Wire::alone();
+    wire.say(&transaction(branch(1), BEGIN));
+    wire.say(&within(text(1, queue("q")), branch(1)));
+    wire.answer(Err(Refusal::TooManyTransactions { limit: 1 }));
+    assert!(is_doomed(&wire.asks()));
+    wire.answer_all();
+    let _ = wire.frames();
+    wire.say(&transaction(branch(1), END));
+    let words = exception(&wire.frames()[0]).1;
+    assert!(words.contains("did not begin") && words.ends_with("xaErrorCode:100"), "{words}");
+    // Of one that this connection has never begun nobody knows who else is in it.
+    wire.say(&within(text(2, queue("q")), branch(2)));
+    assert!(is_doomed(&wire.asks()));
+}
+
+#[test]
+fn the_branches_that_wait_are_listed_for_one_after_the_other() {
+    let mut wire = Wire::alone();
+    let scan = TransactionInfo { transaction_id: None, ..transaction(branch(0), RECOVER) };
+    (0..3).for_each(|_| wire.say(&scan));
+    for left in (0..3).rev() {
+        assert_eq!(xa(&wire.asks()).len(), 1, "the others wait");
+        assert_eq!(wire.session.transactions.recovers.len(), left);
+        wire.answer(Ok(Reply::Branches(vec![waiting(1, None)])));
+        assert_eq!(xa(&wire.asks()).len(), 1, "from there on");
+        wire.answer(Ok(Reply::Branches(Vec::new())));
+        assert_eq!(wire.frames().len(), 1);
+    }
+    assert!(wire.asks().is_empty());
 }
 
 #[test]
