@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::OpenWireSession;
-use super::answers::Asked;
+use super::answers::{Asked, NOBODY};
 use super::consume::NONE_SEEN;
 use super::consumer::ConsumerKey;
 use super::fault::Problem;
@@ -185,7 +185,16 @@ impl OpenWireSession {
                 return self.look_on(key);
             }
             // There is no such queue, or what is in it is not for this client.
-            _ => self.reading.push_back(Reading::End(key.clone())),
+            Err(Refusal::NoSuchQueue(_) | Refusal::NotAllowed { .. }) | Ok(_) => {
+                self.reading.push_back(Reading::End(key.clone()));
+            }
+            // Its client hears that there may be more.
+            Err(refusal) => {
+                let Some(consumer) = self.consumers.get_mut(key) else { return };
+                consumer.look = Look::default();
+                self.fail(NOBODY, &Problem::refused(&refusal));
+                self.reading.push_back(Reading::End(key.clone()));
+            }
         }
         self.read_on();
     }

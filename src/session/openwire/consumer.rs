@@ -315,9 +315,10 @@ impl Consumers {
         self.by_key.keys().filter(|key| key.session == session).cloned().collect()
     }
 
-    /// Subscriptions of the broker that these are.
+    /// Subscriptions of the broker that these are, and names at which browsers look.
     pub(super) fn subscriptions(&self) -> usize {
-        self.by_subscription.len()
+        let browsers = self.by_key.values().filter(|it| it.manner == Manner::Browser);
+        self.by_subscription.len() + browsers.map(|it| it.destinations.len()).sum::<usize>()
     }
 
     pub(super) fn add(&mut self, key: ConsumerKey, mut consumer: Consumer) -> &mut Consumer {

@@ -50,6 +50,19 @@ fn a_client_has_so_many_producers_and_consumers_and_no_more() {
     let _ = wire.frames();
     wire.say(&consumer(99_999, queue("q"), 1));
     assert!(exception(&wire.frames()[0]).1.contains("which is the limit"));
+    // A browser that has seen all is one of them until its client takes it away.
+    let mut wire = Wire::alone();
+    for value in 0..=limits::SESSION_SUBSCRIPTIONS_MAX as i64 {
+        wire.say(&ConsumerInfo { browser: true, ..consumer(value, queue("q"), 1) });
+        while !wire.asks().is_empty() {
+            wire.answer(Err(Refusal::NoSuchQueue("q".into())));
+        }
+        let frames = wire.frames();
+        assert_eq!(
+            frames.len(),
+            if value < limits::SESSION_SUBSCRIPTIONS_MAX as i64 { 2 } else { 1 }
+        );
+    }
 }
 
 #[test]

@@ -349,3 +349,20 @@ fn a_browser_sees_the_end_of_a_queue_that_is_not_there() {
     let [Structure::MessageDispatch(end)] = &frames[..] else { panic!("{frames:?}") };
     assert_eq!(end.message, None);
 }
+
+#[test]
+fn a_browser_that_is_refused_what_it_looks_at_ends_and_its_client_hears_that_it_was_not_all() {
+    let full = || Err(Refusal::StorageFull);
+    for pattern in ["q.>", "q"] {
+        let mut wire = Wire::alone();
+        wire.say(&ConsumerInfo { browser: true, ..consumer(1, queue(pattern), 500) });
+        wire.answer(Err(Refusal::NoSuchQueue(pattern.into())));
+        let _ = wire.frames();
+        wire.answer(full());
+        let frames = wire.frames();
+        let [Structure::ConnectionError(_), Structure::MessageDispatch(end)] = &frames[..] else {
+            panic!("{frames:?}")
+        };
+        assert_eq!((&end.message, wire.asks().len()), (&None, 0));
+    }
+}
