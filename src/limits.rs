@@ -372,8 +372,8 @@ pub const GREETING_HEAD_BYTES_MAX: usize = 8 << 10;
 /// names, and the ids of some thousand messages.
 pub const ADMIN_REQUEST_BYTES_MAX: u64 = 64 << 10;
 
-/// Operators served at once; more wait in line.
-pub const ADMIN_CONNECTIONS_MAX: usize = 8;
+/// Operators served at once; more wait in line. Some may only look at a page for long.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
 
 /// Queues with lines of their own on the page of metrics: bounds what a monitor must keep.
 pub const METRICS_QUEUES_MAX: usize = 50;

@@ -21,7 +21,8 @@ pub enum Outcome {
     /// commits are forgotten where there is no room for them
     /// ([`Builder::ids`](crate::Builder::ids)).
     Forgotten {
-        /// The commits of so long are remembered.
+        /// The commits of so long are remembered, by the wall clock: where that was set forward
+        /// meanwhile, of less.
         within: Duration,
     },
 }
