@@ -51,6 +51,7 @@ pub(super) const OUTCOMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::
 pub(super) const OUTCOME_NUMBERS: TableDefinition<'_, u64, &[u8]> =
     TableDefinition::new("outcome_numbers");
 /// [`crate::broker::delta::NameRow`] in bincode, by the scope of the name and its number there.
+/// Number 0 among those of commits is no name: its time is that of the newest commit forgotten.
 pub(super) const NAMES: TableDefinition<'_, NameKey, &[u8]> = TableDefinition::new("names");
 /// [`crate::broker::delta::ProducerRow`] in bincode, under the transaction 0; under another, the
 /// [`crate::broker::delta::Sequences`] that a producer has sent in it.
