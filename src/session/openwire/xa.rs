@@ -68,14 +68,10 @@ impl OpenWireSession {
         }
         let transaction = self.transactions.next_name();
         let again = self.transactions.said.again.then_some(head.command_id);
-        let fresh = Work { again, ..Work::new(transaction) };
         // What is known of its earlier parts holds for the whole.
-        let work = match self.transactions.branches.remove(&xid) {
-            Some(Branch { work, .. }) => {
-                Work { name: transaction, again: work.again.or(again), ..work }
-            }
-            None => fresh,
-        };
+        let before = self.transactions.branches.remove(&xid).map(|branch| branch.work);
+        let work = before.unwrap_or_else(|| Work::new(transaction));
+        let work = Work { name: transaction, again: work.again.or(again), ..work };
         let branch = Branch { work, sessions: 1, prepared: false };
         self.transactions.branches.insert(xid.clone(), branch);
         let command = XaCommand::Start {
@@ -112,13 +108,16 @@ impl OpenWireSession {
                 let asked = Asked::Branch { head, xid: Box::new(xid), step: BranchStep::End };
                 self.submit(Some(asked), Command::Xa(command));
             }
-            None => match self.transactions.branches.get(&xid).map(|it| it.work.spoiled.clone()) {
-                Some(Some(because)) => {
-                    self.fail(head, &Problem::xa_because(XaError::RbRollback, &because));
-                }
-                _ => self.done(head),
+            None => match self.spoiled(&xid) {
+                Some(why) => self.fail(head, &Problem::xa_because(XaError::RbRollback, &why)),
+                None => self.done(head),
             },
         }
+    }
+
+    /// What was refused of a branch here.
+    fn spoiled(&self, xid: &Xid) -> Option<String> {
+        self.transactions.branches.get(xid)?.work.spoiled.clone()
     }
 
     /// Ends all association with a branch, if there is any: it cannot vote before.
@@ -252,8 +251,7 @@ impl OpenWireSession {
             _ => XaCommand::Forget { xid: name },
         };
         let code = command.code_of(refusal);
-        let known = self.transactions.branches.get(xid);
-        let here = known.and_then(|branch| branch.work.spoiled.clone());
+        let here = self.spoiled(xid);
         // A branch that was rolled back is over; its client is told so now or by its vote.
         let over = (100..=107).contains(&code.code())
             && matches!(step, BranchStep::Prepare | BranchStep::CommitOnePhase);

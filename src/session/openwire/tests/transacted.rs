@@ -309,6 +309,17 @@ fn a_branch_of_two_sessions_is_left_with_the_last_of_them() {
     let [XaCommand::End { how: EndAs::Success, .. }] = xa(&asks)[..] else { panic!("{asks:?}") };
 }
 
+/// A connection that has begun and left a branch.
+fn left() -> Wire {
+    let mut wire = Wire::alone();
+    for verb in [BEGIN, END] {
+        wire.say(&transaction(branch(1), verb));
+        wire.answer_all();
+    }
+    let _ = wire.frames();
+    wire
+}
+
 /// That a branch is joined, for others may be in it, and left so that it cannot be committed.
 fn is_doomed(asks: &[Command]) -> bool {
     use EndAs::Fail;
@@ -320,12 +331,7 @@ fn is_doomed(asks: &[Command]) -> bool {
 
 #[test]
 fn what_is_refused_when_all_have_left_a_branch_dooms_it_whoever_asks_for_its_vote() {
-    let mut wire = Wire::alone();
-    for verb in [BEGIN, END] {
-        wire.say(&transaction(branch(1), verb));
-        wire.answer_all();
-    }
-    let _ = wire.frames();
+    let mut wire = left();
     for first in [true, false] {
         wire.say(&within(text(1, queue("q")), branch(1)));
         assert!(exception(&wire.frames()[0]).1.ends_with("xaErrorCode:-4"));
@@ -340,11 +346,7 @@ fn what_is_refused_when_all_have_left_a_branch_dooms_it_whoever_asks_for_its_vot
 
 #[test]
 fn what_was_refused_of_a_branch_is_not_forgotten_when_it_begins_again() {
-    let mut wire = Wire::alone();
-    for verb in [BEGIN, END] {
-        wire.say(&transaction(branch(1), verb));
-        wire.answer_all();
-    }
+    let mut wire = left();
     wire.say(&within(text(1, queue("q")), branch(1)));
     wire.answer_all();
     for verb in [BEGIN, END] {
