@@ -44,7 +44,9 @@ impl Config {
         let left = memory.limit.bytes().saturating_sub(parts);
         let must = "at least the sum of its parts and 16 MiB: see memory.limit in the defaults";
         in_range(left >= WINDOWS_BYTES_MIN, "memory.limit", memory.limit.bytes(), must)?;
-        let windows = usize::try_from(left / 3).unwrap_or(usize::MAX);
+        // The fourth part is for what the allocator keeps of memory that it was given back: it has
+        // a store of its own for each of the threads that compete for it.
+        let windows = usize::try_from(left / 4).unwrap_or(usize::MAX);
         let (places, loans) = (windows / Limits::PLACE_BYTES, windows / Limits::LOAN_BYTES);
         Ok(Divided { windows, places, loans })
     }

@@ -13,7 +13,7 @@ const CONNECTIONS: u64 = 250;
 const QUEUES: u64 = 100;
 const DEEP: u64 = 40_000;
 
-/// Small parts, each of which is filled below; what is left is some 13 MiB for each kind of window.
+/// Small parts, each of which is filled below; what is left is some 10 MiB for each kind of window.
 const SETTINGS: &str = "\
 [log]
 checkpoint_changes = 10000
