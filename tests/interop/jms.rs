@@ -441,6 +441,7 @@ stories! {
         a_branch_that_found_nothing_is_read_only,
         a_vote_is_completed_by_who_reconnects,
         work_that_a_crash_interrupted_is_whole_or_not_at_all,
+        a_branch_of_two_parts_is_not_committed_without_the_first,
         a_broker_is_the_same_after_a_crash;
     using "Using":
         a_server_gives_its_own_sessions,

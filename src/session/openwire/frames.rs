@@ -119,7 +119,13 @@ impl OpenWireSession {
     fn command(&mut self, now: Duration, structure: Structure) {
         let head = structure.command().unwrap_or(NOBODY);
         match structure {
-            Structure::SessionInfo(_) => self.done(head),
+            Structure::SessionInfo(info) => {
+                // Each connection has one of its own, in which nobody works.
+                if info.session_id.is_some_and(|id| id.value >= 0) {
+                    self.transactions.said.session();
+                }
+                self.done(head);
+            }
             Structure::ProducerInfo(info) => self.add_producer(head, info),
             Structure::ConsumerInfo(info) => self.add_consumer(head, *info),
             Structure::Message(message) if self.hear(head, &message) => {}
@@ -133,7 +139,7 @@ impl OpenWireSession {
                 self.forwarded(correlation_id, Some(&exception));
             }
             Structure::MessageAck(ack) => {
-                self.transactions.said.again = false;
+                self.transactions.said.is_new();
                 self.acknowledge(head, &ack);
             }
             Structure::MessagePull(pull) => self.pull(now, head, &pull),

@@ -121,7 +121,7 @@ impl OpenWireSession {
         let (name, manageable, identified) = (Text::cut(&name_text), info.manageable, false);
         self.client = Client { name, words: client_text, manageable, identified };
         self.phase = Phase::Open;
-        self.transactions.said.again = info.failover_reconnect;
+        self.transactions.said.opened(info.failover_reconnect);
         let whole = self.config.pieces.whole_bytes + limits::OPENWIRE_WHOLE_EXTRA;
         let limits = Limits {
             frame_bytes: self.config.frame_bytes(),

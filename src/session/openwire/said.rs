@@ -1,7 +1,8 @@
 //! How much of what a client has said has come.
 //!
 //! A client that comes back says again what it has of its transactions: all but acknowledgements.
-//! One that was lost with the old connection leaves a gap in the numbers of its commands.
+//! One that was lost with the old connection leaves a gap in the numbers of its commands. What it
+//! says again comes first, but nothing says where that ends.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +15,19 @@ pub(super) struct Said {
     /// Numbers below the last that have not come: the first of some, and the last of these.
     /// Several threads of a client say something at once, so the next may come before this one.
     gaps: BTreeMap<i32, i32>,
-    /// It has come back, and has said nothing yet that it can say for the first time only: an
-    /// acknowledgement.
-    pub(super) again: bool,
+    again: Option<Again>,
+}
+
+/// What a client that has come back has said since: its sessions first, then what it has of each
+/// transaction, then what awaits an answer.
+#[derive(Debug, Default)]
+struct Again {
+    sessions: u64,
+    /// It has begun transactions.
+    transactions: bool,
+    /// Branches that may be said again and have had their outcome since: that of one for each
+    /// session may have been asked for before the old connection went, and not been heard.
+    ends: u64,
 }
 
 impl Said {
@@ -46,6 +57,44 @@ impl Said {
         }
     }
 
+    /// The client has said who it is, and whether it has come back.
+    pub(super) fn opened(&mut self, again: bool) {
+        self.again = again.then(Again::default);
+    }
+
+    /// What the client says may have been said before.
+    pub(super) fn is_again(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Something came that is never said again where it was heard: what comes next is new.
+    pub(super) fn is_new(&mut self) {
+        self.again = None;
+    }
+
+    /// It has a session.
+    pub(super) fn session(&mut self) {
+        if let Some(again) = &mut self.again {
+            again.sessions += 1;
+        }
+        self.again.take_if(|again| again.transactions);
+    }
+
+    /// It begins a transaction.
+    pub(super) fn began(&mut self) {
+        if let Some(again) = &mut self.again {
+            again.transactions = true;
+        }
+    }
+
+    /// A branch that it may have begun before has its outcome.
+    pub(super) fn ended(&mut self) {
+        if let Some(again) = &mut self.again {
+            again.ends += 1;
+        }
+        self.again.take_if(|again| again.ends > again.sessions);
+    }
+
     /// Whether everything has come since that command.
     pub(super) fn is_whole(&self, since: i32) -> bool {
         self.gaps.last_key_value().is_none_or(|(_, last)| *last < since)
@@ -69,6 +118,32 @@ mod tests {
         assert!(said.is_whole(7) && !said.is_whole(4));
         [4, 6, 1, 2].into_iter().for_each(|number| said.note(number));
         assert!(said.is_whole(1) && said.gaps.is_empty());
+    }
+
+    #[test]
+    fn what_comes_is_new_once_it_cannot_have_been_said_before() {
+        let back = |sessions| {
+            let mut said = Said::default();
+            said.opened(true);
+            (0..sessions).for_each(|_| said.session());
+            said.began();
+            assert!(said.is_again());
+            said
+        };
+        let mut said = back(2);
+        (0..2).for_each(|_| said.ended());
+        assert!(said.is_again(), "each session may have waited for an answer");
+        said.ended();
+        assert!(!said.is_again());
+        // Sessions are said again before transactions.
+        let mut said = back(2);
+        said.session();
+        assert!(!said.is_again());
+        let mut said = back(2);
+        said.is_new();
+        assert!(!said.is_again());
+        said.opened(false);
+        assert!(!said.is_again());
     }
 
     #[test]

@@ -142,6 +142,7 @@ impl OpenWireSession {
         match verb {
             TransactionVerb::Begin => self.begin(head, id),
             TransactionVerb::CommitOnePhase | TransactionVerb::CommitTwoPhase => {
+                self.transactions.said.is_new();
                 self.commit(head, id);
             }
             TransactionVerb::Rollback => match self.transactions.local.remove(&id.value) {
@@ -165,7 +166,8 @@ impl OpenWireSession {
             return self.fail(head, &Problem::refused(&Refusal::TooManyTransactions { limit }));
         }
         let transaction = self.transactions.next_name();
-        let again = self.transactions.said.again.then_some(head.command_id);
+        let again = self.transactions.said.is_again().then_some(head.command_id);
+        self.transactions.said.began();
         self.transactions.local.insert(id.value, Work { again, ..Work::new(transaction) });
         let asked = head.response_required.then_some(Asked::Command(head));
         self.submit(asked, Command::Begin { transaction });

@@ -18,6 +18,9 @@ use crate::limits;
 use crate::protocol::openwire::table::{DataArrayResponse, TransactionVerb, XaTransactionId};
 use crate::protocol::openwire::{CommandHead, Structure};
 
+/// Why a branch can only be rolled back that its client may have begun before it came back.
+const LOST: &str = "the connection that it began on was lost, and perhaps some of it";
+
 impl OpenWireSession {
     pub(super) fn branch(
         &mut self,
@@ -40,11 +43,16 @@ impl OpenWireSession {
                 self.step(head, xid, BranchStep::Prepare);
             }
             TransactionVerb::CommitOnePhase => {
+                self.transactions.said.is_new();
                 self.leave_branch(&xid);
                 self.step(head, xid, BranchStep::CommitOnePhase);
             }
-            TransactionVerb::CommitTwoPhase => self.step(head, xid, BranchStep::Commit),
+            TransactionVerb::CommitTwoPhase => {
+                self.said_to_end(&xid);
+                self.step(head, xid, BranchStep::Commit);
+            }
             TransactionVerb::Rollback => {
+                self.said_to_end(&xid);
                 self.leave_branch(&xid);
                 self.step(head, xid, BranchStep::Rollback);
             }
@@ -67,11 +75,17 @@ impl OpenWireSession {
             return self.fail(head, &Problem::xa(XaError::RmErr));
         }
         let transaction = self.transactions.next_name();
-        let again = self.transactions.said.again.then_some(head.command_id);
         // What is known of its earlier parts holds for the whole.
         let before = self.transactions.branches.remove(&xid).map(|branch| branch.work);
-        let work = before.unwrap_or_else(|| Work::new(transaction));
-        let work = Work { name: transaction, again: work.again.or(again), ..work };
+        let before = before.unwrap_or_else(|| Work::new(transaction));
+        let mut work = Work { name: transaction, ..before };
+        if self.transactions.said.is_again() {
+            // A client says again what came after it last began the branch, and not what it did in
+            // it before: suspended, or in another session.
+            work.again.get_or_insert(head.command_id);
+            work.spoiled.get_or_insert_with(|| LOST.to_owned());
+        }
+        self.transactions.said.began();
         let branch = Branch { work, sessions: 1, prepared: false };
         self.transactions.branches.insert(xid.clone(), branch);
         let command = XaCommand::Start {
@@ -83,6 +97,14 @@ impl OpenWireSession {
         };
         let asked = Asked::Branch { head, xid: Box::new(xid), step: BranchStep::Start };
         self.submit(Some(asked), Command::Xa(command));
+    }
+
+    /// A branch that may have begun before its client came back gets its outcome.
+    fn said_to_end(&mut self, xid: &Xid) {
+        let branch = self.transactions.branches.get_mut(xid);
+        if branch.is_some_and(|branch| branch.work.again.take().is_some()) {
+            self.transactions.said.ended();
+        }
     }
 
     /// Those with which the connection has done may get their outcome elsewhere, and nobody tells:
@@ -147,7 +169,6 @@ impl OpenWireSession {
         if std::mem::take(&mut branch.sessions) == 0 {
             return None;
         }
-        branch.work.miss(&self.transactions.said);
         // What was refused here was never known to the broker, and must not be committed.
         let spoiled = branch.work.spoiled.is_some();
         let how = if spoiled { EndAs::Fail } else { EndAs::Success };
@@ -201,8 +222,12 @@ impl OpenWireSession {
             (BranchStep::Start, Err(refusal)) => {
                 // The broker knows of no association: the next start is to ask again. What was said
                 // meanwhile has not come into it, and its client need not have waited for this.
-                self.transactions.branches.entry(xid.clone()).and_modify(|it| it.sessions = 0);
-                self.spoil_branch(&xid, &format!("a part of it did not begin: {refusal}"));
+                if let Some(branch) = self.transactions.branches.get_mut(&xid) {
+                    branch.sessions = 0;
+                    let because = format!("a part of it did not begin: {refusal}");
+                    branch.work.spoiled.get_or_insert(because);
+                }
+                self.doom(Arc::new(xid.clone()));
                 if refusal == Refusal::Xa(XaError::NotA) {
                     self.branch_over(&xid, BranchStep::Rollback);
                 }
@@ -255,6 +280,9 @@ impl OpenWireSession {
         // A branch that was rolled back is over; its client is told so now or by its vote.
         let over = (100..=107).contains(&code.code())
             && matches!(step, BranchStep::Prepare | BranchStep::CommitOnePhase);
+        if over {
+            self.said_to_end(xid);
+        }
         if over || code == XaError::NotA {
             self.branch_over(xid, BranchStep::Rollback);
         }

@@ -362,6 +362,40 @@ final class Verdicts {
         Stage.expect(Arrays.asList(texts), out);
     }
 
+    static void a_branch_of_two_parts_is_not_committed_without_the_first(Stage stage)
+            throws Exception {
+        String failover = "failover:(" + stage.address() + ")?maxReconnectDelay=50";
+        XASession session = stage.connectXa(failover).createXASession();
+        XAResource resource = session.getXAResource();
+        Branches.Branch branch = new Branches.Branch(stage, "in two parts");
+        resource.start(branch, XAResource.TMNOFLAGS);
+        send(session, stage, "first");
+        resource.end(branch, XAResource.TMSUSPEND);
+        resource.start(branch, XAResource.TMRESUME);
+        send(session, stage, "second");
+        stage.killBroker();
+        stage.startBroker();
+        resource.end(branch, XAResource.TMSUCCESS);
+        Branches.failsWith(XAException.XA_RBROLLBACK, () -> resource.prepare(branch));
+        // Who never acknowledges anything works on in others, the latest after one more.
+        List<String> committed = new ArrayList<>();
+        for (String text : List.of("a", "b", "c")) {
+            Branches.Branch next = new Branches.Branch(stage, text);
+            resource.start(next, XAResource.TMNOFLAGS);
+            send(session, stage, text);
+            resource.end(next, XAResource.TMSUCCESS);
+            try {
+                resource.prepare(next);
+                resource.commit(next, false);
+                committed.add(text);
+            } catch (XAException e) {
+                rollbackQuietly(resource, next);
+            }
+        }
+        Stage.check(committed.contains("b"), "nothing new is committed");
+        Branches.expectQueues(stage, List.of(), committed);
+    }
+
     private static void rollbackQuietly(XAResource resource, Xid branch) {
         try {
             resource.rollback(branch);

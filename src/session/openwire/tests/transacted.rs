@@ -5,7 +5,7 @@ use crate::broker::command::{
     BranchInfo, Disposition, EndAs, Resolution, StartAs, Vote, XaCommand, XaError,
 };
 use crate::ids::{TransactionName, Xid};
-use crate::protocol::openwire::table::XaTransactionId;
+use crate::protocol::openwire::table::{SessionInfo, XaTransactionId};
 
 const BEGIN: i8 = 0;
 const PREPARE: i8 = 1;
@@ -224,6 +224,54 @@ fn a_transaction_said_again_with_a_gap_can_only_be_rolled_back() {
             assert_eq!(commits, whole || !reconnected, "{numbers:?}");
         }
     }
+}
+
+/// How the only association of a branch ends that a client begins and asks to vote on.
+fn begun_and_voted(wire: &mut Wire, number: u8) -> EndAs {
+    wire.say(&transaction(branch(number), BEGIN));
+    wire.say(&within(text(number.into(), queue("q")), branch(number)));
+    wire.answer_all();
+    let _ = wire.asks();
+    wire.say(&transaction(branch(number), END));
+    let asks = wire.asks();
+    let [XaCommand::End { how, .. }] = xa(&asks)[..] else { panic!("{asks:?}") };
+    wire.answer_all();
+    wire.say(&transaction(branch(number), PREPARE));
+    wire.answer(Err(Refusal::Xa(XaError::RbRollback)));
+    *how
+}
+
+#[test]
+fn a_branch_that_may_have_begun_before_its_client_came_back_can_only_be_rolled_back() {
+    let mut wire = Wire::opened(&Arc::default(), 1);
+    wire.say(&ConnectionInfo {
+        command_id: 1,
+        connection_id: Some(WireConnectionId { value: Text::new("c") }),
+        client_id: Text::new("c"),
+        failover_reconnect: true,
+        ..ConnectionInfo::default()
+    });
+    let session = |value| SessionInfo {
+        session_id: Some(SessionId { connection_id: Text::new("c"), value }),
+        ..SessionInfo::default()
+    };
+    (-1..=2).filter(|number| *number != 0).for_each(|number| wire.say(&session(number)));
+    wire.answer_all();
+    let _ = wire.frames();
+    // Nobody tells the broker of one that it takes nobody into, but for this.
+    wire.say(&transaction(branch(9), BEGIN));
+    wire.answer(Err(Refusal::TooManyTransactions { limit: 1 }));
+    assert!(is_doomed(&wire.asks()));
+    wire.answer_all();
+    let _ = wire.frames();
+    // Its client says nothing of what came before it last began the branch.
+    for number in 1..=3 {
+        assert_eq!(begun_and_voted(&mut wire, number), EndAs::Fail);
+        let words = exception(wire.frames().last().unwrap()).1;
+        assert!(words.contains("was lost") && words.ends_with("xaErrorCode:100"), "{words}");
+    }
+    // More have had their outcome than may have waited for that: this one is new.
+    assert_eq!(begun_and_voted(&mut wire, 4), EndAs::Success);
 }
 
 #[test]
