@@ -126,10 +126,19 @@ impl Who {
 }
 
 fn step(who: Who) -> impl Strategy<Value = Step> {
-    let within =
-        (who.connection(), any::<bool>(), plain(who)).prop_map(|(connection, branch, step)| {
+    let within = (who.connection(), any::<bool>(), plain(who)).prop_map(
+        move |(connection, branch, step)| {
+            let step = match step {
+                // What is published so waits in a line. Whether its queues hand out what they had
+                // before it comes to the next may be decided by what is read for one of them.
+                Step::Send(sent) if who != Who::SeveralThatLook => {
+                    Step::Send(Sent { topic: false, ..sent })
+                }
+                step => step,
+            };
             Step::Within { connection, branch, step: Box::new(step) }
-        });
+        },
+    );
     let end = (who.connection(), any::<bool>(), any::<bool>());
     let verb = (who.connection(), verb());
     let lives = u32::from(who != Who::Several);
@@ -479,6 +488,20 @@ impl Bench {
         }
     }
 
+    /// What it has written. Of queues that hand something out one after the other, which is first
+    /// may be decided by what is read for one of them meanwhile.
+    fn in_turns(&self) -> Vec<Record> {
+        let queue = |record: &Record| match record {
+            Record::Lent { queue, .. } => Some(*queue),
+            _ => None,
+        };
+        let mut log = self.log.clone();
+        for run in log.chunk_by_mut(|one, next| queue(one).is_some() && queue(next).is_some()) {
+            run.sort_by_key(queue);
+        }
+        log
+    }
+
     /// Lets everything happen that follows by itself.
     fn settle_down(&mut self, facts: Vec<Fact>) {
         let mut effects = Effects::new();
@@ -594,14 +617,19 @@ fn compare(who: Who, steps: &[Step], resident: usize) -> Result<(), TestCaseErro
         all.take(step);
         few.take(step);
         if who != Who::SeveralThatLook {
-            prop_assert_eq!(&all.log, &few.log, "after {:?}", step);
+            prop_assert_eq!(all.in_turns(), few.in_turns(), "after {:?}", step);
             prop_assert_eq!(&all.expired, &few.expired, "after {:?}", step);
         }
         // Where the log may differ, so may the births in it.
         let ended = |bench: &Bench| bench.expired.keys().copied().collect::<Vec<_>>();
         prop_assert_eq!(ended(&all), ended(&few), "after {:?}", step);
         prop_assert_eq!(&all.held, &few.held, "after {:?}", step);
-        prop_assert_eq!(&all.said, &few.said, "after {:?}", step);
+        if who == Who::SeveralThatLook {
+            let yes = |bench: &Bench| bench.said.iter().map(Result::is_ok).collect::<Vec<_>>();
+            prop_assert_eq!(yes(&all), yes(&few), "after {:?}", step);
+        } else {
+            prop_assert_eq!(&all.said, &few.said, "after {:?}", step);
+        }
     }
     Ok(())
 }
