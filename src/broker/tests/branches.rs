@@ -1,5 +1,7 @@
 //! Promises of branches of global transactions.
 
+mod names;
+
 use super::*;
 use crate::broker::command::{
     BranchInfo, Disposition, EndAs, Glimpse, InDoubt, StartAs, Tally, Vote, Work, XaCommand,
@@ -569,61 +571,6 @@ fn ten_thousand_prepared_branches_come_out_of_recovery_in_pages() {
     }
     xids.sort();
     assert_eq!(found, xids);
-}
-
-#[test]
-fn a_branch_under_a_name_of_before_is_answered_for_itself_whatever_became_of_the_other() {
-    let no_branch = no(XaError::NotA);
-    let rollback = Disposition::Return;
-    type Do<'a> = &'a dyn Fn(&mut Bench);
-    let commits = |bench: &mut Bench| assert_eq!(bench.commit_branch(1, false), YES);
-    let rolls_back = |bench: &mut Bench| assert_eq!(bench.rollback_branch(1, rollback), YES);
-    let befores: [Do<'_>; 2] = [&commits, &rolls_back];
-    for before in befores {
-        let mut bench = Bench::new();
-        bench.prepared(1);
-        before(&mut bench);
-        let there = bench.waiting("q");
-        // It lives, and nothing that is remembered speaks for it.
-        bench.start(1, 1);
-        assert_eq!(bench.commit_branch(1, true), no(XaError::Proto));
-        assert_eq!(bench.rollback_branch(1, rollback), no(XaError::Proto));
-        bench.send_within(1, "q", Durability::Persistent);
-        bench.end_branch(1, 1);
-        assert_eq!(bench.rollback_branch(1, rollback), YES);
-        assert_eq!(bench.rollback_branch(1, rollback), no_branch);
-        assert_eq!(bench.commit_branch(1, true), no_branch);
-        // One that ends with its life, before it has voted.
-        bench.prepared(1);
-        before(&mut bench);
-        bench.start(1, 1);
-        bench.send_within(1, "q", Durability::Persistent);
-        bench.end_branch(1, 1);
-        bench.restart();
-        bench.settle_down(Effects::new());
-        assert_eq!(bench.commit_branch(1, true), no_branch);
-        assert_eq!(bench.waiting("q"), 2 * there);
-        // One with nothing in it.
-        bench.prepared(1);
-        before(&mut bench);
-        bench.start(1, 1);
-        bench.end_branch(1, 1);
-        assert_eq!(bench.commit_branch(1, true), YES);
-        bench.restart();
-        assert_eq!(bench.commit_branch(1, true), YES, "whoever asks again hears that it is well");
-        assert_eq!(bench.rollback_branch(1, rollback), no(XaError::Proto));
-        // One whose manager never came back.
-        bench.prepared(1);
-        before(&mut bench);
-        bench.start(1, 1);
-        let news = Work::Send { to: topic("t"), message: message(Durability::NonPersistent) };
-        bench.do_in(1, news).unwrap();
-        bench.close(1);
-        let forgotten = bench.now.0 + 3 * Limits::default().branch_millis;
-        bench.now = Millis(forgotten);
-        bench.settle_down(Effects::new());
-        assert_eq!(bench.commit_branch(1, true), no_branch);
-    }
 }
 
 #[test]

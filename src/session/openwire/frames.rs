@@ -58,6 +58,7 @@ impl OpenWireSession {
 
     fn structure(&mut self, now: Duration, structure: Structure) -> Result<(), Fault> {
         let code = structure.code();
+        self.transactions.said.pass(now);
         if let Some(head) = structure.command() {
             self.transactions.said.note(head.command_id);
         }
@@ -119,11 +120,8 @@ impl OpenWireSession {
     fn command(&mut self, now: Duration, structure: Structure) {
         let head = structure.command().unwrap_or(NOBODY);
         match structure {
-            Structure::SessionInfo(info) => {
-                // Each connection has one of its own, in which nobody works.
-                if info.session_id.is_some_and(|id| id.value >= 0) {
-                    self.transactions.said.session();
-                }
+            Structure::SessionInfo(_) => {
+                self.transactions.said.session();
                 self.done(head);
             }
             Structure::ProducerInfo(info) => self.add_producer(head, info),

@@ -5,12 +5,16 @@
 //! says again comes first, but nothing says where that ends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::limits;
 
 /// Gaps that are remembered; of more the lowest are one.
 const GAPS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Said {
+    now: Duration,
     last: i32,
     /// Numbers below the last that have not come: the first of some, and the last of these.
     /// Several threads of a client say something at once, so the next may come before this one.
@@ -18,16 +22,13 @@ pub(super) struct Said {
     again: Option<Again>,
 }
 
-/// What a client that has come back has said since: its sessions first, then what it has of each
-/// transaction, then what awaits an answer.
-#[derive(Debug, Default)]
+/// A client that has come back says its sessions first, then what it has of each transaction, then
+/// what awaits an answer; all at once.
+#[derive(Debug)]
 struct Again {
-    sessions: u64,
+    since: Duration,
     /// It has begun transactions.
     transactions: bool,
-    /// Branches that may be said again and have had their outcome since: that of one for each
-    /// session may have been asked for before the old connection went, and not been heard.
-    ends: u64,
 }
 
 impl Said {
@@ -59,7 +60,14 @@ impl Said {
 
     /// The client has said who it is, and whether it has come back.
     pub(super) fn opened(&mut self, again: bool) {
-        self.again = again.then(Again::default);
+        self.again = again.then_some(Again { since: self.now, transactions: false });
+    }
+
+    /// So late it is.
+    pub(super) fn pass(&mut self, now: Duration) {
+        self.now = now;
+        let over = |again: &mut Again| now >= again.since + limits::OPENWIRE_AGAIN;
+        self.again.take_if(over);
     }
 
     /// What the client says may have been said before.
@@ -74,9 +82,6 @@ impl Said {
 
     /// It has a session.
     pub(super) fn session(&mut self) {
-        if let Some(again) = &mut self.again {
-            again.sessions += 1;
-        }
         self.again.take_if(|again| again.transactions);
     }
 
@@ -85,14 +90,6 @@ impl Said {
         if let Some(again) = &mut self.again {
             again.transactions = true;
         }
-    }
-
-    /// A branch that it may have begun before has its outcome.
-    pub(super) fn ended(&mut self) {
-        if let Some(again) = &mut self.again {
-            again.ends += 1;
-        }
-        self.again.take_if(|again| again.ends > again.sessions);
     }
 
     /// Whether everything has come since that command.
@@ -122,24 +119,26 @@ mod tests {
 
     #[test]
     fn what_comes_is_new_once_it_cannot_have_been_said_before() {
-        let back = |sessions| {
+        let opened = Duration::from_secs(100);
+        let back = || {
             let mut said = Said::default();
+            said.pass(opened);
             said.opened(true);
-            (0..sessions).for_each(|_| said.session());
+            said.session();
             said.began();
             assert!(said.is_again());
             said
         };
-        let mut said = back(2);
-        (0..2).for_each(|_| said.ended());
-        assert!(said.is_again(), "each session may have waited for an answer");
-        said.ended();
+        let mut said = back();
+        said.pass(opened + limits::OPENWIRE_AGAIN - Duration::from_millis(1));
+        assert!(said.is_again());
+        said.pass(opened + limits::OPENWIRE_AGAIN);
         assert!(!said.is_again());
         // Sessions are said again before transactions.
-        let mut said = back(2);
+        let mut said = back();
         said.session();
         assert!(!said.is_again());
-        let mut said = back(2);
+        let mut said = back();
         said.is_new();
         assert!(!said.is_again());
         said.opened(false);

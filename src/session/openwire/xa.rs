@@ -47,12 +47,8 @@ impl OpenWireSession {
                 self.leave_branch(&xid);
                 self.step(head, xid, BranchStep::CommitOnePhase);
             }
-            TransactionVerb::CommitTwoPhase => {
-                self.said_to_end(&xid);
-                self.step(head, xid, BranchStep::Commit);
-            }
+            TransactionVerb::CommitTwoPhase => self.step(head, xid, BranchStep::Commit),
             TransactionVerb::Rollback => {
-                self.said_to_end(&xid);
                 self.leave_branch(&xid);
                 self.step(head, xid, BranchStep::Rollback);
             }
@@ -82,7 +78,6 @@ impl OpenWireSession {
         if self.transactions.said.is_again() {
             // A client says again what came after it last began the branch, and not what it did in
             // it before: suspended, or in another session.
-            work.again.get_or_insert(head.command_id);
             work.spoiled.get_or_insert_with(|| LOST.to_owned());
         }
         self.transactions.said.began();
@@ -97,14 +92,6 @@ impl OpenWireSession {
         };
         let asked = Asked::Branch { head, xid: Box::new(xid), step: BranchStep::Start };
         self.submit(Some(asked), Command::Xa(command));
-    }
-
-    /// A branch that may have begun before its client came back gets its outcome.
-    fn said_to_end(&mut self, xid: &Xid) {
-        let branch = self.transactions.branches.get_mut(xid);
-        if branch.is_some_and(|branch| branch.work.again.take().is_some()) {
-            self.transactions.said.ended();
-        }
     }
 
     /// Those with which the connection has done may get their outcome elsewhere, and nobody tells:
@@ -280,9 +267,6 @@ impl OpenWireSession {
         // A branch that was rolled back is over; its client is told so now or by its vote.
         let over = (100..=107).contains(&code.code())
             && matches!(step, BranchStep::Prepare | BranchStep::CommitOnePhase);
-        if over {
-            self.said_to_end(xid);
-        }
         if over || code == XaError::NotA {
             self.branch_over(xid, BranchStep::Rollback);
         }
