@@ -343,7 +343,7 @@ impl Broker {
     ) -> usize {
         let branch = &self.branches.open[xid];
         let key = UnitKey::Branch(branch.id);
-        // One in which nothing was done may be a repetition of the older one, to be asked for still.
+        // Where nothing was done in it, the older one of its name may still be asked for.
         if let (_, true) = self.units.state(key) {
             self.state_renewed(key, facts);
         }
