@@ -518,8 +518,9 @@ pub const OPENWIRE_WHOLE_EXTRA: usize = 48 << 10;
 /// Bytes before the body of a large message.
 pub const OPENWIRE_HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// How long what a client says that has come back is taken for what it has said before. It says
-/// that at once and without awaiting an answer, but nothing tells where it ends.
+/// How long a branch that a client begins which has come back may have begun before, from the first
+/// that is heard of it. It says all of that at once and without awaiting an answer, but nothing
+/// tells where it ends.
 pub const OPENWIRE_AGAIN: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Producers of one connection that have not been closed.

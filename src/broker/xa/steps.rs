@@ -130,7 +130,10 @@ impl Broker {
             Step::Leave(broken) => {
                 facts.push(of(xid, BranchChange::Leave { by }));
                 if let Some(why) = broken {
-                    self.state_break(now, xid, why, facts);
+                    if how != EndAs::Lost {
+                        self.state_renewed(UnitKey::Branch(self.branches.open[xid].id), facts);
+                    }
+                    self.state_undone(now, xid, why, facts);
                 }
             }
             _ => unreachable!("no other step ends an association"),
@@ -202,13 +205,10 @@ impl Broker {
         facts: &mut Vec<Fact>,
     ) -> Option<State> {
         let state = self.state_of(xid, None);
-        if (state != State::Absent && !self.is_of_before(xid, state, verb))
-            || matches!(verb, Verb::Decide(_))
-        {
+        if state != State::Absent || matches!(verb, Verb::Decide(_)) {
             return Some(state);
         }
         match self.durable.recall(xid) {
-            Recall::Known(None) => Some(state),
             Recall::Known(row) => Some(remembered(row)),
             Recall::Ask => {
                 let (xid, generation) = (Arc::clone(xid), self.durable.generation);
@@ -217,15 +217,6 @@ impl Broker {
                 None
             }
         }
-    }
-
-    /// Whether what is asked of an open branch can only be meant for an older one of that name: a
-    /// second phase, where this one has not voted, and nothing was done in it.
-    fn is_of_before(&self, xid: &Xid, state: State, verb: Verb) -> bool {
-        let unit = self.unit_of_branch(xid).and_then(|key| self.units.get(key));
-        is_second_phase(verb)
-            && matches!(state, State::Open(Bond::Free, _))
-            && unit.is_some_and(|unit| !unit.renewed)
     }
 
     /// Commit, rollback, and what an operator decides.
@@ -341,12 +332,19 @@ impl Broker {
         why: XaError,
         facts: &mut Vec<Fact>,
     ) -> usize {
-        let branch = &self.branches.open[xid];
-        let key = UnitKey::Branch(branch.id);
-        // Where nothing was done in it, the older one of its name may still be asked for.
-        if let (_, true) = self.units.state(key) {
-            self.state_renewed(key, facts);
-        }
+        self.state_renewed(UnitKey::Branch(self.branches.open[xid].id), facts);
+        self.state_undone(now, xid, why, facts)
+    }
+
+    /// The same without a word of an older branch of that name.
+    fn state_undone(
+        &self,
+        now: Millis,
+        xid: &Arc<Xid>,
+        why: XaError,
+        facts: &mut Vec<Fact>,
+    ) -> usize {
+        let key = UnitKey::Branch(self.branches.open[xid].id);
         if let Some(transaction) = self.units.transaction(key) {
             let resolution = Resolution::Rollback;
             let decided = Record::Decided(Decided { transaction, resolution });
@@ -464,11 +462,7 @@ impl Broker {
             }
         };
         // The branch was not there when it was asked for; what has begun since is another.
-        let state = match (remembered(row), self.state_of(&request.xid, None)) {
-            (State::Absent, open @ State::Open(..)) if is_second_phase(request.verb) => open,
-            (state, _) => state,
-        };
-        let result = match next(state, request.verb) {
+        let result = match next(remembered(row), request.verb) {
             Ok(_) => Ok(Reply::Done),
             Err(error) => Err(Refusal::Xa(error)),
         };
@@ -478,10 +472,6 @@ impl Broker {
     pub(crate) fn apply_recall(&mut self, request: OutcomeRequest, effects: &mut Effects) {
         effects.push(Effect::Outcome(request));
     }
-}
-
-fn is_second_phase(verb: Verb) -> bool {
-    matches!(verb, Verb::Commit { one_phase: false })
 }
 
 fn remembered(row: Option<OutcomeRow>) -> State {

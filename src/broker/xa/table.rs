@@ -125,6 +125,8 @@ pub enum EndAs {
     Success,
     /// `TMFAIL`: the branch can only be rolled back.
     Fail,
+    /// The same where it may repeat one that has ended: that is not forgotten for it.
+    Lost,
     /// `TMSUSPEND`: it does not end, and rests.
     Suspend,
 }
@@ -218,7 +220,7 @@ fn end(state: State, how: EndAs) -> Result<Step, XaError> {
             Ok(Step::LeaveBroken(why))
         }
         (EndAs::Success, State::Open(Bond::Mine | Bond::Suspended, _)) => Ok(Step::Leave(None)),
-        (EndAs::Fail, State::Open(Bond::Mine | Bond::Suspended, _)) => {
+        (EndAs::Fail | EndAs::Lost, State::Open(Bond::Mine | Bond::Suspended, _)) => {
             Ok(Step::Leave(Some(XaError::RbRollback)))
         }
         (EndAs::Suspend, State::Open(Bond::Mine, _)) => Ok(Step::Suspend),
@@ -303,6 +305,7 @@ mod tests {
         [Verb::Start(StartAs::Resume)]
         [Verb::End(EndAs::Success)]
         [Verb::End(EndAs::Fail)]
+        [Verb::End(EndAs::Lost)]
         [Verb::End(EndAs::Suspend)]
         [Verb::Prepare]
         [Verb::Commit { one_phase: true }]
@@ -318,24 +321,24 @@ mod tests {
 
     // The columns are those of VERBS.
     whole!(STATES: State {
-        [Absent] "begin -4 begin -4  -4 -4 -4  -4  -4 -4 -4  -4 -4 -4"
-        [Open(Free, Empty)] "-8 join join -6  -6 -6 -6  rdonly  do -6 undo  -6 -6 -6"
-        [Open(Free, Sound)] "-8 join join -6  -6 -6 -6  vote  do -6 undo  -6 -6 -6"
-        [Open(Free, Broken(TIMEOUT))] "-8 106 106 -6  -6 -6 -6  undo!  undo! -6 undo  -6 -6 -6"
-        [Open(Others, Empty)] "-8 join join -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"
-        [Open(Others, Sound)] "-8 join join -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"
-        [Open(Others, Broken(TIMEOUT))] "-8 106 106 -6  -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"
-        [Open(Mine, Empty)] "-8 -6 -6 -6  leave break rest  -6  -6 -6 -6  -6 -6 -6"
-        [Open(Mine, Sound)] "-8 -6 -6 -6  leave break rest  -6  -6 -6 -6  -6 -6 -6"
-        [Open(Mine, Broken(TIMEOUT))] "-8 -6 -6 -6  leave! leave! leave!  -6  -6 -6 -6  -6 -6 -6"
-        [Open(Suspended, Empty)] "-8 -6 -6 resume  leave break -6  -6  -6 -6 -6  -6 -6 -6"
-        [Open(Suspended, Sound)] "-8 -6 -6 resume  leave break -6  -6  -6 -6 -6  -6 -6 -6"
-        [Open(Suspended, Broken(TIMEOUT))] "-8 -6 -6 106  leave! leave! -6  -6  -6 -6 -6  -6 -6 -6"
-        [Prepared] "-8 -6 -6 -6  -6 -6 -6  -6  -6 commit roll  -6 hcom hrb"
-        [Heuristic(Commit)] "-8 -6 -6 -6  -6 -6 -6  -6  7 7 7  forget -6 -6"
-        [Heuristic(Rollback)] "-8 -6 -6 -6  -6 -6 -6  -6  6 6 6  forget -6 -6"
-        [Done(Commit)] "begin -4 begin -4  -4 -4 -4  -6  yes yes -6  -4 -4 -4"
-        [Done(Rollback)] "begin -4 begin -4  -4 -4 -4  100  100 -4 yes  -4 -4 -4"
+        [Absent] "begin -4 begin -4  -4 -4 -4 -4  -4  -4 -4 -4  -4 -4 -4"
+        [Open(Free, Empty)] "-8 join join -6  -6 -6 -6 -6  rdonly  do -6 undo  -6 -6 -6"
+        [Open(Free, Sound)] "-8 join join -6  -6 -6 -6 -6  vote  do -6 undo  -6 -6 -6"
+        [Open(Free, Broken(TIMEOUT))] "-8 106 106 -6  -6 -6 -6 -6  undo!  undo! -6 undo  -6 -6 -6"
+        [Open(Others, Empty)] "-8 join join -6  -6 -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"
+        [Open(Others, Sound)] "-8 join join -6  -6 -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"
+        [Open(Others, Broken(TIMEOUT))] "-8 106 106 -6  -6 -6 -6 -6  -6  -6 -6 -6  -6 -6 -6"
+        [Open(Mine, Empty)] "-8 -6 -6 -6  leave break break rest  -6  -6 -6 -6  -6 -6 -6"
+        [Open(Mine, Sound)] "-8 -6 -6 -6  leave break break rest  -6  -6 -6 -6  -6 -6 -6"
+        [Open(Mine, Broken(TIMEOUT))] "-8 -6 -6 -6 out! out! out! out! -6 -6 -6 -6 -6 -6 -6"
+        [Open(Suspended, Empty)] "-8 -6 -6 resume  leave break break -6  -6  -6 -6 -6  -6 -6 -6"
+        [Open(Suspended, Sound)] "-8 -6 -6 resume  leave break break -6  -6  -6 -6 -6  -6 -6 -6"
+        [Open(Suspended, Broken(TIMEOUT))] "-8 -6 -6 106 out! out! out! -6 -6 -6 -6 -6 -6 -6 -6"
+        [Prepared] "-8 -6 -6 -6  -6 -6 -6 -6  -6  -6 commit roll  -6 hcom hrb"
+        [Heuristic(Commit)] "-8 -6 -6 -6  -6 -6 -6 -6  -6  7 7 7  forget -6 -6"
+        [Heuristic(Rollback)] "-8 -6 -6 -6  -6 -6 -6 -6  -6  6 6 6  forget -6 -6"
+        [Done(Commit)] "begin -4 begin -4  -4 -4 -4 -4  -6  yes yes -6  -4 -4 -4"
+        [Done(Rollback)] "begin -4 begin -4  -4 -4 -4 -4  100  100 -4 yes  -4 -4 -4"
     } and Open(Free | Others | Mine | Suspended, Broken(_)));
 
     fn short(result: Result<Step, XaError>) -> &'static str {
@@ -346,7 +349,7 @@ mod tests {
             Ok(Step::Suspend) => "rest",
             Ok(Step::Leave(None)) => "leave",
             Ok(Step::Leave(Some(_))) => "break",
-            Ok(Step::LeaveBroken(XaError::RbTimeout)) => "leave!",
+            Ok(Step::LeaveBroken(XaError::RbTimeout)) => "out!",
             Ok(Step::ReadOnly) => "rdonly",
             Ok(Step::Prepare) => "vote",
             Ok(Step::Break(XaError::RbTimeout)) => "undo!",

@@ -14,7 +14,6 @@ const GAPS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    now: Duration,
     last: i32,
     /// Numbers below the last that have not come: the first of some, and the last of these.
     /// Several threads of a client say something at once, so the next may come before this one.
@@ -24,9 +23,12 @@ pub(super) struct Said {
 
 /// A client that has come back says its sessions first, then what it has of each transaction, then
 /// what awaits an answer; all at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Again {
-    since: Duration,
+    /// Since it was first heard so. Not before: it may have waited long to be let in.
+    since: Option<Duration>,
+    /// It would have said its branches by now.
+    late: bool,
     /// It has begun transactions.
     transactions: bool,
 }
@@ -60,14 +62,20 @@ impl Said {
 
     /// The client has said who it is, and whether it has come back.
     pub(super) fn opened(&mut self, again: bool) {
-        self.again = again.then_some(Again { since: self.now, transactions: false });
+        self.again = again.then(Again::default);
     }
 
-    /// So late it is.
+    /// So late it is when something is heard.
     pub(super) fn pass(&mut self, now: Duration) {
-        self.now = now;
-        let over = |again: &mut Again| now >= again.since + limits::OPENWIRE_AGAIN;
-        self.again.take_if(over);
+        if let Some(again) = &mut self.again {
+            let since = *again.since.get_or_insert(now);
+            again.late |= now.saturating_sub(since) >= limits::OPENWIRE_AGAIN;
+        }
+    }
+
+    /// A branch may have begun before.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.again.as_ref().is_some_and(|again| !again.late)
     }
 
     /// What the client says may have been said before.
@@ -122,18 +130,18 @@ mod tests {
         let opened = Duration::from_secs(100);
         let back = || {
             let mut said = Said::default();
-            said.pass(opened);
             said.opened(true);
+            said.pass(opened);
             said.session();
             said.began();
-            assert!(said.is_again());
+            assert!(said.is_again() && said.may_go_on());
             said
         };
         let mut said = back();
         said.pass(opened + limits::OPENWIRE_AGAIN - Duration::from_millis(1));
-        assert!(said.is_again());
+        assert!(said.may_go_on());
         said.pass(opened + limits::OPENWIRE_AGAIN);
-        assert!(!said.is_again());
+        assert!(!said.may_go_on() && said.is_again());
         // Sessions are said again before transactions.
         let mut said = back();
         said.session();

@@ -75,9 +75,10 @@ impl OpenWireSession {
         let before = self.transactions.branches.remove(&xid).map(|branch| branch.work);
         let before = before.unwrap_or_else(|| Work::new(transaction));
         let mut work = Work { name: transaction, ..before };
-        if self.transactions.said.is_again() {
+        if self.transactions.said.may_go_on() {
             // A client says again what came after it last began the branch, and not what it did in
             // it before: suspended, or in another session.
+            work.again.get_or_insert(head.command_id);
             work.spoiled.get_or_insert_with(|| LOST.to_owned());
         }
         self.transactions.said.began();
@@ -158,7 +159,11 @@ impl OpenWireSession {
         }
         // What was refused here was never known to the broker, and must not be committed.
         let spoiled = branch.work.spoiled.is_some();
-        let how = if spoiled { EndAs::Fail } else { EndAs::Success };
+        let how = match branch.work.again {
+            Some(_) => EndAs::Lost,
+            None if spoiled => EndAs::Fail,
+            None => EndAs::Success,
+        };
         Some(XaCommand::End { xid: Arc::new(xid.clone()), transaction: branch.work.name, how })
     }
 
@@ -365,7 +370,8 @@ impl OpenWireSession {
                 self.doom(xid);
                 continue;
             }
-            let (transaction, how) = (branch.work.name, EndAs::Fail);
+            let transaction = branch.work.name;
+            let how = if branch.work.again.is_some() { EndAs::Lost } else { EndAs::Fail };
             self.submit(None, Command::Xa(XaCommand::End { xid, transaction, how }));
         }
     }

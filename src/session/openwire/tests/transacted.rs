@@ -266,7 +266,7 @@ fn a_branch_that_may_have_begun_before_its_client_came_back_can_only_be_rolled_b
     let _ = wire.frames();
     // Its client says nothing of what came before it last began the branch.
     for number in 1..=3 {
-        assert_eq!(begun_and_voted(&mut wire, number), EndAs::Fail);
+        assert_eq!(begun_and_voted(&mut wire, number), EndAs::Lost);
         let words = exception(wire.frames().last().unwrap()).1;
         assert!(words.contains("was lost") && words.ends_with("xaErrorCode:100"), "{words}");
     }
