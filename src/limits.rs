@@ -523,6 +523,10 @@ pub const OPENWIRE_HEAD_BYTES_MAX: usize = 64 << 10;
 /// tells where it ends.
 pub const OPENWIRE_AGAIN: std::time::Duration = std::time::Duration::from_secs(3);
 
+/// How long after that a gap in the numbers of its commands still spoils a transaction. Not for
+/// ever: threads that speak at once make gaps too, for a moment.
+pub const OPENWIRE_AGAIN_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Producers of one connection that have not been closed.
 pub const SESSION_PRODUCERS_MAX: usize = 16_384;
 

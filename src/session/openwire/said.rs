@@ -69,7 +69,11 @@ impl Said {
     pub(super) fn pass(&mut self, now: Duration) {
         if let Some(again) = &mut self.again {
             let since = *again.since.get_or_insert(now);
-            again.late |= now.saturating_sub(since) >= limits::OPENWIRE_AGAIN;
+            let passed = now.saturating_sub(since);
+            again.late |= passed >= limits::OPENWIRE_AGAIN;
+            if passed >= limits::OPENWIRE_AGAIN_MAX {
+                self.again = None;
+            }
         }
     }
 
@@ -150,6 +154,9 @@ mod tests {
         said.is_new();
         assert!(!said.is_again());
         said.opened(false);
+        assert!(!said.is_again());
+        let mut said = back();
+        said.pass(opened + limits::OPENWIRE_AGAIN_MAX);
         assert!(!said.is_again());
     }
 

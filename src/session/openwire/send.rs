@@ -59,6 +59,11 @@ impl OpenWireSession {
     fn try_send(&mut self, head: CommandHead, mut message: Message) -> Result<(), Problem> {
         let route = self.route(&message.head)?;
         let window = self.window_of(head, &message);
+        let transaction = message.head.transaction_id.as_ref();
+        if transaction.is_some_and(|id| self.transactions.is_in_vain(id)) {
+            self.send_all(head, window, Vec::new());
+            return Ok(());
+        }
         let envelope = self.envelope(&mut message)?;
         let id = message.head.message_id.take();
         let (numbers, several) = (numbers(&message.head, id.as_ref()), route.to.len() > 1);
@@ -152,12 +157,16 @@ impl OpenWireSession {
         Some((super::produce::compact(producer), i32::try_from(bytes + 1024).unwrap_or(i32::MAX)))
     }
 
+    /// Nothing is left to do for a message that is in vain.
     pub(super) fn send_all(
         &mut self,
         head: CommandHead,
         window: Option<(ProducerId, i32)>,
         commands: Vec<Command>,
     ) {
+        if commands.is_empty() {
+            return self.sending_over(head, window, None);
+        }
         if !head.response_required && window.is_none() {
             return commands.into_iter().for_each(|command| self.submit(None, command));
         }
@@ -182,7 +191,16 @@ impl OpenWireSession {
             return;
         }
         let Some(Sending { head, window, group }) = self.sends.all.remove(&id) else { return };
-        match group.problem {
+        self.sending_over(head, window, group.problem);
+    }
+
+    fn sending_over(
+        &mut self,
+        head: CommandHead,
+        window: Option<(ProducerId, i32)>,
+        problem: Option<Problem>,
+    ) {
+        match problem {
             Some(problem) => self.fail(head, &problem),
             None => self.done(head),
         }

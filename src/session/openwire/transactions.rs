@@ -69,15 +69,18 @@ impl Work {
     pub(super) fn new(name: TransactionName) -> Self {
         Self { name, spoiled: None, again: None, taken: VecDeque::new() }
     }
-}
 
-impl Work {
     /// It can only be rolled back where something of it may be missing.
     pub(super) fn miss(&mut self, said: &Said) {
         if self.again.is_some_and(|since| !said.is_whole(since)) {
             let lost = "some of it was lost with the connection that it began on";
             self.spoiled.get_or_insert_with(|| lost.to_owned());
         }
+    }
+
+    /// It can only be rolled back, and may have been said before.
+    pub(super) fn is_lost(&self) -> bool {
+        self.spoiled.is_some() && self.again.is_some()
     }
 }
 
@@ -87,6 +90,22 @@ impl Transactions {
         TransactionName(self.last)
     }
 
+    /// What is sent in that transaction can only be rolled back, and may have been sent before: if
+    /// it was, and was committed, that stands. The broker is told of nothing new under its name.
+    pub(super) fn is_in_vain(&self, id: &TransactionId) -> bool {
+        self.work(id).is_some_and(Work::is_lost)
+    }
+
+    fn work(&self, id: &TransactionId) -> Option<&Work> {
+        match id {
+            TransactionId::Local(id) => self.local.get(&id.value),
+            TransactionId::Xa(id) => {
+                let branch = self.branches.get(&xid(id)?)?;
+                branch.is_associated().then_some(&branch.work)
+            }
+        }
+    }
+
     fn work_mut(&mut self, name: TransactionName) -> Option<&mut Work> {
         let branches = self.branches.values_mut().map(|branch| &mut branch.work);
         self.local.values_mut().chain(branches).find(|work| work.name == name)
@@ -94,13 +113,7 @@ impl Transactions {
 
     /// The transaction that a message or an acknowledgement belongs to.
     pub(super) fn named(&self, id: &TransactionId) -> Result<TransactionName, Problem> {
-        let found = match id {
-            TransactionId::Local(id) => self.local.get(&id.value).map(|work| work.name),
-            TransactionId::Xa(id) => {
-                let branch = xid(id).and_then(|xid| self.branches.get(&xid));
-                branch.filter(|branch| branch.is_associated()).map(|branch| branch.work.name)
-            }
-        };
+        let found = self.work(id).map(|work| work.name);
         found.ok_or_else(|| match id {
             TransactionId::Local(id) => not_started(id),
             TransactionId::Xa(_) => Problem::xa(crate::broker::command::XaError::NotA),

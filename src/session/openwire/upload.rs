@@ -214,6 +214,8 @@ impl OpenWireSession {
         let numbers = numbers(&message.head, message.head.message_id.as_ref());
         let marks = marks(&envelope, numbers.as_ref(), &to, false);
         self.note_counted(message.head.producer_id.as_ref(), &marks);
+        let id = &message.head.transaction_id;
+        let in_vain = id.as_ref().is_some_and(|id| self.transactions.is_in_vain(id));
         let body = JmsBody { present, cut, utf8: false };
         let grouped = message.head.group_id.is_some();
         let stored = Jms::Large(head_to_keep(message, body), bytes);
@@ -226,6 +228,11 @@ impl OpenWireSession {
             grouped,
             content,
         };
+        if in_vain {
+            self.submit(None, Command::Unstage { stage });
+            self.send_all(head, window, Vec::new());
+            return Ok(());
+        }
         let command = Command::SendStaged { stage, to, message }.within(transaction);
         self.send_all(head, window, vec![marks.apply(command)]);
         Ok(())

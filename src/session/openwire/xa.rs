@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::OpenWireSession;
 use super::answers::{Asked, BranchStep, NOBODY};
 use super::fault::Problem;
-use super::transactions::{Branch, Work, xid};
+use super::transactions::{Branch, Transactions, Work, xid};
 use crate::broker::command::{
     BranchInfo, Command, Disposition, EndAs, Refusal, Reply, Resolution, StartAs, Vote, XaCommand,
     XaError,
@@ -75,10 +75,12 @@ impl OpenWireSession {
         let before = self.transactions.branches.remove(&xid).map(|branch| branch.work);
         let before = before.unwrap_or_else(|| Work::new(transaction));
         let mut work = Work { name: transaction, ..before };
+        if self.transactions.said.is_again() {
+            work.again.get_or_insert(head.command_id);
+        }
         if self.transactions.said.may_go_on() {
             // A client says again what came after it last began the branch, and not what it did in
             // it before: suspended, or in another session.
-            work.again.get_or_insert(head.command_id);
             work.spoiled.get_or_insert_with(|| LOST.to_owned());
         }
         self.transactions.said.began();
@@ -153,15 +155,16 @@ impl OpenWireSession {
     }
 
     fn leaving(&mut self, xid: &Xid) -> Option<XaCommand> {
-        let branch = self.transactions.branches.get_mut(xid)?;
+        let Transactions { branches, said, .. } = &mut self.transactions;
+        let branch = branches.get_mut(xid)?;
         if std::mem::take(&mut branch.sessions) == 0 {
             return None;
         }
+        branch.work.miss(said);
         // What was refused here was never known to the broker, and must not be committed.
-        let spoiled = branch.work.spoiled.is_some();
-        let how = match branch.work.again {
-            Some(_) => EndAs::Lost,
-            None if spoiled => EndAs::Fail,
+        let how = match branch.work.spoiled {
+            Some(_) if branch.work.is_lost() => EndAs::Lost,
+            Some(_) => EndAs::Fail,
             None => EndAs::Success,
         };
         Some(XaCommand::End { xid: Arc::new(xid.clone()), transaction: branch.work.name, how })

@@ -226,19 +226,28 @@ fn a_transaction_said_again_with_a_gap_can_only_be_rolled_back() {
     }
 }
 
-/// How the only association of a branch ends that a client begins and asks to vote on.
-fn begun_and_voted(wire: &mut Wire, number: u8) -> EndAs {
-    wire.say(&transaction(branch(number), BEGIN));
-    wire.say(&within(text(number.into(), queue("q")), branch(number)));
+/// How the only association of a branch ends that a client begins and asks to vote on, and whether
+/// the broker hears of what was sent in it. The numbers of its commands tell what is lost of it.
+fn begun_and_voted(wire: &mut Wire, number: u8, lost: i32) -> (EndAs, bool) {
+    let first = 100 * i32::from(number);
+    let numbered = |verb, offset| TransactionInfo {
+        command_id: first + offset,
+        ..transaction(branch(number), verb)
+    };
+    wire.say(&numbered(BEGIN, 0));
     wire.answer_all();
-    let _ = wire.asks();
-    wire.say(&transaction(branch(number), END));
+    let mut message = within(text(number.into(), queue("q")), branch(number));
+    message.head.command_id = first + 1 + lost;
+    wire.say(&message);
+    let sends = !wire.asks().is_empty();
+    wire.answer_all();
+    wire.say(&numbered(END, 2 + lost));
     let asks = wire.asks();
     let [XaCommand::End { how, .. }] = xa(&asks)[..] else { panic!("{asks:?}") };
     wire.answer_all();
-    wire.say(&transaction(branch(number), PREPARE));
+    wire.say(&numbered(PREPARE, 3 + lost));
     wire.answer(Err(Refusal::Xa(XaError::RbRollback)));
-    *how
+    (*how, sends)
 }
 
 #[test]
@@ -266,13 +275,16 @@ fn a_branch_that_may_have_begun_before_its_client_came_back_can_only_be_rolled_b
     let _ = wire.frames();
     // Its client says nothing of what came before it last began the branch.
     for number in 1..=3 {
-        assert_eq!(begun_and_voted(&mut wire, number), EndAs::Lost);
+        assert_eq!(begun_and_voted(&mut wire, number, 0), (EndAs::Lost, false));
         let words = exception(wire.frames().last().unwrap()).1;
         assert!(words.contains("was lost") && words.ends_with("xaErrorCode:100"), "{words}");
     }
-    // It would have said all of that by now: this one is new.
+    // It would have said all of that by now. What it says in time is whole, or has a gap.
     wire.now += limits::OPENWIRE_AGAIN;
-    assert_eq!(begun_and_voted(&mut wire, 4), EndAs::Success);
+    assert_eq!(begun_and_voted(&mut wire, 4, 0), (EndAs::Success, true));
+    assert_eq!(begun_and_voted(&mut wire, 5, 1), (EndAs::Lost, true));
+    wire.now += limits::OPENWIRE_AGAIN_MAX;
+    assert_eq!(begun_and_voted(&mut wire, 6, 1), (EndAs::Success, true));
 }
 
 #[test]
