@@ -305,14 +305,25 @@ impl DeadLetter {
     /// pattern has caught the content says on which topic.
     #[must_use]
     pub fn destination(&self, content: &[u8]) -> Destination {
-        let topic = match Role::of(&self.origin) {
-            Role::Plain | Role::Reads(_) => None,
-            Role::Keeps(topic) => Some(topic),
-            Role::Line => Line::topic_of(&self.origin),
-        };
+        let topic = self.topic();
         let Some(topic) = topic else { return Destination::Queue(Arc::clone(&self.origin)) };
         let said = topic_of(content).filter(|_| has_wildcards(&topic));
         Destination::Topic(said.map_or(topic, |said| said.as_ref().into()))
+    }
+
+    /// The topic, or the pattern, of which it was kept.
+    fn topic(&self) -> Option<Arc<str>> {
+        match Role::of(&self.origin) {
+            Role::Plain | Role::Reads(_) => None,
+            Role::Keeps(topic) => Some(topic),
+            Role::Line => Line::topic_of(&self.origin),
+        }
+    }
+
+    /// A pattern has caught it: the content alone says on which topic.
+    #[must_use]
+    pub fn is_of_pattern(&self) -> bool {
+        self.topic().is_some_and(|topic| has_wildcards(&topic))
     }
 
     /// The properties that tell of it beside such a content.

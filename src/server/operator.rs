@@ -16,13 +16,13 @@ use super::branches::BranchFailure;
 use super::stopped;
 use super::words::{BodyLine, Details, MessageLine, Progress, QueueAsk, ReaderLine, Told};
 use crate::broker::command::{
-    Browsable, Browsed, Command, Confirm, DeadLetter, Held, MessageId, MovedReply, Output, Pick,
-    Refusal, Reply, Request, Returns, Spot,
+    Browsable, Browsed, Command, Confirm, Held, MessageId, MovedReply, Output, Pick, Refusal,
+    Reply, Request, Returns, Spot,
 };
 use crate::engine::{Closed, Connection, Handle};
 use crate::ids::{NoteId, QueueId, Token};
 use crate::limits;
-use crate::message::{BodyKind, Content, LargeHead, origin_of};
+use crate::message::{BodyKind, Content, LargeHead, ORIGINAL_DESTINATION, origin_of};
 
 /// Why the broker did not do what an operator asked.
 #[derive(Debug, thiserror::Error)]
@@ -461,11 +461,11 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
                     left = 0;
                     break;
                 }
-                let origin = self.origin(queue, before, message).await?;
-                if only.is_some_and(|only| !is_from(message, origin.as_deref(), only)) {
+                let came = self.came(queue, before, message, only).await?;
+                if !came.wanted {
                     continue;
                 }
-                let Some(origin) = origin else {
+                let Some(origin) = came.from.filter(|_| !message.lent) else {
                     stayed += 1;
                     continue;
                 };
@@ -508,34 +508,43 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         Ok(moved)
     }
 
-    /// The queue that a message came from, if it says so and can go back there now.
-    async fn origin(
+    /// Where a message came from, and whether that is the queue or destination that is asked for.
+    async fn came(
         &self,
         queue: &str,
         before: Option<Spot>,
         message: &Browsable,
-    ) -> Result<Option<Box<str>>, Failure> {
-        if message.lent {
-            return Ok(None);
-        }
-        if let Some(dead) = &message.dead {
-            return Ok(Some((&*dead.origin).into()));
+        only: Option<&str>,
+    ) -> Result<Came, Failure> {
+        let dead = message.dead.as_ref();
+        let told = dead.map(|dead| dead.destination(&[]).to_string());
+        let known = only.is_none_or(|only| {
+            dead.is_some_and(|dead| *dead.origin == *only) || told.as_deref() == Some(only)
+        });
+        if let Some(dead) = dead.filter(|dead| known || !dead.is_of_pattern()) {
+            return Ok(Came { from: Some((&*dead.origin).into()), wanted: known });
         }
         let found = self.content(queue, before, message).await?;
-        let origin = match &found {
-            Found::Content(content) => origin_of(|name| content.property(name)),
-            Found::Large(head) => origin_of(|name| head.property(name)),
+        let property = |name: &str| match &found {
+            Found::Content(content) => content.property(name),
+            Found::Large(head) => head.property(name),
             Found::Problem(_) | Found::Gone => None,
         };
-        Ok(origin.filter(|origin| *origin != queue).map(Into::into))
+        let from = match dead {
+            Some(dead) => Some(&*dead.origin),
+            None => origin_of(property).filter(|origin| *origin != queue),
+        };
+        let said = property(ORIGINAL_DESTINATION);
+        let wanted = only.is_none_or(|only| [from, said].contains(&Some(only)));
+        Ok(Came { from: from.map(Into::into), wanted })
     }
 }
 
-/// Whether a message came from there: the queue by its name, or as its properties tell it.
-fn is_from(message: &Browsable, origin: Option<&str>, only: &str) -> bool {
-    let named = |dead: &Arc<DeadLetter>| *dead.origin == *only;
-    let told = |dead: &Arc<DeadLetter>| dead.destination(&[]).to_string() == only;
-    origin == Some(only) || message.dead.iter().any(|dead| named(dead) || told(dead))
+/// What is known of where a message came from.
+struct Came {
+    /// The queue.
+    from: Option<Box<str>>,
+    wanted: bool,
 }
 
 /// Whether a move was refused for where it was to go alone, so that one to elsewhere may be taken.

@@ -165,6 +165,29 @@ pub(crate) fn expire(broker: &Broker, stomp: &mut Stomp, destination: &str, text
 }
 
 #[test]
+fn what_a_pattern_has_kept_is_retried_by_the_topic_it_was_published_on() {
+    let dir = fresh_dir();
+    let broker = Broker::start(&dir.path().join("data"));
+    let mut ann = connect_as(&broker, "ann");
+    ann.confirm(keep("/topic/prices.*", "all")).unwrap();
+    ann.disconnect().unwrap();
+    let mut stomp = broker.connect();
+    for to in ["/topic/prices.tin", "/topic/prices.gold", "/topic/prices.tin"] {
+        expire(&broker, &mut stomp, to, to);
+    }
+    let mut ann = connect_as(&broker, "ann");
+    ann.confirm(keep("/topic/prices.*", "all")).unwrap();
+    for (origin, count) in
+        [("topic://prices", 0), ("topic://prices.gold", 1), ("topic://prices.*", 2)]
+    {
+        let retried = said(&broker.command(&["dlq", "retry", "--origin", origin]));
+        assert!(retried.contains(&format!("{count} moved")), "{origin}: {retried}");
+    }
+    let texts: Vec<_> = (0..3).map(|_| ann.message().unwrap().text().to_owned()).collect();
+    assert_eq!(texts, ["/topic/prices.gold", "/topic/prices.tin", "/topic/prices.tin"]);
+}
+
+#[test]
 fn what_a_subscription_kept_comes_from_its_topic_and_stays_apart_once_that_has_ended() {
     let dir = fresh_dir();
     let broker = Broker::start(&dir.path().join("data"));

@@ -4,10 +4,13 @@ use super::*;
 use crate::message::{Jms, LargeHead};
 use crate::session::stomp::Pieces;
 
-fn wire() -> Wire {
+fn config() -> Arc<OpenWireConfig> {
     let pieces = Pieces { whole_bytes: 100, piece_bytes: 64, ahead_bytes: 1 << 20 };
-    let config = OpenWireConfig { pieces, body_bytes: 1 << 20, ..OpenWireConfig::default() };
-    Wire::connected(&Arc::new(config), 1, "c")
+    Arc::new(OpenWireConfig { pieces, body_bytes: 1 << 20, ..OpenWireConfig::default() })
+}
+
+fn wire() -> Wire {
+    Wire::connected(&config(), 1, "c")
 }
 
 /// Larger than what is read whole.
@@ -92,6 +95,27 @@ fn a_large_body_that_is_refused_is_read_to_its_end_and_the_connection_goes_on() 
     assert!(wire.asks().is_empty());
     wire.say(&text(2, queue("q")));
     assert_eq!(wire.asks().len(), 1);
+}
+
+#[test]
+fn a_large_body_in_a_branch_that_is_lost_is_given_up_and_its_sender_goes_on() {
+    let mut wire = Wire::opened_again(&config(), true);
+    wire.say(&transaction(transacted::branch(1), 0));
+    wire.answer_all();
+    let mut message = large(MessageKind::Bytes);
+    message.head.transaction_id = Some(transacted::branch(1));
+    wire.say(&message);
+    let mut last = None;
+    while let Some(ask) = wire.asks().pop() {
+        last = Some(ask);
+        while !wire.owed.is_empty() {
+            wire.answer(Ok(Reply::Done));
+        }
+        wire.feed(&[]);
+    }
+    assert!(matches!(last, Some(Command::Unstage { .. })), "{last:?}");
+    let frames = wire.frames();
+    assert!(matches!(frames[..], [.., Structure::Response(_)]), "{frames:?}");
 }
 
 #[test]

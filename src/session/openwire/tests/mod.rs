@@ -114,6 +114,21 @@ impl Wire {
         });
     }
 
+    /// Of a client that has come back, or not, to a broker that is not the one it knew.
+    pub(super) fn opened_again(config: &Arc<OpenWireConfig>, failover_reconnect: bool) -> Self {
+        let mut wire = Self::opened(config, 1);
+        wire.say(&ConnectionInfo {
+            command_id: 1,
+            connection_id: Some(WireConnectionId { value: Text::new("c") }),
+            client_id: Text::new("c"),
+            failover_reconnect,
+            ..ConnectionInfo::default()
+        });
+        wire.answer_all();
+        let _ = wire.frames();
+        wire
+    }
+
     /// Alone in its broker.
     pub(super) fn alone() -> Self {
         Self::connected(&Arc::default(), 1, "c")

@@ -16,7 +16,7 @@ const RECOVER: i8 = 5;
 const FORGET: i8 = 6;
 const END: i8 = 7;
 
-fn branch(number: u8) -> TransactionId {
+pub(super) fn branch(number: u8) -> TransactionId {
     XaTransactionId {
         format_id: 7,
         global_transaction_id: Some(Bytes::from(vec![number])),
@@ -203,15 +203,7 @@ fn a_transaction_said_again_with_a_gap_can_only_be_rolled_back() {
     // The client has come back, and the numbers of its commands tell what was lost.
     for (numbers, whole) in [([7, 8, 9], true), ([7, 8, 10], false), ([7, 9, 10], false)] {
         for reconnected in [true, false] {
-            let mut wire = Wire::opened(&Arc::default(), 1);
-            wire.say(&ConnectionInfo {
-                command_id: 1,
-                connection_id: Some(WireConnectionId { value: Text::new("c") }),
-                client_id: Text::new("c"),
-                failover_reconnect: reconnected,
-                ..ConnectionInfo::default()
-            });
-            wire.answer_all();
+            let mut wire = Wire::opened_again(&Arc::default(), reconnected);
             wire.say(&TransactionInfo { command_id: numbers[0], ..transaction(local(1), BEGIN) });
             wire.answer_all();
             let mut message = within(text(1, queue("out")), local(1));
@@ -252,14 +244,7 @@ fn begun_and_voted(wire: &mut Wire, number: u8, lost: i32) -> (EndAs, bool) {
 
 #[test]
 fn a_branch_that_may_have_begun_before_its_client_came_back_can_only_be_rolled_back() {
-    let mut wire = Wire::opened(&Arc::default(), 1);
-    wire.say(&ConnectionInfo {
-        command_id: 1,
-        connection_id: Some(WireConnectionId { value: Text::new("c") }),
-        client_id: Text::new("c"),
-        failover_reconnect: true,
-        ..ConnectionInfo::default()
-    });
+    let mut wire = Wire::opened_again(&Arc::default(), true);
     let session = |value| SessionInfo {
         session_id: Some(SessionId { connection_id: Text::new("c"), value }),
         ..SessionInfo::default()
