@@ -440,6 +440,8 @@ pub const BROKEN_BRANCH_MILLIS: u64 = 60_000;
 pub const OUTCOMES_A_MARK: u64 = 1000;
 /// How long that is.
 pub const OUTCOME_MARK_MILLIS: u64 = 600_000;
+/// So many of them at most, then every second is left out; even, so that the newest stays.
+pub const OUTCOME_MARKS_MAX: usize = 2048;
 /// Bytes of messages that one step of a vote makes durable, and one message.
 pub const KEPT_BYTES_A_STEP: usize = 256 << 10;
 /// What a name against repetitions is taken to cost in memory.

@@ -271,9 +271,21 @@ impl Durable {
         });
         if marks_it {
             marks.push((*last, at));
+            thin(marks);
         }
         let row = OutcomeRow { number: *last, resolution, at };
         self.delta.outcomes.insert(xid.clone(), Some(row));
+    }
+}
+
+/// Leaves out every second of too many marks: what lies between two of them is forgotten together.
+fn thin(marks: &mut Vec<(u64, Millis)>) {
+    if marks.len() >= limits::OUTCOME_MARKS_MAX {
+        let mut count = 0;
+        marks.retain(|_| {
+            count += 1;
+            count % 2 == 0
+        });
     }
 }
 
@@ -327,5 +339,22 @@ impl Broker {
         let operation = Operation::Keep { queue, rank, entry, returned, holder };
         self.durable.extend(transaction, number, operation, written.lsn);
         self.stage(transaction, queue, entry.charge());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_outcomes_are_bounded_and_the_newest_is_one_of_them() {
+        let mut marks = Vec::new();
+        for number in 1..100_000 {
+            marks.push((number, Millis(10 * number)));
+            thin(&mut marks);
+            assert!(marks.len() < limits::OUTCOME_MARKS_MAX);
+            assert_eq!(marks.last(), Some(&(number, Millis(10 * number))));
+        }
+        assert!(marks.len() >= limits::OUTCOME_MARKS_MAX / 2 && marks.is_sorted());
     }
 }

@@ -12,6 +12,10 @@ use super::row::{
 use super::{Base, Index, IndexError};
 use crate::broker::delta::{Delta, HeuristicRow, OutcomeRow, Remembered};
 use crate::ids::{TransactionId, Xid};
+use crate::limits;
+
+/// Marks of outcomes are a row: two numbers each.
+const _: () = assert!(16 * limits::OUTCOME_MARKS_MAX + 64 < limits::INDEX_ROW_BYTES_MAX as usize);
 
 impl Index {
     /// How a branch has ended, if that is remembered.
