@@ -36,9 +36,13 @@ pub(crate) struct Names {
     /// When the newest of the commits was made that are not remembered any more. In the durable
     /// state it is a row of its own, [`UNTIL`].
     commits_until: Option<Millis>,
-    /// The number of the newest of the answers that there never will be a commit and that are not
-    /// remembered any more.
+    /// The newest of the answers that there never will be a commit and that are not remembered any
+    /// more, as commits and answers were counted ([`Names::counted`]).
     void_until: u64,
+    /// Those that were counted before all of them were forgotten, and their numbers began anew.
+    before: u64,
+    /// The highest number of a commit or answer since.
+    last: u64,
 }
 
 /// The number of the row among the commits that names none of them: its time is that of the newest
@@ -126,11 +130,16 @@ impl Names {
 
     /// The number of the next commit, or answer that there is none: where a transaction begins.
     pub(super) fn next_commit(&self) -> u64 {
-        self.next(Scope::Commits)
+        self.counted(self.next(Scope::Commits))
     }
 
-    /// Whether it may have been said of a commit, since its transaction began there, that there
-    /// never will be one.
+    /// The place in the order of all commits and answers of this life of one that has this number.
+    fn counted(&self, number: u64) -> u64 {
+        self.before + number
+    }
+
+    /// Whether it may have been said of a commit, since its transaction began there
+    /// ([`Self::next_commit`]), that there never will be one.
     pub(super) fn may_be_void(&self, began: u64) -> bool {
         self.void_until >= began
     }
@@ -151,6 +160,9 @@ impl Names {
     }
 
     fn add(&mut self, scope: Scope, number: u64, row: NameRow) {
+        if scope == Scope::Commits {
+            self.last = self.last.max(number);
+        }
         let known = self.scopes.entry(scope).or_default();
         if row.transaction.is_some() {
             known.pending.insert(number, row);
@@ -192,6 +204,9 @@ impl Names {
         move_on(&mut self.oldest, scope, before, known.oldest());
         if known.by_id.is_empty() && known.rows.is_empty() && known.pending.is_empty() {
             self.scopes.remove(&scope);
+            if scope == Scope::Commits {
+                self.before += std::mem::take(&mut self.last);
+            }
         }
     }
 
@@ -335,7 +350,7 @@ impl Durable {
         let scopes = self.names.scopes.get(&Scope::Commits);
         let Some(row) = scopes.and_then(|known| known.rows.get(&number)).copied() else { return };
         if row.operations.is_none() {
-            self.names.void_until = self.names.void_until.max(number);
+            self.names.void_until = self.names.void_until.max(self.names.counted(number));
         }
         if self.names.commits_until >= Some(row.at) {
             return;

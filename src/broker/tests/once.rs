@@ -411,6 +411,31 @@ fn a_commit_of_which_it_may_have_been_said_that_there_never_will_be_one_is_refus
 }
 
 #[test]
+fn a_commit_of_which_that_was_said_is_refused_when_all_others_are_forgotten_too() {
+    let mut bench = Bench::with(Limits { names_millis: 1000, ..Limits::default() });
+    // All are forgotten, and their numbers begin anew: the one of an old question is above others.
+    for round in 0..2 {
+        many_commits(&mut bench);
+        bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+        let asked = outcome(1 + round);
+        assert_eq!(bench.ask(2, &asked), Ok(Verdict::Answer(Reply::NotCommitted)));
+        while let Some(at) = bench.broker.next_deadline() {
+            bench.now = at;
+            bench.settle_down(Effects::new());
+        }
+        assert_eq!(bench.known(), 0);
+        assert_eq!(bench.ask(1, &commit_as(1 + round, 5)), Err(Refusal::CommitVoid));
+        let disposition = Disposition::Return;
+        bench.ask(1, &Command::Rollback { transaction: T, disposition }).unwrap();
+        // One that begins by now has nothing to do with the question.
+        bench.ask(1, &Command::Begin { transaction: T }).unwrap();
+        assert_eq!(bench.ask(1, &commit_as(11 + round, 5)), ONCE);
+        bench.now.0 += 2000;
+        bench.settle_down(Effects::new());
+    }
+}
+
+#[test]
 fn a_large_body_sent_again_is_given_back() {
     let mut bench = Bench::new();
     for round in 0..2 {
