@@ -167,16 +167,26 @@ impl Cron {
 
     /// The first minute of a day from that one on.
     fn minute_from(&self, minute: u64) -> Option<u64> {
-        let minutes = minute..24 * 60;
-        let mut fitting = minutes.filter(|minute| {
-            self.hours >> (minute / 60) & 1 == 1 && self.minutes >> (minute % 60) & 1 == 1
-        });
-        fitting.next()
+        (minute / 60..24).filter(|hour| self.hours >> hour & 1 == 1).find_map(|hour| {
+            let from = minute.saturating_sub(60 * hour);
+            let minutes = self.minutes >> from;
+            (minutes != 0).then(|| 60 * hour + from + u64::from(minutes.trailing_zeros()))
+        })
     }
 
-    /// The first day since 1970 from that one on.
-    fn day_from(&self, day: u64) -> Option<u64> {
-        (day..day + DAYS_AHEAD).find(|day| self.fits(*day))
+    /// The first day since 1970 from that one on. Months that do not fit are passed over: a
+    /// transaction may ask hundreds of times.
+    fn day_from(&self, mut day: u64) -> Option<u64> {
+        let end = day + DAYS_AHEAD;
+        while day < end {
+            if self.fits(day) {
+                return Some(day);
+            }
+            let (month, of_month) = month_and_day(day);
+            let fits = self.months >> month & 1 == 1;
+            day += if fits { 1 } else { 28_u64.saturating_sub(u64::from(of_month)).max(1) };
+        }
+        None
     }
 
     fn fits(&self, day: u64) -> bool {
