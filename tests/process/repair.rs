@@ -315,6 +315,23 @@ fn a_log_is_cut_before_a_record_that_does_not_fit() {
 }
 
 #[test]
+fn what_a_newer_version_has_written_is_not_cut_off() {
+    let dir = fresh_dir();
+    let broker = start(&dir.path().join("data"));
+    broker.connect().publish("/queue/kept", "before").unwrap();
+    let data = broker.kill();
+    append(&data, 999, &[]);
+    let run = run_to_end(&["run", "--data", path(&data), "--listen", ANY_PORT]);
+    assert!(said(&run).contains("was a newer version here before?"), "{run:?}");
+    let new = dir.path().join("new");
+    let output = run_to_end(&["store", "repair", path(&data), "--into", path(&new)]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = said(&output);
+    assert!(told.contains("record kind 999") && told.contains("with that version"), "{told}");
+    assert!(!new.exists());
+}
+
+#[test]
 fn a_store_without_its_seal_is_not_repaired_and_nothing_is_made() {
     let dir = fresh_dir();
     let broker = start(&dir.path().join("data"));
@@ -358,6 +375,14 @@ fn damage_head_of_batch_with(data: &Path, body: &[u8]) -> (String, usize) {
 }
 
 fn append_a_record_that_does_not_fit(data: &Path) {
+    let record = Record::QueueDeleted { queue: escrowmq::ids::QueueId(77) };
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    append(data, record.kind(), &bytes);
+}
+
+/// Appends a record in a life of its own.
+fn append(data: &Path, kind: u16, bytes: &[u8]) {
     let storage: Arc<dyn Storage> = Arc::new(DirStorage::open_or_create(data).unwrap());
     let (options, settings) = (Options::default(), Settings::default());
     let store = open_store(&storage, options, &settings, 77, Millis(1), &mut |_| {})
@@ -370,10 +395,7 @@ fn append_a_record_that_does_not_fit(data: &Path) {
         log.complete(group, written).unwrap();
     };
     write();
-    let record = Record::QueueDeleted { queue: escrowmq::ids::QueueId(77) };
-    let mut bytes = Vec::new();
-    record.encode(&mut bytes);
-    log.append(record.kind(), &bytes, &[]);
+    log.append(kind, bytes, &[]);
     write();
 }
 

@@ -26,7 +26,7 @@ use super::{CliError, Looked, Ticker, at, freeze, line_of, look, quietly};
 use crate::broker::{self, Broker, Written};
 use crate::cli::print;
 use crate::ids::{Lsn, QueueId};
-use crate::record::Record;
+use crate::record::{Record, RecordError};
 use crate::store::index::{Base, INDEX_NAME, Index, IndexError};
 use crate::wal::{Faulty, Finding, PackId, Peek, Records, RecoveryError, ReplayPoint};
 
@@ -162,6 +162,10 @@ fn diagnose(store: &Looked, peek: &Peek, ticker: &mut Ticker) -> Result<Diagnosi
     let base = index.as_ref().map_or(&empty, |(_, base)| base);
     let (mut records, missing) = peek.records_there(base.replay);
     let replayed = replay(peek, &mut records, base, ticker);
+    if let Some(newer) = replayed.newer {
+        let what = "a newer version wrote it, and reads all of it: repair with that version";
+        return Ok(Diagnosis::Stuck(format!("{newer}; {what}")));
+    }
     let why = replayed.why.or(missing.map(unusable));
     found.extend(why.clone());
     let through = base.replay.map_or(Lsn(0), |replay| replay.through);
@@ -311,6 +315,8 @@ struct Replayed {
     end: Lsn,
     /// Why it does not.
     why: Option<String>,
+    /// What it is there, where it is no damage: a record of a newer version.
+    newer: Option<String>,
     records: u64,
     /// Live bytes per segment then.
     live: BTreeMap<u64, u64>,
@@ -328,22 +334,24 @@ fn replay(peek: &Peek, records: &mut Records, base: &Base, ticker: &mut Ticker) 
             Ok(Some(found)) => found,
             Ok(None) => {
                 let (end, live) = (records.end(), broker.live());
-                return Replayed { end, why: None, records: count, live };
+                return Replayed { end, why: None, newer: None, records: count, live };
             }
             Err(error) => {
                 let (end, why, live) = (records.end(), Some(unusable(error)), broker.live());
-                return Replayed { end, why, records: count, live };
+                return Replayed { end, why, newer: None, records: count, live };
             }
         };
-        let applied = Record::decode(found.kind, &found.record)
-            .map_err(|error| error.to_string())
-            .and_then(|record| {
-                let written = Written { lsn: found.lsn, frame_len: found.frame_len };
-                broker.apply_record(written, &record).map_err(|misfit| misfit.to_string())
-            });
+        let written = Written { lsn: found.lsn, frame_len: found.frame_len };
+        let record = Record::decode(found.kind, &found.record);
+        let newer = matches!(record, Err(RecordError::UnknownKind(_)));
+        let applied = record.map_err(|error| error.to_string()).and_then(|record| {
+            broker.apply_record(written, &record).map_err(|misfit| misfit.to_string())
+        });
         if let Err(why) = applied {
             let why = Some(place(peek, found.lsn, &why));
-            return Replayed { end: found.batch, why, records: count, live: broker.live() };
+            let newer = why.clone().filter(|_| newer);
+            let (end, live) = (found.batch, broker.live());
+            return Replayed { end, why, newer, records: count, live };
         }
         count += 1;
         if broker.delta_len() >= DELTA_CHANGES_MAX {
