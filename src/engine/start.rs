@@ -123,6 +123,8 @@ pub fn open_store(
     }
     // True until the log has said it: a start that is cut off before leaves it to the next.
     let restored = recovery.restored_at().is_some_and(|epoch| broker.epoch() <= epoch);
+    // Before the first record of this life: an older version may not know it.
+    index.raise()?;
     let opened = recovery.finish(&broker.live(), &packed)?;
     let log = opened.log;
     let checkpoints = Checkpoints::new(

@@ -1,7 +1,9 @@
 //! Stores as older versions of this program have left them: they start, and nothing of them is
-//! lost. Of each version of the index there is one, and since format 12 another with what that
-//! lacks (`more`); each is written once and never again.
+//! lost. Of each version of the index there is one, since format 12 another with what that lacks
+//! (`more`), and since format 13 one that has forgotten commits; each is written once and never
+//! again.
 
+mod forgotten;
 mod more;
 
 use std::fs;

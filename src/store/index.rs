@@ -194,6 +194,26 @@ impl Index {
         Ok((index, base))
     }
 
+    /// Makes an older index one of this version, durably: for those who are to write to the log,
+    /// which an older version could not read from then on. Who only looks leaves it as it is.
+    ///
+    /// # Errors
+    /// Those of the disk; the index is as it was then.
+    pub fn raise(&self) -> Result<(), IndexError> {
+        let state = self.database()?;
+        let this = FORMAT.to_le_bytes();
+        let read = state.database().begin_read().map_err(error)?;
+        let found = read.open_table(META).map_err(error)?.get(row::META_FORMAT);
+        if found.map_err(error)?.is_some_and(|found| found.value() == this) {
+            return Ok(());
+        }
+        let write = begin_write(state.database())?;
+        let mut meta = write.open_table(META).map_err(error)?;
+        meta.insert(row::META_FORMAT, this.as_slice()).map_err(error)?;
+        drop(meta);
+        write.commit().map_err(error)
+    }
+
     /// Merges `delta` into the index and moves the replay point, as one durable transaction.
     ///
     /// The log must be durable through `replay.through` before. A queue that is gone takes all of
@@ -619,7 +639,6 @@ fn write(
         let mut meta = write.open_table(META).map_err(error)?;
         let scalars = row::encode(row::META_SCALARS.as_bytes(), &delta.scalars);
         meta.insert(row::META_SCALARS, scalars.as_slice()).map_err(error)?;
-        // From here on an older version is not to start on it.
         meta.insert(row::META_FORMAT, FORMAT.to_le_bytes().as_slice()).map_err(error)?;
         let checkpoint = row::encode_checkpoint(checkpoint);
         meta.insert(row::META_CHECKPOINT, checkpoint.as_slice()).map_err(error)?;

@@ -92,9 +92,13 @@ pub(super) const META_REMEMBERED: &str = "remembered";
 /// delayed messages, in 5 no names, in 6 no branches and no sizes of bodies, in 7 no producers and
 /// nothing that comes again, in 9 no payloads that several entries hold, in 10 no ids of
 /// publications, nothing that waits to be published and no durable subscriptions to patterns, in 11
-/// no large bodies that several entries name.
-pub(crate) const FORMAT: u32 = 12;
-/// The oldest that is read. What it has means the same; the first commit makes it [`FORMAT`].
+/// no large bodies that several entries name, in 12 perhaps no time of what was forgotten of
+/// commits.
+///
+/// It is the version of the records in the log, too: who writes these says so in the index first
+/// ([`super::Index::raise`]).
+pub(crate) const FORMAT: u32 = 13;
+/// The oldest that is read. What it has means the same; the first start makes it [`FORMAT`].
 pub(super) const OLDEST: u32 = 10;
 /// Version of each row's layout.
 const VERSION: u8 = 1;

@@ -480,7 +480,10 @@ fn each_file_that_is_not_the_right_index_gets_its_own_answer() {
     drop(builder(CACHE).create_with_backend(Backend(file)).unwrap());
     assert!(matches!(refused(&disk), IndexError::Foreign { .. }));
     let disk = with_meta(row::META_FORMAT, &(FORMAT + 1).to_le_bytes());
-    assert!(matches!(refused(&disk), IndexError::UnknownVersion { found: 13, newest: 12 }));
+    let unknown = refused(&disk);
+    assert!(
+        matches!(unknown, IndexError::UnknownVersion { found, newest: FORMAT } if found > FORMAT)
+    );
     let disk = with_meta(row::META_STORE, &77u128.to_le_bytes());
     assert!(matches!(refused(&disk), IndexError::OtherStore { found: 77, expected: STORE }));
     let disk = with_meta(row::META_SCALARS, b"nonsense");
