@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use escrowmq::blocking::{Branch, Broker, Connection, Consumer, Delivery, Xa};
-use escrowmq::{Destination, Vote, XaError, Xid};
+use escrowmq::{Destination, Redelivery, Vote, XaError, Xid};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -23,7 +23,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 pub const TOTAL: u64 = 1000;
 
 /// Tells our xids from those of other transaction managers.
-const FORMAT: i32 = 7001;
+pub const FORMAT: i32 = 7001;
 
 /// The transaction by which the money comes into the world.
 const OPENING: &str = "opening";
@@ -184,7 +184,9 @@ impl Bank {
     fn open(directory: &Path, name: &'static str) -> Outcome<Self> {
         // Small files, because there is little money.
         let builder = escrowmq::Broker::builder(directory.join(name)).segment_size(1 << 20);
-        let broker = builder.open_blocking()?;
+        // However often transfers are rolled back, no money is to be set apart.
+        let any_number = Redelivery::new().maximum(0);
+        let broker = builder.redelivery("queue://account", any_number).open_blocking()?;
         let connection = broker.connect()?;
         let account = Destination::queue("account");
         let money = connection.subscribe(&account)?;

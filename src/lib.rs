@@ -88,8 +88,8 @@ pub mod wal;
 pub use embedded::{
     Branch, BranchError, Broker, Builder, Connection, Consumer, Consuming, Delivery, Durable,
     Ended, Failure, Keeping, Limit, Message, MessageId, MessageIdError, OpenError, Outcome,
-    OutcomeError, Receipt, RecoveredBranch, Recovery, RecvError, Redelivery, Refusal, SendError,
-    SettingError, SettleError, StoreRefused, SubscribeError, Suspended, Transaction,
+    OutcomeError, Receipt, RecoveredBranch, Recovery, RecvError, Redelivery, Refusal, RefusalKind,
+    SendError, SettingError, SettleError, StoreRefused, SubscribeError, Suspended, Transaction,
     TransactionError, Xa, blocking,
 };
 

@@ -70,6 +70,7 @@ const WHO_MAY_USE: &[(&str, &[&str])] = &[
         "embedded",
         &[
             "engine",
+            "backup",
             "server",
             "session::stomp",
             "session::Done",

@@ -17,7 +17,8 @@ use crate::message::Destination;
 ///
 /// What is sent in it is seen by nobody, and what is acknowledged in it is neither gone nor anybody
 /// else's, until the branch is committed. Everything that is sent to a queue in a branch is
-/// persistent, whatever the message says.
+/// persistent, whatever the message says. It has the [limits](crate::Transaction#limits) of a
+/// transaction.
 ///
 /// When the work is done, [`end`](Branch::end) says so; only then can the branch vote. One that is
 /// dropped has failed: the branch can only be rolled back.

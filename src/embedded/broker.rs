@@ -56,7 +56,8 @@ impl Broker {
     /// A connection to it.
     ///
     /// # Errors
-    /// When the broker has ended: its store failed.
+    /// When the broker has ended: its store failed. As this waits for nothing, it may not say why
+    /// yet; [`Broker::failed`] does.
     pub fn connect(&self) -> Result<Connection, Ended> {
         Connection::new(&self.way)
     }

@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) patience: Duration,
     pub(super) listens: bool,
+    /// An operator's commands reach it.
+    pub(super) operated: bool,
     /// Ids that are remembered, if that is said.
     ids: Option<u32>,
     /// Instead of the directory.
@@ -59,7 +61,8 @@ impl Builder {
         config.log.checkpoint_bytes = Size::mib(32);
         let clock = Arc::new(SystemClock::new());
         let patience = Duration::ZERO;
-        let plan = Plan { config, patience, listens: false, ids: None, storage: None, clock };
+        let (listens, operated, ids, storage) = (false, false, None, None);
+        let plan = Plan { config, patience, listens, operated, ids, storage, clock };
         Self(plan).memory_limit(256 * MIB)
     }
 
@@ -130,14 +133,24 @@ impl Builder {
         self
     }
 
-    /// Serves other programs too, at a URL like `stomp://127.0.0.1:61613`; port 0 takes a free one,
-    /// which [`Broker::addresses`] tells. Without [`Builder::users`] whoever reaches the address
-    /// may read and write every queue: so it must be one that this machine alone can reach.
+    /// Serves other programs too, at a URL like `stomp://127.0.0.1:61613`, or
+    /// `tcp://127.0.0.1:61616` for ActiveMQ's own clients, which speak OpenWire; port 0 takes a
+    /// free one, which [`Broker::addresses`] tells. Without [`Builder::users`] whoever reaches the
+    /// address may read and write every queue: so it must be one that this machine alone can reach.
     pub fn listen(mut self, url: impl Into<String>) -> Self {
         if !std::mem::replace(&mut self.0.listens, true) {
             self.0.config.listen.clear();
         }
         self.0.config.listen.push(url.into());
+        self
+    }
+
+    /// Lets the operator of this machine at the running broker, with the commands `queue`, `dlq`,
+    /// `xa`, `schedule` and `store backup` of `escrowmq` and the broker's directory after `--data`:
+    /// through a socket there that the program's own user and root alone may use. The path of that
+    /// socket, `admin.sock` in the directory, may have about 100 bytes at most.
+    pub fn operated(mut self) -> Self {
+        self.0.operated = true;
         self
     }
 
@@ -158,7 +171,8 @@ impl Builder {
         self
     }
 
-    /// The certificate and its key, in PEM, of listeners like `stomp+ssl://127.0.0.1:61612`.
+    /// The certificate and its key, in PEM, of listeners like `stomp+ssl://127.0.0.1:61612` and
+    /// `ssl://127.0.0.1:61617`.
     pub fn tls(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.0.config.tls.certificate = certificate.into();
         self.0.config.tls.key = key.into();

@@ -40,7 +40,7 @@ impl Connection {
                 link.router.serves(&link);
                 Ok(Self { link })
             }
-            Err(_) => Err(way.why_now()),
+            Err(why) => Err(way.why_now(why)),
         }
     }
 
@@ -51,7 +51,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`SendError::Ended`] says that nobody knows whether the message was sent; with all others it
-    /// was not.
+    /// was not. What to do about a refusal, its [kind](crate::Refusal::kind) says.
     ///
     /// # Dropping the future
     /// The message may have been sent or not.
@@ -121,7 +121,8 @@ impl Connection {
     /// Begins a transaction on this connection, for what it sends and what its consumers received.
     ///
     /// # Errors
-    /// Where the broker refuses it, because 256 of this connection have not ended; or has ended.
+    /// Where the broker refuses it, because 256 of this connection, pieces of
+    /// [work in branches](Connection::xa) included, have not ended; or has ended.
     ///
     /// # Dropping the future
     /// There is no transaction.

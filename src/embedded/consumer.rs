@@ -87,11 +87,12 @@ impl Consumer {
     /// The next message if it is here already.
     ///
     /// # Errors
-    /// As of [`Consumer::recv`].
+    /// As of [`Consumer::recv`]. As this waits for nothing, what it tells of a store that has just
+    /// failed may not say why yet; [`Broker::failed`](crate::Broker::failed) does.
     pub fn try_recv(&mut self) -> Result<Option<Delivery>, RecvError> {
         self.next().map_err(|stop| match stop {
             Stop::Recv(error) => error,
-            Stop::Closed(_) => self.link.way.why_now().into(),
+            Stop::Closed(why) => self.link.way.why_now(why).into(),
         })
     }
 

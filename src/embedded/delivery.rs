@@ -14,7 +14,8 @@ use crate::ids::{Millis, SubscriptionId, Tag};
 use crate::message::{BodyKind, Content, Destination, GROUP_ID, SCHEDULED_JOB};
 
 /// Names a message for as long as its store exists; the same at each redelivery. Other wires show
-/// it as the end of their message ids, and `escrowmq queue browse` as it is displayed here.
+/// it as the end of their message ids, and `escrowmq queue browse`, where the broker is
+/// [operated](crate::Builder::operated), as it is displayed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub(super) command::MessageId);
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::broker::command::{self, XaError};
 use crate::config::ConfigError;
-use crate::engine::{StopError, StoreError};
+use crate::engine::{Closed, StopError, StoreError};
 use crate::io::real::LockError;
 use crate::selector::SelectorError;
 
@@ -73,18 +73,29 @@ impl From<LockError> for OpenError {
 
 /// Why a store failed while its broker ran. The program lives on, and may open the store again:
 /// that finds everything that was confirmed.
+///
+/// Where a call that waits for nothing finds a store that has just failed, it says only that it
+/// has; [`Broker::failed`](crate::Broker::failed) and [`close`](crate::Broker::close) say why.
 #[derive(Clone, Debug)]
-pub struct Failure(Arc<StopError>);
+pub struct Failure(Option<Arc<StopError>>);
 
 impl Failure {
     pub(super) fn new(error: StopError) -> Self {
-        Self(Arc::new(error))
+        Self(Some(Arc::new(error)))
+    }
+
+    /// It has failed, and whoever knows why has not said so yet.
+    pub(super) fn not_known_yet() -> Self {
+        Self(None)
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match &self.0 {
+            Some(why) => why.fmt(f),
+            None => Closed::Failed.fmt(f),
+        }
     }
 }
 
@@ -107,11 +118,104 @@ pub enum Ended {
 pub struct Refusal(pub(super) command::Refusal);
 
 impl Refusal {
-    /// Whether the same may be taken later, when there is more room: the destination, memory or
-    /// the disk is full, or too many sends of this connection wait for room already.
+    /// What a program can do about it. Of a transaction or a branch that was refused because of a
+    /// part of it, this is what became of that part.
+    #[must_use]
+    pub fn kind(&self) -> RefusalKind {
+        kind_of(&self.0)
+    }
+
+    /// Whether the same may be taken later, when there is more room: it is [`RefusalKind::Room`].
     #[must_use]
     pub fn is_for_want_of_room(&self) -> bool {
-        self.0.is_want_of_room()
+        self.kind() == RefusalKind::Room
+    }
+}
+
+/// What a program can do about a [`Refusal`]; its text says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// The destination, memory or the disk is full, or too many sends of this connection wait for
+    /// room already. The same may be taken later.
+    Room,
+    /// The message alone is larger than its destination may hold, or the broker takes: it never
+    /// will be taken.
+    NeverFits,
+    /// The transaction, or branch, has more operations, destinations or producers that count than
+    /// [it may](crate::Transaction#limits), their numbers have gaps in too many places, or it alone
+    /// sends more to a destination than that may hold. Divided, it may be taken.
+    TransactionTooLarge,
+    /// There are as many of them as there may be: transactions of the connection, branches, ids and
+    /// numbers in transactions that have not ended, destinations, durable subscriptions of a topic,
+    /// patterns, messages that come again. The same may be taken when some have ended.
+    TooMany,
+    /// A transaction that has not ended has sent a message under the same
+    /// [id](crate::Message::once) or [number](crate::Message::numbered). Send again when it has.
+    Pending,
+    /// The [number](crate::Message::numbered) is too far behind what its producer has sent since:
+    /// nobody knows any more whether a message was sent under it before. Now none was, and none
+    /// will be under this number.
+    BelowWindow,
+    /// Nobody keeps what is published on the topic, so that nothing would remember the id or number
+    /// of the message. Send it without, to a queue, or when there is a durable subscription.
+    NobodyKeeps,
+    /// The durable subscription has a consumer, or transactions that have not ended have taken from
+    /// it. Try again when these have ended.
+    InUse,
+    /// There is no such durable subscription.
+    Missing,
+    /// A name is empty, too long, kept for the broker, or a pattern where none can be; or what is
+    /// wanted of a consumer does not go together. It never will be taken.
+    Invalid,
+    /// None of these.
+    Other,
+}
+
+fn kind_of(why: &command::Refusal) -> RefusalKind {
+    use RefusalKind as Kind;
+    use command::Refusal as R;
+    match why {
+        R::RollbackOnly { because } => match **because {
+            // No part of a transaction is refused because of what others have there.
+            R::DestinationFull { .. } => Kind::TransactionTooLarge,
+            ref part => kind_of(part),
+        },
+        R::StorageFull
+        | R::DiskLow { .. }
+        | R::MemoryFull { .. }
+        | R::DestinationFull { .. }
+        | R::HeldFull { .. } => Kind::Room,
+        R::NeverFits { .. } | R::MessageTooLarge { .. } | R::TooLargeToRepeat { .. } => {
+            Kind::NeverFits
+        }
+        R::TransactionTooLarge { .. } | R::TransactionTooWide { .. } | R::TooManyGaps { .. } => {
+            Kind::TransactionTooLarge
+        }
+        R::TooManyTransactions { .. }
+        | R::TooManyBranches { .. }
+        | R::TooManyStages { .. }
+        | R::TooManyDestinations { .. }
+        | R::TooManySubscriptions { .. }
+        | R::TooManyPatterns { .. }
+        | R::TooManySchedules { .. }
+        | R::PendingFull { .. } => Kind::TooMany,
+        R::NamePending | R::NumberPending => Kind::Pending,
+        R::BelowWindow { .. } => Kind::BelowWindow,
+        R::NobodyKeeps => Kind::NobodyKeeps,
+        R::KeptInUse { .. } | R::QueueInTransactions(_) => Kind::InUse,
+        R::NoSuchKept { .. } => Kind::Missing,
+        R::BadDestinationName { .. }
+        | R::ReservedName
+        | R::BadSubscriptionName { .. }
+        | R::SelectorTooLong { .. }
+        | R::SendToPattern { .. }
+        | R::BadPattern { .. }
+        | R::PlainPattern { .. }
+        | R::ExclusiveSelector => Kind::Invalid,
+        // What operators ask, what only a connection asks that has lost count, and what has an
+        // error of its own.
+        _ => Kind::Other,
     }
 }
 
@@ -127,7 +231,7 @@ impl std::error::Error for Refusal {}
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The broker does not take it; it was not sent.
+    /// The broker does not take it; it was not sent. [`Refusal::kind`] says what to do about that.
     #[error("{0}")]
     Refused(#[source] Refusal),
     /// The body is larger than messages may be; it was not sent.
@@ -135,8 +239,8 @@ pub enum SendError {
     TooLarge {
         /// Bytes of the body.
         size: u64,
-        /// The limit in bytes: [`Builder::message_limit`](crate::Builder::message_limit), or less
-        /// for a topic and for what is repeated.
+        /// The limit in bytes: [`Builder::message_limit`](crate::Builder::message_limit), or
+        /// 256 KiB for what is repeated.
         limit: u64,
     },
     /// A property cannot go with a message; it was not sent.
@@ -235,7 +339,8 @@ pub enum TransactionError {
     /// A delivery belongs to the connection whose consumer received it, and so to its transactions.
     #[error("the delivery came by another connection than the one of this transaction")]
     OtherConnection,
-    /// The broker refused it, or a part of it: none of it has happened.
+    /// The broker refused it, or a part of it: none of it has happened. [`Refusal::kind`] says what
+    /// to do about that.
     #[error("{0}")]
     Refused(#[source] Refusal),
     /// The broker has ended: what was not committed before has not happened, and of a commit that

@@ -14,6 +14,7 @@ use super::builder::Plan;
 use super::error::{Failure, OpenError};
 use super::link::{Life, Way};
 use super::listen::Listening;
+use crate::backup::Source;
 use crate::engine::{self, Handle, Store};
 use crate::io::real::{DirStorage, LockError, StoreLock};
 use crate::io::{Clock, Storage};
@@ -73,9 +74,10 @@ fn live(plan: Plan, told: oneshot::Sender<Result<Opened, OpenError>>) {
             return drop(told.send(Err(error)));
         }
     };
+    let source = Source::running(&store, &place.storage);
     let index = Arc::clone(&store.index);
     let life_of_store = (store.report.store_id, store.report.epoch);
-    let running = match engine::start(store, Arc::clone(&clock)) {
+    let running = match engine::start(store, clock) {
         Ok(running) => running,
         Err(error) => {
             drop(place);
@@ -84,7 +86,7 @@ fn live(plan: Plan, told: oneshot::Sender<Result<Opened, OpenError>>) {
     };
     let handle = running.handle().clone();
     let addresses = listening.addresses();
-    let serving = listening.serve(&plan.config, life_of_store, handle.clone(), clock);
+    let serving = listening.serve(&plan, life_of_store, source, handle.clone());
     let message_limit = plan.config.limits.message.bytes();
     let nobodys = Nobodys(Some(handle.clone()));
     let way = Way { handle, life, message_limit };
@@ -113,13 +115,14 @@ struct Place {
 impl Place {
     fn take(plan: &Plan) -> Result<(Self, Listening), OpenError> {
         // The address first: a second broker by mistake should not touch the store.
-        let listening = Listening::bind(&plan.config, plan.listens)?;
+        let mut listening = Listening::bind(plan)?;
         if let Some(storage) = &plan.storage {
             return Ok((Self { storage: Arc::clone(storage), _lock: None }, listening));
         }
         let directory = DirStorage::open_or_create(&plan.config.data);
         let directory = directory.map_err(OpenError::Directory)?;
         let lock = lock(&directory, plan.patience)?;
+        listening.operate(plan)?;
         Ok((Self { storage: Arc::new(directory), _lock: Some(lock) }, listening))
     }
 }

@@ -52,10 +52,12 @@ impl Way {
         }
     }
 
-    /// The same for who must not wait.
-    pub(super) fn why_now(&self) -> Ended {
+    /// The same for who must not wait. What has failed is no clean end, though it may not be known
+    /// why yet.
+    pub(super) fn why_now(&self, closed: Closed) -> Ended {
         match &*self.life.borrow() {
             Life::Failed(failure) | Life::Over(Err(failure)) => Ended::Failed(failure.clone()),
+            Life::Running if closed == Closed::Failed => Ended::Failed(Failure::not_known_yet()),
             Life::Running | Life::Over(Ok(())) => Ended::Closed,
         }
     }

@@ -96,8 +96,12 @@ impl Message {
     /// of its queue or topic has. Sent again under it, on any connection and over whatever crash,
     /// it is confirmed, and nothing more happens, whatever it says and whether the first was
     /// consumed. In a transaction the id is taken by the commit, and free again after a rollback;
-    /// meanwhile who else sends under it is refused. The message is persistent whatever it asks
-    /// for; a topic of which nobody keeps what is published refuses it.
+    /// meanwhile who else sends under it is refused ([`RefusalKind::Pending`]). The message is
+    /// persistent whatever it asks for; a topic of which nobody keeps what is published refuses it
+    /// ([`RefusalKind::NobodyKeeps`]), unless it is for later.
+    ///
+    /// [`RefusalKind::Pending`]: crate::RefusalKind::Pending
+    /// [`RefusalKind::NobodyKeeps`]: crate::RefusalKind::NobodyKeeps
     ///
     /// An id has 1 byte at least. Consumers see it as the property `_AMQ_DUPL_ID`, by which STOMP
     /// and OpenWire clients send under ids of the same kind; a [property](Message::property) of
@@ -134,12 +138,19 @@ impl Message {
     /// nobody else in this store, and gives each of its messages another `sequence`, best by
     /// counting. Sent again with both the same, to whatever queue and over whatever crash, it is
     /// confirmed, and nothing more happens. In a transaction the sequence is taken by the commit,
-    /// and free again after a rollback. The message is persistent whatever it asks for; a topic
-    /// where nobody keeps what is published refuses it, unless it is for later.
+    /// and free again after a rollback; meanwhile who else sends it is refused
+    /// ([`RefusalKind::Pending`]). The message is persistent whatever it asks for; a topic where
+    /// nobody keeps what is published refuses it ([`RefusalKind::NobodyKeeps`]), unless it is for
+    /// later.
     ///
     /// Sequences may have gaps and come in any order; one that is too far behind what the producer
-    /// has sent since, thousands at least, is refused. A producer is remembered for 24 hours after
-    /// its connection has ended, or less where memory is short.
+    /// has sent since, thousands at least, is refused ([`RefusalKind::BelowWindow`]): nobody knows
+    /// then whether it was sent. A producer is remembered for 24 hours after its connection has
+    /// ended, or less where memory is short.
+    ///
+    /// [`RefusalKind::Pending`]: crate::RefusalKind::Pending
+    /// [`RefusalKind::NobodyKeeps`]: crate::RefusalKind::NobodyKeeps
+    /// [`RefusalKind::BelowWindow`]: crate::RefusalKind::BelowWindow
     pub fn numbered(mut self, producer: impl AsRef<str>, sequence: u64) -> Self {
         let producer = Identity::of(producer.as_ref().as_bytes());
         self.once = Some(Known::Number(Numbered { producer, sequence }));
@@ -164,7 +175,8 @@ impl Message {
     /// When it is no longer wanted, to the millisecond: it is not delivered after that.
     pub fn expires_at(mut self, at: SystemTime) -> Self {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.expires = Some(Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)));
+        // 0 is never, as on the wires.
+        self.expires = Some(Millis(millis(since).max(1)));
         self
     }
 
@@ -190,8 +202,8 @@ impl Message {
     /// with `period` in between, which without a [`Message::delay`] comes before the first time,
     /// too. Each time it is a message of its own, with the property `scheduledJobId`. Of what falls
     /// into a time in which no broker runs one comes late, and the others in their time, so that it
-    /// is as many in the end. Of bodies of 256 KiB at most; `escrowmq schedule` shows and ends what
-    /// is repeated.
+    /// is as many in the end. Of bodies of 256 KiB at most. Where the broker is
+    /// [operated](crate::Builder::operated), `escrowmq schedule` shows and ends what is repeated.
     pub fn repeat(mut self, period: Duration, times: Option<u32>) -> Self {
         (self.period, self.repeat) = (millis(period), times);
         self

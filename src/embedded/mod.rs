@@ -36,8 +36,8 @@ pub use self::consuming::Consuming;
 pub use self::delivery::{Delivery, MessageId, MessageIdError};
 pub use self::durable::{Durable, Keeping};
 pub use self::error::{
-    BranchError, Ended, Failure, OpenError, OutcomeError, RecvError, Refusal, SendError,
-    SettingError, SettleError, StoreRefused, SubscribeError, TransactionError,
+    BranchError, Ended, Failure, OpenError, OutcomeError, RecvError, Refusal, RefusalKind,
+    SendError, SettingError, SettleError, StoreRefused, SubscribeError, TransactionError,
 };
 pub use self::message::Message;
 pub use self::outcome::Outcome;

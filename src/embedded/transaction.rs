@@ -19,7 +19,10 @@ use crate::session::Done;
 /// What is sent in it is seen by nobody, and what is acknowledged in it is neither gone nor anybody
 /// else's, until [`commit`](Transaction::commit). Then all of it has happened, in one moment,
 /// whatever crash comes. [`rollback`](Transaction::rollback) and a drop, which waits for nothing,
-/// let none of it happen: the deliveries return to their queues and count one more attempt.
+/// let none of it happen, and neither does the end of the broker before the commit: the deliveries
+/// return to their queues and count one more attempt. One that has done so too often, by default
+/// seven times, is set apart; [`Redelivery::maximum`](crate::Redelivery::maximum) says how often
+/// that is, and with 0 never.
 ///
 /// ```
 /// # async fn example(connection: escrowmq::Connection) -> Result<(), Box<dyn std::error::Error>> {
@@ -33,6 +36,16 @@ use crate::session::Done;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Limits
+///
+/// A transaction sends and acknowledges 4,000,000 messages at most. It sends to 1,024 destinations,
+/// of which a topic may count for two, and under the [numbers](Message::numbered) of 1,024
+/// producers, those of each with gaps in 32 places; and to a destination no more than
+/// [that may hold](crate::Builder::limit). What is more is refused
+/// ([`RefusalKind::TransactionTooLarge`](crate::RefusalKind::TransactionTooLarge)), and the
+/// transaction can only be rolled back. Of its non-persistent messages to queues 256 are kept in
+/// memory; the others are stored.
 ///
 /// [`Connection::transaction`]: crate::Connection::transaction
 #[must_use = "a transaction that is dropped is rolled back"]
@@ -97,10 +110,12 @@ impl Transaction {
         Ok(())
     }
 
-    /// Lets all of it happen, and waits until that is durable.
+    /// Lets all of it happen, and waits until that is durable. Where a destination to which it
+    /// sends is limited and full, and its policy is to hold, this waits for room, too.
     ///
     /// # Errors
-    /// [`TransactionError::Refused`] where a part of it was refused: it is rolled back. With
+    /// [`TransactionError::Refused`] where it, or a part of it, was refused: it is rolled back, and
+    /// the [kind](crate::Refusal::kind) of the refusal says what to do. With
     /// [`TransactionError::Ended`] all of it may have happened, or nothing.
     ///
     /// # Dropping the future
@@ -177,7 +192,10 @@ impl Transaction {
         Ok(())
     }
 
-    /// Lets none of it happen, and waits until the broker has done so.
+    /// Lets none of it happen, and waits until the broker has done so. What it has acknowledged
+    /// returns to its queues and counts one more attempt; what has returned too often, by default
+    /// for the seventh time, is set apart instead, unless
+    /// [`Redelivery::maximum`](crate::Redelivery::maximum) of its queue is 0.
     ///
     /// # Errors
     /// When the broker has ended: none of it has happened.

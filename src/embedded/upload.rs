@@ -33,10 +33,9 @@ impl Link {
         message.check()?;
         let size = message.body.len() as u64;
         let whole = limits::WHOLE_BODY_BYTES_MAX as u64;
-        let limit = match to {
-            Destination::Queue(_) if message.comes_again() => self.way.message_limit.min(whole),
-            Destination::Queue(_) => self.way.message_limit,
-            Destination::Topic(_) => self.way.message_limit.min(whole),
+        let limit = match message.comes_again() {
+            true => self.way.message_limit.min(whole),
+            false => self.way.message_limit,
         };
         if size > limit {
             return Err(SendError::TooLarge { size, limit });

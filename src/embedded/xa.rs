@@ -128,10 +128,13 @@ impl Xa {
     }
 
     /// Asks a branch for its vote (`xa_prepare`), and waits until that is durable. After
-    /// [`Vote::ReadOnly`] it is over.
+    /// [`Vote::ReadOnly`] it is over. Where a destination to which it sends is limited and full,
+    /// and its policy is to hold, this waits for room, too; the branch's [timeout](Xa::timeout)
+    /// goes on meanwhile.
     ///
     /// # Errors
-    /// A code that says why it was rolled back (100 to 107): then it is over. [`XaError::NotA`]
+    /// A code that says why it was rolled back (100 to 107): then it is over, and where something
+    /// was refused, the [kind](crate::Refusal::kind) of that says what to do. [`XaError::NotA`]
     /// where there is no such branch, and [`XaError::Proto`] where somebody still works in it or
     /// it has voted.
     pub async fn prepare(&self, xid: &Xid) -> Result<Vote, BranchError> {
@@ -154,7 +157,7 @@ impl Xa {
     }
 
     /// Commits a branch that has not voted and is the only one of its transaction (`xa_commit` with
-    /// `TMONEPHASE`).
+    /// `TMONEPHASE`), and waits until that is durable. It waits for room as [`Xa::prepare`] does.
     ///
     /// # Errors
     /// As of [`Xa::prepare`] where it cannot be committed; else as of [`Xa::commit`].
@@ -163,7 +166,9 @@ impl Xa {
     }
 
     /// Rolls a branch back, whether it has voted or not (`xa_rollback`), and waits until that is
-    /// durable. What it has acknowledged returns to its queues, and counts one more attempt.
+    /// durable. What it has acknowledged returns to its queues, and counts one more attempt; what
+    /// has returned too often, by default for the seventh time, is set apart instead, unless
+    /// [`Redelivery::maximum`](crate::Redelivery::maximum) of its queue is 0.
     ///
     /// # Errors
     /// As of [`Xa::commit`]; [`XaError::Proto`] where somebody still works in it, or it was

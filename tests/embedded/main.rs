@@ -8,8 +8,10 @@ mod durable;
 mod examples;
 mod failures;
 mod once;
+mod operated;
 mod parity;
 mod producers;
+mod refusals;
 mod routing;
 mod transactions;
 mod xa;
@@ -357,9 +359,13 @@ fn a_large_message_comes_whole_and_one_beyond_the_limit_is_refused() {
         receipt.await.unwrap();
         let error = connection.send(orders(), vec![0; (2 << 20) + 1]).await.unwrap_err();
         assert!(matches!(error, SendError::TooLarge { size: 0x20_0001, limit: 0x20_0000 }));
-        let topic = Destination::topic("news");
-        let error = connection.send(&topic, body.clone()).await.unwrap_err();
+        let again = Message::bytes(body.clone()).repeat(PATIENCE, None);
+        let error = connection.send(orders(), again).await.unwrap_err();
         assert!(matches!(error, SendError::TooLarge { limit: 0x4_0000, .. }), "{error:?}");
+        let news = Destination::topic("news");
+        let mut reader = connection.subscribe(&news).await.unwrap();
+        connection.send(&news, body.clone()).await.unwrap();
+        assert!(next(&mut reader).await.body()[..] == body[..], "it is not what was published");
 
         let mut consumer = connection.subscribe(orders()).await.unwrap();
         // A receive that is dropped half way goes on with the next.
