@@ -53,8 +53,10 @@ pub struct Browsable {
     pub returns: u32,
     /// It may have been delivered before.
     pub redelivered: bool,
-    /// A consumer holds it.
+    /// A consumer holds it, or a transaction.
     pub lent: bool,
+    /// Of `lent`: a transaction that has no outcome yet has settled it.
+    pub settled: bool,
     /// It is not handed out before.
     pub due: Option<Millis>,
     /// Why it was set apart, if it was.
@@ -118,6 +120,7 @@ impl Broker {
                     returns: entry.returns,
                     redelivered: self.is_seen(queue, place, &entry),
                     lent,
+                    settled: entry.held,
                     due: entry.due.map(DueTime::millis),
                     dead: self.dead_letter(&queue.row.name, &entry),
                     origin: queue.origin(entry.shared),
@@ -135,6 +138,7 @@ impl Broker {
                         returns,
                         redelivered: returns > 0,
                         lent,
+                        settled: false,
                         due: None,
                         dead: None,
                         origin: queue.origin(message.published),

@@ -36,7 +36,10 @@ pub(crate) struct Producers {
     order: BTreeSet<(Bond, Millis, Identity)>,
     /// What is sent in transactions that are not over.
     staged: BTreeMap<(Identity, TransactionId), Sequences>,
-    /// The same by transaction.
+    /// Of each of these producers, in how many transactions, and a number above which none of them
+    /// has any: a producer that counts on is asked about nothing of what it has in doubt.
+    staging: BTreeMap<Identity, (usize, u64)>,
+    /// The same as `staged` by transaction.
     of_transactions: BTreeMap<TransactionId, BTreeSet<Identity>>,
     /// Bytes of memory for `rows`, about.
     bytes: u64,
@@ -123,6 +126,9 @@ impl Producers {
     fn stage(&mut self, id: Identity, transaction: TransactionId, set: Sequences) {
         self.staged_bytes += limits::PRODUCER_BYTES + set.bytes();
         self.of_transactions.entry(transaction).or_default().insert(id);
+        let (count, top) = self.staging.entry(id).or_default();
+        *count += 1;
+        *top = set.last().unwrap_or(0).max(*top);
         self.staged.insert((id, transaction), set);
     }
 
@@ -134,7 +140,23 @@ impl Producers {
         if all.is_empty() {
             self.of_transactions.remove(&transaction);
         }
+        let (count, _) = self.staging.get_mut(&id).expect("both know of it");
+        *count -= 1;
+        if *count == 0 {
+            self.staging.remove(&id);
+        }
         Some(set)
+    }
+
+    /// The sets in transactions in which a number of a producer may be.
+    fn perhaps_in(
+        &self,
+        Numbered { producer, sequence }: Numbered,
+    ) -> impl Iterator<Item = (TransactionId, &Sequences)> {
+        let staging = self.staging.get(&producer);
+        let range = (producer, TransactionId(0))..=(producer, TransactionId(u64::MAX));
+        let sets = staging.filter(|(_, top)| sequence <= *top).map(|_| self.staged.range(range));
+        sets.into_iter().flatten().map(|((_, transaction), set)| (*transaction, set))
     }
 
     /// Refuses a number that what a transaction has of its producer cannot take too, and one
@@ -243,17 +265,15 @@ impl Durable {
     /// What is known of a number.
     pub(super) fn taken(&self, it: Numbered) -> Taken {
         let Numbered { producer, sequence } = it;
-        let first = (producer, TransactionId(0));
-        let last = (producer, TransactionId(u64::MAX));
-        for ((_, transaction), set) in self.producers.staged.range(first..=last) {
+        for (transaction, set) in self.producers.perhaps_in(it) {
             if set.seen(sequence) != Seen::Yes {
                 continue;
             }
-            let known = self.transactions.get(*transaction);
+            let known = self.transactions.get(transaction);
             match known.and_then(|transaction| transaction.resolution()) {
                 Some(Resolution::Commit) => return Taken::Done,
                 Some(Resolution::Rollback) => {}
-                None => return Taken::Pending(*transaction),
+                None => return Taken::Pending(transaction),
             }
         }
         let Some(row) = self.producers.rows.get(&producer) else { return Taken::Free };
@@ -408,6 +428,13 @@ impl Durable {
         let of_rows = known.rows.values().map(|row| bytes(&row.seen)).sum::<u64>();
         let of_staged = known.staged.values().map(bytes).sum::<u64>();
         let counted = (of_rows, of_staged) == (known.bytes, known.staged_bytes);
+        let mut transactions = BTreeMap::<_, usize>::new();
+        for ((id, _), set) in &known.staged {
+            *transactions.entry(*id).or_default() += 1;
+            assert!(set.last() <= Some(known.staging[id].1), "a number is overlooked");
+        }
+        let of_each = known.staging.iter().map(|(id, (count, _))| (*id, *count));
+        assert_eq!(of_each.collect::<BTreeMap<_, _>>(), transactions);
         let all = known.rows == rows && known.order.len() == rows.len();
         let some = || known.rows.iter().all(|(id, row)| rows.get(id) == Some(row));
         sets_agree && counted && (all || !known.is_whole() && some())

@@ -66,6 +66,12 @@ impl Span {
     fn end(self) -> u64 {
         self.start().saturating_add(if self.is_run() { self.word } else { 1 })
     }
+
+    /// The highest number.
+    fn last(self) -> u64 {
+        let bit = if self.is_run() { BLOCK - 1 } else { u64::from(self.word.ilog2()) };
+        (self.end() - 1) * BLOCK + bit
+    }
 }
 
 impl Sequences {
@@ -86,6 +92,12 @@ impl Sequences {
     #[must_use]
     pub fn floor(&self) -> u64 {
         self.floor * BLOCK
+    }
+
+    /// The highest number in it.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.spans.last().map(|span| span.last())
     }
 
     /// Adds a number. Below the window that changes nothing.
@@ -175,6 +187,7 @@ mod tests {
             };
             prop_assert_eq!(set.seen(number), expected, "{} in {:?}", number, set);
         }
+        prop_assert_eq!(set.last(), model.range(set.floor()..).next_back().copied());
         let spans = &set.spans;
         prop_assert!(spans.len() <= limits::PRODUCER_SPANS_MAX);
         for pair in spans.windows(2) {

@@ -144,8 +144,9 @@ enum QueueCommand {
     },
     /// Shows messages of a queue in the order of delivery, and disturbs nobody.
     ///
-    /// Shows those that wait and those that are lent to consumers, marked. Messages that come and
-    /// go meanwhile may be shown or not; none is shown twice. Mind who reads contents.
+    /// Shows those that wait, those that are lent to consumers, and those that transactions or
+    /// branches have settled which have no outcome yet, marked. Messages that come and go meanwhile
+    /// may be shown or not; none is shown twice. Mind who reads contents.
     Browse {
         /// Directory of the broker's store. [default: ./escrowmq-data]
         #[arg(long, value_name = "DIR")]

@@ -314,7 +314,8 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
             id: message.id.to_string(),
             priority: message.priority,
             persistent,
-            lent: message.lent,
+            lent: message.lent && !message.settled,
+            settled: message.settled,
             redelivered: message.redelivered,
             returns: message.returns,
             at: message.at.0,
@@ -450,16 +451,20 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
         // What is set apart again meanwhile is for another time.
         let mut left = shown.info.depth;
         let (mut after, mut moved, mut stayed) = (None, 0, 0);
-        let mut asked = 0;
         loop {
             let page = self.page(queue, after, limits::STEP_MESSAGES_MAX).await?;
             let mut run: Option<(Box<str>, BTreeSet<Spot>)> = None;
             for message in page.messages.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                 left -= 1;
                 let before = after.replace(message.spot);
-                if asked == count {
-                    left = 0;
-                    break;
+                let goes = run.as_ref().map_or(0, |(_, spots)| spots.len() as u64);
+                if moved + goes == count {
+                    // Those that turn out to stay do not count.
+                    moved += self.take_back(queue, page.queue, run.take(), &mut stayed).await?;
+                    if moved == count {
+                        left = 0;
+                        break;
+                    }
                 }
                 let came = self.came(queue, before, message, only).await?;
                 if !came.wanted {
@@ -469,7 +474,6 @@ impl<W: AsyncWrite + Unpin> Session<'_, W> {
                     stayed += 1;
                     continue;
                 };
-                asked += 1;
                 match &mut run {
                     Some((to, spots)) if *to == origin => drop(spots.insert(message.spot)),
                     _ => {

@@ -214,6 +214,8 @@ pub struct MessageLine {
     pub persistent: bool,
     /// A consumer holds it.
     pub lent: bool,
+    /// A transaction or branch that has no outcome yet has settled it.
+    pub settled: bool,
     /// It may have been delivered before.
     pub redelivered: bool,
     /// How often it came back.

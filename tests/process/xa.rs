@@ -175,6 +175,9 @@ fn operators_see_what_a_branch_does_and_decide_of_it() {
     assert!(shown.contains(&format!("{first}  prepared ")), "{shown}");
     assert!(shown.contains("begun by a \\u{1b}[31mtest"), "{shown}");
     assert!(shown.contains("2 prepared, 0 decided"), "{shown}");
+    let browsed = said(&broker.command(&["queue", "browse", "in"]));
+    let states = browsed.lines().filter_map(|line| line.split("  ").nth(1));
+    assert_eq!(states.collect::<Vec<_>>(), ["settled", "waits"], "{browsed}");
 
     // Its queues are not deleted, and nothing in them either.
     for queue in ["in", "out", "other"] {

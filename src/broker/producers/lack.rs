@@ -93,8 +93,8 @@ impl Broker {
     /// Those that must be here before anything is decided or applied: transactions that are not
     /// over have sent under their numbers, and records of several kinds settle that.
     pub fn lacked_by_transactions(&self) -> impl Iterator<Item = Identity> {
-        let staged = self.durable.producers.staged.keys().map(|(id, _)| *id);
-        staged.filter(|id| self.lacks_producer(*id))
+        let staging = self.durable.producers.staging.keys().copied();
+        staging.filter(|id| self.lacks_producer(*id))
     }
 
     /// When the next of them are to be read, unless that is under way.

@@ -133,7 +133,11 @@ fn limit(shown: &Details) -> String {
 /// A message of `queue browse`.
 pub(super) fn message(message: &MessageLine) -> String {
     let MessageLine { id, priority, returns, bytes, .. } = message;
-    let state = if message.lent { "lent" } else { "waits" };
+    let state = match (message.settled, message.lent) {
+        (true, _) => "settled",
+        (false, true) => "lent",
+        (false, false) => "waits",
+    };
     let sent = time(Millis(message.at));
     let mut text = format!("{id}  {state}  priority {priority}  sent {sent}");
     let mut add = |part: String| text.push_str(&part);
