@@ -42,10 +42,10 @@ pub(crate) struct Unit {
     began: u64,
     /// Why it can only be rolled back.
     pub(super) doomed: Option<Refusal>,
-    /// What of it lives in memory alone.
-    pub(super) volatile: Chunks<VolatileWork>,
-    /// What came before that, and stays in memory when its branch votes.
-    pub(super) passed: Chunks<VolatileWork>,
+    /// What of it lives in memory alone, and stays there when its branch votes.
+    volatile: Chunks<VolatileWork>,
+    /// And what goes into the log with that: messages of queues that it has settled.
+    pub(super) to_keep: Chunks<VolatileWork>,
     /// And few persistent messages that it publishes on topics that nobody keeps.
     unkept: Vec<VolatileWork>,
     /// Bytes of memory that these take.
@@ -63,14 +63,20 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// What of it lives in memory alone, in order.
+    /// What of it lives in memory alone.
     fn works(&self) -> impl Iterator<Item = &VolatileWork> {
-        self.unkept.iter().chain(self.passed.iter()).chain(self.volatile.iter())
+        self.unkept.iter().chain(self.volatile.iter()).chain(self.to_keep.iter())
+    }
+
+    /// A message of a consumer is settled that lives in memory alone.
+    fn takes(&mut self, work: VolatileWork) {
+        let to = if work.is_to_be_kept() { &mut self.to_keep } else { &mut self.volatile };
+        to.push_back(work);
     }
 
     /// How much that is.
     pub(super) fn in_memory(&self) -> usize {
-        self.unkept.len() + self.passed.len() + self.volatile.len()
+        self.unkept.len() + self.volatile.len() + self.to_keep.len()
     }
 }
 
@@ -604,11 +610,11 @@ impl Broker {
         (asker, at_once): (Option<Asker>, usize),
         effects: &mut Effects,
     ) {
-        let Unit { id, unkept, passed, volatile: rest, .. } = unit.unwrap_or_default();
+        let Unit { id, unkept, volatile: rest, to_keep, .. } = unit.unwrap_or_default();
         let mut volatile = Chunks::default();
         unkept.into_iter().for_each(|work| volatile.push_back(work));
-        volatile.append(passed);
         volatile.append(rest);
+        volatile.append(to_keep);
         let id = transaction.or(id).filter(|id| self.durable.transactions.get(*id).is_some());
         self.units.last_ending += 1;
         let number = self.units.last_ending;

@@ -80,7 +80,7 @@ impl Broker {
             }
             let source = source.clone();
             let work = VolatileWork::Took { key, tag, source, loan, returned };
-            unit.volatile.push_back(work);
+            unit.takes(work);
         }
         self.loans_over(key, &source, count);
         match source {

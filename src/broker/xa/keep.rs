@@ -12,7 +12,7 @@ impl Unit {
     /// The settled messages of queues that live in memory alone: who had each, of which queue, and
     /// whether it is to come back.
     fn to_keep(&self) -> impl Iterator<Item = (Holder, QueueId, &Lent, bool)> {
-        self.volatile.iter().filter(|work| work.is_to_be_kept()).filter_map(|work| match work {
+        self.to_keep.iter().filter_map(|work| match work {
             VolatileWork::Took { key, tag, source: Source::Queue(queue), loan, returned } => {
                 let (connection, subscription) = *key;
                 let holder = Holder { connection, subscription, tag: *tag };
@@ -49,18 +49,10 @@ impl Broker {
         (count, true)
     }
 
-    /// Messages that a unit has settled are in the log, and no longer in memory. What comes before
-    /// them and stays there is looked at once, however many there are.
+    /// Messages that a unit has settled are in the log, and no longer in memory.
     pub(super) fn apply_kept_in(&mut self, key: UnitKey, count: usize) {
-        let mut left = count;
-        while left > 0
-            && let Some(work) = self.open_unit(key).volatile.pop_front()
-        {
-            if !work.is_to_be_kept() {
-                self.open_unit(key).passed.push_back(work);
-                continue;
-            }
-            left -= 1;
+        for _ in 0..count {
+            let Some(work) = self.open_unit(key).to_keep.pop_front() else { break };
             let VolatileWork::Took { source, loan, .. } = work else { continue };
             self.end_loan(&source, &loan);
         }
