@@ -72,6 +72,9 @@ pub const DESTINATION_NAME_BYTES_MAX: usize = 1024;
 /// Messages one record names at most: bounds the length of a record and of its `apply`.
 pub const RECORD_ENTRIES_MAX: usize = 1024;
 
+/// Durable subscriptions that have ended and whose messages go, at once.
+pub const REMNANTS_AT_ONCE: usize = if cfg!(test) { 2 } else { 16 };
+
 /// Messages one step of background work (returns, expiry, sweeps) handles at most. Unit tests do
 /// with so few messages that only a small step leaves some for the next.
 pub const STEP_MESSAGES_MAX: usize = if cfg!(test) { 8 } else { 256 };
@@ -525,8 +528,8 @@ pub const OPENWIRE_HEAD_BYTES_MAX: usize = 64 << 10;
 /// tells where it ends.
 pub const OPENWIRE_AGAIN: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// How long after that a gap in the numbers of its commands still spoils a transaction. Not for
-/// ever: threads that speak at once make gaps too, for a moment.
+/// How long after its first word a gap in the numbers of its commands still spoils a transaction.
+/// Not for ever: threads that speak at once make gaps too, for a moment.
 pub const OPENWIRE_AGAIN_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Producers of one connection that have not been closed.

@@ -1,6 +1,6 @@
 //! From a directory to a running state: claim, index, replay, seal.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use crate::broker::fact::{ProducersPage, ProducersRequest};
@@ -78,6 +78,9 @@ pub enum StoreError {
     /// A record contradicts those before it.
     #[error(transparent)]
     Misfit(#[from] Misfit),
+    /// Another broker has the store by now, or nobody can tell.
+    #[error("the store is not to be written to: {0}")]
+    Fenced(#[source] io::Error),
 }
 
 /// Opens the store in `storage`, as its next epoch. `nonce` must never repeat: take it from the
@@ -85,7 +88,7 @@ pub enum StoreError {
 ///
 /// # Errors
 /// Where the directory is no store, belongs to someone else, or is damaged. Nothing that was
-/// there has been changed then, but for a claim.
+/// there has been changed then, but for a claim; what follows it fails only with the disk.
 pub fn open_store(
     storage: &Arc<dyn Storage>,
     options: wal::Options,
@@ -123,9 +126,8 @@ pub fn open_store(
     }
     // True until the log has said it: a start that is cut off before leaves it to the next.
     let restored = recovery.restored_at().is_some_and(|epoch| broker.epoch() <= epoch);
-    // Before the first record of this life: an older version may not know it.
-    index.raise()?;
     let opened = recovery.finish(&broker.live(), &packed)?;
+    raise(&index, &opened.fence)?;
     let log = opened.log;
     let checkpoints = Checkpoints::new(
         settings,
@@ -142,8 +144,7 @@ pub fn open_store(
     index.keep_reserve(segment_size);
     let index = Arc::new(index);
     let reserve = kept_free(settings.disk_reserve, segment_size);
-    let disk = DiskWatch::new(Arc::clone(storage), Arc::clone(&index), reserve);
-    let disk = Arc::new(disk);
+    let disk = Arc::new(DiskWatch::new(Arc::clone(storage), Arc::clone(&index), reserve));
     let (l, d) = (Arc::clone(&log), Arc::clone(&disk));
     let mut engine = Engine::new(broker, l, settings, checkpoints, d);
     engine.begin(now, report.epoch, restored);
@@ -157,6 +158,13 @@ pub fn open_store(
         work: None,
     };
     Ok(Store { engine, log, room, reader, compactor, fence, index, disk, report })
+}
+
+/// Makes the store one of this version, before the first record of this life: an older one may not
+/// know that. Who has lost the store meanwhile leaves its index to the new owner.
+fn raise(index: &Index, fence: &Fence) -> Result<(), StoreError> {
+    fence.check().map_err(StoreError::Fenced)?;
+    Ok(index.raise()?)
 }
 
 /// Bytes of the disk that sends leave free. A store keeps the segments it was made with, and they

@@ -349,6 +349,7 @@ fn write_a_store() {
 fn a_store_of_every_version_starts_and_nothing_of_it_is_lost() {
     for path in stores("index") {
         let mut bench = Bench::open(&unpack(&path), 2 * HOUR);
+        assert_eq!(bench.node.index.format(), FORMAT, "an older version refuses it by name now");
         let is_10 = path.ends_with("index-10.bin");
         let has_large = !is_10 && !path.ends_with("index-11.bin");
         bench.pass(settings().checkpoint_millis);

@@ -200,18 +200,19 @@ impl Index {
     /// # Errors
     /// Those of the disk; the index is as it was then.
     pub fn raise(&self) -> Result<(), IndexError> {
-        let state = self.database()?;
-        let this = FORMAT.to_le_bytes();
-        let read = state.database().begin_read().map_err(error)?;
-        let found = read.open_table(META).map_err(error)?.get(row::META_FORMAT);
-        if found.map_err(error)?.is_some_and(|found| found.value() == this) {
-            return Ok(());
-        }
-        let write = begin_write(state.database())?;
-        let mut meta = write.open_table(META).map_err(error)?;
-        meta.insert(row::META_FORMAT, this.as_slice()).map_err(error)?;
-        drop(meta);
-        write.commit().map_err(error)
+        let (state, this) = (self.database()?, FORMAT.to_le_bytes());
+        guarded(|| {
+            let read = state.database().begin_read().map_err(error)?;
+            let found = read.open_table(META).map_err(error)?.get(row::META_FORMAT);
+            if found.map_err(error)?.is_some_and(|found| found.value() == this) {
+                return Ok(());
+            }
+            let write = begin_write(state.database())?;
+            let mut meta = write.open_table(META).map_err(error)?;
+            meta.insert(row::META_FORMAT, this.as_slice()).map_err(error)?;
+            drop(meta);
+            write.commit().map_err(error)
+        })
     }
 
     /// Merges `delta` into the index and moves the replay point, as one durable transaction.

@@ -2,6 +2,15 @@
 
 use super::*;
 
+impl Index {
+    /// The version that it says it is of.
+    pub(crate) fn format(&self) -> u32 {
+        let read = self.database().unwrap().database().begin_read().unwrap();
+        let format = read.open_table(META).unwrap().get(row::META_FORMAT).unwrap().unwrap();
+        u32::from_le_bytes(format.value().try_into().unwrap())
+    }
+}
+
 #[test]
 fn a_store_of_another_version_is_refused_by_name_with_what_to_do() {
     let refused = |format: u32| {
@@ -23,24 +32,15 @@ fn a_store_of_another_version_is_refused_by_name_with_what_to_do() {
 }
 
 #[test]
-fn an_older_index_is_read_and_is_of_this_version_before_anything_is_written() {
+fn an_older_index_is_read_and_is_of_this_version_when_it_is_raised() {
     let disk = with_meta(row::META_FORMAT, &row::OLDEST.to_le_bytes());
-    let format = || {
-        let database = builder(CACHE).create_with_backend(Backend(disk.open(INDEX_NAME).unwrap()));
-        let database = database.unwrap();
-        let read = database.begin_read().unwrap();
-        let meta = read.open_table(META).unwrap();
-        let format = meta.get(row::META_FORMAT).unwrap().expect("it has one");
-        u32::from_le_bytes(format.value().try_into().unwrap())
-    };
     let (index, _) = try_open(&disk).unwrap();
     drop(index);
-    assert_eq!(format(), row::OLDEST, "who only looks changes nothing");
     let (index, _) = try_open(&disk).unwrap();
+    assert_eq!(index.format(), row::OLDEST, "who only looks changes nothing");
     for _ in 0..2 {
         index.raise().unwrap();
     }
     drop(index);
-    assert_eq!(format(), FORMAT);
-    try_open(&disk).unwrap();
+    assert_eq!(try_open(&disk).unwrap().0.format(), FORMAT);
 }
