@@ -3,10 +3,11 @@
 //!
 //! Owns the account of closed segments and of packs. Pure: told of live bytes, it says what to give
 //! back and what to pack, in a way that a store whose traffic has stopped ends with little waste,
-//! and that every pack made sets free more than it takes.
+//! and that every pack made sets free more than it takes. There may be tens of thousands of files,
+//! and the engine waits: accounts are walked side by side, and nothing is looked up file by file.
 //! Leaves to others: when to ask (`checkpoint`), and the doing (`compactor`, `wal`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::mutant::{self, Mutant};
 use crate::wal::format::PACK_ORDINALS_MAX;
@@ -26,6 +27,9 @@ const GAIN_PART: u64 = 16;
 /// So many packs of about one size become one, however little they waste: each file costs memory
 /// and time at a start. The new one is of the next size, so that no frame is copied often.
 const MERGED: u64 = 8;
+
+/// So many files are compared with each other at most, the sparsest of all.
+const CANDIDATES: usize = 4 * PACK_ORDINALS_MAX;
 
 /// What a pack takes beside its frames: a block of header, a directory of two blocks at least,
 /// and an entry in both for every group.
@@ -69,6 +73,8 @@ pub(crate) struct Kept {
     /// Bytes of the file of each segment that has one of its own.
     segments: BTreeMap<u64, u64>,
     packs: BTreeMap<PackId, PackFile>,
+    /// The pack that has the frames of each of the packs' segments.
+    pack_of: BTreeMap<u64, PackId>,
     /// Segments that could not be packed.
     left: BTreeSet<u64>,
 }
@@ -80,12 +86,20 @@ struct PackFile {
     ordinals: BTreeSet<u64>,
 }
 
+#[derive(Debug)]
+enum File {
+    Segment(u64),
+    Pack(PackId),
+}
+
 /// A file that could be packed.
 #[derive(Debug)]
 struct Source {
+    file: File,
+    /// The first of its segments.
+    first: u64,
     bytes: u64,
     live: u64,
-    ordinals: Vec<u64>,
 }
 
 impl Dead {
@@ -106,8 +120,10 @@ impl Kept {
             let ordinals = past.ordinals.into_iter().collect();
             (past.id, PackFile { bytes: past.bytes, ordinals })
         };
-        let packs = packs.into_iter().map(file).collect();
-        Self { segment_size, segments, packs, left: BTreeSet::new() }
+        let packs: BTreeMap<PackId, PackFile> = packs.into_iter().map(file).collect();
+        let all = packs.iter().flat_map(|(id, pack)| pack.ordinals.iter().map(|it| (*it, *id)));
+        let pack_of = all.collect();
+        Self { segment_size, segments, packs, pack_of, left: BTreeSet::new() }
     }
 
     /// How many files there are, and their bytes.
@@ -124,25 +140,23 @@ impl Kept {
 
     /// Takes out what is dead.
     pub(crate) fn take_dead(&mut self, live: &Live) -> Dead {
-        let is_dead =
-            |ordinal: &u64| !live.contains_key(ordinal) || mutant::is(Mutant::RetireTheLiving);
-        let segments: Vec<u64> = self.segments.keys().copied().filter(is_dead).collect();
+        let segments = dead_of(&self.segments, live);
         for ordinal in &segments {
             self.segments.remove(ordinal);
         }
-        for pack in self.packs.values_mut() {
-            pack.ordinals.retain(|ordinal| !is_dead(ordinal));
-        }
-        Dead { segments, packs: self.take_empty_packs() }
+        let packed = dead_of(&self.pack_of, live);
+        let packs = packed.into_iter().filter_map(|ordinal| self.leave_pack(ordinal)).collect();
+        Dead { segments, packs }
     }
 
-    fn take_empty_packs(&mut self) -> Vec<PackId> {
-        let empty = |(id, pack): (&PackId, &PackFile)| pack.ordinals.is_empty().then_some(*id);
-        let dead: Vec<PackId> = self.packs.iter().filter_map(empty).collect();
-        for id in &dead {
-            self.packs.remove(id);
-        }
-        dead
+    /// A segment's frames are not in a pack any more; the pack, if it had no others.
+    fn leave_pack(&mut self, ordinal: u64) -> Option<PackId> {
+        let id = self.pack_of.remove(&ordinal)?;
+        let pack = self.packs.get_mut(&id).expect("both know of it");
+        pack.ordinals.remove(&ordinal);
+        let is_empty = pack.ordinals.is_empty();
+        is_empty.then(|| drop(self.packs.remove(&id)));
+        is_empty.then_some(id)
     }
 
     /// A pack was made, and the index knows it. Takes out what it replaces.
@@ -151,17 +165,20 @@ impl Kept {
         let Some((id, bytes)) = compacted.pack else { return Dead::default() };
         let ordinals: BTreeSet<u64> =
             compacted.packed.into_iter().filter(|ordinal| live.contains_key(ordinal)).collect();
-        let mut segments = Vec::new();
+        let mut dead = Dead::default();
         for ordinal in &ordinals {
             if self.segments.remove(ordinal).is_some() {
-                segments.push(*ordinal);
+                dead.segments.push(*ordinal);
             }
-            for pack in self.packs.values_mut() {
-                pack.ordinals.remove(ordinal);
-            }
+            dead.packs.extend(self.leave_pack(*ordinal));
         }
+        if ordinals.is_empty() {
+            dead.packs.push(id);
+            return dead;
+        }
+        self.pack_of.extend(ordinals.iter().map(|ordinal| (*ordinal, id)));
         self.packs.insert(id, PackFile { bytes, ordinals });
-        Dead { segments, packs: self.take_empty_packs() }
+        dead
     }
 
     /// The segments whose live frames are worth packing together now, ascending; all of them lie
@@ -192,27 +209,33 @@ impl Kept {
     }
 
     fn plan_waste(&self, live: &Live, before: u64, resting: bool) -> Option<Vec<u64>> {
-        let mut sources: Vec<Source> = self.sources(live, before).collect();
+        let mut sources = self.sources(live, before);
         let waste: u64 = sources.iter().map(Source::waste).sum();
         let Waste { of_live, of_segment } = if resting { WASTE_RESTING } else { WASTE_BUSY };
         let total: u64 = live.values().sum();
         if waste <= total / of_live + self.segment_size / of_segment {
             return None;
         }
-        // The sparsest first, the oldest first among equals.
-        sources.sort_by_key(|source| {
-            let density = u128::from(source.live) * (1 << 32) / u128::from(source.bytes.max(1));
-            (density, source.ordinals[0])
-        });
+        let is_dense = |source: &Source| source.waste() < source.bytes / FILE_WASTE_PART;
+        let is_left = |source: &Source| !self.left.is_empty() && self.has_left(&source.file);
+        sources.retain(|source| !is_dense(source) && !is_left(source));
+        if sources.len() > CANDIDATES {
+            sources.select_nth_unstable_by_key(CANDIDATES, Source::order);
+            sources.truncate(CANDIDATES);
+        }
+        sources.sort_by_cached_key(Source::order);
         let (mut bytes, mut kept, mut ordinals) = (0, 0, Vec::new());
         for source in sources {
-            let dense = source.waste() < source.bytes / FILE_WASTE_PART;
             let full = kept + source.live > self.segment_size
-                || ordinals.len() + source.ordinals.len() > PACK_ORDINALS_MAX;
-            if !dense && !full && !source.ordinals.iter().any(|it| self.left.contains(it)) {
-                bytes += source.bytes;
-                kept += source.live;
-                ordinals.extend(source.ordinals);
+                || ordinals.len() + self.count_of(&source.file) > PACK_ORDINALS_MAX;
+            if full {
+                continue;
+            }
+            bytes += source.bytes;
+            kept += source.live;
+            match source.file {
+                File::Segment(ordinal) => ordinals.push(ordinal),
+                File::Pack(id) => ordinals.extend(&self.packs[&id].ordinals),
             }
         }
         let written = pack_bytes(kept);
@@ -221,23 +244,65 @@ impl Kept {
         (gain >= self.segment_size / GAIN_PART && gain >= written / GAIN_PART).then_some(ordinals)
     }
 
-    fn sources(&self, live: &Live, before: u64) -> impl Iterator<Item = Source> {
-        let of = |ordinal: &u64| live.get(ordinal).copied();
-        let segments = self.segments.range(..before).filter_map(move |(ordinal, bytes)| {
-            Some(Source { bytes: *bytes, live: of(ordinal)?, ordinals: vec![*ordinal] })
-        });
-        let packs = self.packs.values().map(move |pack| {
-            let ordinals: Vec<u64> = pack.ordinals.iter().copied().collect();
-            let live = ordinals.iter().filter_map(of).sum();
-            Source { bytes: pack.bytes, live, ordinals }
-        });
-        segments.chain(packs)
+    /// How many segments a file stands for.
+    fn count_of(&self, file: &File) -> usize {
+        match file {
+            File::Segment(_) => 1,
+            File::Pack(id) => self.packs[id].ordinals.len(),
+        }
     }
+
+    /// Whether a segment of a file could not be packed.
+    fn has_left(&self, file: &File) -> bool {
+        match file {
+            File::Segment(ordinal) => self.left.contains(ordinal),
+            File::Pack(id) => !self.packs[id].ordinals.is_disjoint(&self.left),
+        }
+    }
+
+    fn sources(&self, live: &Live, before: u64) -> Vec<Source> {
+        let mut of_packs: HashMap<PackId, u64> = HashMap::new();
+        let mut sources = Vec::new();
+        let mut segments = self.segments.range(..before).peekable();
+        let mut packed = self.pack_of.iter().peekable();
+        for (ordinal, live) in live {
+            while segments.next_if(|(it, _)| *it < ordinal).is_some() {}
+            while packed.next_if(|(it, _)| *it < ordinal).is_some() {}
+            if let Some((first, bytes)) = segments.next_if(|(it, _)| *it == ordinal) {
+                let (first, bytes, live) = (*first, *bytes, *live);
+                sources.push(Source { file: File::Segment(first), first, bytes, live });
+            } else if let Some((_, id)) = packed.next_if(|(it, _)| *it == ordinal) {
+                *of_packs.entry(*id).or_default() += live;
+            }
+        }
+        sources.extend(self.packs.iter().map(|(id, pack)| {
+            let first = *pack.ordinals.first().expect("one without any is gone");
+            let live = of_packs.get(id).copied().unwrap_or(0);
+            Source { file: File::Pack(*id), first, bytes: pack.bytes, live }
+        }));
+        sources
+    }
+}
+
+/// Those of these segments that have no live bytes.
+fn dead_of<T>(segments: &BTreeMap<u64, T>, live: &Live) -> Vec<u64> {
+    let mut live = live.keys().peekable();
+    let is_dead = |ordinal: &u64| {
+        while live.next_if(|it| *it < ordinal).is_some() {}
+        live.peek() != Some(&ordinal) || mutant::is(Mutant::RetireTheLiving)
+    };
+    segments.keys().copied().filter(is_dead).collect()
 }
 
 impl Source {
     fn waste(&self) -> u64 {
         self.bytes.saturating_sub(self.live)
+    }
+
+    /// The sparsest first, the oldest first among equals.
+    fn order(&self) -> (u128, u64) {
+        let density = u128::from(self.live) * (1 << 32) / u128::from(self.bytes.max(1));
+        (density, self.first)
     }
 }
 
