@@ -260,6 +260,8 @@ pub(crate) struct Held {
     wildcards: Wildcards,
     /// Those that are to go, and who waits for that.
     pub(super) remnants: BTreeMap<QueueId, Option<Asker>>,
+    /// Of these, the ones that are not being swept.
+    pub(super) resting_remnants: BTreeSet<QueueId>,
     lines: BTreeMap<QueueId, Arc<Line>>,
     /// Which of these have something to go on with.
     pub(super) spreading: Spreading,
@@ -311,6 +313,7 @@ impl Held {
     pub(super) fn forsake(&mut self, id: QueueId, asker: Option<Asker>) {
         self.leave(id);
         self.remnants.insert(id, asker);
+        self.resting_remnants.insert(id);
     }
 
     fn leave(&mut self, id: QueueId) {
@@ -336,6 +339,7 @@ impl Held {
         if self.remnants.get(&id) == Some(&None) {
             self.remnants.remove(&id);
         }
+        self.resting_remnants.remove(&id);
         self.lines.remove(&id);
         self.spreading.gone(id);
         self.marks.clear(id);

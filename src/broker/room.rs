@@ -67,6 +67,13 @@ impl Broker {
         }
     }
 
+    /// Whether what is sent to a queue makes its own room there.
+    pub(crate) fn drops_oldest(&self, name: &Arc<str>) -> bool {
+        let known = self.names.get(name).map(|id| self.queues[id].limit);
+        let limit = known.unwrap_or_else(|| self.policies.of_queue(name));
+        limit.when_full == WhenFull::DropOldest
+    }
+
     /// Judges a send to a queue; what must go for it is stated in `facts`.
     pub(super) fn queue_room(
         &self,

@@ -177,12 +177,16 @@ impl Broker {
             let into = |transfer: &Transfer| transfer.is_to(*id);
             self.transfers.contains_key(id) || self.transfers.values().any(into)
         };
+        // Some at a time: who looks for one that can go on looks at all of them.
+        if self.sweeps.len() >= limits::REMNANTS_AT_ONCE {
+            return None;
+        }
         let idle = |id: &&QueueId| !self.sweeps.contains_key(*id) && !moved(id);
-        self.held.remnants.keys().filter(idle).find(is_free).copied()
+        self.held.resting_remnants.iter().filter(idle).find(is_free).copied()
     }
 
     pub(super) fn has_remnants(&self) -> bool {
-        !self.held.remnants.is_empty() && self.next_remnant().is_some()
+        !self.held.resting_remnants.is_empty() && self.next_remnant().is_some()
     }
 
     /// States that what a subscription has kept begins to go; false where none is to.

@@ -183,6 +183,7 @@ impl Broker {
         let row = &self.queues[&queue].row;
         let sweep = Sweep::new(row, self.last_volatile, asker, delete);
         self.sweeps.insert(queue, sweep);
+        self.held.resting_remnants.remove(&queue);
     }
 
     pub(super) fn apply_sweep_to(
@@ -214,6 +215,9 @@ impl Broker {
         // A subscription that is still there is tried again.
         let over = sweep.delete && result.is_ok();
         let waits = if over { self.held.remnants.remove(&id).flatten() } else { None };
+        if self.held.remnants.contains_key(&id) {
+            self.held.resting_remnants.insert(id);
+        }
         let told = [sweep.asker, waits].into_iter().flatten();
         effects.extend(told.map(|to| Effect::Answer { to, result: result.clone() }));
     }
