@@ -124,7 +124,12 @@ impl Engine {
             Command::SendStaged { .. } => Shortage::Disk,
             _ => return None,
         };
-        self.park.queues_lack(shortage).then_some(shortage)
+        // What makes room for itself never waits for what others are to make.
+        let waits = |to: &Destination| match (shortage, to) {
+            (Shortage::Memory, Destination::Queue(name)) => !self.broker.drops_oldest(name),
+            _ => true,
+        };
+        (self.park.queues_lack(shortage) && waits(to)).then_some(shortage)
     }
 
     /// Where sends of the same connection wait that came before this commit or vote, and to where

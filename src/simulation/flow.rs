@@ -536,6 +536,23 @@ fn full_memory_holds_what_is_not_persistent_until_something_is_consumed() {
 }
 
 #[test]
+fn a_queue_that_drops_the_oldest_does_not_wait_for_the_memory_of_others() {
+    let limits = [("queue://ticker", at_most(9, WhenFull::DropOldest))];
+    let mut bench = Bench::with(&limits, |settings| {
+        settings.limits = Limits { volatile_bytes: 1000, ..settings.limits };
+    });
+    let (ticker, other) = (queue("ticker"), queue("other"));
+    let asked = [(&ticker, 1), (&other, 2), (&other, 3), (&ticker, 4)].map(|(to, number)| {
+        bench.ask(1, Confirm::Alone, send(to, number, Durability::NonPersistent))
+    });
+    bench.quiet();
+    assert_eq!(bench.yes(1), [asked[0], asked[1], asked[3]]);
+    assert_eq!(bench.held().0, 1, "the one to the other queue");
+    bench.subscribe(2, &ticker, 9);
+    assert_eq!(bench.numbers(2), [4]);
+}
+
+#[test]
 fn the_pieces_of_a_large_body_are_taken_while_sends_wait_and_its_end_waits_behind_them() {
     let (mut bench, q) = (Bench::new(&holding(1)), queue("q"));
     let first = bench.send(1, &q, 1);
