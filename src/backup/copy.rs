@@ -190,6 +190,11 @@ impl Backup {
         self.progress
     }
 
+    /// Whether the index is not copied yet.
+    pub(super) fn is_in_index(&self) -> bool {
+        self.index.is_some()
+    }
+
     /// Does one short piece of work.
     ///
     /// # Errors

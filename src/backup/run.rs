@@ -26,6 +26,9 @@ pub enum PlaceError {
     Io(#[from] io::Error),
 }
 
+/// Bytes a second of the index that are copied at least.
+const INDEX_RATE_MIN: u64 = 64 << 20;
+
 /// A new or empty directory.
 #[derive(Debug)]
 pub struct Place {
@@ -66,8 +69,9 @@ impl Place {
     }
 }
 
-/// Makes a backup, at most `rate` bytes a second (0: as fast as it goes), telling `progress` after
-/// each step, which may call it off.
+/// Makes a backup, at most `rate` bytes a second (0: as fast as it goes) but for the index, which
+/// comes first and not slower than 64 MiB a second, telling `progress` after each step, which may
+/// call it off.
 ///
 /// # Errors
 /// See [`BackupError`]. What was made so far stays behind, and says that it is not whole.
@@ -79,12 +83,17 @@ pub fn run(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Summary, BackupError> {
     let mut backup = Backup::begin(source, target, at)?;
-    let began = Instant::now();
-    let mut written = 0_u64;
+    let (mut began, mut written) = (Instant::now(), 0_u64);
+    let mut in_index = true;
     loop {
         match backup.step()? {
             Step::Done(summary) => return Ok(summary),
             Step::More(bytes) => written += bytes,
+        }
+        // While the index is read at one moment, no page of it is used again: it would grow.
+        let rate = if in_index && rate > 0 { rate.max(INDEX_RATE_MIN) } else { rate };
+        if in_index && !backup.is_in_index() {
+            (began, written, in_index) = (Instant::now(), 0, false);
         }
         if progress(backup.progress()).is_break() {
             return Err(BackupError::CalledOff);

@@ -301,7 +301,7 @@ enum StoreCommand {
         dir: PathBuf,
         /// The directory of the backup: new, or empty.
         target: PathBuf,
-        /// MiB a second that are written at most; 0: as fast as the disks go.
+        /// MiB a second that are written at most, but 64 of the index; 0: as fast as the disks go.
         #[arg(long, value_name = "MIB", default_value_t = 64)]
         rate: u64,
     },

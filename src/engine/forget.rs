@@ -15,6 +15,11 @@ pub(super) fn forget(delta: Arc<Delta>) {
     // Whoever else still has it drops it.
     let Some(delta) = Arc::into_inner(delta) else { return };
     let Delta { entries, queues, moved, pieces, due, operations, outcomes, names, .. } = delta;
+    some_at_a_time(delta.shares);
+    some_at_a_time(delta.producers);
+    some_at_a_time(delta.numbered);
+    some_at_a_time(delta.transactions);
+    some_at_a_time(delta.branches);
     some_at_a_time(entries);
     some_at_a_time(queues);
     some_at_a_time(moved);

@@ -156,7 +156,9 @@ impl Room {
                         continue;
                     }
                     self.dying.swap_remove(index);
-                    remove(&*self.storage, &names::pack(id))?;
+                    let name = names::pack(id);
+                    let removed = remove(&*self.storage, &name);
+                    self.or_left_over(&[name], removed)?;
                 }
             }
             return Ok(true);

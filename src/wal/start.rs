@@ -88,7 +88,7 @@ pub(crate) struct Past {
     pub(crate) lineage: Lineage,
     /// The newest seal, with its checksum.
     pub(crate) seal: Option<(Seal, u32)>,
-    /// The segments that count: those the seal lists, then those of the seal's owner.
+    /// The segments that count, ascending: those the seal lists, then those of the seal's owner.
     pub(crate) segments: Vec<ToRead>,
 }
 
@@ -165,6 +165,12 @@ impl Past {
             segments.push(ToRead { file, sealed: None, own: true });
         }
         Ok(Past { lineage, seal: Some((seal, sum)), segments })
+    }
+
+    /// A segment that counts.
+    fn segment(&self, ordinal: u64) -> Option<&ToRead> {
+        let at = self.segments.binary_search_by_key(&ordinal, |part| part.file.ordinal);
+        at.ok().map(|at| &self.segments[at])
     }
 
     /// The segments to replay, in order, without a hole.
@@ -355,11 +361,9 @@ impl Recovery {
 
     /// Whether all of these segments lie in files of their own.
     fn are_there(&self, ordinals: &[u64]) -> bool {
-        ordinals.iter().all(|ordinal| {
-            let mut parts = self.past.segments.iter();
-            let part = parts.find(|part| part.file.ordinal == *ordinal);
-            part.is_some_and(|part| self.open(part).is_ok())
-        })
+        ordinals
+            .iter()
+            .all(|ordinal| self.past.segment(*ordinal).is_some_and(|part| self.open(part).is_ok()))
     }
 
     /// The segments that go on counting, each with its end where that is known; an error where
@@ -402,9 +406,8 @@ impl Recovery {
     /// The end of a segment that was not replayed, as the first batch of the next one tells it.
     fn end_by_successor(&self, segment: &Segment) -> Result<Option<End>, RecoveryError> {
         let (epoch, ordinal) = (segment.header.epoch, segment.header.ordinal + 1);
-        let mut parts = self.past.segments.iter();
-        let is_next = |part: &&ToRead| part.file.epoch == epoch && part.file.ordinal == ordinal;
-        let Some(next) = parts.find(is_next) else { return Ok(None) };
+        let next = self.past.segment(ordinal).filter(|next| next.file.epoch == epoch);
+        let Some(next) = next else { return Ok(None) };
         let next = self.open(next)?;
         let mut head = [0; BATCH_HEADER_BYTES];
         let offset = BLOCK_BYTES as u64;

@@ -198,10 +198,11 @@ fn an_operator_who_goes_away_calls_the_backup_off() {
     let data = dir.path().join("data");
     let broker = Broker::start_configured(&data, SMALL);
     let mut stomp = broker.connect();
-    for number in 1..=2_000 {
+    // Enough for many seconds at this rate.
+    for number in 1..=12_000 {
         send(&mut stomp, "/queue/kept", number);
     }
-    publish(&mut stomp, "/queue/kept", 2_001);
+    publish(&mut stomp, "/queue/kept", 12_001);
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     let mut asked = spawn_store(&["backup", path(&data), path(&first), "--rate", "1"]);
     wait_until("the backup has begun", || first.join("index.redb").exists());
