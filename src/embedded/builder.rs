@@ -146,7 +146,7 @@ impl Builder {
     }
 
     /// Lets the operator of this machine at the running broker, with the commands `queue`, `dlq`,
-    /// `xa`, `schedule` and `store backup` of `escrowmq` and the broker's directory after `--data`:
+    /// `xa`, `schedule` and `store backup` of `escrowmq`, which are given the broker's directory:
     /// through a socket there that the program's own user and root alone may use. The path of that
     /// socket, `admin.sock` in the directory, may have about 100 bytes at most.
     pub fn operated(mut self) -> Self {

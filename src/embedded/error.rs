@@ -139,8 +139,8 @@ pub enum RefusalKind {
     /// The destination, memory or the disk is full, or too many sends of this connection wait for
     /// room already. The same may be taken later.
     Room,
-    /// The message alone is larger than its destination may hold, or the broker takes: it never
-    /// will be taken.
+    /// The message alone is larger than its destination may hold, or than messages may be: it
+    /// never will be taken.
     NeverFits,
     /// The transaction, or branch, has more operations, destinations or producers that count than
     /// [it may](crate::Transaction#limits), their numbers have gaps in too many places, or it alone

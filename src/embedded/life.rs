@@ -70,7 +70,7 @@ fn live(plan: Plan, told: oneshot::Sender<Result<Opened, OpenError>>) {
     let store = match open(&plan, &place.storage, &*clock) {
         Ok(store) => store,
         Err(error) => {
-            drop(place);
+            give_up(listening, place);
             return drop(told.send(Err(error)));
         }
     };
@@ -80,7 +80,7 @@ fn live(plan: Plan, told: oneshot::Sender<Result<Opened, OpenError>>) {
     let running = match engine::start(store, clock) {
         Ok(running) => running,
         Err(error) => {
-            drop(place);
+            give_up(listening, place);
             return drop(told.send(Err(OpenError::Start(error.to_string()))));
         }
     };
@@ -103,6 +103,13 @@ fn live(plan: Plan, told: oneshot::Sender<Result<Opened, OpenError>>) {
     drop(index);
     drop(place);
     tell.send_replace(Life::Over(result));
+}
+
+/// An opening that has failed leaves nothing to the next: others' way in goes first, since that
+/// lies in the directory.
+fn give_up(listening: Listening, place: Place) {
+    drop(listening);
+    drop(place);
 }
 
 /// The directory, and the right to be there.

@@ -45,7 +45,8 @@ use crate::session::Done;
 /// [that may hold](crate::Builder::limit). What is more is refused
 /// ([`RefusalKind::TransactionTooLarge`](crate::RefusalKind::TransactionTooLarge)), and the
 /// transaction can only be rolled back. Of its non-persistent messages to queues 256 are kept in
-/// memory; the others are stored.
+/// memory; the others are stored. Those to topics are all in memory, which may be too little for
+/// them.
 ///
 /// [`Connection::transaction`]: crate::Connection::transaction
 #[must_use = "a transaction that is dropped is rolled back"]
