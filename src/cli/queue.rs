@@ -235,7 +235,7 @@ fn explain(error: AskError, data: &Path) -> CliError {
     let why = match held {
         Ok(Err(LockError::Held { .. })) => {
             "the store is in use, and its broker has no admin socket (is it starting? does it run \
-             on another machine? its log tells)"
+             on another machine, or in a program that lets no operators in? its log tells)"
         }
         Ok(_) => "no broker is running on this store",
         Err(_) => "there is no such store, so no broker is running on it",

@@ -248,6 +248,15 @@ pub enum AskError {
         /// The socket.
         path: PathBuf,
     },
+    /// Nothing was asked.
+    #[error(
+        "this asks for too much at once ({bytes} bytes, {} at most): name fewer messages",
+        limits::ADMIN_REQUEST_BYTES_MAX
+    )]
+    TooLong {
+        /// Bytes that say it.
+        bytes: usize,
+    },
     /// The broker would not do it.
     #[error("{0}")]
     Refused(String),
@@ -280,7 +289,11 @@ pub fn ask(
     let mut socket = reach(path)?;
     // A broker that ends takes the connection with it, at any moment.
     let cut_off = |_: io::Error| AskError::CutOff;
-    socket.write_all(encode_request(ask).as_bytes()).map_err(cut_off)?;
+    let request = encode_request(ask);
+    if request.len() as u64 > limits::ADMIN_REQUEST_BYTES_MAX {
+        return Err(AskError::TooLong { bytes: request.len() });
+    }
+    socket.write_all(request.as_bytes()).map_err(cut_off)?;
     for line in io::BufReader::new(socket).lines() {
         let line = line.map_err(cut_off)?;
         match line.split_once(' ') {

@@ -228,6 +228,9 @@ fn what_cannot_be_done_is_refused_with_what_to_do_next() {
     check(&["move", "there", ""], "destination name");
     check(&["move", "there", "else", "--id", "d99"], "no message d99 in there");
     check(&["move", "nowhere", "else", "--count", "0"], "no queue nowhere");
+    let many: Vec<String> = (0..10_000).map(|number| format!("d{number}")).collect();
+    let many = ["move", "there", "else", "--id"].into_iter().chain(many.iter().map(|it| &**it));
+    check(&many.collect::<Vec<_>>(), "asks for too much at once");
     check(&["retry", "nowhere"], "no queue nowhere");
     check(&["retry", "ActiveMQ.DLQ.Damaged"], "cannot be retried");
     assert_eq!(bodies(&broker, "there"), ["one"]);
