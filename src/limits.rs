@@ -72,6 +72,11 @@ pub const DESTINATION_NAME_BYTES_MAX: usize = 1024;
 /// Messages one record names at most: bounds the length of a record and of its `apply`.
 pub const RECORD_ENTRIES_MAX: usize = 1024;
 
+/// Requests of which the queues are looked at before the first is decided.
+pub const SENDS_AHEAD: usize = 32;
+/// Where fewer wait, none is.
+pub const SENDS_AHEAD_MIN: usize = 8;
+
 /// Durable subscriptions that have ended and whose messages go, at once.
 pub const REMNANTS_AT_ONCE: usize = if cfg!(test) { 2 } else { 16 };
 

@@ -11,6 +11,7 @@ use crate::broker::delta::{Entry, Place};
 use crate::broker::fact::{Asker, Change, ConsumerKey, Fact, Lent, Publisher, Source, Volatile};
 use crate::broker::policy::Shortage;
 use crate::broker::publication::Way;
+use crate::broker::queue::Queue;
 use crate::broker::wildcards::check_no_wildcards;
 use crate::broker::{Broker, Room, consumer::Consumer};
 use crate::identity::Identity;
@@ -327,33 +328,34 @@ impl Broker {
         upload: Option<Body>,
         facts: &mut Vec<Fact>,
     ) -> Result<Verdict, Refusal> {
-        let durability = match self.judge_send(name, message, upload, facts)? {
+        // The name is looked up once: with very many queues that is among what a send takes most.
+        let known = self.known(name);
+        let durability = match self.judge_send(name, known, message, upload, facts)? {
             (_, Room::Lacking(shortage)) => return Ok(Verdict::Hold(shortage)),
             (durability, Room::Enough) => durability,
         };
         let rank = 9 - message.priority.get();
+        let found = known.map(|(id, queue)| (id, queue.row.last_seq + 1));
+        let (queue, seq) = found.unwrap_or_else(|| self.queue_or_new(now, name, facts));
         if durability == Durability::NonPersistent {
             let (sent, message) = (message, self.volatile(now, message));
-            let (queue, _) = self.queue_or_new(now, name, facts);
             self.state_of_group(queue, sent, facts);
             facts.push(Fact::Memory(Change::Enqueue { queue, rank, message }));
             return DONE;
         }
-        let (queue, seq) = self.queue_or_new(now, name, facts);
         self.state_of_group(queue, message, facts);
         if let Some(wait) = message.when.wait() {
             let what = (message, upload, wait);
             self.state_scheduled(now, queue, name, Place { rank, seq }, what, facts);
             return DONE;
         }
-        let known = self.queues.get(&queue);
         facts.push(Fact::Log(
             Record::Sent {
                 queue,
                 place: Place { rank, seq },
                 at: self.time(now),
                 expires: message.expires,
-                lent: known.is_some_and(|queue| queue.is_idle() && !queue.ready.is_empty()),
+                lent: known.is_some_and(|(_, queue)| queue.is_idle() && !queue.ready.is_empty()),
                 upload,
                 once: None,
             },
@@ -363,15 +365,18 @@ impl Broker {
     }
 
     /// Whether a message may be sent to a queue now, and whether it is durable there.
-    pub(super) fn judge_send(
+    fn judge_send(
         &self,
         name: &Arc<str>,
+        known: Option<(QueueId, &Queue)>,
         message: &Message,
         upload: Option<Body>,
         facts: &mut Vec<Fact>,
     ) -> Result<(Durability, Room), Refusal> {
         self.check(name, message)?;
-        self.check_count(name)?;
+        if known.is_none() {
+            self.check_count(name)?;
+        }
         // The body of a large message is durable whatever its head asks for.
         let (durability, body) = match upload {
             Some(body) => (Durability::Persistent, body.bytes()),
@@ -380,7 +385,12 @@ impl Broker {
         };
         self.check_repeat(message, upload)?;
         let size = message.content.len() as u64 + body + overhead_of(&message.when);
-        Ok((durability, self.queue_room(name, durability, size, facts)?))
+        Ok((durability, self.room_in(name, known, (durability, size), facts)?))
+    }
+
+    /// The queue of that name.
+    pub(super) fn known(&self, name: &str) -> Option<(QueueId, &Queue)> {
+        self.names.get(name).map(|id| (*id, &*self.queues[id]))
     }
 
     pub(super) fn check_count(&self, name: &str) -> Result<(), Refusal> {

@@ -10,6 +10,7 @@
 //! number of messages. Leaves to others: bytes (`record`), files (`wal`, `store`), who waits for
 //! what to be durable (`engine`).
 
+mod ahead;
 pub mod browse;
 pub mod command;
 pub mod counters;

@@ -197,6 +197,12 @@ impl Queue {
         self.horizon
     }
 
+    /// Reads here and there what a send reads.
+    pub(super) fn look(&self) -> u64 {
+        let lengths = self.volatile.len() ^ self.volatile_on_loan.len() ^ self.ready.len();
+        self.row.depth ^ self.row.delayed ^ self.voted.bytes ^ self.counters.sent ^ lengths as u64
+    }
+
     pub(crate) fn resident_len(&self) -> usize {
         self.resident.len()
     }

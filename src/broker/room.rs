@@ -82,7 +82,17 @@ impl Broker {
         content: u64,
         facts: &mut Vec<Fact>,
     ) -> Result<Room, Refusal> {
-        let known = self.names.get(name).map(|id| (*id, &*self.queues[id]));
+        self.room_in(name, self.known(name), (durability, content), facts)
+    }
+
+    /// The same of a queue that was looked up.
+    pub(super) fn room_in(
+        &self,
+        name: &Arc<str>,
+        known: Option<(QueueId, &Queue)>,
+        (durability, content): (Durability, u64),
+        facts: &mut Vec<Fact>,
+    ) -> Result<Room, Refusal> {
         let (room, ousted) = match durability {
             Durability::Persistent => {
                 self.judge(name, known, content + limits::STORED_OVERHEAD_BYTES, false)?

@@ -263,7 +263,9 @@ impl Engine {
                 // the last checkpoint must not chase a log that grows.
                 Input::Requests(..) if self.stopping => {}
                 Input::Requests(from, mut requests, permit) => {
+                    let mut seen = 0;
                     while let Some(request) = requests.pop_front() {
+                        seen = self.ahead(seen, &requests);
                         if self.effort.is_spent() {
                             requests.push_front(request);
                             inputs.push_front(Input::Requests(from, requests, permit));
@@ -310,6 +312,14 @@ impl Engine {
             }
         }
         Ok(false)
+    }
+
+    /// Looks ahead at requests, if those are done of which that was `seen`; of how many it is now.
+    fn ahead(&self, seen: usize, requests: &VecDeque<Request>) -> usize {
+        if seen > 0 || requests.len() < limits::SENDS_AHEAD_MIN {
+            return seen.saturating_sub(1);
+        }
+        self.broker.look_ahead(requests.iter().map(|request| &request.command))
     }
 
     fn take_checkpoint(&mut self, inputs: &mut VecDeque<Input>) -> Result<(), StopError> {

@@ -48,6 +48,17 @@ impl<T, A: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Either<A, B> 
 }
 
 impl Entries {
+    /// Reads what the next change of a queue reads.
+    #[must_use]
+    pub fn look(&self, queue: QueueId) -> u64 {
+        let last = match self.queues.get(&queue) {
+            Some(Places::Few(few)) => few.last(),
+            Some(Places::Many(many)) => many.last(),
+            None => None,
+        };
+        last.map_or(0, |last| last.place().seq)
+    }
+
     /// How many places have changed.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -31,6 +31,10 @@ impl Many {
         self.chunks.len() == 1 && self.chunks.values().all(VecDeque::is_empty)
     }
 
+    pub(super) fn last(&self) -> Option<&Change> {
+        self.chunks.last_key_value()?.1.back()
+    }
+
     fn chunk(&self, place: Place) -> &VecDeque<Change> {
         let found = self.chunks.range(..=place).next_back();
         found.expect("the first chunk begins before everything").1
