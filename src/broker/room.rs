@@ -69,9 +69,12 @@ impl Broker {
 
     /// Whether what is sent to a queue makes its own room there.
     pub(crate) fn drops_oldest(&self, name: &Arc<str>) -> bool {
-        let known = self.names.get(name).map(|id| self.queues[id].limit);
-        let limit = known.unwrap_or_else(|| self.policies.of_queue(name));
-        limit.when_full == WhenFull::DropOldest
+        self.limit_of(name, self.known(name)).when_full == WhenFull::DropOldest
+    }
+
+    /// What a queue may hold, or would.
+    fn limit_of(&self, name: &str, known: Option<(QueueId, &Queue)>) -> Limit {
+        known.map_or_else(|| self.policies.of_queue(name), |(_, queue)| queue.limit)
     }
 
     /// Judges a send to a queue; what must go for it is stated in `facts`.
@@ -114,7 +117,7 @@ impl Broker {
         bytes: u64,
         volatile: bool,
     ) -> Judgement {
-        let limit = known.map_or_else(|| self.policies.of_queue(name), |(_, queue)| queue.limit);
+        let limit = self.limit_of(name, known);
         let destination = || Destination::Queue(Arc::clone(name));
         never_fits(&limit, bytes, destination)?;
         let memory = self.limits.volatile_bytes;
